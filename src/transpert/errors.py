@@ -1,0 +1,168 @@
+"""The errors and warnings of transpert.
+
+Every error says what is wrong, where it was seen, and what to do about it. Each class also derives from
+the built-in exception a caller would expect, so that ``except ValueError`` keeps working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "AssumptionWarning",
+    "BackedDataError",
+    "ConditionError",
+    "ControlError",
+    "CountsError",
+    "DependencyError",
+    "DownloadError",
+    "GeneError",
+    "GroupSizeError",
+    "MetricInputError",
+    "ModelFileError",
+    "NotTrainedError",
+    "OptionError",
+    "SplitError",
+    "StoreError",
+    "TrainingError",
+    "TranspertError",
+    "UnknownNameError",
+    "list_names",
+]
+
+
+class AssumptionWarning(UserWarning):
+    """Something was not said and therefore assumed; the message says what."""
+
+
+class TranspertError(Exception):
+    """Base class of all errors of transpert.
+
+    Parameters
+    ----------
+    what
+        What is wrong, as a sentence without its full stop.
+    where
+        The slot, file, gene or group in which it was seen.
+    remedy
+        What the user can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, remedy: str | None = None) -> None:
+        self.what, self.where, self.remedy = what, where, remedy
+        message = what + (f" (in {where})" if where else "") + "."
+        super().__init__(message + (f" {remedy}" if remedy else ""))
+
+    def __str__(self) -> str:  # KeyError would print the repr of the message
+        return str(self.args[0])
+
+
+class OptionError(TranspertError, ValueError):
+    """An option has a value it cannot have."""
+
+
+class CountsError(TranspertError, ValueError):
+    """Values are not what they are said to be: counts, counts per 10k, or log1p of them."""
+
+
+class ConditionError(TranspertError, ValueError):
+    """A condition (perturbation, dose, time, context) cannot be read or is contradictory."""
+
+
+class ControlError(TranspertError, ValueError):
+    """Control cells are missing, or the control label does not exist."""
+
+
+class GroupSizeError(TranspertError, ValueError):
+    """A group of cells is too small for what is asked of it."""
+
+
+class GeneError(TranspertError, ValueError):
+    """Genes are missing, duplicated, or cannot be aligned by name."""
+
+
+class SplitError(TranspertError, ValueError):
+    """A split is impossible, empty, or leaks."""
+
+
+class MetricInputError(TranspertError, ValueError):
+    """A metric was given arrays it is not defined on."""
+
+
+class NotTrainedError(TranspertError, RuntimeError):
+    """A model was asked for something that only a trained model has."""
+
+
+class TrainingError(TranspertError, RuntimeError):
+    """Training failed, for example because a loss is not finite."""
+
+
+class ModelFileError(TranspertError, OSError):
+    """A folder or file is not a saved model, or of another version."""
+
+
+class StoreError(TranspertError, OSError):
+    """A store of cells on disk is damaged, incomplete or does not fit."""
+
+
+class BackedDataError(TranspertError, ValueError):
+    """A backed AnnData was given where cells are read in arbitrary order."""
+
+
+class DownloadError(TranspertError, OSError):
+    """A public data set could not be fetched or has another checksum."""
+
+
+class DependencyError(TranspertError, ImportError):
+    """An optional dependency is not installed."""
+
+
+class UnknownNameError(TranspertError, KeyError):
+    """A name (perturbation, context, gene, metric ...) is not known; the message offers the nearest ones.
+
+    Parameters
+    ----------
+    kind
+        What the name should have been, for example ``"perturbation"``.
+    names
+        The unknown names.
+    known
+        The names that would have been accepted.
+    where
+        The slot or argument in which the names were given.
+    remedy
+        What to do; defaults to naming the closest known names.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        names: Iterable[str],
+        known: Iterable[str],
+        *,
+        where: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.kind, self.names, self.known = kind, tuple(map(str, names)), tuple(map(str, known))
+        nearest = {name: get_close_matches(name, self.known, n=1, cutoff=0.5) for name in self.names}
+        hints = [f"{name!r} may be {close[0]!r}" for name, close in nearest.items() if close]
+        if remedy is None:
+            remedy = (
+                f"Did you mean: {list_names(hints, quote=False)}?" if hints else f"Known: {list_names(self.known)}."
+            )
+        super().__init__(f"unknown {kind}: {list_names(self.names)}", where=where, remedy=remedy)
+
+
+def list_names(names: Iterable[object], *, limit: int = 8, quote: bool = True) -> str:
+    """Write names as a comma-separated list that stays readable when there are thousands.
+
+    Examples
+    --------
+    >>> list_names(["B", "NK"])
+    "'B', 'NK'"
+    """
+    names = list(names)
+    shown = [repr(str(name)) if quote else str(name) for name in names[:limit]]
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(shown) + more
