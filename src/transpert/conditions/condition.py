@@ -1,0 +1,214 @@
+"""One condition: which perturbations, at which doses, after what time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transpert import _keys
+from transpert.errors import ConditionError
+
+__all__ = ["CONTROL_CONDITION", "Condition", "parse_condition", "parse_perturbation"]
+
+# GEARS and its descendants write a single perturbation as "A+ctrl"
+_CONTROL_PARTS = frozenset({"ctrl", "control"})
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What was done to a population of cells.
+
+    Two conditions are equal when the same perturbations were given at the same doses for the same time, in
+    whatever order they were written. The control condition has no parts.
+
+    Parameters
+    ----------
+    parts
+        Names of the perturbations, sorted. Empty for controls.
+    doses
+        Dose of each part, in the unit of the data; ``None`` where no dose is recorded. Defaults to ``None`` for each.
+    time
+        Time since the perturbation, in the unit of the data, or ``None``.
+
+    Raises
+    ------
+    transpert.errors.ConditionError
+        If a dose is negative or not finite, or doses and parts differ in number.
+
+    Examples
+    --------
+    >>> from transpert.conditions import Condition
+    >>> Condition(("MAP2K6", "KLF1")) == Condition(("KLF1", "MAP2K6"))
+    True
+    >>> Condition(("KLF1", "MAP2K6")).label
+    'KLF1+MAP2K6'
+    """
+
+    parts: tuple[str, ...] = ()
+    doses: tuple[float | None, ...] = ()
+    time: float | None = None
+
+    def __post_init__(self) -> None:
+        doses = self.doses or (None,) * len(self.parts)
+        if len(doses) != len(self.parts):
+            raise ConditionError(
+                f"{len(self.parts)} perturbations but {len(doses)} doses",
+                where=_keys.COMBINATION.join(self.parts),
+                remedy="Give one dose for each part, or one for all.",
+            )
+        for value, kind in [*((dose, "dose") for dose in doses), (self.time, "time")]:
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ConditionError(
+                    f"{kind} {value!r} is not a number from 0 upwards", where=self.parts and self.label
+                )
+        order = sorted(range(len(self.parts)), key=lambda i: (self.parts[i], -1.0 if doses[i] is None else doses[i]))
+        object.__setattr__(self, "parts", tuple(self.parts[i] for i in order))
+        object.__setattr__(self, "doses", tuple(None if doses[i] is None else float(doses[i]) for i in order))
+
+    @property
+    def is_control(self) -> bool:
+        """Whether nothing was done to the cells."""
+        return not self.parts
+
+    @property
+    def is_combination(self) -> bool:
+        """Whether more than one perturbation was given."""
+        return len(self.parts) > 1
+
+    @property
+    def label(self) -> str:
+        """The perturbations joined by ``+``, sorted; empty for controls."""
+        return _keys.COMBINATION.join(self.parts)
+
+    def singles(self) -> tuple[Condition, ...]:
+        """Return the parts as conditions of their own, at the same dose and time."""
+        return tuple(Condition((part,), (dose,), self.time) for part, dose in zip(self.parts, self.doses, strict=True))
+
+    def __str__(self) -> str:
+        if self.is_control:
+            return "control" if self.time is None else f"control, time {self.time:g}"
+        parts = [
+            part if dose is None else f"{part} ({dose:g})" for part, dose in zip(self.parts, self.doses, strict=True)
+        ]
+        return " + ".join(parts) + ("" if self.time is None else f", time {self.time:g}")
+
+
+CONTROL_CONDITION = Condition()
+
+
+def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
+    """Split a perturbation label into the names of its parts, sorted.
+
+    Parameters
+    ----------
+    label
+        A label such as ``"A"``, ``"A+B"`` or ``"A+ctrl"`` (which is ``"A"``).
+    control
+        The label of control cells.
+
+    Returns
+    -------
+    The sorted names; empty for the control label.
+
+    Raises
+    ------
+    transpert.errors.ConditionError
+        If a part is empty or occurs twice.
+
+    Examples
+    --------
+    >>> from transpert.conditions import parse_perturbation
+    >>> parse_perturbation("MAP2K6+KLF1", control="control")
+    ('KLF1', 'MAP2K6')
+    >>> parse_perturbation("KLF1+ctrl", control="control")
+    ('KLF1',)
+    """
+    if label == control:
+        return ()
+    parts = [part.strip() for part in str(label).split(_keys.COMBINATION)]
+    if not all(parts):
+        raise ConditionError(
+            f"the perturbation label {label!r} has an empty part", remedy="Write combinations as 'A+B'."
+        )
+    if len(parts) > 1:
+        parts = [part for part in parts if part != control and part.lower() not in _CONTROL_PARTS]
+    if len(set(parts)) < len(parts):
+        raise ConditionError(f"the perturbation label {label!r} names the same perturbation twice")
+    return tuple(sorted(parts))
+
+
+def parse_condition(
+    label: str,
+    *,
+    control: str,
+    dose: float | str | Sequence[float] | None = None,
+    time: float | None = None,
+) -> Condition:
+    """Read one condition as it stands in the columns of a data set.
+
+    Parameters
+    ----------
+    label
+        The perturbation label; combinations as ``"A+B"``, in any order.
+    control
+        The label of control cells.
+    dose
+        One dose for all parts, one per part (a sequence or ``"0.1+10"``, in the order of the label), or ``None``.
+        NaN means no dose.
+    time
+        Time since the perturbation, or ``None``. NaN means no time.
+
+    Returns
+    -------
+    The condition. Controls carry no dose, but keep their time.
+
+    Raises
+    ------
+    transpert.errors.ConditionError
+        If the label or a dose cannot be read.
+
+    Examples
+    --------
+    >>> from transpert.conditions import parse_condition
+    >>> str(parse_condition("B+A", control="DMSO", dose="10+0.1", time=24))
+    'A (0.1) + B (10), time 24'
+    """
+    parts = parse_perturbation(label, control=control)
+    moment = _number(time, label, "time")
+    if not parts:
+        return Condition(time=moment)
+    spelled = [part.strip() for part in str(label).split(_keys.COMBINATION)]
+    given = _doses(dose, label)
+    if len(given) == 1:
+        doses = given * len(parts)
+    elif len(given) == len(spelled):
+        by_name = dict(zip(spelled, given, strict=True))
+        doses = [by_name[part] for part in parts]
+    else:
+        raise ConditionError(
+            f"{len(given)} doses for {len(spelled)} perturbations",
+            where=label,
+            remedy="Give one dose for each part, or one for all.",
+        )
+    return Condition(parts, tuple(doses), moment)
+
+
+def _doses(dose: object, label: str) -> list[float | None]:
+    if isinstance(dose, str):
+        values: Sequence[object] = dose.split(_keys.COMBINATION)
+    elif isinstance(dose, Sequence):
+        values = dose
+    else:
+        values = [dose]
+    return [_number(value, label, "dose") for value in values]
+
+
+def _number(value: object, label: str, kind: str) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ConditionError(f"the {kind} {value!r} is not a number", where=label) from None
+    return None if math.isnan(number) else number

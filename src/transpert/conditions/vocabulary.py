@@ -1,0 +1,74 @@
+"""The perturbations a data set knows, found by name in whatever order a combination is spelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from transpert import _keys
+from transpert.errors import ControlError, UnknownNameError, list_names
+
+from .condition import parse_perturbation
+
+__all__ = ["PerturbationVocabulary"]
+
+
+@dataclass(frozen=True, slots=True)
+class PerturbationVocabulary:
+    """The perturbation labels of a data set and the single perturbations they are made of.
+
+    Parameters
+    ----------
+    labels
+        The labels as the data spells them, controls included.
+    control
+        The label of control cells.
+
+    Raises
+    ------
+    transpert.errors.ControlError
+        If no label is the control label.
+
+    Examples
+    --------
+    >>> from transpert.conditions import PerturbationVocabulary
+    >>> vocabulary = PerturbationVocabulary(("control", "KLF1+MAP2K6", "KLF1"), "control")
+    >>> vocabulary.parts
+    ('KLF1', 'MAP2K6')
+    >>> vocabulary.spelling("MAP2K6+KLF1")
+    'KLF1+MAP2K6'
+    """
+
+    labels: tuple[str, ...]
+    control: str
+
+    def __post_init__(self) -> None:
+        if self.control not in self.labels:
+            raise ControlError(
+                f"no cell is labelled {self.control!r}",
+                where="the perturbation column",
+                remedy=f"Pass control= one of its labels: {list_names(self.labels)}.",
+            )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The single perturbations, sorted."""
+        found = {part for label in self.labels for part in parse_perturbation(label, control=self.control)}
+        return tuple(sorted(found))
+
+    def spelling(self, label: str) -> str:
+        """Return the data's own spelling of a label, or the sorted one for a combination it never saw."""
+        parts = parse_perturbation(label, control=self.control)
+        if not parts:
+            return self.control
+        for known in self.labels:
+            if parse_perturbation(known, control=self.control) == parts:
+                return known
+        return _keys.COMBINATION.join(parts)
+
+    def require(self, labels: Iterable[str]) -> None:
+        """Raise :class:`~transpert.errors.UnknownNameError` unless every part of every label is known."""
+        known = set(self.parts)
+        unknown = sorted({part for label in labels for part in parse_perturbation(label, control=self.control)} - known)
+        if unknown:
+            raise UnknownNameError("perturbation", unknown, sorted(known))

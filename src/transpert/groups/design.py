@@ -1,0 +1,109 @@
+"""The experimental design: which columns of ``obs`` say what was done to a cell, and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import pandas as pd
+
+from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
+
+__all__ = ["Design"]
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """The columns of ``obs`` that describe an experiment.
+
+    Parameters
+    ----------
+    perturbation_key
+        Column with the perturbation; combinations as ``"A+B"``, in any order.
+    control
+        The label of control cells in that column.
+    context_keys
+        Columns that make a context (cell type, cell line, ...). Empty means that all cells share one context.
+    batch_key
+        Column with the batch (donor, replicate, plate); controls are matched inside a batch where it has enough.
+    dose_key
+        Column with the dose, a number or ``"0.1+10"`` for the parts of a combination; NaN for controls.
+    time_key
+        Column with the time since the perturbation.
+    split_key
+        Column with ``"train"``, ``"validation"`` and ``"test"``, as written by :func:`transpert.pp.split`.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If two roles name the same column.
+
+    Examples
+    --------
+    >>> from transpert.groups import Design
+    >>> Design("perturbation", "control", ("cell_type",)).columns
+    ('perturbation', 'cell_type')
+    """
+
+    perturbation_key: str
+    control: str
+    context_keys: tuple[str, ...] = ()
+    batch_key: str | None = None
+    dose_key: str | None = None
+    time_key: str | None = None
+    split_key: str | None = None
+
+    def __post_init__(self) -> None:
+        keys = (self.context_keys,) if isinstance(self.context_keys, str) else tuple(self.context_keys)
+        object.__setattr__(self, "context_keys", keys)
+        repeated = sorted({column for column in self.columns if self.columns.count(column) > 1})
+        if repeated:
+            raise OptionError(f"one column has two roles: {list_names(repeated)}", where="the design")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that the design names."""
+        optional = (self.batch_key, self.dose_key, self.time_key, self.split_key)
+        return (self.perturbation_key, *self.context_keys, *(column for column in optional if column is not None))
+
+    def check(self, obs: pd.DataFrame) -> None:
+        """Check that ``obs`` has every column, without gaps where none may be, and has control cells.
+
+        Raises
+        ------
+        transpert.errors.UnknownNameError
+            If a column does not exist; the nearest one is named.
+        transpert.errors.ConditionError
+            If a label is missing in some cells.
+        transpert.errors.ControlError
+            If no cell has the control label.
+        """
+        absent = [column for column in self.columns if column not in obs]
+        if absent:
+            raise UnknownNameError("column", absent, map(str, obs.columns), where="obs")
+        for column in (self.perturbation_key, *self.context_keys, *([self.batch_key] if self.batch_key else [])):
+            missing = int(obs[column].isna().sum())
+            if missing:
+                raise ConditionError(
+                    f"{missing} cells have no value",
+                    where=f"obs[{column!r}]",
+                    remedy="Name the value or drop the cells.",
+                )
+        if not (obs[self.perturbation_key].astype(str) == self.control).any():
+            labels = pd.unique(obs[self.perturbation_key].astype(str))
+            raise ControlError(
+                f"no cell is labelled {self.control!r}",
+                where=f"obs[{self.perturbation_key!r}]",
+                remedy=f"Pass control= one of its labels: {list_names(sorted(labels))}.",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the design as plain data that JSON can hold."""
+        return {**asdict(self), "context_keys": list(self.context_keys)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make a design from what :meth:`to_dict` returned."""
+        contexts: Sequence[str] = values["context_keys"]
+        return cls(**{**values, "context_keys": tuple(contexts)})
