@@ -1,0 +1,653 @@
+"""The one interface of all models: ``setup_anndata``, ``train``, ``predict``, ``save``, ``load``."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self, override
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from rich.progress import Progress
+from scvi.data import AnnDataManager
+from scvi.model.base import BaseModelClass
+
+from transpert import _keys
+from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
+from transpert._counts import log1p_per_10k
+from transpert.conditions import Condition, PerturbationVocabulary
+from transpert.errors import ControlError, ModelFileError, NotTrainedError, TranspertError
+from transpert.groups import ControlMatching, Design, Groups, make_groups, match_controls
+from transpert.groups.table import context_labels
+from transpert.transport import GroupEffects, ReadoutOptions, estimate_dispersion, group_effects
+
+from .cells import Cells, DataSource, read_cells
+from .prediction import Population, SetPrediction, assemble, read_out
+from .registration import jsonable, registry_fields, restore
+from .requests import Contexts, Request, expand_requests
+from .saving import read_model, write_model
+
+__all__ = ["PerturbationModel"]
+
+
+class PerturbationModel(BaseModelClass):
+    """Base class of every model: it owns the data, the requests, the read-out and the files.
+
+    A model says how it is fitted (:meth:`_fit`), what it predicts for one population (:meth:`_predict_set`), and
+    what it must remember (:meth:`_state`, :meth:`_restore`).
+
+    Parameters
+    ----------
+    adata
+        Data registered with :meth:`setup_anndata`.
+    registry
+        Registry of a saved model, in place of ``adata``.
+    """
+
+    # what turns a predicted mean into cells; a user's choice overrides it
+    _default_readout: ClassVar[str] = "counts"
+
+    def __init__(self, adata: AnnData | MuData | None = None, registry: dict[str, Any] | None = None) -> None:
+        super().__init__(adata, registry)
+        arguments = dict(self.registry_[SETUP_ARGS_KEY])
+        self.source = _source(arguments)
+        self.readout_options = ReadoutOptions()
+        self.module: torch.nn.Module = torch.nn.Module()
+        self._cells: Cells | None = None
+        self._genes: np.ndarray | None = None
+        self._labels: tuple[str, ...] = ()
+        self._dispersion: np.ndarray | None = None
+        if adata is not None:
+            self._cells = read_cells(adata, self.source)
+            self._genes = self._cells.genes
+            column = self._cells.obs[self.design.perturbation_key].astype(str)
+            self._labels = tuple(sorted(pd.unique(column)))
+
+    # --- what a model must say ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _fit(self, effects: GroupEffects) -> None:
+        """Fit the model to the effects of the training groups."""
+
+    @abstractmethod
+    def _predict_set(self, control: Cells, request: Request, *, seed: int) -> SetPrediction:
+        """Predict where one population of control cells goes."""
+
+    @abstractmethod
+    def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return what a trained model must remember: plain data and arrays."""
+
+    @abstractmethod
+    def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Take back what :meth:`_state` returned."""
+
+    def _options(self) -> dict[str, Any]:
+        """Return the keyword arguments of ``__init__`` that make an equal, untrained model, as plain data."""
+        return {}
+
+    # --- setting up -----------------------------------------------------------------------------------------
+
+    @classmethod
+    @override
+    def setup_anndata(  # type: ignore[override]
+        cls,
+        adata: AnnData,
+        *,
+        perturbation_key: str,
+        control: str = "control",
+        context_keys: Sequence[str] = (),
+        batch_key: str | None = None,
+        dose_key: str | None = None,
+        time_key: str | None = None,
+        split_key: str | None = None,
+        layer: str | None = None,
+        library_size_key: str | None = None,
+        embedding_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register the columns that describe the experiment.
+
+        Parameters
+        ----------
+        adata
+            Cells; raw counts in ``layer``.
+        perturbation_key
+            Column with the perturbation; combinations as ``"A+B"``, in any order.
+        control
+            The label of control cells.
+        context_keys
+            Columns that make a context, for example ``["cell_type"]``.
+        batch_key
+            Column with the batch (donor, plate); controls are matched inside it where it has enough.
+        dose_key
+            Column with the dose.
+        time_key
+            Column with the time since the perturbation.
+        split_key
+            Column with ``"train"``, ``"validation"`` and ``"test"``. Perturbed cells outside the first two are
+            never looked at. All cells are used by default.
+        layer
+            Layer with raw counts; ``X`` by default.
+        library_size_key
+            Column with the total counts of a cell over all measured genes. By default ``obs["library_size"]``,
+            and where that is missing the sum over the genes at hand.
+        embedding_key
+            Key of ``obsm`` with an embedding that a network uses as its state space; the genes by default.
+
+        Raises
+        ------
+        transpert.errors.TranspertError
+            If anything about the data is wrong; nothing is registered then.
+        """
+        arguments = cls._get_setup_method_args(**locals())
+        source = _source(arguments[SETUP_ARGS_KEY])
+        cells = read_cells(adata, source)
+        _check_groups(cells, source.design)
+        manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        *,
+        modality: str,
+        perturbation_key: str,
+        control: str = "control",
+        context_keys: Sequence[str] = (),
+        batch_key: str | None = None,
+        dose_key: str | None = None,
+        time_key: str | None = None,
+        split_key: str | None = None,
+        layer: str | None = None,
+        library_size_key: str | None = None,
+        embedding_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register one modality of a MuData; its columns may stand in the modality or in ``mdata.obs``.
+
+        Parameters
+        ----------
+        mdata
+            Cells.
+        modality
+            The modality with the counts.
+        perturbation_key, control, context_keys, batch_key, dose_key, time_key, split_key, layer, library_size_key
+            As in :meth:`setup_anndata`.
+        embedding_key
+            As in :meth:`setup_anndata`; a key of ``obsm`` of the modality.
+
+        Raises
+        ------
+        transpert.errors.TranspertError
+            If anything about the data is wrong; nothing is registered then.
+        """
+        arguments = cls._get_setup_method_args(**locals())
+        source = _source(arguments[SETUP_ARGS_KEY])
+        cells = read_cells(mdata, source)
+        _check_groups(cells, source.design)
+        manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
+        manager.register_fields(mdata, **kwargs)
+        cls.register_manager(manager)
+
+    # --- what is known about the data -----------------------------------------------------------------------
+
+    @property
+    def design(self) -> Design:
+        """The columns that describe the experiment."""
+        return self.source.design
+
+    @property
+    def genes(self) -> np.ndarray:
+        """Names of the genes, in the order of the model."""
+        return np.asarray(self._genes)
+
+    @property
+    def vocabulary(self) -> PerturbationVocabulary:
+        """The perturbations of the data."""
+        return PerturbationVocabulary(self._labels, self.design.control)
+
+    @property
+    def cells(self) -> Cells:
+        """The cells the model was set up with.
+
+        Raises
+        ------
+        transpert.errors.NotTrainedError
+            If the model was loaded without data.
+        """
+        if self._cells is None:
+            raise NotTrainedError(
+                "the model was loaded without data", remedy="Pass adata= to this call, or to load()."
+            )
+        return self._cells
+
+    def _training_mask(self, *names: str) -> np.ndarray:
+        """Cells in the named parts of the split; all cells where there is no split."""
+        key = self.design.split_key
+        if key is None:
+            return np.full(len(self.cells), _keys.TRAIN in names)
+        return self.cells.obs[key].astype(str).isin(names).to_numpy()
+
+    def _training_groups(self) -> tuple[Groups, ControlMatching]:
+        groups = make_groups(self.cells.obs, self.design, mask=self._training_mask(_keys.TRAIN, _keys.VALIDATION))
+        if not len(groups.perturbed_groups):
+            raise ControlError("no perturbed cell is left to train on", where=f"obs[{self.design.split_key!r}]")
+        return groups, match_controls(groups)
+
+    # --- training and prediction ----------------------------------------------------------------------------
+
+    @override
+    def train(self) -> None:
+        """Fit the model to the perturbed training groups and their controls."""
+        self._fit(self._training_effects())
+        self.is_trained_ = True
+
+    def _training_effects(self) -> GroupEffects:
+        groups, matching = self._training_groups()
+        effects = group_effects(self.cells.counts, self.cells.library_size, groups, matching)
+        self._dispersion = estimate_dispersion(effects.treated)
+        return effects
+
+    def predict(
+        self,
+        contexts: Contexts = None,
+        perturbations: str | Sequence[str] | None = None,
+        *,
+        doses: Sequence[float | str] | float | str | None = None,
+        times: Sequence[float] | float | None = None,
+        adata: AnnData | MuData | None = None,
+        n_cells: int | None = None,
+        readout: str | None = None,
+        include_controls: bool = True,
+        max_missing_genes: float = 0.0,
+        progress: bool = True,
+        seed: int = 0,
+    ) -> AnnData:
+        """Predict the populations that perturbations would make of control cells.
+
+        Parameters
+        ----------
+        contexts
+            Values of the context columns, for example ``{"cell_type": "B"}`` or ``{"cell_type": ["B", "NK"]}``, a
+            list of such, or a DataFrame with a row for each context. Every context by default. A context without
+            perturbed training cells is what the model is for; it needs control cells.
+        perturbations
+            Labels; all labels of the data by default.
+        doses, times
+            Crossed with the perturbations; none by default.
+        adata
+            Other data with control cells to move, with the same columns; genes are aligned by name.
+        n_cells
+            Number of control cells moved in each context, drawn without replacement; all by default.
+        readout
+            ``"counts"``, ``"expected"`` or ``"added"``; the model's own by default.
+        include_controls
+            Add the control cells, which the tools of scanpy and pertpy need as a reference.
+        max_missing_genes
+            Share of the model's genes that ``adata`` may lack.
+        progress
+            Show a progress bar.
+        seed
+            Seed of every draw.
+
+        Returns
+        -------
+        AnnData with log1p counts per 10k in ``X``, integer counts in ``layers["counts"]`` (count read-out), and in
+        ``obs`` the perturbation, the context, ``source`` (predicted or control), ``model`` and ``control_id``.
+
+        Raises
+        ------
+        transpert.errors.NotTrainedError
+            If the model is not trained.
+        transpert.errors.UnknownNameError
+            If a perturbation, a context or a column is not known; the nearest one is named.
+        transpert.errors.ControlError
+            If a context has no control cells.
+        """
+        self._check_trained()
+        cells = self.cells if adata is None else self._other_cells(adata, max_missing_genes)
+        requests = expand_requests(
+            cells, self.source, self.vocabulary, contexts=contexts, perturbations=perturbations, doses=doses, times=times
+        )
+        self._check_requests(requests)
+        controls = {
+            request.context: self._controls(cells, request.context, n_cells, seed) for request in requests
+        }
+        populations: list[Population] = []
+        with Progress(disable=not progress, transient=True) as bar:
+            for number, request in bar.track(list(enumerate(requests)), description="Predicting populations"):
+                populations.append(self._population(controls[request.context], request, readout, seed=seed + number))
+        if include_controls:
+            populations += [self._control_population(control) for control in controls.values()]
+        return assemble(populations, self.design, model=type(self).__name__)
+
+    def get_effects(
+        self,
+        contexts: Contexts = None,
+        perturbations: str | Sequence[str] | None = None,
+        *,
+        doses: Sequence[float | str] | float | str | None = None,
+        times: Sequence[float] | float | None = None,
+        adata: AnnData | MuData | None = None,
+        key_added: str | None = None,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Predict log fold changes, without drawing cells.
+
+        Parameters
+        ----------
+        contexts, perturbations, doses, times, adata, seed
+            As in :meth:`predict`.
+        key_added
+            Also write the table to ``varm[key_added]`` of the data of the model.
+
+        Returns
+        -------
+        Genes x populations: natural-log fold changes of the mean counts per 10k implied by the predicted mean log1p,
+        ``log(expm1(predicted) + 0.05) - log(expm1(control) + 0.05)``.
+
+        Raises
+        ------
+        transpert.errors.TranspertError
+            As :meth:`predict`.
+        """
+        self._check_trained()
+        cells = self.cells if adata is None else self._other_cells(adata, 0.0)
+        requests = expand_requests(
+            cells, self.source, self.vocabulary, contexts=contexts, perturbations=perturbations, doses=doses, times=times
+        )
+        self._check_requests(requests)
+        columns = {}
+        for request in requests:
+            control = self._controls(cells, request.context, None, seed)
+            before = _mean_log(control)
+            after = self._predict_set(control, request, seed=seed).mean_log
+            columns[f"{request.context}: {request.condition}"] = _log_fold(after) - _log_fold(before)
+        table = pd.DataFrame(columns, index=pd.Index(self.genes.astype(str)), dtype=np.float32)
+        if key_added is not None and isinstance(self.adata, AnnData):
+            self.adata.varm[key_added] = table
+        return table
+
+    def counterfactual(
+        self, adata: AnnData, perturbation: str, *, dose: float | str | None = None, seed: int = 0
+    ) -> tuple[Any, np.ndarray | None]:
+        """Move existing cells as if they had been given a perturbation.
+
+        Parameters
+        ----------
+        adata
+            Cells with the columns of the design, of one or several contexts; each is taken for a control cell.
+        perturbation
+            The label of the perturbation.
+        dose
+            Its dose, where the data has doses.
+        seed
+            Seed of the draw.
+
+        Returns
+        -------
+        Integer counts ``(N, G)`` (CSR) in the order of ``adata``, and latent states ``(N, d)`` or ``None``.
+
+        Raises
+        ------
+        transpert.errors.TranspertError
+            As :meth:`predict`.
+        """
+        self._check_trained()
+        cells = self._other_cells(adata, 0.0)
+        requests = expand_requests(
+            cells, self.source, self.vocabulary, contexts=None, perturbations=perturbation, doses=dose, times=None
+        )
+        self._check_requests(requests)
+        labels = context_labels(cells.obs, self.design)
+        order: list[np.ndarray] = []
+        moved: list[Population] = []
+        for number, request in enumerate(requests):
+            positions = np.flatnonzero(labels == request.context)
+            order.append(positions)
+            moved.append(self._population(cells[positions], request, "counts", seed=seed + number))
+        from scipy import sparse
+
+        back = np.argsort(np.concatenate(order))
+        counts = sparse.csr_matrix(sparse.vstack([population.counts for population in moved]))[back]
+        latents = [population.latent for population in moved]
+        latent = np.concatenate(latents)[back] if all(value is not None for value in latents) else None
+        return counts, latent
+
+    def _other_cells(self, adata: AnnData | MuData, max_missing: float) -> Cells:
+        source = DataSource(
+            Design(**{**self.design.to_dict(), "split_key": None, "context_keys": self.design.context_keys}),
+            self.source.layer,
+            self.source.library_size_key,
+            self.source.modality,
+            self.source.embedding_key,
+        )
+        return read_cells(adata, source, genes=self.genes, max_missing=max_missing)
+
+    def _check_trained(self) -> None:
+        if not self.is_trained_:
+            raise NotTrainedError(f"this {type(self).__name__} is not trained", remedy="Call train() first.")
+
+    def _check_requests(self, requests: Sequence[Request]) -> None:
+        """Raise for conditions the model cannot predict; perturbations must be known by default."""
+        self.vocabulary.require(request.label for request in requests)
+
+    def _controls(self, cells: Cells, context: str, n_cells: int | None, seed: int) -> Cells:
+        labels = context_labels(cells.obs, self.design)
+        is_control = (cells.obs[self.design.perturbation_key].astype(str) == self.design.control).to_numpy()
+        positions = np.flatnonzero((labels == context) & is_control)
+        if not len(positions):
+            raise ControlError(
+                f"the context {context!r} has no control cells to move",
+                where=f"obs[{self.design.perturbation_key!r}]",
+                remedy=f"Add cells labelled {self.design.control!r} of this context.",
+            )
+        if n_cells is not None and n_cells < len(positions):
+            positions = np.sort(np.random.default_rng(seed).choice(positions, size=n_cells, replace=False))
+        return cells[positions]
+
+    def _population(self, control: Cells, request: Request, readout: str | None, *, seed: int) -> Population:
+        prediction = self._predict_set(control, request, seed=seed)
+        values, counts = read_out(
+            control,
+            prediction,
+            kind=readout or self._default_readout,  # type: ignore[arg-type]
+            options=self.readout_options,
+            dispersion=self._dispersion,
+            seed=seed,
+        )
+        return Population(values, counts, control, _keys.PREDICTED, request, prediction.latent)
+
+    def _control_population(self, control: Cells) -> Population:
+        values = np.asarray(log1p_per_10k(control.counts, control.library_size).todense(), dtype=np.float32)
+        return Population(values, control.counts, control, _keys.CONTROL, latent=self._latent_of(control))
+
+    def _latent_of(self, cells: Cells) -> np.ndarray | None:
+        """Latent states of cells as they are, for models that have a latent space."""
+        return None
+
+    # --- files ----------------------------------------------------------------------------------------------
+
+    @override
+    def save(  # type: ignore[override]
+        self, dir_path: str | os.PathLike[str], *, overwrite: bool = False, save_anndata: bool = False
+    ) -> None:
+        """Write the model into a folder: JSON, safetensors and npz, no pickle, all or nothing.
+
+        Parameters
+        ----------
+        dir_path
+            The folder.
+        overwrite
+            Replace a model that is there.
+        save_anndata
+            Also write the data of the model, as ``adata.h5ad`` or ``mdata.h5mu``.
+
+        Raises
+        ------
+        transpert.errors.NotTrainedError
+            If the model is not trained.
+        transpert.errors.ModelFileError
+            If the folder exists and ``overwrite`` is false.
+        """
+        self._check_trained()
+        plain, arrays = self._state()
+        description = {
+            "class": type(self).__name__,
+            "registry": jsonable(self.registry_),
+            "options": self._options(),
+            "labels": list(self._labels),
+            "readout": self.readout_options.to_dict(),
+            "state": plain,
+        }
+        arrays = {
+            **{f"state/{key}": value for key, value in arrays.items()},
+            "genes": self.genes.astype(str),
+            **({} if self._dispersion is None else {"dispersion": self._dispersion}),
+        }
+        write_model(dir_path, description, self.module.state_dict(), arrays, overwrite=overwrite)
+        if save_anndata and self.adata is not None:
+            name = "mdata.h5mu" if isinstance(self.adata, MuData) else "adata.h5ad"
+            self.adata.write(os.path.join(dir_path, name))
+
+    @classmethod
+    @override
+    def load(  # type: ignore[override]
+        cls,
+        dir_path: str | os.PathLike[str],
+        adata: AnnData | MuData | None = None,
+        *,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Read a model folder.
+
+        Parameters
+        ----------
+        dir_path
+            The folder.
+        adata
+            Data set up like the training data; without it the model predicts only for data passed to
+            :meth:`predict`. Data that was saved with the model is read if there is any.
+        device
+            Where the network goes.
+
+        Returns
+        -------
+        The trained model.
+
+        Raises
+        ------
+        transpert.errors.ModelFileError
+            If the folder is not a model, is a model of another class or format, or is damaged.
+        """
+        description, weights, arrays = read_model(dir_path, device=device)
+        if description["class"] != cls.__name__:
+            raise ModelFileError(
+                f"this is a {description['class']}, not a {cls.__name__}",
+                where=str(dir_path),
+                remedy=f"Load it with transpert.{description['class']}.load.",
+            )
+        registry = restore(description["registry"])
+        if adata is None:
+            adata = _saved_data(dir_path)
+        if adata is not None:
+            setup: Callable[..., None] = getattr(cls, registry.get(SETUP_METHOD_NAME, "setup_anndata"))
+            setup(adata, source_registry=registry, extend_categories=True, **registry[SETUP_ARGS_KEY])
+        model = cls._from_options(adata, None if adata is not None else registry, description["options"])
+        genes = arrays.pop("genes").astype(object)
+        if adata is not None:
+            model._cells = read_cells(adata, model.source, genes=genes)
+        model._genes = genes
+        model._labels = tuple(description["labels"])
+        model._dispersion = arrays.pop("dispersion", None)
+        model.readout_options = ReadoutOptions.from_dict(description["readout"])
+        state = {key.removeprefix("state/"): value for key, value in arrays.items()}
+        try:
+            model._restore(description["state"], state)
+            model.module.load_state_dict(weights)
+        except (KeyError, RuntimeError, TypeError) as error:
+            if isinstance(error, TranspertError):
+                raise
+            raise ModelFileError(f"the model does not fit its description: {error}", where=str(dir_path)) from error
+        model.module.to(device).eval()
+        model.is_trained_ = True
+        return model
+
+    @classmethod
+    def _from_options(
+        cls, adata: AnnData | MuData | None, registry: dict[str, Any] | None, options: dict[str, Any]
+    ) -> Self:
+        return cls(adata, registry=registry, **options)
+
+    def summary(self) -> str:
+        """Return what the model is, what it was trained on, and what was assumed, as text."""
+        lines = [
+            f"{type(self).__name__} ({'trained' if self.is_trained_ else 'not trained'})",
+            f"  perturbation: {self.design.perturbation_key}, control {self.design.control!r}",
+            f"  contexts: {', '.join(self.design.context_keys) or 'one'}; batch: {self.design.batch_key or 'none'}",
+            f"  {len(self.genes):,} genes, {len(self.vocabulary.parts)} perturbations",
+        ]
+        if self._cells is not None:
+            lines.append(f"  {len(self._cells):,} cells")
+        return "\n".join(lines)
+
+    @property
+    @override
+    def summary_string(self) -> str:
+        """What ``print(model)`` shows."""
+        return self.summary()
+
+
+def _source(arguments: dict[str, Any]) -> DataSource:
+    """Read the arguments of ``setup_anndata`` or ``setup_mudata``."""
+    design = Design(
+        arguments["perturbation_key"],
+        arguments["control"],
+        tuple(arguments["context_keys"]) if not isinstance(arguments["context_keys"], str) else (arguments["context_keys"],),
+        arguments["batch_key"],
+        arguments["dose_key"],
+        arguments["time_key"],
+        arguments["split_key"],
+    )
+    return DataSource(
+        design,
+        arguments["layer"],
+        arguments["library_size_key"],
+        arguments.get("modality"),
+        arguments["embedding_key"],
+    )
+
+
+def _check_groups(cells: Cells, design: Design) -> None:
+    """Refuse data that no model could be trained on, before anything is registered."""
+    match_controls(make_groups(cells.obs, design, min_cells=2), warn=False)
+
+
+def _saved_data(folder: str | os.PathLike[str]) -> AnnData | MuData | None:
+    import anndata
+    import mudata
+
+    path = os.path.join(folder, "adata.h5ad")
+    if os.path.exists(path):
+        return anndata.read_h5ad(path)
+    path = os.path.join(folder, "mdata.h5mu")
+    return mudata.read_h5mu(path) if os.path.exists(path) else None
+
+
+def _mean_log(cells: Cells) -> np.ndarray:
+    return np.asarray(log1p_per_10k(cells.counts, cells.library_size).mean(axis=0)).ravel()
+
+
+def _log_fold(mean_log: np.ndarray) -> np.ndarray:
+    return np.log(np.expm1(mean_log) + 0.05)
+
+
+def is_known(condition: Condition, known: Sequence[Condition]) -> bool:
+    """Whether a condition was trained on, at whatever dose and time."""
+    return any(condition.parts == other.parts for other in known)

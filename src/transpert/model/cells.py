@@ -1,0 +1,216 @@
+"""The cells of an AnnData or MuData as plain arrays, checked once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from transpert import _keys, pp
+from transpert._counts import check_counts, library_sizes
+from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
+from transpert.groups import Design
+
+__all__ = ["Cells", "DataSource", "modality_of", "read_cells"]
+
+# below this many genes the counts of a cell are taken for a selection, whose sum is not a library size
+_SELECTION_OF_GENES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """Where in an AnnData or MuData the counts and their annotation are.
+
+    Parameters
+    ----------
+    design
+        The columns that describe the experiment.
+    layer
+        Layer with raw counts; ``None`` means ``X``.
+    library_size_key
+        Column with the total counts of a cell over all measured genes; ``None`` means ``obs["library_size"]``
+        where it exists, and the sum over the genes at hand where it does not.
+    modality
+        Modality of a MuData.
+    embedding_key
+        Key of ``obsm`` with an embedding that serves as state space, or ``None``.
+    """
+
+    design: Design
+    layer: str | None = None
+    library_size_key: str | None = None
+    modality: str | None = None
+    embedding_key: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON can hold."""
+        return {
+            "design": self.design.to_dict(),
+            "layer": self.layer,
+            "library_size_key": self.library_size_key,
+            "modality": self.modality,
+            "embedding_key": self.embedding_key,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make a source from what :meth:`to_dict` returned."""
+        return cls(**{**values, "design": Design.from_dict(values["design"])})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """Counts of cells with what is known about them.
+
+    Parameters
+    ----------
+    counts : (N, G)
+        Raw counts, CSR.
+    library_size : (N,)
+        Total counts of each cell over all measured genes.
+    obs
+        The columns of the design; the index holds the names of the cells.
+    genes : (G,)
+        Names of the genes.
+    embedding : (N, d)
+        The state space of the network where it is not the genes.
+    """
+
+    counts: sparse.csr_matrix
+    library_size: np.ndarray
+    obs: pd.DataFrame
+    genes: np.ndarray
+    embedding: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.counts.shape[0]
+
+    def __getitem__(self, positions: np.ndarray) -> Cells:
+        embedding = None if self.embedding is None else self.embedding[positions]
+        return Cells(
+            self.counts[positions], self.library_size[positions], self.obs.iloc[positions], self.genes, embedding
+        )
+
+
+def modality_of(data: AnnData | MuData, modality: str | None) -> AnnData:
+    """Return one modality of a MuData, with the columns of the MuData that it lacks; an AnnData as it is.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If the MuData has no such modality.
+    """
+    if not isinstance(data, MuData):
+        return data
+    if modality not in data.mod:
+        raise UnknownNameError("modality", [str(modality)], data.mod, where="mdata.mod")
+    adata = data[modality]
+    shared = [column for column in data.obs if column not in adata.obs]
+    joined = adata.copy()
+    joined.obs[shared] = data.obs.loc[adata.obs_names, shared]
+    return joined
+
+
+def read_cells(
+    data: AnnData | MuData,
+    source: DataSource,
+    *,
+    genes: Sequence[str] | None = None,
+    max_missing: float = 0.0,
+) -> Cells:
+    """Read and check the cells of an AnnData or MuData.
+
+    Parameters
+    ----------
+    data
+        The cells.
+    source
+        Where their counts and annotation are.
+    genes
+        Align to these genes, by name. As they come by default.
+    max_missing
+        Share of ``genes`` that may be missing; they count as zero.
+
+    Returns
+    -------
+    The cells.
+
+    Raises
+    ------
+    transpert.errors.BackedDataError, transpert.errors.GeneError, transpert.errors.CountsError
+        If the data is backed, has duplicate names, lacks genes, or holds anything but counts.
+    transpert.errors.ConditionError, transpert.errors.ControlError, transpert.errors.UnknownNameError
+        If ``obs`` does not fit the design.
+    """
+    adata = modality_of(data, source.modality)
+    pp.check_not_backed(adata)
+    pp.check_unique_names(adata)
+    source.design.check(adata.obs)
+    if source.layer is not None and source.layer not in adata.layers:
+        raise UnknownNameError("layer", [source.layer], [key for key in adata.layers if key], where="layers")
+    library = _library_size(adata, source)
+    if genes is not None:
+        adata, _ = pp.align_genes(adata, genes, max_missing=max_missing)
+    matrix = adata.X if source.layer is None else adata.layers[source.layer]
+    where = "X" if source.layer is None else f"layers[{source.layer!r}]"
+    check_counts(matrix, where=where)
+    counts = sparse.csr_matrix(matrix, dtype=np.float32)
+    counts.sort_indices()
+    if library is None:
+        library = library_sizes(counts)
+    _check_library(library, counts)
+    obs = adata.obs[list(source.design.columns)].copy()
+    return Cells(counts, library, obs, np.asarray(adata.var_names, dtype=object), _embedding(adata, source))
+
+
+def _library_size(adata: AnnData, source: DataSource) -> np.ndarray | None:
+    key = source.library_size_key
+    if key is None and _keys.LIBRARY_SIZE in adata.obs:
+        key = _keys.LIBRARY_SIZE
+    if key is not None:
+        if key not in adata.obs:
+            raise UnknownNameError("column", [key], map(str, adata.obs.columns), where="obs")
+        return adata.obs[key].to_numpy(dtype=float)
+    if adata.n_vars < _SELECTION_OF_GENES:
+        warnings.warn(
+            f"The library size of a cell is taken to be the sum over the {adata.n_vars} genes at hand. If they are a "
+            "selection, put the total over all genes into a column of obs and name it in library_size_key.",
+            AssumptionWarning,
+            stacklevel=4,
+        )
+    return None
+
+
+def _check_library(library: np.ndarray, counts: sparse.csr_matrix) -> None:
+    wrong = int(np.count_nonzero(~np.isfinite(library) | (library <= 0)))
+    if wrong:
+        raise CountsError(
+            f"{wrong} cells have a library size that is not above 0", where="obs", remedy="Drop empty cells."
+        )
+    small = int(np.count_nonzero(library < np.asarray(counts.sum(axis=1)).ravel() - 0.5))
+    if small:
+        raise CountsError(
+            f"{small} cells have fewer counts in all than in the genes at hand",
+            where="the library size",
+            remedy="It must be the total over all measured genes, in raw counts.",
+        )
+
+
+def _embedding(adata: AnnData, source: DataSource) -> np.ndarray | None:
+    key = source.embedding_key
+    if key is None:
+        return None
+    if key not in adata.obsm:
+        raise UnknownNameError("embedding", [key], map(str, adata.obsm), where="obsm")
+    values = np.asarray(adata.obsm[key], dtype=np.float32)
+    wrong = int(np.count_nonzero(~np.isfinite(values)))
+    if wrong:
+        raise CountsError(f"{wrong} values are not finite", where=f"obsm[{key!r}]")
+    return values

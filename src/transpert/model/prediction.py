@@ -1,0 +1,183 @@
+"""From what a model says about one population to the AnnData that a user gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from transpert import _keys
+from transpert._counts import log1p_per_10k
+from transpert.groups import Design
+from transpert.transport import ReadoutOptions, transport_counts
+
+from .cells import Cells
+from .requests import Request
+
+__all__ = ["Population", "SetPrediction", "assemble", "read_out"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SetPrediction:
+    """What a model says about one perturbed population.
+
+    Parameters
+    ----------
+    mean_log : (G,)
+        Predicted mean log1p of the population.
+    cell_effects : (N, G)
+        Log fold change of every gene in every cell, whose pattern over the cells is kept; ``None`` if the change is
+        the same in all cells.
+    latent : (N, d)
+        Where the cells end in the latent space of the model.
+    """
+
+    mean_log: np.ndarray
+    cell_effects: np.ndarray | None = None
+    latent: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Population:
+    """One population of the result: log1p values, counts where they are known, and the annotation.
+
+    Parameters
+    ----------
+    values : (N, G)
+        Log1p counts per 10k, dense.
+    counts : (N, G)
+        Integer counts, or ``None``.
+    cells
+        The cells the values were made from.
+    source
+        ``"predicted"``, ``"control"`` or ``"observed"``.
+    request
+        What was asked for; ``None`` for controls.
+    latent : (N, d)
+        Latent state, or ``None``.
+    """
+
+    values: np.ndarray
+    counts: sparse.csr_matrix | None
+    cells: Cells
+    source: str
+    request: Request | None = None
+    latent: np.ndarray | None = None
+
+
+def read_out(
+    control: Cells,
+    prediction: SetPrediction,
+    *,
+    kind: Literal["counts", "expected", "added"],
+    options: ReadoutOptions,
+    dispersion: np.ndarray | None,
+    seed: int,
+) -> tuple[np.ndarray, sparse.csr_matrix | None]:
+    """Turn a predicted mean into cells.
+
+    Parameters
+    ----------
+    control
+        The control cells that are moved.
+    prediction
+        Where they are moved to.
+    kind
+        ``"counts"`` transports the counts; ``"expected"`` scales them without drawing, so that the result is
+        smooth; ``"added"`` adds the mean shift to the log1p values, which destroys the zeros (what most models do).
+    options
+        Options of the count read-out.
+    dispersion : (G,)
+        Negative-binomial dispersion of every gene.
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    Log1p counts per 10k, ``(N, G)`` dense, and integer counts or ``None``.
+    """
+    before = np.asarray(log1p_per_10k(control.counts, control.library_size).todense(), dtype=np.float32)
+    if kind == "added":
+        shift = (prediction.mean_log - before.mean(axis=0, dtype=np.float64)).astype(np.float32)
+        return np.maximum(before + shift, 0), None
+    moved = transport_counts(
+        control.counts,
+        control.library_size,
+        prediction.mean_log,
+        cell_effects=prediction.cell_effects,
+        dispersion=dispersion,
+        seed=seed,
+        options=options,
+    )
+    after = np.asarray(log1p_per_10k(sparse.csr_matrix(moved), control.library_size).todense(), dtype=np.float32)
+    return after, sparse.csr_matrix(moved) if kind == "counts" else None
+
+
+def assemble(populations: Sequence[Population], design: Design, *, model: str) -> AnnData:
+    """Put populations into one AnnData, in the slots that scanpy and pertpy look into.
+
+    Parameters
+    ----------
+    populations
+        Predicted populations and, with them, their controls.
+    design
+        The columns of the data the model was trained on.
+    model
+        Name of the model.
+
+    Returns
+    -------
+    AnnData with log1p counts per 10k in ``X`` (dense float32), integer counts in ``layers["counts"]`` where every
+    population has them, the columns of the design, ``source``, ``model``, ``control_id`` and ``library_size`` in
+    ``obs``, latent states in ``obsm["X_scale"]`` where every population has them.
+    """
+    obs = pd.concat([_annotate(population, design) for population in populations])
+    obs.index = _unique_names(populations)
+    for column in (design.perturbation_key, *design.context_keys, _keys.SOURCE, design.batch_key):
+        if column is not None:
+            obs[column] = pd.Categorical(obs[column].astype(str))
+    obs[_keys.MODEL] = pd.Categorical([model] * len(obs))
+    adata = AnnData(
+        X=np.concatenate([population.values for population in populations]),
+        obs=obs,
+        var=pd.DataFrame(index=pd.Index(populations[0].cells.genes.astype(str))),
+    )
+    if all(population.counts is not None for population in populations):
+        adata.layers[_keys.COUNTS_LAYER] = sparse.csr_matrix(
+            sparse.vstack([population.counts for population in populations]), dtype=np.float32
+        )
+    if all(population.latent is not None for population in populations):
+        adata.obsm[_keys.LATENT] = np.concatenate([population.latent for population in populations])
+    adata.uns[_keys.UNS] = {"design": {k: v for k, v in design.to_dict().items() if v is not None}, "model": model}
+    return adata
+
+
+def _annotate(population: Population, design: Design) -> pd.DataFrame:
+    cells, request = population.cells, population.request
+    obs = cells.obs.drop(columns=[design.split_key] if design.split_key else []).copy()
+    if request is not None:
+        obs[design.perturbation_key] = request.label
+        for key, value in request.context_values.items():
+            obs[key] = value
+        if design.dose_key is not None:
+            obs[design.dose_key] = request.dose
+        if design.time_key is not None:
+            obs[design.time_key] = np.nan if request.condition.time is None else request.condition.time
+    obs[_keys.SOURCE] = population.source
+    obs[_keys.CONTROL_ID] = np.asarray(cells.obs.index, dtype=str)
+    obs[_keys.LIBRARY_SIZE] = cells.library_size
+    return obs
+
+
+def _unique_names(populations: Sequence[Population]) -> pd.Index:
+    """Cell names: the control's own, followed by what was done to it."""
+    names: list[str] = []
+    for number, population in enumerate(populations):
+        suffix = "" if population.request is None else f"-{population.request.label}-{number}"
+        names.extend(f"{name}{suffix}" for name in population.cells.obs.index)
+    return pd.Index(names, dtype=object)

@@ -1,0 +1,89 @@
+"""The scvi-tools registry of a data set: which fields are registered, and how the registry becomes JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scvi.data import fields
+
+from transpert import _keys
+
+from .cells import Cells, DataSource
+
+__all__ = ["jsonable", "registry_fields", "restore"]
+
+_ARRAY = "__array__"
+
+
+def registry_fields(source: DataSource, cells: Cells) -> list[fields.BaseAnnDataField]:
+    """Return the fields of an AnnData, or of one modality of a MuData, that scvi-tools keeps track of.
+
+    Doses such as ``"0.1+10"`` are categories; numbers are numbers.
+    """
+    design = source.design
+    categorical = {
+        _keys.REGISTRY_PERTURBATION: design.perturbation_key,
+        _keys.REGISTRY_BATCH: design.batch_key,
+        _keys.REGISTRY_SPLIT: design.split_key,
+    }
+    numerical = {_keys.REGISTRY_LIBRARY: source.library_size_key}
+    for registry_key, column in ((_keys.REGISTRY_DOSE, design.dose_key), (_keys.REGISTRY_TIME, design.time_key)):
+        if column is not None:
+            is_number = pd.api.types.is_numeric_dtype(cells.obs[column])
+            (numerical if is_number else categorical)[registry_key] = column
+    modality = source.modality
+    if modality is None:
+        layer, category, number, joint, obsm = (
+            fields.LayerField,
+            fields.CategoricalObsField,
+            fields.NumericalObsField,
+            fields.CategoricalJointObsField,
+            fields.ObsmField,
+        )
+        extra: dict[str, Any] = {}
+    else:
+        layer, category, number, joint, obsm = (
+            fields.MuDataLayerField,
+            fields.MuDataCategoricalObsField,
+            fields.MuDataNumericalObsField,
+            fields.MuDataCategoricalJointObsField,
+            fields.MuDataObsmField,
+        )
+        extra = {"mod_key": modality}
+    where = {} if modality is None else {"mod_key": None}
+    registered = [layer(_keys.REGISTRY_COUNTS, source.layer, is_count_data=True, **extra)]
+    registered += [category(key, column, **where) for key, column in categorical.items() if column is not None]
+    registered += [number(key, column, **where) for key, column in numerical.items() if column is not None]
+    if design.context_keys:
+        registered.append(joint(_keys.REGISTRY_CONTEXTS, list(design.context_keys), **where))
+    if source.embedding_key is not None:
+        registered.append(obsm(_keys.REGISTRY_EMBEDDING, source.embedding_key, **extra))
+    return registered
+
+
+def jsonable(value: Any) -> Any:
+    """Turn a registry into plain data that JSON can hold and :func:`restore` can read."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return {_ARRAY: [jsonable(item) for item in value.tolist()], "dtype": "object" if value.dtype.kind in "OUS" else str(value.dtype)}
+    if isinstance(value, pd.Index | pd.Series):
+        return jsonable(np.asarray(value))
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def restore(value: Any) -> Any:
+    """Undo :func:`jsonable`."""
+    if isinstance(value, dict):
+        if _ARRAY in value:
+            return np.array(value[_ARRAY], dtype=value["dtype"])
+        return {key: restore(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [restore(item) for item in value]
+    return value

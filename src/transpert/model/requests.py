@@ -1,0 +1,136 @@
+"""What a user asks to be predicted, spelled out: one request for each context and condition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from transpert.conditions import Condition, PerturbationVocabulary, parse_condition
+from transpert.errors import ConditionError, UnknownNameError
+from transpert.groups.table import context_labels
+
+from .cells import Cells, DataSource
+
+__all__ = ["Request", "expand_requests"]
+
+Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One population to predict.
+
+    Parameters
+    ----------
+    context
+        Label of the context, as in :class:`~transpert.groups.Groups`.
+    context_values
+        The value of each context column.
+    condition
+        What is done to the cells.
+    label
+        The perturbation as the data spells it.
+    dose
+        The dose as it is written into ``obs``.
+    """
+
+    context: str
+    context_values: Mapping[str, str]
+    condition: Condition
+    label: str
+    dose: float | str = float("nan")
+
+
+def expand_requests(
+    cells: Cells,
+    source: DataSource,
+    vocabulary: PerturbationVocabulary,
+    *,
+    contexts: Contexts,
+    perturbations: str | Sequence[str] | None,
+    doses: Sequence[float | str] | float | str | None,
+    times: Sequence[float] | float | None,
+) -> list[Request]:
+    """Cross the wanted contexts with the wanted conditions.
+
+    Parameters
+    ----------
+    cells
+        The cells whose controls are moved.
+    source
+        The design of the data.
+    vocabulary
+        How the data spells its perturbations.
+    contexts
+        Values of the context columns, as for :meth:`~transpert.model.PerturbationModel.predict`.
+    perturbations, doses, times
+        The conditions.
+
+    Returns
+    -------
+    The requests, contexts outermost.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If a context column or a context does not exist.
+    transpert.errors.ConditionError
+        If doses or times are asked of data without them, or the control label is asked for.
+    """
+    design = source.design
+    for values, key, kind in ((doses, design.dose_key, "dose"), (times, design.time_key, "time")):
+        if values is not None and key is None:
+            raise ConditionError(f"a {kind} is asked for, but the data has none", remedy=f"Set it up with {kind}_key=.")
+    labels = _as_list(perturbations)
+    if labels is None:
+        labels = [label for label in vocabulary.labels if label != vocabulary.control]
+    requests = []
+    for context, values in _contexts(cells, source, contexts).items():
+        for label, dose, time in product(labels, _as_list(doses) or [None], _as_list(times) or [None]):
+            condition = parse_condition(label, control=vocabulary.control, dose=dose, time=time)
+            spelled = vocabulary.spelling(label)
+            requests.append(Request(context, values, condition, spelled, np.nan if dose is None else dose))
+    return requests
+
+
+def _as_list(values: object) -> list | None:
+    if values is None:
+        return None
+    if isinstance(values, str) or np.isscalar(values):
+        return [values]
+    return list(values)  # type: ignore[call-overload]
+
+
+def _contexts(cells: Cells, source: DataSource, contexts: Contexts) -> dict[str, dict[str, str]]:
+    """The wanted contexts that have cells, by label."""
+    keys = source.design.context_keys
+    known = cells.obs[list(keys)].astype(str).drop_duplicates()
+    if isinstance(contexts, pd.DataFrame):
+        wanted: list[Mapping[str, object]] = contexts.to_dict(orient="records")
+    elif contexts is None:
+        wanted = [{}]
+    elif isinstance(contexts, Mapping):
+        wanted = [contexts]
+    else:
+        wanted = list(contexts)
+    chosen = np.zeros(len(known), dtype=bool)
+    for row in wanted:
+        unknown = [column for column in row if column not in keys]
+        if unknown:
+            raise UnknownNameError("context column", unknown, keys, where="contexts")
+        hit = np.ones(len(known), dtype=bool)
+        for column, value in row.items():
+            names = [str(name) for name in _as_list(value) or []]
+            absent = sorted(set(names) - set(known[column]))
+            if absent:
+                raise UnknownNameError("context", absent, sorted(set(known[column])), where=f"obs[{column!r}]")
+            hit &= known[column].isin(names).to_numpy()
+        if not hit.any():
+            raise UnknownNameError("context", [str(dict(row))], context_labels(known, source.design), where="contexts")
+        chosen |= hit
+    found = known[chosen]
+    return dict(zip(context_labels(found, source.design), found.to_dict(orient="records"), strict=True))

@@ -1,0 +1,176 @@
+"""The effect of every condition in every context, with its sampling error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from transpert.conditions import Condition
+from transpert.groups import ControlMatching, Groups
+
+from .options import EffectSpace
+from .statistics import GroupStatistics, group_statistics
+
+__all__ = ["GroupEffects", "PopulationMeans", "group_effects"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PopulationMeans:
+    """Means of populations with the sampling variance of each mean.
+
+    Parameters
+    ----------
+    n_cells : (P,)
+        Number of cells behind each mean.
+    mean_rate, error_rate : (P, G)
+        Mean counts per 10k and the variance of that mean.
+    mean_log, error_log : (P, G)
+        Mean log1p counts per 10k and the variance of that mean.
+    """
+
+    n_cells: np.ndarray
+    mean_rate: np.ndarray
+    error_rate: np.ndarray
+    mean_log: np.ndarray
+    error_log: np.ndarray
+
+    @classmethod
+    def weighted(cls, statistics: GroupStatistics, weights: np.ndarray) -> PopulationMeans:
+        """Average groups with the given weights, ``(Q, P)``; each row sums to 1."""
+        squared = weights**2
+        per_cell = 1 / np.maximum(statistics.n_cells, 1)[:, None]
+        n_cells = (weights > 0) @ statistics.n_cells
+        return cls(
+            n_cells,
+            weights @ statistics.mean_rate,
+            squared @ (statistics.var_rate * per_cell),
+            weights @ statistics.mean_log,
+            squared @ (statistics.var_log * per_cell),
+        )
+
+    def __getitem__(self, rows: np.ndarray) -> PopulationMeans:
+        return PopulationMeans(*(getattr(self, name)[rows] for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupEffects:
+    """Treated populations and the controls they are compared with, one row a (context, condition).
+
+    Parameters
+    ----------
+    contexts : (P,)
+        Context of each row.
+    conditions
+        Condition of each row.
+    treated, control
+        Means of the treated cells, and of their controls in the same proportions of batches.
+    statistics
+        Statistics of all groups of cells, from which they were made.
+    """
+
+    contexts: np.ndarray
+    conditions: tuple[Condition, ...]
+    treated: PopulationMeans
+    control: PopulationMeans
+    statistics: GroupStatistics
+
+    def __len__(self) -> int:
+        return len(self.contexts)
+
+    def __getitem__(self, rows: np.ndarray) -> GroupEffects:
+        rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return GroupEffects(
+            self.contexts[rows],
+            tuple(self.conditions[row] for row in rows),
+            self.treated[rows],
+            self.control[rows],
+            self.statistics,
+        )
+
+    def shift(self) -> np.ndarray:
+        """Return the difference of mean log1p, ``(P, G)``."""
+        return self.treated.mean_log - self.control.mean_log
+
+    def in_space(self, space: EffectSpace, pseudo_rate: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return effects and their sampling variances in one space.
+
+        Parameters
+        ----------
+        space
+            ``"log_fold"``: ``log(mu1 + e) - log(mu0 + e)`` of the mean counts per 10k; ``"log1p"``: the difference of
+            mean log1p.
+        pseudo_rate
+            ``e``, in counts per 10k.
+
+        Returns
+        -------
+        Effects and variances, each ``(P, G)``.
+        """
+        treated, control = self.treated, self.control
+        if space == "log1p":
+            return self.shift(), treated.error_log + control.error_log
+        effect = np.log(treated.mean_rate + pseudo_rate) - np.log(control.mean_rate + pseudo_rate)
+        # the delta method; a gene seen in no cell still has the error of one molecule
+        variance = sum(
+            (means.error_rate + pseudo_rate / np.maximum(means.n_cells, 1)[:, None])
+            / (means.mean_rate + pseudo_rate) ** 2
+            for means in (treated, control)
+        )
+        return effect, variance
+
+
+def group_effects(
+    counts: sparse.csr_matrix, library_size: np.ndarray, groups: Groups, matching: ControlMatching
+) -> GroupEffects:
+    """Compare every condition in every context with its matched controls.
+
+    The controls are averaged in the proportions in which the batches occur among the treated cells, so that a
+    difference between batches is not taken for an effect.
+
+    Parameters
+    ----------
+    counts : (N, G)
+        Raw counts.
+    library_size : (N,)
+        Total counts of each cell over all measured genes.
+    groups
+        The groups of the cells.
+    matching
+        Their controls.
+
+    Returns
+    -------
+    One row for each pair of context and condition.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=3, n_genes=20, n_cells=30)
+    >>> groups = tp.groups.make_groups(adata.obs, tp.groups.Design("perturbation", "control", ("context",)))
+    >>> matching = tp.groups.match_controls(groups)
+    >>> len(tp.transport.group_effects(adata.layers["counts"], adata.obs["library_size"], groups, matching))
+    6
+    """
+    statistics = group_statistics(counts, np.asarray(library_size, dtype=float), groups.codes, len(groups))
+    contexts = groups.table["context"].to_numpy()
+    rows: dict[tuple[str, Condition], list[int]] = {}
+    for group in groups.perturbed_groups:
+        rows.setdefault((contexts[group], groups.conditions[group]), []).append(int(group))
+    treated = np.zeros((len(rows), len(groups)))
+    control = np.zeros((len(rows), len(groups)))
+    for row, members in enumerate(rows.values()):
+        share = statistics.n_cells[members] / statistics.n_cells[members].sum()
+        treated[row, members] = share
+        for weight, member in zip(share, members, strict=True):
+            matched = matching.control_groups[member]
+            control[row, matched] += weight * statistics.n_cells[matched] / statistics.n_cells[matched].sum()
+    return GroupEffects(
+        np.array([context for context, _ in rows], dtype=object),
+        tuple(condition for _, condition in rows),
+        PopulationMeans.weighted(statistics, treated),
+        PopulationMeans.weighted(statistics, control),
+        statistics,
+    )
