@@ -1,1 +1,28 @@
-"""x"""
+"""Transport without learning: effects of groups, the anchor, the stack, and the count read-out."""
+
+from .anchor import Anchor, AnchorPrediction
+from .effects import GroupEffects, PopulationMeans, group_effects
+from .options import AnchorOptions, ReadoutOptions
+from .rates import mean_log_of_rate, shift_mean_log
+from .readout import estimate_dispersion, transport_counts
+from .shrinkage import shrink_effects
+from .stack import fit_stack
+from .statistics import GroupStatistics, group_statistics
+
+__all__ = [
+    "Anchor",
+    "AnchorOptions",
+    "AnchorPrediction",
+    "GroupEffects",
+    "GroupStatistics",
+    "PopulationMeans",
+    "ReadoutOptions",
+    "estimate_dispersion",
+    "fit_stack",
+    "group_effects",
+    "group_statistics",
+    "mean_log_of_rate",
+    "shift_mean_log",
+    "shrink_effects",
+    "transport_counts",
+]

@@ -69,16 +69,16 @@ class AnchorOptions:
         Principal components of the control profiles that the ridge sees.
     penalties
         Ridge penalties to choose from, by leaving one context out.
-    shrink
-        Shrink predicted effects by their sampling error.
+    shrinkage
+        How strongly predicted effects are shrunk by their sampling error; 0 means not at all.
     """
 
     kind: Literal["ridge", "mean"] = "ridge"
     spaces: tuple[EffectSpace, ...] = ("log_fold", "log1p")
     pseudo_rate: float = 0.02
     n_components: int = 8
-    penalties: tuple[float, ...] = (0.05, 0.15, 0.5, 1.5)
-    shrink: bool = True
+    penalties: tuple[float, ...] = (0.05, 0.15, 0.5)
+    shrinkage: float = 1.0
 
     def __post_init__(self) -> None:
         _check_choice("kind", self.kind, Literal["ridge", "mean"])
@@ -90,6 +90,7 @@ class AnchorOptions:
             _check_choice("spaces", space, EffectSpace)
         _check_range("pseudo_rate", self.pseudo_rate, 1e-4, 100)
         _check_range("n_components", self.n_components, 1)
+        _check_range("shrinkage", self.shrinkage, 0)
         for penalty in self.penalties:
             _check_range("penalties", penalty, 1e-6)
 

@@ -1,4 +1,4 @@
-"""Adaptive shrinkage: how much of an estimated effect is left once its error is taken into account."""
+"""Shrinkage: how much of an estimated effect is left once its sampling error is taken into account."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import numpy as np
 
 __all__ = ["shrink_effects"]
 
-_ITERATIONS = 30
 
+def shrink_effects(effects: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """Shrink every effect by its own sampling error, and to exactly zero where the error is all there is.
 
-def shrink_effects(effects: np.ndarray, variances: np.ndarray, *, n_scales: int = 12) -> np.ndarray:
-    """Shrink effects towards zero by their errors, with a prior learned from all genes.
-
-    The prior is a mixture of a point at zero and normal distributions of a grid of widths; its weights are found by
-    expectation maximisation. Where few genes move, as in most perturbations, small effects go to nearly nothing and
-    large ones stay.
+    ``effect * max(0, 1 - variance / effect^2)``: the non-negative garrote, which is the positive-part James-Stein
+    estimator of a single effect. Effects below one standard error vanish, effects of several are left nearly whole,
+    and no gene is touched because of what the other genes do.
 
     Parameters
     ----------
@@ -22,46 +20,23 @@ def shrink_effects(effects: np.ndarray, variances: np.ndarray, *, n_scales: int 
         Estimated effects.
     variances : (G,)
         Sampling variances of the estimates.
-    n_scales
-        Number of widths.
 
     Returns
     -------
-    ``(G,)``: posterior means.
+    ``(G,)``.
 
     Notes
     -----
-    Stephens (2017), "False discovery rates: a new deal", Biostatistics 18:275.
+    Breiman (1995), "Better subset regression using the nonnegative garrote", Technometrics 37:373. A prior shared by
+    all genes (Stephens 2017, Biostatistics 18:275) was tried and loses more real effects than false ones.
 
     Examples
     --------
     >>> import numpy as np
     >>> from transpert.transport import shrink_effects
-    >>> noise = np.random.default_rng(0).normal(size=1000)
-    >>> noise[0] = 20.0
-    >>> shrunk = shrink_effects(noise, np.ones(1000))
-    >>> bool(shrunk[0] > 15), bool(np.abs(shrunk[1:]).max() < 0.5)
-    (True, True)
+    >>> shrink_effects(np.array([0.5, -4.0]), np.ones(2)).tolist()
+    [0.0, -3.75]
     """
     effects = np.asarray(effects, dtype=np.float64)
-    variances = np.maximum(np.asarray(variances, dtype=np.float64), 1e-12)
-    largest = np.sqrt(max(np.max(effects**2 - variances, initial=0.0), 0.0))
-    if largest == 0:
-        return np.zeros_like(effects)
-    smallest = min(np.sqrt(variances.min()) / 10, largest / 2)
-    scales = np.concatenate([[0.0], np.geomspace(smallest, 2 * largest, n_scales)]) ** 2
-    total = variances[:, None] + scales[None, :]
-    log_density = -0.5 * (np.log(total) + effects[:, None] ** 2 / total)
-    density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
-    # ten pseudo-observations at zero: without evidence nothing has an effect
-    prior = np.full(len(scales), 1 / len(scales))
-    pseudo = np.zeros(len(scales))
-    pseudo[0] = min(10.0, 0.1 * len(effects))
-    for _ in range(_ITERATIONS):
-        posterior = density * prior
-        posterior /= posterior.sum(axis=1, keepdims=True)
-        prior = posterior.sum(axis=0) + pseudo
-        prior /= prior.sum()
-    posterior = density * prior
-    posterior /= posterior.sum(axis=1, keepdims=True)
-    return effects * (posterior * (scales / total)).sum(axis=1)
+    ratio = np.asarray(variances, dtype=np.float64) / np.maximum(effects**2, 1e-300)
+    return effects * np.maximum(1 - ratio, 0)

@@ -1,0 +1,492 @@
+"""The anchor: the mean effect of a condition in a context, in closed form."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from transpert.conditions import Condition
+
+from .coefficients import EffectTable, condition_coefficients, context_coefficients, ridge_coefficients
+from .dose import interpolate_over
+from .effects import GroupEffects
+from .options import AnchorOptions, EffectSpace
+from .rates import shift_mean_log
+from .shrinkage import shrink_effects
+from .stack import fit_stack
+from .statistics import GroupStatistics
+
+__all__ = ["Anchor", "AnchorPrediction"]
+
+Situation = Literal["pair", "context", "perturbation"]
+# weights are learned from at most this many left-out groups
+_MOST_LEFT_OUT = 150
+# weights of the parts of a prediction that are tried, and the share of the gain that a larger weight may cost
+_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnchorPrediction:
+    """What the anchor says about one population.
+
+    Parameters
+    ----------
+    mean_log : (G,)
+        Predicted mean log1p counts per 10k.
+    by_space
+        The same from each space of effects alone.
+    """
+
+    mean_log: np.ndarray
+    by_space: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Anchor:
+    """A fitted anchor.
+
+    Parameters
+    ----------
+    options
+        How it predicts.
+    table
+        The effects it knows.
+    rates : (P, G)
+        Mean counts per 10k of the controls of each effect.
+    effects, variances
+        The effects in each space and their sampling variances, ``(P, G)``.
+    dispersion : (G,)
+        Negative-binomial dispersion.
+    scale
+        ``1e4 / library size`` of a typical cell.
+    penalty
+        The ridge penalty that was chosen, for each space.
+    parts
+        For each space and situation the weights of the context's main effect, the condition's main effect and the
+        dependence on the context.
+    interaction
+        For each space by how much the sum of the parts of a combination is multiplied.
+    stack
+        Weight of each space.
+    """
+
+    options: AnchorOptions
+    table: EffectTable
+    rates: np.ndarray
+    effects: dict[str, np.ndarray]
+    variances: dict[str, np.ndarray]
+    dispersion: np.ndarray
+    scale: float
+    penalty: dict[str, float]
+    parts: dict[str, dict[str, np.ndarray]]
+    interaction: dict[str, float]
+    stack: dict[str, float]
+
+    @classmethod
+    def fit(
+        cls,
+        effects: GroupEffects,
+        options: AnchorOptions,
+        dispersion: np.ndarray,
+        *,
+        seed: int = 0,
+        progress: Callable[[str], None] | None = None,
+    ) -> Self:
+        """Fit the anchor to measured effects.
+
+        Parameters
+        ----------
+        effects
+            Effects of the training groups.
+        options
+            How to predict.
+        dispersion : (G,)
+            Negative-binomial dispersion of every gene.
+        seed
+            Seed for choosing which groups are left out where there are many.
+        progress
+            Called with a line of text before each part.
+
+        Returns
+        -------
+        The fitted anchor.
+
+        Examples
+        --------
+        >>> import transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=30, n_cells=50)
+        >>> tp.RidgeTransport.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+        >>> model = tp.RidgeTransport(adata)
+        >>> model.train()
+        >>> sorted(model.anchor.stack)
+        ['log1p', 'log_fold']
+        """
+        say = progress or (lambda _: None)
+        measured = {space: effects.in_space(space, options.pseudo_rate) for space in options.spaces}
+        table = EffectTable(
+            effects.contexts,
+            effects.conditions,
+            np.minimum(effects.treated.n_cells, effects.control.n_cells).astype(float),
+            effects.control.mean_log,
+        )
+        cells = effects.statistics
+        scale = float(np.average(cells.mean_inverse_library, weights=np.maximum(cells.n_cells, 1e-9)))
+        anchor = cls(
+            options,
+            table,
+            effects.control.mean_rate,
+            {space: effect for space, (effect, _) in measured.items()},
+            {space: variance for space, (_, variance) in measured.items()},
+            np.asarray(dispersion, dtype=float),
+            scale,
+            dict.fromkeys(options.spaces, options.penalties[0]),
+            {space: {} for space in options.spaces},
+            dict.fromkeys(options.spaces, 1.0),
+            dict.fromkeys(options.spaces, 1 / len(options.spaces)),
+        )
+        rng = np.random.default_rng(seed)
+        left_out = rng.permutation(len(effects))[:_MOST_LEFT_OUT]
+        say("Choosing the ridge penalty by leaving contexts out")
+        anchor = dataclasses.replace(anchor, penalty=anchor._choose_penalties(left_out))
+        say("Weighting main effects by leaving groups out")
+        anchor = dataclasses.replace(anchor, parts=anchor._fit_parts(left_out))
+        anchor = dataclasses.replace(anchor, interaction=anchor._fit_interaction())
+        say("Stacking the spaces of effects")
+        return dataclasses.replace(anchor, stack=anchor._fit_stack(left_out, effects))
+
+    # --- prediction -----------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        condition: Condition,
+        context: str,
+        control: GroupStatistics,
+        *,
+        allowed: np.ndarray | None = None,
+        measured: bool = True,
+    ) -> AnchorPrediction:
+        """Predict the mean of one population.
+
+        Parameters
+        ----------
+        condition
+            What is done to the cells.
+        context
+            Where; a context that was never perturbed is predicted from its control profile.
+        control
+            Statistics of the control cells that are moved, one group.
+        allowed : (P,)
+            Measured effects that may be used; all by default.
+        measured
+            Use the effect itself where just this condition was measured in this context.
+
+        Returns
+        -------
+        The prediction; for the control condition the control mean itself.
+        """
+        before, rate = control.mean_log[0], control.mean_rate[0]
+        if condition.is_control:
+            return AnchorPrediction(before, dict.fromkeys(self.options.spaces, before))
+        allowed = np.ones(len(self.table.weights), dtype=bool) if allowed is None else allowed
+        by_space = {}
+        for space in self.options.spaces:
+            effect = self._effect(space, condition, context, before, allowed, measured)
+            by_space[space] = self._apply(space, effect, before, rate)
+        mean = sum(self.stack[space] * value for space, value in by_space.items())
+        return AnchorPrediction(np.maximum(mean, 0), by_space)
+
+    def predict_left_out(self, effects: GroupEffects, leave_out: Callable[[int], np.ndarray]) -> np.ndarray:
+        """Predict training groups from an anchor that has not seen them.
+
+        Parameters
+        ----------
+        effects
+            The effects the anchor was fitted to.
+        leave_out
+            Maps a row to the effects, ``(P,)`` bool, that must not be used for it.
+
+        Returns
+        -------
+        ``(P, G)``: predicted shifts of the mean log1p.
+        """
+        shifts = []
+        for row, (context, condition) in enumerate(zip(effects.contexts, effects.conditions, strict=True)):
+            control = _as_statistics(effects, row)
+            prediction = self.predict(condition, context, control, allowed=~leave_out(row), measured=False)
+            shifts.append(prediction.mean_log - control.mean_log[0])
+        return np.array(shifts)
+
+    def leave_out(self, row: int, situation: Situation) -> np.ndarray:
+        """Return the effects that must not be seen if a row is to be new in a given way, ``(P,)`` bool."""
+        context, condition = self.table.contexts[row], self.table.conditions[row]
+        if situation == "context":
+            return self.table.of_context(context)
+        if situation == "perturbation":
+            parts = set(condition.parts)
+            return np.array([bool(parts & set(other.parts)) for other in self.table.conditions])
+        return self.table.of_context(context) & np.array([c.parts == condition.parts for c in self.table.conditions])
+
+    def _apply(self, space: str, effect: np.ndarray, before: np.ndarray, rate: np.ndarray) -> np.ndarray:
+        if space == "log1p":
+            return np.maximum(before + effect, 0)
+        return shift_mean_log(
+            before, rate, effect, pseudo_rate=self.options.pseudo_rate, dispersion=self.dispersion, scale=self.scale
+        )
+
+    def _effect(
+        self,
+        space: EffectSpace,
+        condition: Condition,
+        context: str,
+        profile: np.ndarray,
+        allowed: np.ndarray,
+        measured: bool,
+    ) -> np.ndarray:
+        """The shrunken effect in one space."""
+        if condition.is_combination and not self._is_known(condition, allowed):
+            parts = [self._effect_and_variance(space, c, context, profile, allowed, True) for c in condition.singles()]
+            factor = self.interaction[space]
+            effect = factor * sum(part for part, _ in parts)
+            variance = factor**2 * sum(variance for _, variance in parts)
+        else:
+            effect, variance = self._effect_and_variance(space, condition, context, profile, allowed, measured)
+        return shrink_effects(effect, self.options.shrinkage * variance)
+
+    def _effect_and_variance(
+        self,
+        space: str,
+        condition: Condition,
+        context: str,
+        profile: np.ndarray,
+        allowed: np.ndarray,
+        measured: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        def at(known: Condition) -> tuple[np.ndarray, np.ndarray]:
+            coefficients = self._coefficients(space, known, context, profile, allowed, measured)
+            # an effect that several groups agree on is trusted more than its sampling error says
+            groups = np.abs(coefficients).sum() ** 2 / max(float((coefficients**2).sum()), 1e-12)
+            return coefficients @ self.effects[space], coefficients**2 @ self.variances[space] / groups
+
+        usable = [c for c, ok in zip(self.table.conditions, allowed, strict=True) if ok]
+        return interpolate_over(condition, usable, at)
+
+    def _is_known(self, condition: Condition, allowed: np.ndarray) -> bool:
+        return any(c.parts == condition.parts and ok for c, ok in zip(self.table.conditions, allowed, strict=True))
+
+    def _coefficients(
+        self,
+        space: str,
+        condition: Condition,
+        context: str,
+        profile: np.ndarray,
+        allowed: np.ndarray,
+        measured: bool,
+    ) -> np.ndarray:
+        own = self.table.of_context(context) & self.table.of_condition(condition) & allowed
+        if measured and own.any():
+            return own / own.sum()
+        three = self._three_parts(space, condition, context, profile, allowed)
+        situation = self._situation(condition, context, allowed)
+        return self.parts[space].get(situation, np.ones(3)) @ three
+
+    def _three_parts(
+        self, space: str, condition: Condition, context: str, profile: np.ndarray, allowed: np.ndarray
+    ) -> np.ndarray:
+        """Coefficients of the context's main effect, the condition's, and its dependence on the context."""
+        table = self.table
+        main = context_coefficients(table, context, allowed, without=condition)
+        of_condition = condition_coefficients(table, condition, context, allowed)
+        if not main.any() and not of_condition.any():
+            # nothing is known of either: the mean over everything is the least wrong
+            main = np.where(allowed, table.weights, 0) / max(table.weights[allowed].sum(), 1e-9)
+        dependence = np.zeros_like(main)
+        if self.options.kind == "ridge":
+            dependence = ridge_coefficients(
+                table,
+                condition,
+                context,
+                profile,
+                allowed,
+                n_components=self.options.n_components,
+                penalty=self.penalty[space],
+            )
+        return np.stack([main, of_condition, dependence])
+
+    def _situation(self, condition: Condition, context: str, allowed: np.ndarray) -> Situation:
+        others = ~self.table.of_condition(condition)
+        if not (self.table.of_context(context) & others & allowed).any():
+            return "context"
+        if not (self.table.of_condition(condition) & allowed & ~self.table.of_context(context)).any():
+            return "perturbation"
+        return "pair"
+
+    # --- learning from left-out groups ----------------------------------------------------------------------
+
+    def _choose_penalties(self, rows: np.ndarray) -> dict[str, float]:
+        if self.options.kind != "ridge" or len(self.options.penalties) == 1:
+            return self.penalty
+        chosen = {}
+        for space in self.options.spaces:
+            errors = []
+            for penalty in self.options.penalties:
+                trial = dataclasses.replace(self, penalty={**self.penalty, space: penalty})
+                errors.append(sum(trial._left_out_error(space, row) for row in rows))
+            chosen[space] = self.options.penalties[int(np.argmin(errors))]
+        return chosen
+
+    def _left_out_error(self, space: str, row: int) -> float:
+        table = self.table
+        allowed = ~self.leave_out(row, "context")
+        _, mean, dependence = self._three_parts(
+            space, table.conditions[row], table.contexts[row], table.profiles[row], allowed
+        )
+        if not dependence.any():
+            return 0.0
+        # errors count as they will show: in mean log1p, where genes that are hardly expressed weigh little
+        before, rate = table.profiles[row], self.rates[row]
+        predicted = self._apply(space, (mean + dependence) @ self.effects[space], before, rate)
+        observed = self._apply(space, self.effects[space][row], before, rate)
+        return float(np.sqrt(table.weights[row]) * np.mean((predicted - observed) ** 2))
+
+    def _fit_parts(self, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        """Non-negative weights of the three parts, for each situation that can be imitated."""
+        fitted: dict[str, dict[str, np.ndarray]] = {}
+        for space in self.options.spaces:
+            fitted[space] = {}
+            for situation in ("pair", "context", "perturbation"):
+                gram, moment = np.zeros((3, 3)), np.zeros(3)
+                for row in rows:
+                    allowed = ~self.leave_out(row, situation)  # type: ignore[arg-type]
+                    condition, context = self.table.conditions[row], self.table.contexts[row]
+                    if condition.is_combination or not allowed.any():
+                        continue
+                    if self._situation(condition, context, allowed) != situation:
+                        continue
+                    three = self._three_parts(space, condition, context, self.table.profiles[row], allowed)
+                    parts = three @ self.effects[space]
+                    weight = np.sqrt(self.table.weights[row])
+                    gram += weight * (parts @ parts.T)
+                    moment += weight * (parts @ self.effects[space][row])
+                if gram.any():
+                    fitted[space][situation] = _largest_good_weights(gram, moment)
+        return fitted
+
+    def _fit_interaction(self) -> dict[str, float]:
+        """How much of the sum of its parts the effect of a combination is, from combinations that were seen."""
+        factors = {}
+        everything = np.ones(len(self.table.weights), dtype=bool)
+        for space in self.options.spaces:
+            top = bottom = 0.0
+            for row, condition in enumerate(self.table.conditions):
+                if not condition.is_combination or not all(self._is_known(c, everything) for c in condition.singles()):
+                    continue
+                context, profile = self.table.contexts[row], self.table.profiles[row]
+                total = sum(
+                    self._effect_and_variance(space, single, context, profile, everything, True)[0]
+                    for single in condition.singles()
+                )
+                top += float(total @ self.effects[space][row])
+                bottom += float(total @ total)
+            # one pseudo-combination that is additive keeps a few noisy ones from deciding
+            factors[space] = (top + bottom / 5) / (bottom + bottom / 5) if bottom else 1.0
+        return factors
+
+    def _fit_stack(self, rows: np.ndarray, effects: GroupEffects) -> dict[str, float]:
+        if len(self.options.spaces) == 1:
+            return {self.options.spaces[0]: 1.0}
+        situation = self._main_situation()
+        predicted: dict[str, list[np.ndarray]] = {space: [] for space in self.options.spaces}
+        used = []
+        for row in rows:
+            allowed = ~self.leave_out(row, situation)
+            if not allowed.any():
+                continue
+            control = _as_statistics(effects, int(row))
+            prediction = self.predict(
+                self.table.conditions[row], self.table.contexts[row], control, allowed=allowed, measured=False
+            )
+            used.append(row)
+            for space, mean in prediction.by_space.items():
+                predicted[space].append(mean - control.mean_log[0])
+        if not used:
+            return self.stack
+        return fit_stack(
+            {space: np.array(values) for space, values in predicted.items()},
+            effects.shift()[used],
+            np.sqrt(self.table.weights[used]),
+        )
+
+    def _main_situation(self) -> Situation:
+        """What most data sets of this shape are used to predict."""
+        contexts = len(set(self.table.contexts))
+        if contexts == 1:
+            return "perturbation"
+        return "context" if len(self.table.weights) < 2 * contexts else "pair"
+
+    # --- files ----------------------------------------------------------------------------------------------
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return the anchor as plain data and arrays."""
+        plain = {
+            "options": self.options.to_dict(),
+            "contexts": list(self.table.contexts),
+            "conditions": [dataclasses.asdict(condition) for condition in self.table.conditions],
+            "scale": self.scale,
+            "penalty": self.penalty,
+            "parts": {s: {k: list(map(float, v)) for k, v in by.items()} for s, by in self.parts.items()},
+            "interaction": self.interaction,
+            "stack": self.stack,
+        }
+        arrays = {"weights": self.table.weights, "profiles": self.table.profiles, "rates": self.rates, "dispersion": self.dispersion}
+        for space in self.options.spaces:
+            arrays[f"effects_{space}"] = self.effects[space]
+            arrays[f"variances_{space}"] = self.variances[space]
+        return plain, arrays
+
+    @classmethod
+    def from_state(cls, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
+        """Make an anchor from what :meth:`to_state` returned."""
+        options = AnchorOptions.from_dict(plain["options"])
+        conditions = tuple(Condition(tuple(c["parts"]), tuple(c["doses"]), c["time"]) for c in plain["conditions"])
+        contexts = np.array(plain["contexts"], dtype=object)
+        return cls(
+            options,
+            EffectTable(contexts, conditions, arrays["weights"], arrays["profiles"]),
+            arrays["rates"],
+            {space: arrays[f"effects_{space}"] for space in options.spaces},
+            {space: arrays[f"variances_{space}"] for space in options.spaces},
+            arrays["dispersion"],
+            plain["scale"],
+            plain["penalty"],
+            {space: {k: np.array(v) for k, v in by.items()} for space, by in plain["parts"].items()},
+            plain["interaction"],
+            plain["stack"],
+        )
+
+
+def _as_statistics(effects: GroupEffects, row: int) -> GroupStatistics:
+    """The control population of a training group, in the form in which new ones come."""
+    control = effects.control
+    nothing = np.zeros_like(control.mean_rate[[row]])
+    return GroupStatistics(
+        control.n_cells[[row]], control.mean_rate[[row]], nothing, control.mean_log[[row]], nothing, np.ones(1)
+    )
+
+
+def _largest_good_weights(gram: np.ndarray, moment: np.ndarray) -> np.ndarray:
+    """Choose, among weights that predict left-out groups about equally well, the largest.
+
+    Least squares draws weights towards zero by the noise in what is weighted. That costs little error, but makes every
+    effect smaller than it is, and then too few genes come out significant.
+    """
+    grid = np.array(list(product(_WEIGHTS, repeat=3)))
+    gain = 2 * grid @ moment - np.einsum("ij,jk,ik->i", grid, gram, grid)
+    good = gain >= gain.max() - _TOLERANCE * max(gain.max(), 0.0)
+    # a part that never varies says nothing about its weight, and keeps its meaning: 1
+    return grid[good][np.argmax(grid[good].sum(axis=1) + 1e-6 * gain[good] / max(gain.max(), 1e-12))]

@@ -1,0 +1,91 @@
+"""Doses and times between those that were measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from sklearn.isotonic import IsotonicRegression
+
+from transpert.conditions import Condition
+
+__all__ = ["interpolate_over"]
+
+type Effect = tuple[np.ndarray, np.ndarray]
+
+
+def interpolate_over(condition: Condition, known: Iterable[Condition], effect_of: Callable[[Condition], Effect]) -> Effect:
+    """Predict the effect of a condition from those with the same parts at the doses and times that were measured.
+
+    With one dose, that dose serves for all. With several, the effect keeps the direction of their mean, and its size
+    is a non-decreasing function of the logarithm of the dose, zero at dose zero: measured sizes are made monotone
+    by isotonic regression and joined by straight lines. Between two times the effect is a straight line.
+
+    Parameters
+    ----------
+    condition
+        The target.
+    known
+        Conditions that were measured.
+    effect_of
+        Returns the effect of a measured condition and its variance, each ``(G,)``.
+
+    Returns
+    -------
+    Effect and variance, each ``(G,)``.
+    """
+    same = sorted({c for c in known if c.parts == condition.parts}, key=lambda c: (c.time or 0.0, c.doses))
+    if not same:
+        return effect_of(condition)
+    times = sorted({c.time for c in same if c.time is not None})
+    if condition.time is None or not times:
+        return _over_doses(condition, same, effect_of)
+    before = max((t for t in times if t <= condition.time), default=times[0])
+    after = min((t for t in times if t >= condition.time), default=times[-1])
+    early, late = (
+        _over_doses(dataclasses.replace(condition, time=t), [c for c in same if c.time == t], effect_of)
+        for t in (before, after)
+    )
+    share = 0.0 if after == before else (condition.time - before) / (after - before)
+    return (1 - share) * early[0] + share * late[0], (1 - share) ** 2 * early[1] + share**2 * late[1]
+
+
+def _over_doses(condition: Condition, same: list[Condition], effect_of: Callable[[Condition], Effect]) -> Effect:
+    if not condition.parts or any(dose is None for dose in condition.doses):
+        return _mean([effect_of(c) for c in same])
+    measured = [c for c in same if None not in c.doses]
+    if len(measured) < 2:
+        return effect_of(condition) if condition in same else _mean([effect_of(c) for c in same])
+    effects = [effect_of(c) for c in measured]
+    matrix = np.array([effect for effect, _ in effects])
+    direction = matrix.mean(axis=0)
+    norm = float(direction @ direction)
+    if norm == 0:
+        return _mean(effects)
+    totals = np.array([_total_dose(c) for c in measured])
+    positive = totals[totals > 0]
+    if not len(positive):
+        return _mean(effects)
+    # below the lowest dose, one decade down counts as none
+    floor = np.log10(positive.min()) - 1
+    places = np.log10(np.maximum(totals, 10**floor))
+    sizes = matrix @ direction / norm
+    curve = IsotonicRegression(increasing=True, out_of_bounds="clip")
+    curve.fit(np.concatenate([[floor], places]), np.concatenate([[0.0], sizes]), sample_weight=[1e6, *np.ones(len(places))])
+    total = _total_dose(condition)
+    size = float(curve.predict([max(np.log10(total), floor)])[0]) if total > 0 else 0.0
+    nearest = int(np.argmin(np.abs(places - (np.log10(total) if total > 0 else floor))))
+    pooled = np.mean([variance for _, variance in effects], axis=0) / len(effects)
+    variance = np.maximum(size, 0.0) ** 2 * np.maximum(pooled, effects[nearest][1] / len(effects))
+    return size * direction, variance
+
+
+def _mean(effects: list[Effect]) -> Effect:
+    return np.mean([e for e, _ in effects], axis=0), np.sum([v for _, v in effects], axis=0) / len(effects) ** 2
+
+
+def _total_dose(condition: Condition) -> float:
+    """One number for the doses of a combination: their geometric mean, which is what moves on a log scale."""
+    doses = np.array([dose or 0.0 for dose in condition.doses])
+    return float(np.exp(np.log(doses).mean())) if (doses > 0).all() else 0.0

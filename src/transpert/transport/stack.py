@@ -1,0 +1,75 @@
+"""Stacking: how much each of several predictions is worth, judged on groups none of them has seen."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import nnls
+
+from transpert.errors import OptionError
+
+__all__ = ["fit_stack"]
+
+
+def fit_stack(
+    predictions: dict[str, np.ndarray],
+    observed: np.ndarray,
+    weights: np.ndarray,
+    *,
+    prior: dict[str, float] | None = None,
+    strength: float = 0.1,
+) -> dict[str, float]:
+    """Find non-negative weights, summing to one, of predictions of left-out groups.
+
+    Parameters
+    ----------
+    predictions
+        Predicted mean shifts by name, each ``(P, G)``.
+    observed : (P, G)
+        The shifts that were observed.
+    weights : (P,)
+        Importance of each group.
+    prior
+        Weights that are returned when the groups cannot tell the predictions apart; equal ones by default.
+    strength
+        Pull towards the prior, as a share of the variance in which the predictions differ.
+
+    Returns
+    -------
+    The weight of each prediction.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If there is nothing to stack.
+
+    Notes
+    -----
+    Breiman (1996), "Stacked regressions", Machine Learning 24:49.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.transport import fit_stack
+    >>> truth = np.array([[1.0, -2.0, 0.5]])
+    >>> weights = fit_stack({"right": truth, "wrong": -truth}, truth, np.ones(1), strength=0.0)
+    >>> round(weights["right"], 3)
+    1.0
+    """
+    names = list(predictions)
+    if not names or not len(observed):
+        raise OptionError("there is nothing to stack", where="fit_stack")
+    prior = prior or dict.fromkeys(names, 1 / len(names))
+    start = np.array([prior[name] for name in names])
+    root = np.sqrt(np.asarray(weights, dtype=float))[:, None]
+    matrix = np.stack([(root * predictions[name]).ravel() for name in names], axis=1)
+    target = (root * observed).ravel()
+    # the prior as pseudo-observations of how the predictions differ
+    centred = matrix - matrix.mean(axis=1, keepdims=True)
+    spread = np.sqrt(strength * max(float((centred**2).sum()) / len(names), 1e-12))
+    sum_to_one = 1e4 * np.sqrt(max(float((matrix**2).sum()), 1e-12))
+    rows = np.vstack([matrix.T @ matrix + spread**2 * np.eye(len(names)) + sum_to_one**2])
+    moment = matrix.T @ target + spread**2 * start + sum_to_one**2
+    lower = np.linalg.cholesky(rows + 1e-12 * np.trace(rows) * np.eye(len(names)))
+    solution, _ = nnls(lower.T, np.linalg.solve(lower, moment))
+    total = solution.sum()
+    return dict(zip(names, (solution / total).tolist() if total else start.tolist(), strict=True))
