@@ -1,0 +1,19 @@
+"""Sets of cells: sampler, batches, Lightning data module; in memory and on disk."""
+
+from .batches import CellSets, DeviceCells, read_sets
+from .module import SetDataModule, SetLoader, validation_masks
+from .sampler import SetPlan, SetSampler
+from .source import CellSource, MemorySource
+
+__all__ = [
+    "CellSets",
+    "CellSource",
+    "DeviceCells",
+    "MemorySource",
+    "SetDataModule",
+    "SetLoader",
+    "SetPlan",
+    "SetSampler",
+    "read_sets",
+    "validation_masks",
+]

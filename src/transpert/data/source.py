@@ -1,0 +1,124 @@
+"""Where the cells of a set are read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, Self, runtime_checkable
+
+import numpy as np
+from scipy import sparse
+
+from transpert.errors import CountsError
+
+__all__ = ["CellSource", "MemorySource"]
+
+
+@runtime_checkable
+class CellSource(Protocol):
+    """Cells that can be read by position.
+
+    Attributes
+    ----------
+    n_obs, n_vars
+        Number of cells and genes.
+    library_size : (n_obs,)
+        Total counts of each cell over all measured genes.
+    embedding : (n_obs, d)
+        A dense embedding of the cells, or ``None``.
+    fingerprint
+        Changes when the cells change; saved with checkpoints.
+    """
+
+    @property
+    def n_obs(self) -> int: ...  # noqa: D102
+
+    @property
+    def n_vars(self) -> int: ...  # noqa: D102
+
+    @property
+    def library_size(self) -> np.ndarray: ...  # noqa: D102
+
+    @property
+    def embedding(self) -> np.ndarray | None: ...  # noqa: D102
+
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+
+    def read(self, positions: np.ndarray) -> sparse.csr_matrix:
+        """Return the raw counts of the cells at ``positions``, in that order, as CSR ``(len(positions), G)``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemorySource:
+    """Cells held in memory.
+
+    Parameters
+    ----------
+    counts : (n_obs, n_vars)
+        Raw counts, CSR.
+    library_size : (n_obs,)
+        Total counts of each cell over all measured genes.
+    embedding : (n_obs, d)
+        A dense embedding of the cells, such as ``obsm["X_pca"]``.
+
+    Raises
+    ------
+    transpert.errors.CountsError
+        If the arrays differ in their number of cells, or a library size is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> from transpert.data import MemorySource
+    >>> source = MemorySource(sparse.csr_matrix(np.eye(3)), np.ones(3))
+    >>> source.read(np.array([2, 0])).toarray().tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+
+    counts: sparse.csr_matrix
+    library_size: np.ndarray
+    embedding: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        counts = sparse.csr_matrix(self.counts)
+        if counts.dtype != np.float32:
+            counts = counts.astype(np.float32)
+        object.__setattr__(self, "counts", counts)
+        object.__setattr__(self, "library_size", np.asarray(self.library_size, dtype=np.float64))
+        for name, array in (("library_size", self.library_size), ("embedding", self.embedding)):
+            if array is not None and len(array) != counts.shape[0]:
+                raise CountsError(f"{name} has {len(array)} cells but the counts have {counts.shape[0]}", where=name)
+        wrong = int(np.count_nonzero(~(self.library_size > 0)))
+        if wrong:
+            raise CountsError(
+                f"{wrong} cells have a library size that is not positive",
+                where="library_size",
+                remedy="Drop cells without counts.",
+            )
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return self.counts.shape[0]
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+        return self.counts.shape[1]
+
+    @property
+    def fingerprint(self) -> str:
+        """Size and sum of the counts: cheap, and different for other data."""
+        return f"memory-{self.n_obs}x{self.n_vars}-{self.counts.nnz}-{self.counts.data.sum(dtype=np.float64):.0f}"
+
+    def read(self, positions: np.ndarray) -> sparse.csr_matrix:
+        """Return the raw counts of the cells at ``positions``, in that order, CSR float32."""
+        return self.counts[positions]
+
+    @classmethod
+    def from_matrix(cls, counts: np.ndarray | sparse.spmatrix) -> Self:
+        """Make a source from counts of all measured genes, whose sum is the library size."""
+        matrix = sparse.csr_matrix(counts)
+        return cls(matrix, np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel())
