@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self, override
 
+import anndata
+import mudata
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
 from mudata import MuData
 from rich.progress import Progress
+from scipy import sparse
 from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 
 from transpert import _keys
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert._counts import log1p_per_10k
-from transpert.conditions import Condition, PerturbationVocabulary
+from transpert.conditions import PerturbationVocabulary
 from transpert.errors import ControlError, ModelFileError, NotTrainedError, TranspertError
 from transpert.groups import ControlMatching, Design, Groups, make_groups, match_controls
 from transpert.groups.table import context_labels
@@ -251,7 +255,7 @@ class PerturbationModel(BaseModelClass):
     def _training_effects(self) -> GroupEffects:
         groups, matching = self._training_groups()
         effects = group_effects(self.cells.counts, self.cells.library_size, groups, matching)
-        self._dispersion = estimate_dispersion(effects.treated)
+        self._dispersion = estimate_dispersion(effects.statistics)
         return effects
 
     def predict(
@@ -412,8 +416,6 @@ class PerturbationModel(BaseModelClass):
             positions = np.flatnonzero(labels == request.context)
             order.append(positions)
             moved.append(self._population(cells[positions], request, "counts", seed=seed + number))
-        from scipy import sparse
-
         back = np.argsort(np.concatenate(order))
         counts = sparse.csr_matrix(sparse.vstack([population.counts for population in moved]))[back]
         latents = [population.latent for population in moved]
@@ -421,13 +423,8 @@ class PerturbationModel(BaseModelClass):
         return counts, latent
 
     def _other_cells(self, adata: AnnData | MuData, max_missing: float) -> Cells:
-        source = DataSource(
-            Design(**{**self.design.to_dict(), "split_key": None, "context_keys": self.design.context_keys}),
-            self.source.layer,
-            self.source.library_size_key,
-            self.source.modality,
-            self.source.embedding_key,
-        )
+        # a split says what to train on; other data is only predicted for
+        source = dataclasses.replace(self.source, design=dataclasses.replace(self.design, split_key=None))
         return read_cells(adata, source, genes=self.genes, max_missing=max_missing)
 
     def _check_trained(self) -> None:
@@ -609,7 +606,7 @@ def _source(arguments: dict[str, Any]) -> DataSource:
     design = Design(
         arguments["perturbation_key"],
         arguments["control"],
-        tuple(arguments["context_keys"]) if not isinstance(arguments["context_keys"], str) else (arguments["context_keys"],),
+        arguments["context_keys"],
         arguments["batch_key"],
         arguments["dose_key"],
         arguments["time_key"],
@@ -626,13 +623,12 @@ def _source(arguments: dict[str, Any]) -> DataSource:
 
 def _check_groups(cells: Cells, design: Design) -> None:
     """Refuse data that no model could be trained on, before anything is registered."""
-    match_controls(make_groups(cells.obs, design, min_cells=2), warn=False)
+    # batches are parts of a group: one cell in a batch is common, one cell of a condition in a context is a mistake
+    groups = make_groups(cells.obs, dataclasses.replace(design, batch_key=None), min_cells=2)
+    match_controls(groups, warn=False)
 
 
 def _saved_data(folder: str | os.PathLike[str]) -> AnnData | MuData | None:
-    import anndata
-    import mudata
-
     path = os.path.join(folder, "adata.h5ad")
     if os.path.exists(path):
         return anndata.read_h5ad(path)
@@ -646,8 +642,3 @@ def _mean_log(cells: Cells) -> np.ndarray:
 
 def _log_fold(mean_log: np.ndarray) -> np.ndarray:
     return np.log(np.expm1(mean_log) + 0.05)
-
-
-def is_known(condition: Condition, known: Sequence[Condition]) -> bool:
-    """Whether a condition was trained on, at whatever dose and time."""
-    return any(condition.parts == other.parts for other in known)

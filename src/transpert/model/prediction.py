@@ -159,7 +159,7 @@ def assemble(populations: Sequence[Population], design: Design, *, model: str) -
 
 def _annotate(population: Population, design: Design) -> pd.DataFrame:
     cells, request = population.cells, population.request
-    obs = cells.obs.drop(columns=[design.split_key] if design.split_key else []).copy()
+    obs = cells.obs.drop(columns=[design.split_key] if design.split_key else [], errors="ignore").copy()
     if request is not None:
         obs[design.perturbation_key] = request.label
         for key, value in request.context_values.items():

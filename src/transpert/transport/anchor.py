@@ -197,7 +197,7 @@ class Anchor:
         by_space = {}
         for space in self.options.spaces:
             effect = self._effect(space, condition, context, before, allowed, measured)
-            by_space[space] = self._apply(space, effect, before, rate)
+            by_space[space] = self.apply(space, effect, before, rate)
         mean = sum(self.stack[space] * value for space, value in by_space.items())
         return AnchorPrediction(np.maximum(mean, 0), by_space)
 
@@ -232,7 +232,8 @@ class Anchor:
             return np.array([bool(parts & set(other.parts)) for other in self.table.conditions])
         return self.table.of_context(context) & np.array([c.parts == condition.parts for c in self.table.conditions])
 
-    def _apply(self, space: str, effect: np.ndarray, before: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    def apply(self, space: str, effect: np.ndarray, before: np.ndarray, rate: np.ndarray) -> np.ndarray:
+        """Apply an effect in one space to a population with a given mean log1p and mean rate, each ``(G,)``."""
         if space == "log1p":
             return np.maximum(before + effect, 0)
         return shift_mean_log(
@@ -350,8 +351,8 @@ class Anchor:
             return 0.0
         # errors count as they will show: in mean log1p, where genes that are hardly expressed weigh little
         before, rate = table.profiles[row], self.rates[row]
-        predicted = self._apply(space, (mean + dependence) @ self.effects[space], before, rate)
-        observed = self._apply(space, self.effects[space][row], before, rate)
+        predicted = self.apply(space, (mean + dependence) @ self.effects[space], before, rate)
+        observed = self.apply(space, self.effects[space][row], before, rate)
         return float(np.sqrt(table.weights[row]) * np.mean((predicted - observed) ** 2))
 
     def _fit_parts(self, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:

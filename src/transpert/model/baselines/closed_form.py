@@ -1,0 +1,355 @@
+"""Baselines that predict a mean in closed form."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal, override
+
+import numpy as np
+from anndata import AnnData
+from mudata import MuData
+
+from transpert.conditions import Condition
+from transpert.errors import OptionError
+from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, group_statistics
+
+from ..base import PerturbationModel
+from ..cells import Cells
+from ..prediction import SetPrediction
+from ..requests import Request
+
+__all__ = ["Additive", "ContextMean", "MeanFoldChange", "MeanShift", "NearestPerturbation", "RidgeTransport"]
+
+Readout = Literal["counts", "expected", "added"]
+
+
+class ClosedFormModel(PerturbationModel):
+    """A baseline whose prediction is the mean of a population.
+
+    Parameters
+    ----------
+    adata
+        Data registered with ``setup_anndata``.
+    registry
+        Registry of a saved model, in place of ``adata``.
+    readout
+        What makes cells of the mean; see :meth:`predict`.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None = None,
+        registry: dict[str, Any] | None = None,
+        *,
+        readout: Readout | None = None,
+    ) -> None:
+        super().__init__(adata, registry)
+        if readout is not None:
+            if readout not in ("counts", "expected", "added"):
+                raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
+            self._default_readout = readout  # type: ignore[misc]
+        self.anchor: Anchor | None = None
+        self.init_params_ = self._get_init_params(locals())
+
+    @property
+    @abstractmethod
+    def _anchor_options(self) -> AnchorOptions:
+        """How effects are measured and combined."""
+
+    @override
+    def _options(self) -> dict[str, Any]:
+        return {"readout": self._default_readout}
+
+    @override
+    def _fit(self, effects: GroupEffects) -> None:
+        self.anchor = Anchor.fit(effects, self._anchor_options, np.asarray(self._dispersion))
+
+    @override
+    def _predict_set(self, control: Cells, request: Request, *, seed: int) -> SetPrediction:
+        statistics = control_statistics(control)
+        return SetPrediction(self._mean(request.condition, request.context, statistics))
+
+    def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
+        """Predict the mean log1p of one population, ``(G,)``."""
+        return self._fitted.predict(condition, context, control).mean_log
+
+    @property
+    def _fitted(self) -> Anchor:
+        self._check_trained()
+        assert self.anchor is not None
+        return self.anchor
+
+    @override
+    def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        return self._fitted.to_state()
+
+    @override
+    def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        self.anchor = Anchor.from_state(plain, arrays)
+
+
+class RidgeTransport(ClosedFormModel):
+    """The anchor of SCALE on its own: closed-form effects, count read-out.
+
+    Main effects of the context and of the perturbation, the dependence of the effect on the control profile of the
+    context, doses and combinations, in two spaces that are stacked with weights from left-out groups; see
+    :class:`transpert.transport.Anchor`.
+
+    Parameters
+    ----------
+    adata
+        Data registered with ``setup_anndata``.
+    registry
+        Registry of a saved model, in place of ``adata``.
+    anchor
+        Options of the anchor.
+    readout
+        What makes cells of the mean; ``"counts"`` by default.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
+    >>> tp.RidgeTransport.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    >>> model = tp.RidgeTransport(adata)
+    >>> model.train()
+    >>> model.predict(progress=False).layers["counts"].shape[1]
+    20
+    """
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None = None,
+        registry: dict[str, Any] | None = None,
+        *,
+        anchor: AnchorOptions | None = None,
+        readout: Readout | None = None,
+    ) -> None:
+        super().__init__(adata, registry, readout=readout)
+        self._chosen = anchor or AnchorOptions()
+        self.init_params_ = self._get_init_params(locals())
+
+    @property
+    @override
+    def _anchor_options(self) -> AnchorOptions:
+        return self._chosen
+
+    @override
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "anchor": self._chosen.to_dict()}
+
+    @classmethod
+    @override
+    def _from_options(cls, adata, registry, options):  # type: ignore[no-untyped-def]
+        anchor = AnchorOptions.from_dict(options["anchor"])
+        return cls(adata, registry, anchor=anchor, readout=options["readout"])
+
+
+class MeanShift(ClosedFormModel):
+    """Add the mean shift of the perturbation, over the contexts it was seen in, to the log1p values.
+
+    The usual baseline of the field, cells and all: adding to log1p values destroys their zeros. With
+    ``readout="counts"`` the same mean is read out as counts. A perturbation seen in no other context gets the mean
+    shift over all perturbations.
+
+    Parameters
+    ----------
+    adata
+        Data registered with ``setup_anndata``.
+    registry
+        Registry of a saved model, in place of ``adata``.
+    readout
+        What makes cells of the mean; ``"added"`` by default.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=20, n_cells=30)
+    >>> tp.MeanShift.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    >>> model = tp.MeanShift(adata)
+    >>> model.train()
+    >>> "counts" in model.predict(progress=False).layers
+    False
+    """
+
+    _default_readout: ClassVar[str] = "added"
+
+    @property
+    @override
+    def _anchor_options(self) -> AnchorOptions:
+        return AnchorOptions(kind="mean", spaces=("log1p",), penalties=(1.0,), shrinkage=0.0)
+
+    @override
+    def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
+        anchor = self._fitted
+        rows = _rows_of(anchor, condition)
+        shift = anchor.effects["log1p"][rows].mean(axis=0)
+        return np.maximum(control.mean_log[0] + shift, 0)
+
+
+class ContextMean(MeanShift):
+    """Add the mean shift of the context over its other perturbations.
+
+    In many screens this systematic shift is most of what can be predicted, and the baseline to beat (Systema;
+    Viñas Torné et al. 2025). A context without other perturbations gets the mean shift over everything.
+
+    Parameters
+    ----------
+    adata
+        Data registered with ``setup_anndata``.
+    registry
+        Registry of a saved model, in place of ``adata``.
+    readout
+        What makes cells of the mean; ``"added"`` by default.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=3, n_genes=20, n_cells=30)
+    >>> tp.ContextMean.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    >>> model = tp.ContextMean(adata)
+    >>> model.train()
+    >>> model.predict(perturbations="P0", progress=False).n_vars
+    20
+    """
+
+    @override
+    def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
+        anchor = self._fitted
+        others = anchor.table.of_context(context) & ~_same_parts(anchor, condition)
+        rows = others if others.any() else ~_same_parts(anchor, condition)
+        rows = rows if rows.any() else np.ones_like(rows)
+        return np.maximum(control.mean_log[0] + anchor.effects["log1p"][rows].mean(axis=0), 0)
+
+
+class MeanFoldChange(ClosedFormModel):
+    """Multiply by the mean fold change of the perturbation over the contexts it was seen in, read out as counts.
+
+    Parameters
+    ----------
+    adata
+        Data registered with ``setup_anndata``.
+    registry
+        Registry of a saved model, in place of ``adata``.
+    readout
+        What makes cells of the mean; ``"counts"`` by default.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=20, n_cells=30)
+    >>> tp.MeanFoldChange.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    >>> model = tp.MeanFoldChange(adata)
+    >>> model.train()
+    >>> "counts" in model.predict(progress=False).layers
+    True
+    """
+
+    @property
+    @override
+    def _anchor_options(self) -> AnchorOptions:
+        return AnchorOptions(kind="mean", spaces=("log_fold",), penalties=(1.0,), shrinkage=0.0, pseudo_rate=0.05)
+
+    @override
+    def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
+        anchor = self._fitted
+        effect = anchor.effects["log_fold"][_rows_of(anchor, condition)].mean(axis=0)
+        return anchor.apply("log_fold", effect, control.mean_log[0], control.mean_rate[0])
+
+
+class Additive(MeanShift):
+    """Add the mean shifts of the parts of a combination; a single perturbation is as in :class:`MeanShift`.
+
+    Parameters
+    ----------
+    adata
+        Data registered with ``setup_anndata``.
+    registry
+        Registry of a saved model, in place of ``adata``.
+    readout
+        What makes cells of the mean; ``"added"`` by default.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=3, n_genes=20, n_cells=30)
+    >>> tp.Additive.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    >>> model = tp.Additive(adata)
+    >>> model.train()
+    >>> model.predict(perturbations="P0+P1", progress=False).n_vars
+    20
+    """
+
+    @override
+    def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
+        anchor = self._fitted
+        parts = condition.singles() if condition.is_combination else (condition,)
+        shift = sum(anchor.effects["log1p"][_rows_of(anchor, part, context=context)].mean(axis=0) for part in parts)
+        return np.maximum(control.mean_log[0] + shift, 0)
+
+
+class NearestPerturbation(MeanShift):
+    """Copy the shift of the nearest measured group: same perturbation, most similar context.
+
+    A perturbation that was never measured gets the shift of the perturbation that shares most parts with it, or else
+    of the one whose shifts are most like those of all others.
+
+    Parameters
+    ----------
+    adata
+        Data registered with ``setup_anndata``.
+    registry
+        Registry of a saved model, in place of ``adata``.
+    readout
+        What makes cells of the mean; ``"added"`` by default.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=20, n_cells=30)
+    >>> tp.NearestPerturbation.setup_anndata(
+    ...     adata, perturbation_key="perturbation", context_keys="context", layer="counts"
+    ... )
+    >>> model = tp.NearestPerturbation(adata)
+    >>> model.train()
+    >>> model.predict(progress=False).n_vars
+    20
+    """
+
+    @override
+    def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
+        anchor = self._fitted
+        before = control.mean_log[0]
+        shared = np.array([len(set(condition.parts) & set(c.parts)) for c in anchor.table.conditions])
+        elsewhere = ~(anchor.table.of_context(context) & _same_parts(anchor, condition))
+        candidates = (shared == shared[elsewhere].max(initial=0)) & elsewhere
+        if not candidates.any():
+            candidates = np.ones_like(elsewhere)
+        distance = np.linalg.norm(anchor.table.profiles - before, axis=1)
+        if not shared.any():
+            # nothing in common with anything: the most typical effect of the nearest context
+            effects = anchor.effects["log1p"]
+            distance = distance + np.linalg.norm(effects - effects.mean(axis=0), axis=1)
+        nearest = np.flatnonzero(candidates)[np.argmin(distance[candidates])]
+        return np.maximum(before + anchor.effects["log1p"][nearest], 0)
+
+
+def control_statistics(control: Cells) -> GroupStatistics:
+    """Statistics of one population of control cells."""
+    return group_statistics(control.counts, control.library_size, np.zeros(len(control), dtype=int), 1)
+
+
+def _same_parts(anchor: Anchor, condition: Condition) -> np.ndarray:
+    return np.array([other.parts == condition.parts for other in anchor.table.conditions], dtype=bool)
+
+
+def _rows_of(anchor: Anchor, condition: Condition, *, context: str | None = None) -> np.ndarray:
+    """Measured effects of a condition: at its own dose if measured, in its own context if asked and measured."""
+    rows = _same_parts(anchor, condition)
+    if not rows.any():
+        return np.ones(len(rows), dtype=bool)
+    exact = rows & anchor.table.of_condition(condition)
+    rows = exact if exact.any() else rows
+    own = rows & anchor.table.of_context(context) if context is not None else np.zeros_like(rows)
+    return own if own.any() else rows
+
