@@ -1,0 +1,38 @@
+"""The network of SCALE, in torch alone."""
+
+from .batch import ConditionBatch, NetworkSizes, SetBatch, Transported
+from .conditions import ConditionEncoder
+from .coupling import couple
+from .encoders import CellEncoder
+from .flow import FlowField, endpoint_of, interpolate, start_of_path, velocity_of
+from .losses import energy_distance, gaussian_mmd
+from .network import TransportNetwork
+from .options import ConditionOptions, EncoderOptions, FlowOptions, LossOptions, NetworkOptions, SetOptions
+from .sets import SetEncoder
+from .solvers import solve
+
+__all__ = [
+    "CellEncoder",
+    "ConditionBatch",
+    "ConditionEncoder",
+    "ConditionOptions",
+    "EncoderOptions",
+    "FlowField",
+    "FlowOptions",
+    "LossOptions",
+    "NetworkOptions",
+    "NetworkSizes",
+    "SetBatch",
+    "SetEncoder",
+    "SetOptions",
+    "TransportNetwork",
+    "Transported",
+    "couple",
+    "endpoint_of",
+    "energy_distance",
+    "gaussian_mmd",
+    "interpolate",
+    "solve",
+    "start_of_path",
+    "velocity_of",
+]

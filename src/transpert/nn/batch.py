@@ -1,0 +1,132 @@
+"""What goes into the network and what comes out of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+__all__ = ["ConditionBatch", "NetworkSizes", "SetBatch", "Transported"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSizes:
+    """Sizes that the data gives to the network.
+
+    Parameters
+    ----------
+    n_inputs
+        Genes, or dimensions of the embedding that serves as state space.
+    n_genes
+        Genes that are decoded.
+    n_perturbations
+        Rows of the perturbation table; row 0 means no perturbation.
+    n_contexts
+        For each context column its values, with 0 for unknown.
+    n_batches
+        Batches, with 0 for unknown.
+    """
+
+    n_inputs: int
+    n_genes: int
+    n_perturbations: int
+    n_contexts: tuple[int, ...] = ()
+    n_batches: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionBatch:
+    """The conditions of a batch of ``S`` sets.
+
+    Parameters
+    ----------
+    perturbation : (S, P)
+        Row of the perturbation table for each part; 0 where there is none. Controls have none at all.
+    dose : (S, P)
+        ``log10(1 + dose)`` of each part; 0 where none is given.
+    has_dose : (S, P)
+        Whether it is.
+    time : (S,)
+        ``log1p`` of the time; 0 where none is given.
+    context : (S, K)
+        Value of each context column; 0 for unknown.
+    batch : (S,)
+        Batch; 0 for unknown.
+    """
+
+    perturbation: Tensor
+    dose: Tensor
+    has_dose: Tensor
+    time: Tensor
+    context: Tensor
+    batch: Tensor
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move all tensors to a device."""
+        return type(self)(*(getattr(self, spec.name).to(device) for spec in dataclasses.fields(self)))
+
+    def __getitem__(self, sets: Tensor) -> Self:
+        return type(self)(*(getattr(self, spec.name)[sets] for spec in dataclasses.fields(self)))
+
+    @property
+    def is_control(self) -> Tensor:
+        """Which sets have no perturbation, ``(S,)``."""
+        return (self.perturbation == 0).all(dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SetBatch:
+    """Sets of control and perturbed cells.
+
+    Parameters
+    ----------
+    x0, x1 : (S, N, G)
+        Control and perturbed cells, log1p counts per 10k.
+    condition
+        What was done.
+    state0, state1 : (S, N, D)
+        The same cells in the embedding that serves as state space; ``None`` if the genes do.
+    anchor : (S, G)
+        Mean shift that the anchor predicts, for a network that learns its residual; ``None`` otherwise.
+    """
+
+    x0: Tensor
+    x1: Tensor
+    condition: ConditionBatch
+    state0: Tensor | None = None
+    state1: Tensor | None = None
+    anchor: Tensor | None = None
+
+    def __getitem__(self, sets: Tensor) -> Self:
+        def take(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[sets]
+
+        return type(self)(
+            self.x0[sets],
+            self.x1[sets],
+            self.condition[sets],
+            take(self.state0),
+            take(self.state1),
+            take(self.anchor),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transported:
+    """Control cells and where the flow takes them.
+
+    Parameters
+    ----------
+    z0, z1 : (S, N, d)
+        Latent states before and after.
+    x0_hat, x1_hat : (S, N, G)
+        The same, decoded to log1p counts per 10k.
+    """
+
+    z0: Tensor
+    z1: Tensor
+    x0_hat: Tensor
+    x1_hat: Tensor

@@ -1,0 +1,251 @@
+"""Options of the network, one small dataclass for each part of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args
+
+from transpert.errors import OptionError, list_names
+
+__all__ = [
+    "ConditionOptions",
+    "EncoderOptions",
+    "FlowOptions",
+    "LossOptions",
+    "NetworkOptions",
+    "SetOptions",
+]
+
+EncoderKind = Literal["llama", "mlp"]
+Pooling = Literal["attention", "mean"]
+Conditioning = Literal["seed", "cross"]
+Coupling = Literal["ot", "index"]
+Space = Literal["x", "v"]
+Conversion = Literal["jit", "z0"]
+Solver = Literal["euler", "midpoint", "dopri5"]
+Prior = Literal["control", "gaussian"]
+Kernel = Literal["energy", "mmd"]
+
+
+def _choice(name: str, value: object, choices: Any) -> None:
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise OptionError(f"{name} is {value!r}", remedy=f"Choose one of {list_names(allowed)}.")
+
+
+def _range(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    if not low <= value <= high:
+        raise OptionError(f"{name} is {value}", remedy=f"Give a number from {low:g} to {high:g}.")
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderOptions:
+    """The cell encoder.
+
+    Parameters
+    ----------
+    kind
+        ``"llama"``: the genes are patched into tokens, over which attention runs inside a cell; ``"mlp"``: a plain
+        network over the genes, much cheaper.
+    width
+        Latent width ``d``.
+    depth
+        Blocks of the encoder.
+    n_tokens
+        Tokens that the genes of a cell are patched into (``"llama"``).
+    n_heads, n_key_heads
+        Heads of the queries, and of the keys and values they share (``"llama"``).
+    input_scale
+        Constant the log1p values are multiplied with; ``None`` standardises every gene by its mean and standard
+        deviation in the training cells.
+    dropout
+        Share of the inputs set to zero while training.
+    """
+
+    kind: EncoderKind = "llama"
+    width: int = 256
+    depth: int = 2
+    n_tokens: int = 16
+    n_heads: int = 8
+    n_key_heads: int = 2
+    input_scale: float | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _choice("kind", self.kind, EncoderKind)
+        for name in ("width", "depth", "n_tokens", "n_heads", "n_key_heads"):
+            _range(name, getattr(self, name), 1)
+        _range("dropout", self.dropout, 0, 0.99)
+        if self.width % self.n_heads or self.n_heads % self.n_key_heads:
+            raise OptionError(
+                f"width {self.width}, n_heads {self.n_heads} and n_key_heads {self.n_key_heads} do not divide",
+                remedy="width must be a multiple of n_heads, and n_heads of n_key_heads.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class SetOptions:
+    """The set encoder.
+
+    Parameters
+    ----------
+    pooling
+        How the cells of a set become one vector: a learned softmax (``"attention"``) or their mean.
+    hidden
+        Hidden width, as a multiple of the latent width.
+    """
+
+    pooling: Pooling = "attention"
+    hidden: int = 2
+
+    def __post_init__(self) -> None:
+        _choice("pooling", self.pooling, Pooling)
+        _range("hidden", self.hidden, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionOptions:
+    """The condition encoder.
+
+    Parameters
+    ----------
+    conditioning
+        ``"seed"``: a learned query attends over the condition tokens and joins the cells of the set; ``"cross"``: the
+        cells attend to the condition tokens.
+    unknown_rate
+        Share of the training sets whose context (and, independently, batch) is hidden, so that the model is defined
+        where they are new.
+    """
+
+    conditioning: Conditioning = "seed"
+    unknown_rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        _choice("conditioning", self.conditioning, Conditioning)
+        _range("unknown_rate", self.unknown_rate, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowOptions:
+    """The flow from control to perturbed cells in latent space.
+
+    Parameters
+    ----------
+    depth
+        Blocks of the flow.
+    n_heads, n_key_heads
+        Heads of its attention over the cells of a set.
+    coupling
+        Which perturbed cell of a set a control cell is paired with in training: ``"ot"``, optimal transport in latent
+        space, or ``"index"``, as they come.
+    predict
+        What the network puts out: the endpoint ``"x"`` or the velocity ``"v"``.
+    loss
+        In which of the two the loss is taken.
+    conversion
+        How an endpoint becomes a velocity: ``"jit"``, ``(z1 - zt) / (1 - t)`` (Li and He, arXiv 2511.13720), or
+        ``"z0"``, ``z1 - z0``.
+    steps
+        Steps of the solver when predicting.
+    solver
+        ``"euler"``, ``"midpoint"``, or ``"dopri5"`` of torchdiffeq, which chooses its own steps.
+    prior
+        Where the path starts: ``"control"`` cells, or ``"gaussian"`` noise plus half a control cell.
+    """
+
+    depth: int = 3
+    n_heads: int = 8
+    n_key_heads: int = 2
+    coupling: Coupling = "ot"
+    predict: Space = "x"
+    loss: Space = "x"
+    conversion: Conversion = "jit"
+    steps: int = 1
+    solver: Solver = "euler"
+    prior: Prior = "control"
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("coupling", Coupling),
+            ("predict", Space),
+            ("loss", Space),
+            ("conversion", Conversion),
+            ("solver", Solver),
+            ("prior", Prior),
+        ):
+            _choice(name, getattr(self, name), choices)
+        for name in ("depth", "n_heads", "n_key_heads", "steps"):
+            _range(name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class LossOptions:
+    """Weights of the terms of the loss; 0 switches a term off.
+
+    Parameters
+    ----------
+    reconstruction
+        Squared error of the decoded control and perturbed cells.
+    reconstruction_mmd
+        Gaussian maximum mean discrepancy of the decoded sets, inside the reconstruction.
+    endpoint
+        Squared error of the predicted endpoint (or velocity) of coupled cells, in latent space.
+    decoded_endpoint
+        Squared error of the decoded endpoint of coupled cells.
+    set_level
+        Distance between the predicted and the true set, decoded.
+    set_kernel
+        Which distance: ``"energy"`` or Gaussian ``"mmd"``.
+    mean_shift
+        Squared error of the mean shift of a set, decoded; in units of a gene's standard deviation.
+    stop_gradient
+        Do not let the latent target of the flow be pulled towards the prediction, which collapses the latent space.
+    """
+
+    reconstruction: float = 1.0
+    reconstruction_mmd: float = 0.0
+    endpoint: float = 1.0
+    decoded_endpoint: float = 1.0
+    set_level: float = 1.0
+    set_kernel: Kernel = "energy"
+    mean_shift: float = 10.0
+    stop_gradient: bool = True
+
+    def __post_init__(self) -> None:
+        _choice("set_kernel", self.set_kernel, Kernel)
+        for spec in dataclasses.fields(self):
+            if spec.name not in ("set_kernel", "stop_gradient"):
+                _range(spec.name, getattr(self, spec.name), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """All parts of the network.
+
+    Parameters
+    ----------
+    encoder, sets, conditions, flow, losses
+        The parts.
+    """
+
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    sets: SetOptions = field(default_factory=SetOptions)
+    conditions: ConditionOptions = field(default_factory=ConditionOptions)
+    flow: FlowOptions = field(default_factory=FlowOptions)
+    losses: LossOptions = field(default_factory=LossOptions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON can hold."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make options from what :meth:`to_dict` returned."""
+        return cls(
+            EncoderOptions(**values["encoder"]),
+            SetOptions(**values["sets"]),
+            ConditionOptions(**values["conditions"]),
+            FlowOptions(**values["flow"]),
+            LossOptions(**values["losses"]),
+        )
