@@ -61,7 +61,8 @@ def check_counts(matrix: Matrix, *, where: str) -> None:
     if fractions:
         looks_log = values.max() <= _LARGEST_LOG1P + 1e-3
         raise CountsError(
-            f"{fractions} of {values.size} values are not integers" + (", they look like log1p values" if looks_log else ""),
+            f"{fractions} of {values.size} values are not integers"
+            + (", they look like log1p values" if looks_log else ""),
             where=where,
             remedy="Raw counts are needed: name their layer in layer=.",
         )

@@ -11,10 +11,15 @@ from .baselines import (
     Replicate,
     RidgeTransport,
 )
+from .options import PRESETS, JoiningOptions, ScaleOptions, TrainingOptions
+from .scale import SCALE
 
 __all__ = [
+    "PRESETS",
+    "SCALE",
     "Additive",
     "ContextMean",
+    "JoiningOptions",
     "MeanFoldChange",
     "MeanShift",
     "NearestPerturbation",
@@ -22,4 +27,6 @@ __all__ = [
     "PerturbationModel",
     "Replicate",
     "RidgeTransport",
+    "ScaleOptions",
+    "TrainingOptions",
 ]

@@ -226,9 +226,7 @@ class PerturbationModel(BaseModelClass):
             If the model was loaded without data.
         """
         if self._cells is None:
-            raise NotTrainedError(
-                "the model was loaded without data", remedy="Pass adata= to this call, or to load()."
-            )
+            raise NotTrainedError("the model was loaded without data", remedy="Pass adata= to this call, or to load().")
         return self._cells
 
     def _training_mask(self, *names: str) -> np.ndarray:
@@ -317,12 +315,16 @@ class PerturbationModel(BaseModelClass):
         self._check_trained()
         cells = self.cells if adata is None else self._other_cells(adata, max_missing_genes)
         requests = expand_requests(
-            cells, self.source, self.vocabulary, contexts=contexts, perturbations=perturbations, doses=doses, times=times
+            cells,
+            self.source,
+            self.vocabulary,
+            contexts=contexts,
+            perturbations=perturbations,
+            doses=doses,
+            times=times,
         )
         self._check_requests(requests)
-        controls = {
-            request.context: self._controls(cells, request.context, n_cells, seed) for request in requests
-        }
+        controls = {request.context: self._controls(cells, request.context, n_cells, seed) for request in requests}
         populations: list[Population] = []
         with Progress(disable=not progress, transient=True) as bar:
             for number, request in bar.track(list(enumerate(requests)), description="Predicting populations"):
@@ -364,7 +366,13 @@ class PerturbationModel(BaseModelClass):
         self._check_trained()
         cells = self.cells if adata is None else self._other_cells(adata, 0.0)
         requests = expand_requests(
-            cells, self.source, self.vocabulary, contexts=contexts, perturbations=perturbations, doses=doses, times=times
+            cells,
+            self.source,
+            self.vocabulary,
+            contexts=contexts,
+            perturbations=perturbations,
+            doses=doses,
+            times=times,
         )
         self._check_requests(requests)
         columns = {}

@@ -68,7 +68,10 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        return {_ARRAY: [jsonable(item) for item in value.tolist()], "dtype": "object" if value.dtype.kind in "OUS" else str(value.dtype)}
+        return {
+            _ARRAY: [jsonable(item) for item in value.tolist()],
+            "dtype": "object" if value.dtype.kind in "OUS" else str(value.dtype),
+        }
     if isinstance(value, pd.Index | pd.Series):
         return jsonable(np.asarray(value))
     if isinstance(value, list | tuple):

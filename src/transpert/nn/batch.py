@@ -89,8 +89,6 @@ class SetBatch:
         What was done.
     state0, state1 : (S, N, D)
         The same cells in the embedding that serves as state space; ``None`` if the genes do.
-    anchor : (S, G)
-        Mean shift that the anchor predicts, for a network that learns its residual; ``None`` otherwise.
     """
 
     x0: Tensor
@@ -98,7 +96,6 @@ class SetBatch:
     condition: ConditionBatch
     state0: Tensor | None = None
     state1: Tensor | None = None
-    anchor: Tensor | None = None
 
     def __getitem__(self, sets: Tensor) -> Self:
         def take(value: Tensor | None) -> Tensor | None:
@@ -110,7 +107,6 @@ class SetBatch:
             self.condition[sets],
             take(self.state0),
             take(self.state1),
-            take(self.anchor),
         )
 
 

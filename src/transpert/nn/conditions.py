@@ -9,9 +9,9 @@ from .batch import ConditionBatch, NetworkSizes
 from .blocks import GroupedQueryAttention, mlp
 from .options import ConditionOptions
 
-__all__ = ["ConditionEncoder"]
+__all__ = ["ConditionEncoder", "SeedToken"]
 
-# a dose this small, as log10(1 + dose), does nothing
+# of a part: its dose, the dose squared, and whether there is one
 _DOSE_FEATURES = 3
 
 
@@ -34,9 +34,7 @@ class ConditionEncoder(nn.Module):
         Fixed embeddings of the perturbations, row 0 zero; learned ones if ``None``.
     """
 
-    def __init__(
-        self, sizes: NetworkSizes, width: int, options: ConditionOptions, table: Tensor | None = None
-    ) -> None:
+    def __init__(self, sizes: NetworkSizes, width: int, options: ConditionOptions, table: Tensor | None = None) -> None:
         super().__init__()
         self.options = options
         if table is None:
@@ -67,7 +65,11 @@ class ConditionEncoder(nn.Module):
         parts = self.part(torch.cat([features, doses], dim=-1)) * present
         perturbation = parts.sum(dim=1)
         context, batch = self._hide(condition.context), self._hide(condition.batch[:, None])
-        tokens = [perturbation, *(table(context[:, i]) for i, table in enumerate(self.contexts)), self.batch(batch[:, 0])]
+        tokens = [
+            perturbation,
+            *(table(context[:, i]) for i, table in enumerate(self.contexts)),
+            self.batch(batch[:, 0]),
+        ]
         return torch.stack(tokens, dim=1), perturbation + self.time(condition.time[:, None].to(features.dtype))
 
     def _hide(self, codes: Tensor) -> Tensor:

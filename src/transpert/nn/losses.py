@@ -10,9 +10,9 @@ __all__ = ["energy_distance", "gaussian_mmd"]
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances with a gradient that is finite where two cells coincide."""
-    squared = (x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :] - 2 * x @ y.transpose(-1, -2)).clamp_min(
-        0
-    )
+    squared = (
+        x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :] - 2 * x @ y.transpose(-1, -2)
+    ).clamp_min(0)
     return (squared + 1e-6).sqrt()
 
 

@@ -41,9 +41,7 @@ class TransportNetwork(nn.Module):
     torch.Size([2, 4, 16])
     """
 
-    def __init__(
-        self, sizes: NetworkSizes, options: NetworkOptions, perturbation_table: Tensor | None = None
-    ) -> None:
+    def __init__(self, sizes: NetworkSizes, options: NetworkOptions, perturbation_table: Tensor | None = None) -> None:
         super().__init__()
         self.sizes, self.options = sizes, options
         width = options.encoder.width
@@ -164,9 +162,7 @@ class TransportNetwork(nn.Module):
             self._error(decoded, truth) for decoded, truth in zip(reconstructed, (batch.x0, batch.x1), strict=True)
         )
         if weights.reconstruction_mmd:
-            terms["reconstruction_mmd"] = gaussian_mmd(
-                self._scaled(reconstructed[1]), self._scaled(batch.x1)
-            ).mean()
+            terms["reconstruction_mmd"] = gaussian_mmd(self._scaled(reconstructed[1]), self._scaled(batch.x1)).mean()
         self._predicted_terms(terms, batch, z0, start, tokens, vector, moves, endpoint, paired, reconstructed[0])
         terms["total"] = sum(getattr(weights, name) * value for name, value in terms.items())  # type: ignore[assignment]
         return terms
@@ -204,8 +200,6 @@ class TransportNetwork(nn.Module):
         if weights.mean_shift:
             shift = (predicted - decoded_control).mean(dim=1)
             truth = (batch.x1 - batch.x0).mean(dim=1)
-            if batch.anchor is not None:
-                shift = shift + batch.anchor
             terms["mean_shift"] = ((shift - truth) / self.gene_scale).square().mean()
 
     def _scaled(self, cells: Tensor) -> Tensor:

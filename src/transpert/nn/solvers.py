@@ -14,7 +14,9 @@ from .options import Solver
 __all__ = ["solve"]
 
 
-def solve(velocity: Callable[[Tensor, Tensor], Tensor], start: Tensor, *, steps: int, solver: Solver = "euler") -> Tensor:
+def solve(
+    velocity: Callable[[Tensor, Tensor], Tensor], start: Tensor, *, steps: int, solver: Solver = "euler"
+) -> Tensor:
     """Follow a velocity from time 0 to time 1.
 
     Parameters

@@ -444,7 +444,12 @@ class Anchor:
             "interaction": self.interaction,
             "stack": self.stack,
         }
-        arrays = {"weights": self.table.weights, "profiles": self.table.profiles, "rates": self.rates, "dispersion": self.dispersion}
+        arrays = {
+            "weights": self.table.weights,
+            "profiles": self.table.profiles,
+            "rates": self.rates,
+            "dispersion": self.dispersion,
+        }
         for space in self.options.spaces:
             arrays[f"effects_{space}"] = self.effects[space]
             arrays[f"variances_{space}"] = self.variances[space]

@@ -85,9 +85,7 @@ def context_coefficients(
     return _average(table, rows)
 
 
-def condition_coefficients(
-    table: EffectTable, condition: Condition, context: str, allowed: np.ndarray
-) -> np.ndarray:
+def condition_coefficients(table: EffectTable, condition: Condition, context: str, allowed: np.ndarray) -> np.ndarray:
     """Coefficients of the main effect of a condition: its mean over other contexts, less what those have in common.
 
     From each effect the main effect of its own context (over the other perturbations) is taken off, where the target

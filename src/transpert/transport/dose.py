@@ -15,7 +15,9 @@ __all__ = ["interpolate_over"]
 type Effect = tuple[np.ndarray, np.ndarray]
 
 
-def interpolate_over(condition: Condition, known: Iterable[Condition], effect_of: Callable[[Condition], Effect]) -> Effect:
+def interpolate_over(
+    condition: Condition, known: Iterable[Condition], effect_of: Callable[[Condition], Effect]
+) -> Effect:
     """Predict the effect of a condition from those with the same parts at the doses and times that were measured.
 
     With one dose, that dose serves for all. With several, the effect keeps the direction of their mean, and its size
@@ -72,7 +74,9 @@ def _over_doses(condition: Condition, same: list[Condition], effect_of: Callable
     places = np.log10(np.maximum(totals, 10**floor))
     sizes = matrix @ direction / norm
     curve = IsotonicRegression(increasing=True, out_of_bounds="clip")
-    curve.fit(np.concatenate([[floor], places]), np.concatenate([[0.0], sizes]), sample_weight=[1e6, *np.ones(len(places))])
+    curve.fit(
+        np.concatenate([[floor], places]), np.concatenate([[0.0], sizes]), sample_weight=[1e6, *np.ones(len(places))]
+    )
     total = _total_dose(condition)
     size = float(curve.predict([max(np.log10(total), floor)])[0]) if total > 0 else 0.0
     nearest = int(np.argmin(np.abs(places - (np.log10(total) if total > 0 else floor))))

@@ -352,4 +352,3 @@ def _rows_of(anchor: Anchor, condition: Condition, *, context: str | None = None
     rows = exact if exact.any() else rows
     own = rows & anchor.table.of_context(context) if context is not None else np.zeros_like(rows)
     return own if own.any() else rows
-

@@ -1,0 +1,115 @@
+"""Conditions, contexts and batches as the numbers that the network looks up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+
+from transpert.conditions import Condition
+from transpert.errors import UnknownNameError
+from transpert.groups import Groups
+from transpert.nn import ConditionBatch
+
+__all__ = ["ConditionTable"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionTable:
+    """Codes of perturbations, contexts and batches; 0 is no perturbation, or an unknown context or batch.
+
+    Parameters
+    ----------
+    perturbations
+        Names of the single perturbations, in the order of the rows of the perturbation table, from row 1.
+    contexts
+        For each context column the values that were trained on.
+    batches
+        The batches that were trained on.
+    """
+
+    perturbations: tuple[str, ...]
+    contexts: Mapping[str, tuple[str, ...]]
+    batches: tuple[str, ...]
+
+    @classmethod
+    def of(cls, groups: Groups, perturbations: Sequence[str]) -> Self:
+        """Number what occurs in the training groups."""
+        table = groups.table[~groups.table["is_control"]]
+        contexts = {key: tuple(sorted(pd.unique(table[key]))) for key in groups.design.context_keys}
+        return cls(tuple(perturbations), contexts, tuple(sorted(pd.unique(table["batch"]))))
+
+    def encode(
+        self,
+        conditions: Sequence[Condition],
+        contexts: Sequence[Mapping[str, str]],
+        batches: Sequence[str | None],
+    ) -> ConditionBatch:
+        """Look up conditions.
+
+        Parameters
+        ----------
+        conditions
+            One for each set.
+        contexts
+            For each set the value of every context column; values never trained on are unknown.
+        batches
+            For each set its batch, or ``None``.
+
+        Returns
+        -------
+        The batch of conditions.
+
+        Raises
+        ------
+        transpert.errors.UnknownNameError
+            If a perturbation is not in the table: it is never replaced by zeros.
+        """
+        row = {name: i for i, name in enumerate(self.perturbations, start=1)}
+        unknown = sorted({part for condition in conditions for part in condition.parts} - set(row))
+        if unknown:
+            raise UnknownNameError("perturbation", unknown, self.perturbations, where="the perturbation table")
+        width = max([1, *(len(condition.parts) for condition in conditions)])
+        parts = np.zeros((len(conditions), width), dtype=np.int64)
+        doses = np.zeros((len(conditions), width), dtype=np.float32)
+        given = np.zeros((len(conditions), width), dtype=bool)
+        for i, condition in enumerate(conditions):
+            for j, (part, dose) in enumerate(zip(condition.parts, condition.doses, strict=True)):
+                parts[i, j] = row[part]
+                given[i, j] = dose is not None
+                doses[i, j] = 0.0 if dose is None else np.log10(1 + dose)
+        times = [np.log1p(condition.time or 0.0) for condition in conditions]
+        codes = {key: {value: i for i, value in enumerate(values, 1)} for key, values in self.contexts.items()}
+        context = [[codes[key].get(values.get(key, ""), 0) for key in self.contexts] for values in contexts]
+        batch_codes = {name: i for i, name in enumerate(self.batches, 1)}
+        return ConditionBatch(
+            torch.from_numpy(parts),
+            torch.from_numpy(doses),
+            torch.from_numpy(given),
+            torch.tensor(times, dtype=torch.float32),
+            torch.tensor(context, dtype=torch.long).view(len(conditions), len(self.contexts)),
+            torch.tensor([batch_codes.get(batch or "", 0) for batch in batches], dtype=torch.long),
+        )
+
+    def encode_groups(self, groups: Groups) -> ConditionBatch:
+        """Look up every group of a data set, in order; row ``i`` belongs to group ``i``."""
+        contexts = groups.table[list(self.contexts)].to_dict(orient="records")
+        return self.encode(groups.conditions, contexts, groups.table["batch"].tolist())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON can hold."""
+        return {
+            "perturbations": list(self.perturbations),
+            "contexts": {key: list(values) for key, values in self.contexts.items()},
+            "batches": list(self.batches),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make a table from what :meth:`to_dict` returned."""
+        contexts = {key: tuple(names) for key, names in values["contexts"].items()}
+        return cls(tuple(values["perturbations"]), contexts, tuple(values["batches"]))

@@ -1,0 +1,87 @@
+"""The ensemble of networks as an scvi-tools module."""
+
+from __future__ import annotations
+
+from typing import Any, override
+
+import torch
+from scvi.module.base import BaseModuleClass, LossOutput
+from torch import Tensor
+
+from transpert.nn import NetworkOptions, NetworkSizes, SetBatch, TransportNetwork
+
+__all__ = ["TransportModule"]
+
+
+class TransportModule(BaseModuleClass):
+    """Networks trained side by side, each without the groups of one fold.
+
+    Parameters
+    ----------
+    sizes
+        Sizes that the data gives.
+    options
+        Options of the networks.
+    members
+        Number of networks.
+    table : (n_perturbations, E)
+        Fixed embeddings of the perturbations, or ``None``.
+    """
+
+    def __init__(
+        self, sizes: NetworkSizes, options: NetworkOptions, *, members: int = 1, table: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.members = torch.nn.ModuleList(TransportNetwork(sizes, options, table) for _ in range(members))
+
+    @override
+    def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs: Any) -> dict[str, Tensor]:
+        return {"states": tensors["states"]}
+
+    @override
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **kwargs: Any
+    ) -> dict[str, Tensor]:
+        return {"latent": inference_outputs["latent"]}
+
+    @override
+    def inference(self, states: Tensor) -> dict[str, Tensor]:
+        """Return the latent states of sets, ``(S, N, d)``, of the first member."""
+        return {"latent": self.members[0].encode(states)}  # type: ignore[operator]
+
+    @override
+    def generative(self, latent: Tensor) -> dict[str, Tensor]:
+        """Return decoded cells, ``(S, N, G)`` log1p counts per 10k."""
+        return {"decoded": self.members[0].decode(latent)}  # type: ignore[operator]
+
+    @override
+    def loss(self, batch: SetBatch, folds: Tensor, *, left_out: bool = False) -> LossOutput:
+        """Return the mean loss of the members on the sets they are to see.
+
+        Parameters
+        ----------
+        batch
+            The sets.
+        folds : (S,)
+            Fold of each set.
+        left_out
+            Take the sets that each member does *not* train on.
+        """
+        totals: dict[str, list[Tensor]] = {}
+        weights = []
+        for number, member in enumerate(self.members):
+            chosen = torch.nonzero((folds == number) == left_out).flatten()
+            if len(self.members) == 1:
+                chosen = torch.arange(len(folds), device=folds.device)
+            if not len(chosen):
+                continue
+            weights.append(len(chosen))
+            for name, value in member.losses(batch[chosen]).items():  # type: ignore[operator]
+                totals.setdefault(name, []).append(value)
+        if not weights:
+            nothing = torch.zeros((), device=folds.device, requires_grad=not left_out)
+            return LossOutput(loss=nothing, n_obs_minibatch=0)
+        share = torch.tensor(weights, device=folds.device) / sum(weights)
+        means = {name: (torch.stack(values) * share).sum() for name, values in totals.items()}
+        terms = {name: value.detach() for name, value in means.items() if name != "total"}
+        return LossOutput(loss=means["total"], extra_metrics=terms, n_obs_minibatch=sum(weights))

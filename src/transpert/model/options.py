@@ -1,0 +1,201 @@
+"""Options of SCALE and the presets, which are sets of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from transpert.errors import OptionError, UnknownNameError
+from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOptions, NetworkOptions, SetOptions
+from transpert.transport import AnchorOptions, ReadoutOptions
+
+__all__ = ["PRESETS", "JoiningOptions", "ScaleOptions", "TrainingOptions"]
+
+LeaveOut = Literal["auto", "context", "perturbation", "pair"]
+
+
+@dataclass(frozen=True, slots=True)
+class JoiningOptions:
+    """How the network and the anchor are joined.
+
+    Parameters
+    ----------
+    kind
+        ``"stack"``: the network starts from the control cells, and the two mean shifts are averaged; ``"residual"``:
+        the network starts from control cells that the anchor has moved.
+    members
+        Networks that are trained side by side, each without one part of the groups. What each says about the part it
+        has not seen decides how much the network counts (the gate); the prediction is the mean over all. With 1 there
+        is nothing to decide by, and the gate stays at ``gate``.
+    leave_out
+        What a part is made of: whole contexts, whole perturbations, pairs of both, or what the split imitates.
+    gate
+        Weight of the network; ``None`` fits it on the left-out groups, between 0 and 1.
+    """
+
+    kind: Literal["stack", "residual"] = "stack"
+    members: int = 3
+    leave_out: LeaveOut = "auto"
+    gate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("stack", "residual"):
+            raise OptionError(f"kind is {self.kind!r}", remedy="Choose 'stack' or 'residual'.")
+        if self.leave_out not in ("auto", "context", "perturbation", "pair"):
+            raise OptionError(f"leave_out is {self.leave_out!r}", where="JoiningOptions")
+        if self.members < 1:
+            raise OptionError(f"members is {self.members}", remedy="At least one network is needed.")
+        if self.gate is not None and not 0 <= self.gate <= 1:
+            raise OptionError(f"gate is {self.gate}", remedy="Give a number from 0 to 1, or None to fit it.")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """How the network is trained.
+
+    Parameters
+    ----------
+    steps
+        Steps of the optimiser.
+    steps_per_epoch
+        Steps between two validations.
+    set_size, sets_per_batch
+        Cells in a set, and sets in a step.
+    weighting
+        How often a group is drawn: ``"uniform"``, ``"cells"`` or ``"tempered"``.
+    learning_rate, weight_decay
+        Of AdamW.
+    warmup
+        Share of the steps in which the learning rate rises; then it falls along a cosine.
+    gradient_clip
+        Largest norm of the gradient.
+    average
+        Decay of the exponential moving average of the weights; 0 switches it off.
+    patience
+        Validations without improvement after which training stops.
+    """
+
+    steps: int = 300
+    steps_per_epoch: int = 20
+    set_size: int = 32
+    sets_per_batch: int = 8
+    weighting: Literal["uniform", "cells", "tempered"] = "tempered"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.05
+    gradient_clip: float = 1.0
+    average: float = 0.98
+    patience: int = 6
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "steps_per_epoch", "set_size", "sets_per_batch", "patience"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}", where="TrainingOptions", remedy="At least 1.")
+        for name in ("learning_rate", "gradient_clip"):
+            if getattr(self, name) <= 0:
+                raise OptionError(f"{name} is {getattr(self, name)}", where="TrainingOptions", remedy="Above 0.")
+        for name in ("warmup", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}", where="TrainingOptions", remedy="From 0 to 1.")
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleOptions:
+    """All options of SCALE.
+
+    Parameters
+    ----------
+    network
+        The network.
+    anchor
+        The anchor; ``None`` for none, as in the paper.
+    readout
+        What makes cells of predictions.
+    joining
+        How network and anchor are joined.
+    training
+        How the network is trained.
+    """
+
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    anchor: AnchorOptions | None = field(default_factory=AnchorOptions)
+    readout: ReadoutOptions = field(default_factory=ReadoutOptions)
+    joining: JoiningOptions = field(default_factory=JoiningOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON can hold."""
+        return {
+            "network": self.network.to_dict(),
+            "anchor": None if self.anchor is None else self.anchor.to_dict(),
+            "readout": self.readout.to_dict(),
+            "joining": dataclasses.asdict(self.joining),
+            "training": dataclasses.asdict(self.training),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make options from what :meth:`to_dict` returned."""
+        return cls(
+            NetworkOptions.from_dict(values["network"]),
+            None if values["anchor"] is None else AnchorOptions.from_dict(values["anchor"]),
+            ReadoutOptions.from_dict(values["readout"]),
+            JoiningOptions(**values["joining"]),
+            TrainingOptions(**values["training"]),
+        )
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """Return a preset by name.
+
+        Raises
+        ------
+        transpert.errors.UnknownNameError
+            If there is no such preset.
+        """
+        if name not in PRESETS:
+            raise UnknownNameError("preset", [name], PRESETS)
+        return PRESETS[name]  # type: ignore[return-value]
+
+
+def _network(kind: str, width: int, depth: int, heads: int, tokens: int, flow_depth: int) -> NetworkOptions:
+    return NetworkOptions(
+        EncoderOptions(kind, width, depth, tokens, heads, max(heads // 4, 1)),  # type: ignore[arg-type]
+        flow=FlowOptions(depth=flow_depth, n_heads=heads, n_key_heads=max(heads // 4, 1)),
+    )
+
+
+_PAPER_NETWORK = NetworkOptions(
+    EncoderOptions("llama", 512, 4, 32, 8, 2, input_scale=10.0),
+    SetOptions(pooling="mean"),
+    ConditionOptions(unknown_rate=0.0),
+    FlowOptions(depth=6, coupling="index"),
+    LossOptions(
+        reconstruction_mmd=1.0,
+        endpoint=1.0,
+        decoded_endpoint=0.0,
+        set_level=0.0,
+        mean_shift=0.0,
+        stop_gradient=False,
+    ),
+)
+
+PRESETS: dict[str, ScaleOptions] = {
+    "tiny": ScaleOptions(
+        network=_network("mlp", 64, 1, 4, 8, 1),
+        training=TrainingOptions(steps=120, steps_per_epoch=20, set_size=32, sets_per_batch=6),
+    ),
+    "small": ScaleOptions(network=_network("mlp", 128, 1, 4, 8, 2)),
+    "base": ScaleOptions(
+        network=_network("llama", 512, 4, 8, 32, 4),
+        training=TrainingOptions(steps=20_000, steps_per_epoch=500, set_size=128, sets_per_batch=16, average=0.999),
+    ),
+    "paper": ScaleOptions(
+        network=_PAPER_NETWORK,
+        anchor=None,
+        readout=ReadoutOptions(kind="expected"),
+        joining=JoiningOptions(members=1, gate=1.0),
+        training=TrainingOptions(steps=20_000, steps_per_epoch=500, set_size=128, sets_per_batch=16, average=0.0),
+    ),
+}

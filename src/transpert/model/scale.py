@@ -1,0 +1,602 @@
+"""SCALE: the model class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, override
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scvi.train import TrainRunner
+
+from transpert._counts import log1p_per_10k
+from transpert.conditions import Condition
+from transpert.data import MemorySource, SetDataModule, SetSampler
+from transpert.errors import OptionError, UnknownNameError
+from transpert.groups import ControlMatching, Groups
+from transpert.nn import (
+    ConditionOptions,
+    EncoderOptions,
+    FlowOptions,
+    LossOptions,
+    NetworkOptions,
+    NetworkSizes,
+    SetOptions,
+)
+from transpert.transport import Anchor, AnchorOptions, GroupEffects, ReadoutOptions, fit_stack
+
+from .base import PerturbationModel
+from .baselines.closed_form import control_statistics
+from .cells import Cells
+from .condition_table import ConditionTable
+from .folds import assign_folds, resolve_level
+from .module import TransportModule
+from .options import JoiningOptions, ScaleOptions, TrainingOptions
+from .prediction import SetPrediction
+from .requests import Request
+from .training_plan import TransportTrainingPlan
+
+__all__ = ["SCALE"]
+
+_VALIDATION_BATCHES = 6
+_KEEP = "keep"  # an option that is not given stays as the preset has it
+
+
+class SCALE(PerturbationModel):
+    """Set-aware conditional flow matching from an anchor, with a count read-out.
+
+    Transports a population of control cells to the population that a perturbation would make of it. A closed-form
+    anchor predicts the mean effect; an ensemble of networks is trained by endpoint-supervised conditional flow
+    matching on sets of cells; their mean shifts are averaged with a weight fitted on groups that the networks have
+    not seen (the *gate*), and the result is read out as integer counts.
+
+    Parameters
+    ----------
+    adata
+        Data registered with :meth:`setup_anndata` or :meth:`setup_mudata`.
+    registry
+        Registry of a saved model, in place of ``adata``.
+    preset
+        ``"tiny"``, ``"small"``, ``"base"``, or ``"paper"`` (the choices of the paper).
+    encoder, sets, conditions, flow, losses, anchor, readout, joining, training
+        Options that replace those of the preset; ``anchor=None`` goes without an anchor.
+    embeddings
+        Embedding of every perturbation, one row a name; perturbations are then predicted from what they are, also
+        those that were not seen. Learned by default.
+    seed
+        Seed of everything random in training.
+
+    Notes
+    -----
+    Chen et al. (2026), "SCALE", arXiv 2603.17380. What is different here, and why, is in the documentation.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=4, n_perturbations=2, n_genes=30, n_cells=40)
+    >>> tp.SCALE.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    >>> model = tp.SCALE(adata, preset="tiny", training=tp.model.TrainingOptions(steps=10, steps_per_epoch=5))
+    >>> model.train(enable_progress_bar=False)
+    >>> pred = model.predict(perturbations="P0", progress=False)
+    >>> pred.layers["counts"].shape == pred.shape
+    True
+    """
+
+    _module_cls = TransportModule
+    _training_plan_cls = TransportTrainingPlan
+    _data_splitter_cls = SetDataModule
+    _train_runner_cls = TrainRunner
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None = None,
+        registry: dict[str, Any] | None = None,
+        *,
+        preset: str = "small",
+        encoder: EncoderOptions | None = None,
+        sets: SetOptions | None = None,
+        conditions: ConditionOptions | None = None,
+        flow: FlowOptions | None = None,
+        losses: LossOptions | None = None,
+        anchor: AnchorOptions | None | Literal["keep"] = _KEEP,  # type: ignore[assignment]
+        readout: ReadoutOptions | None = None,
+        joining: JoiningOptions | None = None,
+        training: TrainingOptions | None = None,
+        embeddings: pd.DataFrame | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(adata, registry)
+        start = ScaleOptions.preset(preset)
+        network = NetworkOptions(
+            encoder or start.network.encoder,
+            sets or start.network.sets,
+            conditions or start.network.conditions,
+            flow or start.network.flow,
+            losses or start.network.losses,
+        )
+        self.options = ScaleOptions(
+            network,
+            start.anchor if anchor == _KEEP else anchor,  # type: ignore[arg-type]
+            readout or start.readout,
+            joining or start.joining,
+            training or start.training,
+        )
+        if self.options.anchor is None and self.options.joining.kind == "residual":
+            raise OptionError("there is no anchor whose residual could be learned", where="joining")
+        if self.source.embedding_key is not None and self.options.joining.kind == "residual":
+            raise OptionError("cells in an embedding cannot be moved by the anchor", where="joining")
+        self.readout_options = self.options.readout
+        self._default_readout = self.options.readout.kind  # type: ignore[misc]
+        self.preset, self.seed = preset, seed
+        self.embeddings = _checked_embeddings(embeddings)
+        self.anchor: Anchor | None = None
+        self.gate = 0.0
+        self.gate_table: pd.DataFrame | None = None
+        self.left_out_level = ""
+        self._table: ConditionTable | None = None
+        if self._cells is not None:
+            self._build()
+        self.init_params_ = self._get_init_params(locals())
+
+    # --- the network ----------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        groups, _ = self._training_groups()
+        self._table = ConditionTable.of(groups, self._perturbation_names())
+        self._make_module(len(self.genes) if self.cells.embedding is None else self.cells.embedding.shape[1])
+
+    def _perturbation_names(self) -> tuple[str, ...]:
+        if self.embeddings is None:
+            return self.vocabulary.parts
+        missing = sorted(set(self.vocabulary.parts) - set(self.embeddings.index))
+        if missing:
+            raise UnknownNameError(
+                "perturbation",
+                missing,
+                list(map(str, self.embeddings.index)),
+                where="embeddings",
+                remedy="Every perturbation of the data needs a vector; none is replaced by zeros.",
+            )
+        return tuple(map(str, self.embeddings.index))
+
+    def _make_module(self, n_inputs: int) -> None:
+        table = self._conditions_table
+        sizes = NetworkSizes(
+            n_inputs,
+            len(self.genes),
+            len(table.perturbations) + 1,
+            tuple(len(values) + 1 for values in table.contexts.values()),
+            len(table.batches) + 1,
+        )
+        vectors = None
+        if self.embeddings is not None:
+            rows = self.embeddings.loc[list(table.perturbations)].to_numpy(dtype=np.float32)
+            vectors = torch.from_numpy(np.vstack([np.zeros((1, rows.shape[1]), dtype=np.float32), rows]))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.module = TransportModule(
+                sizes, self.options.network, members=self.options.joining.members, table=vectors
+            )
+
+    @property
+    def _conditions_table(self) -> ConditionTable:
+        assert self._table is not None
+        return self._table
+
+    # --- training -------------------------------------------------------------------------------------------
+
+    @override
+    def train(  # type: ignore[override]
+        self,
+        max_epochs: int | None = None,
+        *,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        precision: str | int | None = None,
+        early_stopping: bool = True,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Fit the anchor, train the networks, and fit the gate on what the networks have not seen.
+
+        Parameters
+        ----------
+        max_epochs
+            Epochs of ``training.steps_per_epoch`` steps; as many as make ``training.steps`` by default.
+        accelerator, devices
+            As in Lightning; a GPU when there is one.
+        precision
+            As in Lightning; ``"bf16-mixed"`` on a GPU that can, ``32`` elsewhere.
+        early_stopping
+            Stop when the loss on the left-out groups has not improved for ``training.patience`` epochs. The best
+            weights are kept in any case.
+        **trainer_kwargs
+            Anything else that :class:`scvi.train.Trainer` takes.
+
+        Raises
+        ------
+        transpert.errors.TrainingError
+            If the loss is not finite.
+        """
+        effects = self._training_effects()
+        groups, matching = self._training_groups()
+        if self.options.anchor is not None:
+            self.anchor = Anchor.fit(effects, self.options.anchor, np.asarray(self._dispersion), seed=self.seed)
+        self.left_out_level = resolve_level(groups, self.options.joining.leave_out, self._split_kind())
+        folds = assign_folds(groups, self.left_out_level, len(self.module.members), seed=self.seed)  # type: ignore[arg-type]
+        anchored = self._left_out_anchor(effects, groups, folds)
+        shifts = None
+        if self.options.joining.kind == "residual":
+            shifts = np.zeros((len(groups), len(self.genes)))
+            for row, members in enumerate(self._groups_of(effects, groups)):
+                shifts[members] = anchored[row]
+        self._set_statistics(groups)
+        plan = TransportTrainingPlan(
+            self.module,  # type: ignore[arg-type]
+            self.options.training,
+            self._conditions_table.encode_groups(groups),
+            folds,
+            anchor=shifts,
+        )
+        self._run(
+            plan,
+            self._data_module(groups, matching, folds),
+            max_epochs,
+            accelerator,
+            devices,
+            precision,
+            early_stopping and bool((folds >= 0).any()),
+            trainer_kwargs,
+        )
+        plan.restore_best()
+        self.module.eval()
+        self.is_trained_ = True
+        self._fit_gate(effects, groups, folds, anchored)
+
+    def _run(
+        self,
+        plan: TransportTrainingPlan,
+        data: SetDataModule,
+        max_epochs: int | None,
+        accelerator: str,
+        devices: int | list[int] | str,
+        precision: str | int | None,
+        early_stopping: bool,
+        trainer_kwargs: dict[str, Any],
+    ) -> None:
+        options = self.options.training
+        if precision is None:
+            on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+            precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else 32
+        self.module.train()
+        runner = self._train_runner_cls(
+            self,
+            training_plan=plan,
+            data_splitter=data,
+            max_epochs=max_epochs or max(options.steps // options.steps_per_epoch, 1),
+            accelerator=accelerator,
+            devices=devices,
+            precision=precision,
+            early_stopping=early_stopping,
+            early_stopping_monitor="validation_loss",
+            early_stopping_patience=options.patience,
+            check_val_every_n_epoch=1,
+            gradient_clip_val=options.gradient_clip,
+            **trainer_kwargs,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            runner()
+
+    def _data_module(self, groups: Groups, matching: ControlMatching, folds: np.ndarray) -> SetDataModule:
+        cells, options = self.cells, self.options.training
+        source = MemorySource(cells.counts, cells.library_size, cells.embedding)
+        shared = {"set_size": options.set_size, "sets_per_batch": options.sets_per_batch, "seed": self.seed}
+        train = SetSampler(
+            groups, matching, batches_per_epoch=options.steps_per_epoch, weighting=options.weighting, **shared
+        )
+        validation = None
+        if (folds >= 0).any():
+            validation = SetSampler(groups, matching, batches_per_epoch=_VALIDATION_BATCHES, **shared)
+        return SetDataModule(source, train, validation, on_device="auto")
+
+    def _set_statistics(self, groups: Groups) -> None:
+        """Give the networks mean and standard deviation of the training cells."""
+        cells = self.cells
+        used = cells[np.flatnonzero(groups.codes >= 0)]
+        statistics = control_statistics(used)
+        genes = tuple(
+            torch.as_tensor(value[0], dtype=torch.float32)
+            for value in (statistics.mean_log, np.sqrt(statistics.var_log))
+        )
+        inputs = genes
+        if used.embedding is not None:
+            inputs = tuple(torch.as_tensor(v) for v in (used.embedding.mean(axis=0), used.embedding.std(axis=0)))
+        for member in self.module.members:  # type: ignore[union-attr]
+            member.set_statistics(inputs, genes)
+
+    def _split_kind(self) -> str | None:
+        key = self.design.split_key
+        adata = self.adata if isinstance(self.adata, AnnData) else None
+        report = None if adata is None or key is None else adata.uns.get(key)
+        return report.get("kind") if isinstance(report, dict) else None
+
+    # --- the gate -------------------------------------------------------------------------------------------
+
+    def _groups_of(self, effects: GroupEffects, groups: Groups) -> list[list[int]]:
+        """The groups (batches of one condition in one context) behind every row of the effects."""
+        members: dict[tuple[str, Condition], list[int]] = {}
+        contexts = groups.table["context"].to_numpy()
+        for group in groups.perturbed_groups:
+            members.setdefault((contexts[group], groups.conditions[group]), []).append(int(group))
+        return [members[key] for key in zip(effects.contexts, effects.conditions, strict=True)]
+
+    def _left_out_anchor(self, effects: GroupEffects, groups: Groups, folds: np.ndarray) -> np.ndarray:
+        """Mean shifts that the anchor predicts for each row without the rows of its fold, ``(P, G)``."""
+        if self.anchor is None:
+            return np.zeros((len(effects), len(self.genes)))
+        fold = self._fold_of_rows(effects, groups, folds)
+        if (fold < 0).all():
+            return self.anchor.predict_left_out(effects, lambda row: np.arange(len(fold)) == row)
+        return self.anchor.predict_left_out(effects, lambda row: fold == fold[row])
+
+    def _fold_of_rows(self, effects: GroupEffects, groups: Groups, folds: np.ndarray) -> np.ndarray:
+        return np.array([folds[members[0]] for members in self._groups_of(effects, groups)])
+
+    def _fit_gate(self, effects: GroupEffects, groups: Groups, folds: np.ndarray, anchored: np.ndarray) -> None:
+        """Weigh network and anchor by what each says about groups it has not seen."""
+        joining = self.options.joining
+        fold = self._fold_of_rows(effects, groups, folds)
+        if joining.gate is not None:
+            self.gate = joining.gate
+            return
+        if self.options.anchor is None or (fold < 0).all():
+            self.gate = 1.0 if self.options.anchor is None else 0.0
+            return
+        networks = np.zeros_like(anchored)
+        keys = list(self.design.context_keys)
+        for row, members in enumerate(self._groups_of(effects, groups)):
+            values = dict(zip(keys, groups.table.loc[members[0], keys], strict=True))
+            request = Request(effects.contexts[row], values, effects.conditions[row], "")
+            control = self._controls(self.cells, request.context, 512, self.seed)
+            start = anchored[row] if joining.kind == "residual" else None
+            network, _, _ = self._network_shift(control, request, start, members=[int(fold[row])], seed=self.seed)
+            networks[row] = network
+        observed, weights = effects.shift(), np.sqrt(np.minimum(effects.treated.n_cells, effects.control.n_cells))
+        fitted = fit_stack(
+            {"anchor": anchored, "network": networks}, observed, weights, prior={"anchor": 1.0, "network": 0.0}
+        )
+        self.gate = fitted["network"]
+        self.gate_table = _gate_table(effects, anchored, networks, observed, self.gate)
+
+    # --- prediction -----------------------------------------------------------------------------------------
+
+    @override
+    def _check_requests(self, requests: Sequence[Request]) -> None:
+        known = set(self._conditions_table.perturbations)
+        unknown = sorted({part for request in requests for part in request.condition.parts} - known)
+        if unknown:
+            raise UnknownNameError("perturbation", unknown, sorted(known))
+
+    @override
+    def _predict_set(self, control: Cells, request: Request, *, seed: int) -> SetPrediction:
+        statistics = control_statistics(control)
+        before = statistics.mean_log[0]
+        if request.condition.is_control:
+            return SetPrediction(before)
+        shift = np.zeros_like(before)
+        if self.anchor is not None:
+            shift = self.anchor.predict(request.condition, request.context, statistics).mean_log - before
+        if self.gate == 0:
+            return SetPrediction(np.maximum(before + shift, 0), latent=self._latent_of(control))
+        start = shift if self.options.joining.kind == "residual" else None
+        network, pattern, latent = self._network_shift(control, request, start, seed=seed)
+        joined = (1 - self.gate) * shift + self.gate * network
+        # a network that counts little also has little to say about which cells move most
+        blended = (1 - self.gate) * joined + self.gate * pattern
+        return SetPrediction(np.maximum(before + joined, 0), blended, latent)
+
+    @torch.no_grad()
+    def _network_shift(
+        self,
+        control: Cells,
+        request: Request,
+        start: np.ndarray | None,
+        *,
+        members: Sequence[int] | None = None,
+        seed: int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean shift ``(G,)``, shift of every cell ``(N, G)`` and latent endpoints ``(N, d)``, over the members."""
+        self.module.eval()
+        device = next(self.module.parameters()).device
+        chosen = range(len(self.module.members)) if members is None else members  # type: ignore[arg-type]
+        order, back = _in_sets(len(control), self.options.training.set_size, seed)
+        dense = torch.from_numpy(_dense_log(control))
+        if start is not None:
+            dense = (dense + torch.as_tensor(start, dtype=torch.float32)).clamp_min(0)
+        states = dense if control.embedding is None else torch.from_numpy(control.embedding)
+        condition = self._conditions_table.encode([request.condition], [request.context_values], [None]).to(device)
+        shift = torch.zeros(dense.shape)
+        latent = torch.zeros(0)
+        for number in chosen:
+            member = self.module.members[number]  # type: ignore[index]
+            generator = torch.Generator(device=device).manual_seed(seed)
+            moved, ends = [], []
+            for rows in order:
+                out = member.transport(states[rows][None].to(device), condition, generator=generator)
+                moved.append((out.x1_hat - out.x0_hat)[0].cpu())
+                ends.append(out.z1[0].cpu())
+            shift += torch.cat(moved)[back] / len(chosen)
+            if number == chosen[0]:
+                latent = torch.cat(ends)[back]
+        mean = shift.mean(dim=0).double().numpy()
+        return (mean if start is None else mean + start), shift.numpy(), latent.numpy()
+
+    @override
+    @torch.no_grad()
+    def _latent_of(self, cells: Cells) -> np.ndarray | None:
+        self.module.eval()
+        device = next(self.module.parameters()).device
+        order, back = _in_sets(len(cells), self.options.training.set_size, self.seed)
+        states = torch.from_numpy(_dense_log(cells) if cells.embedding is None else cells.embedding)
+        member = self.module.members[0]  # type: ignore[index]
+        latent = torch.cat([member.encode(states[rows][None].to(device))[0].cpu() for rows in order])
+        return latent[back].numpy()
+
+    def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
+        """Return the latent state of every cell.
+
+        Parameters
+        ----------
+        adata
+            Other data with the same columns; the data of the model by default.
+
+        Returns
+        -------
+        ``(n_obs, d)`` float32. Cells are encoded in random sets of their own group, so that the state knows the
+        population it belongs to.
+
+        Raises
+        ------
+        transpert.errors.NotTrainedError
+            If the model is not trained.
+        """
+        self._check_trained()
+        cells = self.cells if adata is None else self._other_cells(adata, 0.0)
+        columns = [self.design.perturbation_key, *self.design.context_keys]
+        latent = np.zeros((len(cells), self.options.network.encoder.width), dtype=np.float32)
+        for positions in cells.obs.reset_index(drop=True).groupby(columns, observed=True).indices.values():
+            latent[positions] = self._latent_of(cells[positions])
+        return latent
+
+    # --- files and words ------------------------------------------------------------------------------------
+
+    @override
+    def _fit(self, effects: GroupEffects) -> None:
+        raise OptionError("SCALE is fitted by train()")
+
+    @override
+    def _options(self) -> dict[str, Any]:
+        return {"options": self.options.to_dict(), "preset": self.preset, "seed": self.seed}
+
+    @classmethod
+    @override
+    def _from_options(cls, adata, registry, options):  # type: ignore[no-untyped-def]
+        chosen = ScaleOptions.from_dict(options["options"])
+        network = chosen.network
+        return cls(
+            adata,
+            registry,
+            preset=options["preset"],
+            encoder=network.encoder,
+            sets=network.sets,
+            conditions=network.conditions,
+            flow=network.flow,
+            losses=network.losses,
+            anchor=chosen.anchor,
+            readout=chosen.readout,
+            joining=chosen.joining,
+            training=chosen.training,
+            seed=options["seed"],
+        )
+
+    @override
+    def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        plain: dict[str, Any] = {
+            "gate": self.gate,
+            "left_out_level": self.left_out_level,
+            "conditions": self._conditions_table.to_dict(),
+            "n_inputs": self.module.members[0].sizes.n_inputs,  # type: ignore[index]
+            "gate_table": None if self.gate_table is None else self.gate_table.to_dict(orient="list"),
+            "history": {k: np.asarray(v).ravel().tolist() for k, v in (self.history or {}).items()},
+        }
+        arrays: dict[str, np.ndarray] = {}
+        if self.embeddings is not None:
+            arrays["embeddings"] = self.embeddings.to_numpy(dtype=np.float32)
+            plain["embedding_names"] = list(map(str, self.embeddings.index))
+        if self.anchor is not None:
+            plain["anchor"], anchor_arrays = self.anchor.to_state()
+            arrays |= {f"anchor_{key}": value for key, value in anchor_arrays.items()}
+        return plain, arrays
+
+    @override
+    def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        self.gate, self.left_out_level = plain["gate"], plain["left_out_level"]
+        self.gate_table = None if plain["gate_table"] is None else pd.DataFrame(plain["gate_table"])
+        self.history_ = {key: pd.DataFrame({key: values}) for key, values in plain["history"].items()}
+        if "embeddings" in arrays:
+            self.embeddings = pd.DataFrame(arrays["embeddings"], index=plain["embedding_names"])
+        if "anchor" in plain:
+            own = {k.removeprefix("anchor_"): v for k, v in arrays.items() if k.startswith("anchor_")}
+            self.anchor = Anchor.from_state(plain["anchor"], own)
+        self._table = ConditionTable.from_dict(plain["conditions"])
+        self._make_module(plain["n_inputs"])
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of one member of the ensemble."""
+        return sum(p.numel() for p in self.module.members[0].parameters())  # type: ignore[index]
+
+    @override
+    def summary(self) -> str:
+        options = self.options
+        anchor = "none" if options.anchor is None else options.anchor.kind
+        lines = [
+            super().summary(),
+            f"  preset {self.preset}: {self.n_parameters:,} parameters x {len(self.module.members)} members",  # type: ignore[arg-type]
+            f"  encoder {options.network.encoder.kind}, width {options.network.encoder.width}; "
+            f"pooling {options.network.sets.pooling}; conditioning {options.network.conditions.conditioning}; "
+            f"coupling {options.network.flow.coupling}",
+            f"  anchor {anchor}; joining {options.joining.kind}; read-out {options.readout.kind}",
+        ]
+        if self.is_trained_:
+            lines.append(
+                f"  gate {self.gate:.2f} (weight of the network, from groups left out by {self.left_out_level})"
+            )
+        return "\n".join(lines)
+
+
+def _dense_log(cells: Cells) -> np.ndarray:
+    return np.asarray(log1p_per_10k(cells.counts, cells.library_size).todense(), dtype=np.float32)
+
+
+def _in_sets(n_cells: int, set_size: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Divide cells at random into sets of about equal size, and return how to bring them back into order."""
+    shuffled = np.random.default_rng(seed).permutation(n_cells)
+    order = np.array_split(shuffled, max(round(n_cells / set_size), 1))
+    return order, np.argsort(np.concatenate(order))
+
+
+def _checked_embeddings(embeddings: pd.DataFrame | None) -> pd.DataFrame | None:
+    if embeddings is None:
+        return None
+    if not embeddings.index.is_unique:
+        raise OptionError("a perturbation has two embeddings", where="embeddings")
+    wrong = int(np.count_nonzero(~np.isfinite(embeddings.to_numpy(dtype=float))))
+    if wrong:
+        raise OptionError(f"{wrong} values are NaN or infinite", where="embeddings")
+    return embeddings
+
+
+def _gate_table(
+    effects: GroupEffects, anchored: np.ndarray, networks: np.ndarray, observed: np.ndarray, gate: float
+) -> pd.DataFrame:
+    """How well anchor, network and both predict each group that was left out."""
+
+    def correlation(predicted: np.ndarray) -> list[float]:
+        return [
+            float(np.corrcoef(p, o)[0, 1]) if p.std() > 0 and o.std() > 0 else float("nan")
+            for p, o in zip(predicted, observed, strict=True)
+        ]
+
+    return pd.DataFrame(
+        {
+            "context": list(effects.contexts),
+            "condition": [str(condition) for condition in effects.conditions],
+            "anchor": correlation(anchored),
+            "network": correlation(networks),
+            "joined": correlation((1 - gate) * anchored + gate * networks),
+        }
+    )
