@@ -4,6 +4,7 @@ from .batches import CellSets, DeviceCells, read_sets
 from .module import SetDataModule, SetLoader, validation_masks
 from .sampler import SetPlan, SetSampler
 from .source import CellSource, MemorySource
+from .store import Store, StoreSource, build_store
 
 __all__ = [
     "CellSets",
@@ -14,6 +15,9 @@ __all__ = [
     "SetLoader",
     "SetPlan",
     "SetSampler",
+    "Store",
+    "StoreSource",
+    "build_store",
     "read_sets",
     "validation_masks",
 ]

@@ -328,6 +328,8 @@ class SetSampler(Sampler):
     def _draw(self, cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         n = len(cells)
         if n < self.set_size:
+            if self.slice_size > 1:
+                return cells[(rng.integers(n) + np.arange(self.set_size)) % n]
             repeats = -(-self.set_size // n)
             return np.concatenate([rng.permutation(cells) for _ in range(repeats)])[: self.set_size]
         if self.slice_size == 1:

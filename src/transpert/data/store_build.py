@@ -1,0 +1,516 @@
+"""Write cells grouped and shuffled into the parts of a store: in bounded memory, and resumable.
+
+The cells of the files are first scattered, in the order they are read, to one temporary file for each part; each
+such file is then put in order and written as a part. Both steps note how far they came, so that the same call goes
+on after an interruption. The store appears under its name when it is complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from scipy import sparse
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from transpert import _keys
+from transpert._counts import check_counts, library_sizes
+from transpert.errors import AssumptionWarning, CountsError, GeneError, StoreError, UnknownNameError, list_names
+from transpert.groups import Design, Groups
+
+from .manifest import Manifest, checksums, write_json
+from .readers import CountReader, zarrs_pipeline
+
+__all__ = [
+    "align_genes",
+    "clean_up",
+    "collect_obs",
+    "disk_errors",
+    "group_records",
+    "library_column",
+    "partial_folder",
+    "write_cells",
+]
+
+GENES = "genes.parquet"
+GENE = "gene"
+_COUNTS_PER_BLOCK = 4_000_000  # counts held at a time while files are read
+_COUNTS_PER_PART = 12_000_000  # counts of a part, which is held whole while it is put in order
+_CELLS_PER_CHUNK = 32  # cells that are compressed together: the least that a read decodes
+_BYTES_PER_COUNT = 6  # gene and value in a temporary file; a compressed part takes less
+_SEGMENT = np.dtype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """One build: what goes where."""
+
+    readers: Sequence[CountReader]
+    genes: pd.Index
+    folder: Path
+    dest: np.ndarray  # where every cell goes; -1 for cells that are left out
+    n_obs: int
+    cells_per_part: int
+    first_part: int
+    library_size: np.ndarray | None  # given, in the order of the readers
+
+    @property
+    def n_parts(self) -> int:
+        return -(-self.n_obs // self.cells_per_part)
+
+    def part_name(self, part: int) -> str:
+        return f"parts/{self.first_part + part:05d}"
+
+    def part_size(self, part: int) -> int:
+        return min(self.cells_per_part, self.n_obs - part * self.cells_per_part)
+
+    def bucket(self, part: int) -> Path:
+        return self.folder / "scatter" / f"{part:05d}.bin"
+
+    def record(self, part: int) -> Path:
+        return self.folder / "scatter" / f"{part:05d}.json"
+
+
+# --- before anything is written -----------------------------------------------------------------------------
+def align_genes(readers: Sequence[CountReader], genes: Sequence[str] | None) -> pd.Index:
+    """Return the genes of a store: those asked for, or those that all files have.
+
+    Raises
+    ------
+    transpert.errors.GeneError
+        If a file lacks a gene that was asked for, or the files share none.
+    """
+    if genes is not None:
+        wanted = pd.Index([str(gene) for gene in genes])
+        for reader in readers:
+            missing = wanted.difference(reader.genes, sort=False)
+            if len(missing):
+                raise GeneError(
+                    f"{len(missing)} of {len(wanted)} genes are missing: {list_names(missing)}",
+                    where=reader.name,
+                    remedy="Leave genes= out to keep the genes that all files have.",
+                )
+        return wanted
+    shared = readers[0].genes
+    for reader in readers[1:]:
+        shared = shared[shared.isin(reader.genes)]
+    if not len(shared):
+        raise GeneError(
+            "the files have no gene in common",
+            where=list_names(reader.name for reader in readers),
+            remedy="Use the same kind of gene names in all files.",
+        )
+    dropped = {reader.name: len(reader.genes) - len(shared) for reader in readers if len(reader.genes) > len(shared)}
+    if dropped:
+        lost = (f"{count} of {name}" for name, count in dropped.items())
+        warnings.warn(
+            f"The store keeps the {len(shared)} genes that all files have; it drops {list_names(lost, quote=False)}.",
+            AssumptionWarning,
+            stacklevel=4,
+        )
+    return shared
+
+
+def collect_obs(readers: Sequence[CountReader], required: Sequence[str], columns: Sequence[str] | None) -> pd.DataFrame:
+    """Return the annotation of all cells, labels as categories.
+
+    Parameters
+    ----------
+    readers
+        The files.
+    required
+        Columns that every file must have.
+    columns
+        Further columns to keep; by default those that all files have.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If a file lacks a column.
+    """
+    shared = [name for name in readers[0].obs_columns if all(name in reader.obs_columns for reader in readers)]
+    kept = list(dict.fromkeys([*required, *(shared if columns is None else columns)]))
+    for reader in readers:
+        absent = [name for name in kept if name not in reader.obs_columns]
+        if absent:
+            raise UnknownNameError("column", absent, reader.obs_columns, where=f"obs of {reader.name}")
+    tables = [reader.obs(kept) for reader in readers]
+    index = tables[0].index.append([table.index for table in tables[1:]]).astype("str")
+    if index.has_duplicates:
+        warnings.warn(
+            "Names of cells occur more than once; '-' and the number of the file are appended to all names.",
+            AssumptionWarning,
+            stacklevel=4,
+        )
+        number = np.repeat(np.arange(len(tables)).astype(str), [len(table) for table in tables])
+        index = index + "-" + pd.Index(number, dtype="str")
+    return pd.DataFrame({name: _join([table[name] for table in tables]) for name in kept}).set_axis(index)
+
+
+def library_column(readers: Sequence[CountReader], key: str | None) -> str | None:
+    """Return the column with the library sizes: the one asked for, or ``library_size`` where all files have it."""
+    if key is None and all(_keys.LIBRARY_SIZE in reader.obs_columns for reader in readers):
+        return _keys.LIBRARY_SIZE
+    return key
+
+
+def _join(columns: list[pd.Series]) -> pd.Series | pd.Categorical:
+    if all(isinstance(column.dtype, pd.CategoricalDtype) for column in columns):
+        return pd.api.types.union_categoricals([column.array for column in columns], ignore_order=True)
+    joined = pd.concat(columns, ignore_index=True)
+    if pd.api.types.is_numeric_dtype(joined) or pd.api.types.is_datetime64_any_dtype(joined):
+        return joined.array
+    return pd.Categorical(joined.astype(str).where(joined.notna()))
+
+
+def grouped_order(groups: Groups, seed: int) -> np.ndarray:
+    """Return the positions of the grouped cells, group after group, shuffled inside each."""
+    shuffled = np.random.default_rng(seed).permutation(len(groups.codes))
+    order = shuffled[np.argsort(groups.codes[shuffled], kind="stable")]
+    return order[np.count_nonzero(groups.codes < 0) :]
+
+
+def group_records(groups: Groups) -> list[dict[str, Any]]:
+    """Return the labels and sizes of the groups as plain data."""
+    columns = ["context", "batch", "perturbation", "dose", "time", "is_control", "n_cells"]
+    table = groups.table[columns].astype(object)
+    return table.where(table.notna(), None).to_dict("records")
+
+
+def partial_folder(out: Path) -> Path:
+    """Return where an unfinished build of ``out`` is kept."""
+    return out.with_name(out.name + ".partial")
+
+
+def clean_up(folder: Path) -> None:
+    """Remove what only an unfinished store needs."""
+    (folder / "plan.json").unlink()  # first: a folder without a plan is not gone on with
+    shutil.rmtree(folder / "scatter")
+
+
+# --- the build --------------------------------------------------------------------------------------------------
+def write_cells(
+    readers: Sequence[CountReader],
+    obs: pd.DataFrame,
+    genes: pd.Index,
+    design: Design,
+    folder: Path,
+    *,
+    seed: int,
+    groups: Groups,
+    library_size_key: str | None = None,
+    cells_per_part: int | None = None,
+    first_part: int = 0,
+) -> Manifest:
+    """Write the cells of ``groups`` into ``folder`` and return their manifest, which is not written.
+
+    Parameters
+    ----------
+    readers
+        The files; ``obs`` and ``groups`` describe their cells, one file after the other.
+    obs
+        Annotation of all cells.
+    genes
+        Genes to keep.
+    design
+        Which columns of ``obs`` say what.
+    folder
+        The unfinished store; what a build with the same input left there is used.
+    seed
+        Seed of the shuffling inside groups.
+    groups
+        The cells to write and their groups.
+    library_size_key
+        Column of ``obs`` with the total counts; by default the sum over all genes of the file.
+    cells_per_part
+        Cells of a part; by default chosen to bound the memory.
+    first_part
+        Number of the first part.
+    """
+    _check_cells(readers)
+    order = grouped_order(groups, seed)
+    dest = np.full(len(obs), -1, dtype=np.int64)
+    dest[order] = np.arange(len(order))
+    n_counts = sum(reader.nnz for reader in readers)
+    per_cell = max(1.0, n_counts / max(1, len(obs)))
+    library_size = None if library_size_key is None else obs[library_size_key].to_numpy(dtype=np.float64)
+    if library_size is not None:
+        check_library(library_size, f"obs[{library_size_key!r}]")
+    job = _Job(
+        readers, genes, folder, dest, len(order),
+        cells_per_part or max(1, int(_COUNTS_PER_PART / per_cell)), first_part, library_size,
+    )  # fmt: skip
+    with disk_errors(folder):
+        _check_space(job, n_counts)
+        _begin(job, {"design": design.to_dict(), "seed": seed, "library_size_key": library_size_key})
+        try:
+            _scatter(job, per_cell)
+        except CountsError:  # these cells will never make a store
+            shutil.rmtree(folder)
+            raise
+        parts = [_finish_part(job, part) for part in range(job.n_parts)]
+        obs_file = f"obs-{first_part:05d}.parquet"
+        table = obs.iloc[order].copy()
+        table[_keys.LIBRARY_SIZE] = np.load(_library_file(job), mmap_mode="r")[:]
+        table.to_parquet(folder / obs_file)
+        pd.DataFrame({GENE: genes}).to_parquet(folder / GENES)
+        files = checksums(folder, [obs_file, GENES])
+        for part in parts:
+            files.update(part.pop("files"))
+    return Manifest(
+        design=design,
+        n_obs=len(order),
+        n_vars=len(genes),
+        parts=parts,
+        obs_files=[obs_file],
+        groups=group_records(groups),
+        sources=[{"name": r.name, "n_obs": r.n_obs, "n_genes": len(r.genes)} for r in readers],
+        seed=seed,
+        files=files,
+        versions={name: version(name) for name in ("anndata", "annbatch", "zarr", "numpy")},
+    )
+
+
+def _check_cells(readers: Sequence[CountReader]) -> None:
+    for reader in readers:
+        empty = reader.empty_cells()
+        if empty:
+            raise CountsError(
+                f"{empty} cells have no counts at all",
+                where=reader.name,
+                remedy="Drop them: sc.pp.filter_cells(adata, min_counts=1).",
+            )
+
+
+def check_library(library_size: np.ndarray, where: str) -> None:
+    """Raise :class:`~transpert.errors.CountsError` if a library size is not positive."""
+    wrong = int(np.count_nonzero(~(library_size > 0)))
+    if wrong:
+        raise CountsError(
+            f"{wrong} cells have no counts",
+            where=where,
+            remedy="Drop them: sc.pp.filter_cells(adata, min_counts=1).",
+        )
+
+
+def _check_space(job: _Job, n_counts: int) -> None:
+    written = sum(path.stat().st_size for path in job.folder.rglob("*") if path.is_file())
+    needed = n_counts * _BYTES_PER_COUNT - written
+    free = shutil.disk_usage(job.folder.parent).free
+    if free < needed:
+        raise StoreError(
+            f"about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free",
+            where=str(job.folder.parent),
+            remedy="Free space or choose another disk.",
+        )
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Raise :class:`~transpert.errors.StoreError` where writing into ``folder`` fails."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise StoreError(
+            "the disk is full" if full else f"writing failed: {error}",
+            where=str(folder),
+            remedy="The build is not lost: " + ("free space and " if full else "") + "run the same call again.",
+        ) from error
+
+
+def _begin(job: _Job, options: dict[str, Any]) -> None:
+    """Make the folder, or check that what it holds is the same build."""
+    plan = {
+        **options,
+        "sources": [reader.signature() for reader in job.readers],
+        "genes": hashlib.blake2b("\n".join(job.genes).encode(), digest_size=12).hexdigest(),
+        "dest": hashlib.blake2b(job.dest.tobytes(), digest_size=12).hexdigest(),
+        "cells_per_part": job.cells_per_part,
+        "first_part": job.first_part,
+    }
+    path = job.folder / "plan.json"
+    plan = json.loads(json.dumps(plan))
+    if path.is_file():
+        if json.loads(path.read_text()) != plan:
+            raise StoreError(
+                "an unfinished build of other cells or with other options is in the way",
+                where=str(job.folder),
+                remedy="Repeat the call that began it, or delete the folder.",
+            )
+        return
+    shutil.rmtree(job.folder, ignore_errors=True)  # nothing without a plan can be used
+    (job.folder / "scatter").mkdir(parents=True)
+    zarr.open_group(job.folder, mode="w-", zarr_format=3)
+    np.save(_library_file(job), np.zeros(job.n_obs))
+    write_json(path, plan)
+
+
+def _library_file(job: _Job) -> Path:
+    return job.folder / "scatter" / "library_size.npy"
+
+
+# --- first step: scatter ------------------------------------------------------------------------------------------
+def _scatter(job: _Job, per_cell: float) -> None:
+    """Append every cell to the file of its part."""
+    progress = job.folder / "scatter" / "progress.json"
+    done, sizes = 0, [0] * job.n_parts
+    if progress.is_file():
+        state = json.loads(progress.read_text())
+        done, sizes = state["cells"], state["sizes"]
+    if done == len(job.dest):
+        return
+    for part, size in enumerate(sizes):  # forget what was written after the last note
+        with job.bucket(part).open("ab") as file:
+            file.truncate(size)
+    library = np.load(_library_file(job), mmap_mode="r+")
+    block = max(1, int(_COUNTS_PER_BLOCK / per_cell))
+    offset = 0
+    for reader in job.readers:
+        columns = reader.genes.get_indexer(job.genes)
+        keep_all = np.array_equal(columns, np.arange(len(reader.genes)))
+        for start in range(max(0, done - offset), reader.n_obs, block):
+            stop = min(start + block, reader.n_obs)
+            dest = job.dest[offset + start : offset + stop]
+            counts, totals = _checked(reader, start, stop)
+            if job.library_size is not None:
+                totals = job.library_size[offset + start : offset + stop]
+            check_library(totals, f"cells {start} to {stop} of {reader.name}")
+            kept = np.flatnonzero(dest >= 0)
+            library[dest[kept]] = totals[kept]
+            _append(job, counts if keep_all else counts[:, columns], dest)
+            library.flush()
+            sizes = [job.bucket(part).stat().st_size for part in range(job.n_parts)]
+            write_json(progress, {"cells": offset + stop, "sizes": sizes})
+        offset += reader.n_obs
+
+
+def _checked(reader: CountReader, start: int, stop: int) -> tuple[sparse.csr_matrix, np.ndarray]:
+    where = f"cells {start} to {stop} of {reader.name}"
+    try:
+        counts = reader.rows(start, stop)
+    except StoreError:
+        raise
+    except Exception as error:  # h5py, zarr and their codecs raise whatever they like
+        raise StoreError("the counts cannot be read", where=where, remedy="Check the file.") from error
+    check_counts(counts, where=where)
+    return counts, library_sizes(counts)
+
+
+def _append(job: _Job, counts: sparse.csr_matrix, dest: np.ndarray) -> None:
+    """Append the rows to their buckets, each as one segment: numbers, rows, lengths, genes, values."""
+    order = np.argsort(dest, kind="stable")[np.count_nonzero(dest < 0) :]
+    counts = counts[order]
+    counts.sum_duplicates()
+    dest = dest[order]
+    part_of = dest // job.cells_per_part
+    bounds = np.flatnonzero(np.diff(part_of, prepend=-1, append=-1))
+    gene_type = _gene_type(len(job.genes))
+    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        part = int(part_of[first])
+        low, high = counts.indptr[first], counts.indptr[last]
+        values = counts.data[low:high]
+        values = values.astype(np.uint16 if values.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32)
+        with job.bucket(part).open("ab") as file:
+            for array in (
+                np.array([last - first, high - low, values.itemsize], dtype=_SEGMENT),
+                (dest[first:last] - part * job.cells_per_part).astype(np.int32),
+                np.diff(counts.indptr[first : last + 1]).astype(np.int32),
+                counts.indices[low:high].astype(gene_type),
+                values,
+            ):
+                file.write(array.tobytes())
+
+
+def _gene_type(n_genes: int) -> type[np.unsignedinteger]:
+    return np.uint16 if n_genes <= np.iinfo(np.uint16).max else np.uint32
+
+
+# --- second step: order and compress ------------------------------------------------------------------------------
+def _finish_part(job: _Job, part: int) -> dict[str, Any]:
+    """Write one part, unless it is there, and return its entry in the manifest."""
+    record = job.record(part)
+    if record.is_file():
+        return json.loads(record.read_text())
+    name = job.part_name(part)
+    counts = _gather(job.bucket(part), job.part_size(part), len(job.genes))
+    shutil.rmtree(job.folder / name, ignore_errors=True)
+    _write_part(job.folder / name, counts)
+    entry = {
+        "name": name,
+        "n_obs": counts.shape[0],
+        "nnz": int(counts.nnz),
+        # of the counts themselves: the order of chunks inside a shard differs from one writing to the next
+        "content": _content(counts),
+        "files": checksums(job.folder, [name]),
+    }
+    write_json(record, entry)
+    job.bucket(part).unlink()
+    return entry
+
+
+def _content(counts: sparse.csr_matrix) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (counts.indptr, counts.indices, counts.data):
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def _gather(bucket: Path, n_rows: int, n_genes: int) -> sparse.csr_matrix:
+    """Read the segments of a bucket and put their rows in order."""
+    raw = np.fromfile(bucket, dtype=np.uint8)  # the pieces are views of it
+    gene_type = np.dtype(_gene_type(n_genes))
+    pieces: list[tuple[np.ndarray, ...]] = []
+    at = 0
+
+    def take(dtype: np.dtype, n: int) -> np.ndarray:
+        nonlocal at
+        at += n * dtype.itemsize
+        return raw[at - n * dtype.itemsize : at].view(dtype)
+
+    while at < len(raw):
+        rows, nnz, width = take(_SEGMENT, 3).tolist()
+        int32 = np.dtype(np.int32)
+        pieces.append((take(int32, rows), take(int32, rows), take(gene_type, nnz), take(np.dtype(f"u{width}"), nnz)))
+    rows, lengths, genes, values = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    if not np.array_equal(np.sort(rows), np.arange(n_rows)):
+        raise StoreError("a temporary file is damaged", where=str(bucket), remedy="Delete its folder and build again.")
+    counts = sparse.csr_matrix((values, genes, np.concatenate([[0], np.cumsum(lengths)])), (n_rows, n_genes))
+    return counts[np.argsort(rows)]
+
+
+def _write_part(path: Path, counts: sparse.csr_matrix) -> None:
+    """Write a CSR matrix as AnnData does, in one shard for each array, with checksums that are tested on reading."""
+    with zarrs_pipeline():
+        group = zarr.open_group(path, mode="w-", zarr_format=3)
+        group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(counts.shape)})
+        chunk = max(1, int(_CELLS_PER_CHUNK * counts.nnz / counts.shape[0]))
+        genes = counts.indices.astype(_gene_type(counts.shape[1]))
+        for name, array, length in (
+            ("data", counts.data, chunk),
+            ("indices", genes, chunk),
+            ("indptr", counts.indptr.astype(np.int32 if counts.nnz < 2**31 else np.int64), len(counts.indptr)),
+        ):
+            n_chunks = max(1, -(-len(array) // length))
+            group.create_array(
+                name,
+                shape=array.shape,
+                dtype=array.dtype,
+                chunks=(length,),
+                shards=(length * n_chunks,),
+                compressors=[BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"), Crc32cCodec()],
+            )[:] = array
