@@ -107,7 +107,7 @@ def group_statistics(
     >>> import numpy as np
     >>> from transpert.transport import group_statistics
     >>> counts = np.array([[1, 0], [3, 0]])
-    >>> group_statistics(counts, np.array([1e4, 1e4]), np.array([0, 0]), 1).mean_rate.tolist()
+    >>> group_statistics(counts, np.array([1e4, 1e4]), np.array([0, 0]), 1).mean_rate.round(3).tolist()
     [[2.0, 0.0]]
     """
     used = np.flatnonzero(codes >= 0)
