@@ -137,8 +137,8 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
     Returns
     -------
     AnnData with log1p counts per 10k in ``X``, raw counts in ``layers["counts"]``, and in ``obs``: ``perturbation``
-    (``"control"``, ``"A"``, ``"A+B"``), ``library_size``, and what else of ``cell_type``, ``batch``, ``donor`` and ``dose`` the
-    source has.
+    (``"control"``, ``"A"``, ``"A+B"``), ``library_size``, and what the source has of ``cell_type``, ``batch``,
+    ``donor`` and ``dose``.
 
     Raises
     ------

@@ -120,9 +120,9 @@ def simulate(**options: Any) -> AnnData:
     Returns
     -------
     AnnData with log1p counts per 10k in ``X``, raw counts in ``layers["counts"]``; ``obs``: ``perturbation``
-    (``"control"``, ``"P0"``, ``"P0+P1"``), ``context``, ``batch``, ``dose`` and ``time`` where there are some, ``library_size``;
-    ``varm["true_effects"]``: genes x ``"context | condition"``, natural-log fold changes of the rates; ``uns["simulation"]``:
-    the options, and the embeddings in ``uns["simulation"]["embedding"]``.
+    (``"control"``, ``"P0"``, ``"P0+P1"``), ``context``, ``batch``, ``dose`` and ``time`` where there are
+    some, ``library_size``; ``varm["true_effects"]``: genes x ``"context | condition"``, natural-log fold changes of the
+    rates; ``uns["simulation"]``: the options, and the embeddings in ``uns["simulation"]["embedding"]``.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from transpert.errors import GroupSizeError, list_names
 
 from .design import Design
 
-__all__ = ["CONTEXT_SEPARATOR", "Groups", "context_labels", "make_groups"]
+__all__ = ["CONTEXT_SEPARATOR", "Groups", "context_column", "context_labels", "make_groups"]
 
 CONTEXT_SEPARATOR = " | "
 _ALL = "all"  # the one context, or batch, of a design that names none
@@ -28,9 +28,9 @@ class Groups:
     design
         The columns the groups were made from.
     table
-        One row a group: ``context`` (the values of the context columns joined by ``" | "``), each context column,
-        ``batch``, ``perturbation`` (the data's own spelling), ``dose`` (as in the data), ``time``, ``is_control``,
-        ``n_cells``. The index is the number of the group.
+        One row a group: ``context`` (the values of the context columns joined by ``" | "``), ``perturbation`` (the
+        data's own spelling), ``dose`` (as in the data), ``time``, ``batch``, ``is_control``, ``n_cells``, and each
+        context column, as ``"context:NAME"``. The index is the number of the group.
     conditions
         The condition of each group.
     codes : (n_obs,)
@@ -61,10 +61,20 @@ class Groups:
         """Numbers of the groups of perturbed cells."""
         return np.flatnonzero(~self.table["is_control"].to_numpy())
 
+    def context_values(self, group: int) -> dict[str, str]:
+        """Return the value of each context column of a group."""
+        return {key: self.table.at[group, context_column(key)] for key in self.design.context_keys}
+
     @property
     def contexts(self) -> tuple[str, ...]:
         """The contexts, in order of their first group."""
         return tuple(dict.fromkeys(self.table["context"]))
+
+
+def context_column(key: str) -> str:
+    """Return the name under which a context column of ``obs`` stands in the table of groups."""
+    # a column of obs may be called "context" or "batch" and mean something else
+    return f"context:{key}"
 
 
 def context_labels(obs: pd.DataFrame, design: Design) -> np.ndarray:
@@ -148,7 +158,7 @@ def make_groups(obs: pd.DataFrame, design: Design, *, mask: np.ndarray | None = 
     table["is_control"] = [c.is_control for c in found]
     table["n_cells"] = sizes
     for key in design.context_keys:
-        table[key] = obs[key].astype(str).to_numpy(dtype=object)[first]
+        table[context_column(key)] = obs[key].astype(str).to_numpy(dtype=object)[first]
     small = table.index[(table["n_cells"] < min_cells) & ~table["is_control"]]
     if len(small):
         names = (f"{table.context[i]} / {table.perturbation[i]} ({table.n_cells[i]})" for i in small)

@@ -2,6 +2,7 @@
 
 from .base import PerturbationModel
 from .baselines import (
+    BASELINES,
     Additive,
     ContextMean,
     MeanFoldChange,
@@ -15,6 +16,7 @@ from .options import PRESETS, JoiningOptions, ScaleOptions, TrainingOptions
 from .scale import SCALE
 
 __all__ = [
+    "BASELINES",
     "PRESETS",
     "SCALE",
     "Additive",

@@ -32,7 +32,7 @@ from transpert.transport import GroupEffects, ReadoutOptions, estimate_dispersio
 from .cells import Cells, DataSource, read_cells
 from .prediction import Population, SetPrediction, assemble, read_out
 from .registration import jsonable, registry_fields, restore
-from .requests import Contexts, Request, expand_requests
+from .requests import Contexts, Request, expand_requests, request_of
 from .saving import read_model, write_model
 
 __all__ = ["PerturbationModel"]
@@ -141,6 +141,8 @@ class PerturbationModel(BaseModelClass):
             and where that is missing the sum over the genes at hand.
         embedding_key
             Key of ``obsm`` with an embedding that a network uses as its state space; the genes by default.
+        **kwargs
+            Passed on by ``load``; not for users.
 
         Raises
         ------
@@ -185,6 +187,8 @@ class PerturbationModel(BaseModelClass):
             As in :meth:`setup_anndata`.
         embedding_key
             As in :meth:`setup_anndata`; a key of ``obsm`` of the modality.
+        **kwargs
+            Passed on by ``load``; not for users.
 
         Raises
         ------
@@ -324,6 +328,48 @@ class PerturbationModel(BaseModelClass):
             times=times,
         )
         self._check_requests(requests)
+        return self._predict_requests(
+            cells, requests, n_cells, readout, include_controls=include_controls, progress=progress, seed=seed
+        )
+
+    def predict_populations(self, wanted: Sequence[tuple[str, str]], *, seed: int = 0) -> AnnData:
+        """Predict populations by their labels.
+
+        Parameters
+        ----------
+        wanted
+            Context (values of the context columns joined by ``" | "``) and condition label of each population, as
+            :func:`transpert.tl.evaluate` names them.
+        seed
+            Seed of every draw.
+
+        Returns
+        -------
+        AnnData as from :meth:`predict`.
+
+        Raises
+        ------
+        transpert.errors.TranspertError
+            As :meth:`predict`.
+        """
+        self._check_trained()
+        requests = [request_of(self.cells, self.source, self.vocabulary, *population) for population in wanted]
+        self._check_requests(requests)
+        return self._predict_requests(
+            self.cells, requests, None, None, include_controls=True, progress=False, seed=seed
+        )
+
+    def _predict_requests(
+        self,
+        cells: Cells,
+        requests: Sequence[Request],
+        n_cells: int | None,
+        readout: str | None,
+        *,
+        include_controls: bool,
+        progress: bool,
+        seed: int,
+    ) -> AnnData:
         controls = {request.context: self._controls(cells, request.context, n_cells, seed) for request in requests}
         populations: list[Population] = []
         with Progress(disable=not progress, transient=True) as bar:

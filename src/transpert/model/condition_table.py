@@ -13,6 +13,7 @@ import torch
 from transpert.conditions import Condition
 from transpert.errors import UnknownNameError
 from transpert.groups import Groups
+from transpert.groups.table import context_column
 from transpert.nn import ConditionBatch
 
 __all__ = ["ConditionTable"]
@@ -40,7 +41,7 @@ class ConditionTable:
     def of(cls, groups: Groups, perturbations: Sequence[str]) -> Self:
         """Number what occurs in the training groups."""
         table = groups.table[~groups.table["is_control"]]
-        contexts = {key: tuple(sorted(pd.unique(table[key]))) for key in groups.design.context_keys}
+        contexts = {key: tuple(sorted(pd.unique(table[context_column(key)]))) for key in groups.design.context_keys}
         return cls(tuple(perturbations), contexts, tuple(sorted(pd.unique(table["batch"]))))
 
     def encode(
@@ -97,7 +98,7 @@ class ConditionTable:
 
     def encode_groups(self, groups: Groups) -> ConditionBatch:
         """Look up every group of a data set, in order; row ``i`` belongs to group ``i``."""
-        contexts = groups.table[list(self.contexts)].to_dict(orient="records")
+        contexts = [groups.context_values(group) for group in range(len(groups))]
         return self.encode(groups.conditions, contexts, groups.table["batch"].tolist())
 
     def to_dict(self) -> dict[str, Any]:

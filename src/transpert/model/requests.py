@@ -15,7 +15,7 @@ from transpert.groups.table import context_labels
 
 from .cells import Cells, DataSource
 
-__all__ = ["Request", "expand_requests"]
+__all__ = ["Request", "expand_requests", "request_of"]
 
 Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
 
@@ -134,3 +134,20 @@ def _contexts(cells: Cells, source: DataSource, contexts: Contexts) -> dict[str,
         chosen |= hit
     found = known[chosen]
     return dict(zip(context_labels(found, source.design), found.to_dict(orient="records"), strict=True))
+
+
+def request_of(
+    cells: Cells, source: DataSource, vocabulary: PerturbationVocabulary, context: str, label: str
+) -> Request:
+    """Read one request from the labels of a population, ``"A+B, dose 1, time 2"``."""
+    values = _contexts(cells, source, None)
+    if context not in values:
+        raise UnknownNameError("context", [context], values)
+    name, *tags = label.split(", ")
+    given = dict(tag.split(" ", 1) for tag in tags)
+    dose = given.get("dose")
+    if dose is not None and "+" not in dose:
+        dose = float(dose)
+    time = float(given["time"]) if "time" in given else None
+    condition = parse_condition(name, control=vocabulary.control, dose=dose, time=time)
+    return Request(context, values[context], condition, vocabulary.spelling(name), np.nan if dose is None else dose)

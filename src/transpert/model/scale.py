@@ -225,7 +225,7 @@ class SCALE(PerturbationModel):
         if self.options.anchor is not None:
             self.anchor = Anchor.fit(effects, self.options.anchor, np.asarray(self._dispersion), seed=self.seed)
         self.left_out_level = resolve_level(groups, self.options.joining.leave_out, self._split_kind())
-        folds = assign_folds(groups, self.left_out_level, len(self.module.members), seed=self.seed)  # type: ignore[arg-type]
+        folds = assign_folds(groups, self.left_out_level, self.options.joining.members, seed=self.seed)
         anchored = self._left_out_anchor(effects, groups, folds)
         shifts = None
         if self.options.joining.kind == "residual":
@@ -356,9 +356,8 @@ class SCALE(PerturbationModel):
             self.gate = 1.0 if self.options.anchor is None else 0.0
             return
         networks = np.zeros_like(anchored)
-        keys = list(self.design.context_keys)
         for row, members in enumerate(self._groups_of(effects, groups)):
-            values = dict(zip(keys, groups.table.loc[members[0], keys], strict=True))
+            values = groups.context_values(members[0])
             request = Request(effects.contexts[row], values, effects.conditions[row], "")
             control = self._controls(self.cells, request.context, 512, self.seed)
             start = anchored[row] if joining.kind == "residual" else None
@@ -545,7 +544,7 @@ class SCALE(PerturbationModel):
         anchor = "none" if options.anchor is None else options.anchor.kind
         lines = [
             super().summary(),
-            f"  preset {self.preset}: {self.n_parameters:,} parameters x {len(self.module.members)} members",  # type: ignore[arg-type]
+            f"  preset {self.preset}: {self.n_parameters:,} parameters x {options.joining.members} members",
             f"  encoder {options.network.encoder.kind}, width {options.network.encoder.width}; "
             f"pooling {options.network.sets.pooling}; conditioning {options.network.conditions.conditioning}; "
             f"coupling {options.network.flow.coupling}",

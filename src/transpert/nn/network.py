@@ -164,7 +164,8 @@ class TransportNetwork(nn.Module):
         if weights.reconstruction_mmd:
             terms["reconstruction_mmd"] = gaussian_mmd(self._scaled(reconstructed[1]), self._scaled(batch.x1)).mean()
         self._predicted_terms(terms, batch, z0, start, tokens, vector, moves, endpoint, paired, reconstructed[0])
-        terms["total"] = sum(getattr(weights, name) * value for name, value in terms.items())  # type: ignore[assignment]
+        weighted = [getattr(weights, name) * value for name, value in terms.items()]
+        terms["total"] = torch.stack(weighted).sum()
         return terms
 
     def _predicted_terms(

@@ -4,7 +4,7 @@ from transpert._counts import check_counts, check_log1p, library_sizes, log1p_pe
 
 from .alignment import AlignmentReport, align_genes
 from .checks import check_not_backed, check_unique_names
-from .split import split
+from .splitting import split
 
 __all__ = [
     "AlignmentReport",

@@ -121,7 +121,9 @@ class Anchor:
         --------
         >>> import transpert as tp
         >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=30, n_cells=50)
-        >>> tp.RidgeTransport.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+        >>> tp.RidgeTransport.setup_anndata(
+        ...     adata, perturbation_key="perturbation", context_keys="context", layer="counts"
+        ... )
         >>> model = tp.RidgeTransport(adata)
         >>> model.train()
         >>> sorted(model.anchor.stack)

@@ -3,7 +3,13 @@
 from .closed_form import Additive, ContextMean, MeanFoldChange, MeanShift, NearestPerturbation, RidgeTransport
 from .reference import NoChange, Replicate
 
+BASELINES = {
+    cls.__name__: cls
+    for cls in (NoChange, MeanShift, ContextMean, MeanFoldChange, Additive, NearestPerturbation, RidgeTransport)
+}
+
 __all__ = [
+    "BASELINES",
     "Additive",
     "ContextMean",
     "MeanFoldChange",

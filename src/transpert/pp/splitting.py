@@ -13,6 +13,7 @@ from transpert import _keys
 from transpert.conditions import parse_perturbation
 from transpert.errors import OptionError, SplitError, UnknownNameError, list_names
 from transpert.groups import Design, Groups, make_groups
+from transpert.groups.table import context_column
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -107,7 +108,7 @@ def split(
     keys = (context_keys,) if isinstance(context_keys, str) else tuple(context_keys)
     design = Design(perturbation_key, control, tuple(dict.fromkeys([*keys, *named])))
     groups = make_groups(adata.obs, design)
-    table = groups.table[["context", *design.context_keys, "perturbation", "is_control", "n_cells"]].copy()
+    table = groups.table[["context", "perturbation", "is_control", "n_cells"]].copy()
     units = _together(table["perturbation"], together, control)
     rng = np.random.default_rng(seed)
     if holdout is not None:
@@ -173,12 +174,12 @@ def _matching(groups: Groups, wanted: Mapping[str, str | Sequence[str]]) -> np.n
                 for parts in _parts(groups)
             ]
         else:
-            unknown = sorted(set(names) - set(table[column]))
-            hit = table[column].isin(names).tolist()
+            values = table[context_column(column)]
+            unknown = sorted(set(names) - set(values))
+            hit = values.isin(names).tolist()
         if unknown:
-            raise UnknownNameError(
-                "value", unknown, sorted(set(table.get(column, table["perturbation"]))), where=f"obs[{column!r}]"
-            )
+            known = table["perturbation"] if column == design.perturbation_key else values
+            raise UnknownNameError("value", unknown, sorted(set(known)), where=f"obs[{column!r}]")
         mask = mask & np.array(hit)
     return mask
 

@@ -1,0 +1,10 @@
+"""Tools: AnnData in, AnnData slots out."""
+
+from .counterfactual import predict
+from .counts import to_counts
+from .differential_expression import rank_genes_groups
+from .embed import embed_together
+from .evaluation import evaluate, score_table
+from .fold_changes import effects
+
+__all__ = ["effects", "embed_together", "evaluate", "predict", "rank_genes_groups", "score_table", "to_counts"]

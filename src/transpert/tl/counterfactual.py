@@ -1,0 +1,63 @@
+"""What existing cells would be under a perturbation."""
+
+from __future__ import annotations
+
+from anndata import AnnData
+
+from transpert.model import PerturbationModel
+
+__all__ = ["predict"]
+
+
+def predict(
+    adata: AnnData,
+    model: PerturbationModel,
+    *,
+    perturbation: str,
+    dose: float | str | None = None,
+    key_added: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Write the counterfactual counts of existing cells into a layer.
+
+    Parameters
+    ----------
+    adata
+        Cells, with the columns and counts that the model was set up with.
+    model
+        A trained model.
+    perturbation
+        What is done to every cell.
+    dose
+        Its dose, where the data has doses.
+    key_added
+        Name of the layer; the perturbation by default.
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    Nothing; writes integer counts to ``layers[key_added]``, and latent states to ``obsm["X_" + key_added]`` for models
+    that have them.
+
+    Raises
+    ------
+    transpert.errors.TranspertError
+        As :meth:`transpert.model.PerturbationModel.predict`.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=4, n_perturbations=2, n_genes=30, n_cells=40)
+    >>> tp.RidgeTransport.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    >>> model = tp.RidgeTransport(adata)
+    >>> model.train()
+    >>> tp.tl.predict(adata, model, perturbation="P1")
+    >>> adata.layers["P1"].shape == adata.shape
+    True
+    """
+    counts, latent = model.counterfactual(adata, perturbation, dose=dose, seed=seed)
+    key = key_added or perturbation
+    adata.layers[key] = counts
+    if latent is not None:
+        adata.obsm[f"X_{key}"] = latent

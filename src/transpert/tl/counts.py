@@ -1,0 +1,138 @@
+"""Counts for the predictions of any model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from transpert import _keys, pp
+from transpert.conditions import Condition, parse_perturbation
+from transpert.errors import ControlError, UnknownNameError
+from transpert.groups import Design
+from transpert.model.cells import Cells, DataSource, read_cells
+from transpert.model.prediction import Population, SetPrediction, assemble, read_out
+from transpert.model.requests import Request
+from transpert.transport import ReadoutOptions, estimate_dispersion, group_statistics
+
+from ._populations import design_of, log_values, populations
+
+__all__ = ["to_counts"]
+
+
+def to_counts(
+    pred: AnnData | pd.DataFrame,
+    controls: AnnData,
+    *,
+    perturbation_key: str | None = None,
+    control: str | None = None,
+    context_keys: str | Sequence[str] | None = None,
+    counts_layer: str | None = _keys.COUNTS_LAYER,
+    library_size_key: str | None = None,
+    layer: str | None = None,
+    include_controls: bool = True,
+    seed: int = 0,
+) -> AnnData:
+    """Turn predicted cells or means of any model into realistic integer counts with the same means.
+
+    Most models predict smooth log values. A rank test then finds nearly every gene significant, because the zeros
+    and the noise of real cells are gone. Here the counts of the real control cells are thinned or added to until
+    their mean log1p is the predicted one.
+
+    Parameters
+    ----------
+    pred
+        Predicted cells, log1p counts per 10k, labelled by perturbation and context; or predicted means, a table with
+        one row a perturbation (in one context) and one column a gene.
+    controls
+        Real control cells of the same contexts, with raw counts; other cells are ignored.
+    perturbation_key, control, context_keys
+        Columns and label; by default what a prediction of this package says, else ``"perturbation"`` and
+        ``"control"`` in one context.
+    counts_layer
+        Layer of ``controls`` with raw counts; ``X`` where it does not exist.
+    library_size_key
+        Column of ``controls`` with library sizes.
+    layer
+        Layer of ``pred`` with log1p counts per 10k, in place of ``X``.
+    include_controls
+        Add the control cells to the result.
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    AnnData in the form that ``predict`` returns, with integers in ``layers["counts"]``.
+
+    Raises
+    ------
+    transpert.errors.CountsError
+        If the prediction is not log1p counts per 10k, or the controls have no counts.
+    transpert.errors.GeneError
+        If the prediction lacks genes of the controls.
+    transpert.errors.ControlError
+        If a predicted context has no controls.
+
+    Examples
+    --------
+    >>> import pandas as pd, transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=20, n_cells=50)
+    >>> means = pd.DataFrame(adata.X.mean(axis=0) + 0.1, index=["drug"], columns=adata.var_names)
+    >>> tp.tl.to_counts(means, adata).layers["counts"].shape
+    (100, 20)
+    """
+    reference = pred if isinstance(pred, AnnData) else controls
+    design = design_of(reference, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
+    source = DataSource(design, counts_layer if counts_layer in controls.layers else None, library_size_key)
+    cells = read_cells(controls, source)
+    known = populations(cells.obs, design, need_controls=False)
+    moved, used = [], {}
+    for context, label, mean in _means(pred, design, list(cells.genes), layer, tuple(known.controls)):
+        if context not in known.controls:
+            raise ControlError(f"there are no control cells of {context!r}", where="controls")
+        own = used.setdefault(context, cells[known.controls[context]])
+        values = dict(zip(design.context_keys, own.obs[list(design.context_keys)].astype(str).iloc[0], strict=True))
+        request = Request(context, values, Condition(parse_perturbation(label, control=design.control)), label)
+        log, counts = read_out(
+            own,
+            SetPrediction(np.maximum(mean, 0)),
+            kind="counts",
+            options=ReadoutOptions(),
+            dispersion=_dispersion(own),
+            seed=seed + len(moved),
+        )
+        moved.append(Population(log, counts, own, _keys.PREDICTED, request))
+    if include_controls:
+        for own in used.values():
+            dense = np.asarray(pp.log1p_per_10k(own.counts, own.library_size).todense(), dtype=np.float32)
+            moved.append(Population(dense, own.counts, own, _keys.CONTROL))
+    return assemble(moved, design, model="to_counts")
+
+
+def _dispersion(cells: Cells) -> np.ndarray:
+    codes = np.zeros(len(cells), dtype=int)
+    return estimate_dispersion(group_statistics(cells.counts, cells.library_size, codes, 1))
+
+
+def _means(
+    pred: AnnData | pd.DataFrame, design: Design, genes: list[str], layer: str | None, contexts: tuple[str, ...]
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield context, perturbation and predicted mean log1p of every population."""
+    if isinstance(pred, pd.DataFrame):
+        missing = [gene for gene in genes if gene not in pred.columns]
+        if missing:
+            raise UnknownNameError("gene", missing, map(str, pred.columns), where="the table of means")
+        pp.check_log1p(pred[genes].to_numpy(dtype=float), where="the table of means")
+        for context in contexts:
+            for label, row in pred[genes].iterrows():
+                yield context, str(label), row.to_numpy(dtype=float)
+        return
+    aligned, _ = pp.align_genes(pred, genes)
+    values = log_values(aligned, layer, where="the prediction")
+    for (context, label), rows in populations(aligned.obs, design, need_controls=False).cells.items():
+        block = values[rows]
+        mean = np.asarray(block.mean(axis=0) if sparse.issparse(block) else block.mean(axis=0, dtype=np.float64))
+        yield context, label, mean.ravel()

@@ -1,0 +1,114 @@
+"""Observed, predicted and control cells in one embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anndata
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from anndata import AnnData
+
+from transpert import _keys, pp
+from transpert.errors import MetricInputError
+
+from ._populations import design_of, log_values, populations
+
+__all__ = ["embed_together"]
+
+
+def embed_together(
+    pred: AnnData,
+    truth: AnnData,
+    *,
+    perturbation_key: str | None = None,
+    control: str | None = None,
+    context_keys: str | Sequence[str] | None = None,
+    n_components: int = 30,
+    n_neighbors: int = 15,
+    umap: bool = True,
+    seed: int = 0,
+) -> AnnData:
+    """Put predicted cells, the observed cells of the same populations, and their controls into one UMAP.
+
+    The principal components are those of the observed cells and controls; the predicted cells are projected onto
+    them, so that they cannot bend the space towards themselves.
+
+    Parameters
+    ----------
+    pred
+        A prediction, log1p counts per 10k in ``X``.
+    truth
+        The real cells, log1p counts per 10k in ``X``.
+    perturbation_key, control, context_keys
+        Columns and label; by default what a prediction of this package says.
+    n_components, n_neighbors
+        Of the principal components and of the neighbour graph.
+    umap
+        Also compute the UMAP.
+    seed
+        Seed of the UMAP.
+
+    Returns
+    -------
+    AnnData with ``obs["source"]`` (observed, predicted, control), the columns of the design, ``obsm["X_pca"]`` and
+    ``obsm["X_umap"]``, ready for :func:`scanpy.pl.umap`.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If no predicted population is in the truth.
+    transpert.errors.GeneError
+        If the prediction lacks genes.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=2, n_genes=50, n_cells=40)
+    >>> pred = adata[adata.obs["perturbation"] == "P0"].copy()
+    >>> tp.tl.embed_together(pred, adata, n_components=5, umap=False).obsm["X_pca"].shape
+    (120, 5)
+    """
+    design = design_of(pred, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
+    columns = [design.perturbation_key, *design.context_keys]
+    pred, _ = pp.align_genes(pred, list(truth.var_names))
+    own = populations(pred.obs, design, need_controls=False)
+    real = populations(truth.obs, design)
+    shared = [key for key in own if key in real.cells]
+    if not shared:
+        raise MetricInputError("no predicted population is in the truth", where="embed_together")
+    contexts = sorted({context for context, _ in shared})
+    parts = {
+        _keys.CONTROL: (truth, np.concatenate([real.controls[context] for context in contexts])),
+        _keys.OBSERVED: (truth, np.concatenate([real.cells[key] for key in shared])),
+        _keys.PREDICTED: (pred, np.concatenate([own.cells[key] for key in shared])),
+    }
+    blocks = []
+    for source, (adata, rows) in parts.items():
+        values = log_values(adata, None, where=source)[rows]
+        obs = adata.obs.iloc[rows][columns].astype(str)
+        obs.index = pd.Index([f"{name}-{source}" for name in obs.index], dtype=object)
+        block = AnnData(np.asarray(values.todense() if hasattr(values, "todense") else values), obs=obs)
+        block.var_names = truth.var_names
+        block.obs[_keys.SOURCE] = source
+        blocks.append(block)
+    together = anndata.concat(blocks)
+    for column in (*columns, _keys.SOURCE):
+        together.obs[column] = pd.Categorical(together.obs[column])
+    _project(together, n_components, seed)
+    if umap:
+        sc.pp.neighbors(together, n_neighbors=n_neighbors, use_rep=_keys.PCA, random_state=seed)
+        sc.tl.umap(together, random_state=seed)
+    return together
+
+
+def _project(together: AnnData, n_components: int, seed: int) -> None:
+    """Principal components of the real cells; the predicted ones are projected."""
+    real = (together.obs[_keys.SOURCE] != _keys.PREDICTED).to_numpy()
+    reference = together[real].copy()
+    n_components = min(n_components, min(reference.shape) - 1)
+    sc.pp.pca(reference, n_comps=n_components, random_state=seed)
+    loadings = np.asarray(reference.varm["PCs"])
+    together.obsm[_keys.PCA] = ((together.X - reference.X.mean(axis=0)) @ loadings).astype(np.float32)
+    together.varm["PCs"] = loadings

@@ -1,0 +1,79 @@
+"""Log fold changes of every population against its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from ._populations import design_of, log_values, populations, select_modality
+
+__all__ = ["effects"]
+
+
+def effects(
+    data: AnnData | MuData,
+    *,
+    perturbation_key: str | None = None,
+    control: str | None = None,
+    context_keys: str | Sequence[str] | None = None,
+    pseudo_rate: float = 0.05,
+    layer: str | None = None,
+    modality: str | None = None,
+    key_added: str = "effects",
+) -> pd.DataFrame:
+    """Compute the log fold change of every gene in every population.
+
+    Parameters
+    ----------
+    data
+        Predicted or observed cells with their controls; log1p counts per 10k in ``X``.
+    perturbation_key, control, context_keys
+        Columns and label; by default what a prediction of this package says.
+    pseudo_rate
+        Counts per 10k that are added before the logarithm is taken.
+    layer
+        Layer with log1p counts per 10k, in place of ``X``.
+    modality
+        Modality of a MuData.
+    key_added
+        Where in ``varm`` to write.
+
+    Returns
+    -------
+    Genes x ``"context: condition"``: ``log(mu1 + e) - log(mu0 + e)`` of the mean counts per 10k, natural
+    logarithm; also in ``varm[key_added]``.
+
+    Raises
+    ------
+    transpert.errors.ControlError
+        If a context has no controls.
+    transpert.errors.CountsError
+        If the values are not log1p counts per 10k.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=30, n_cells=40)
+    >>> tp.tl.effects(adata, context_keys="context").shape
+    (30, 4)
+    """
+    adata = select_modality(data, modality)
+    design = design_of(adata, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
+    values = log_values(adata, layer, where="the cells")
+    found = populations(adata.obs, design)
+
+    def log_rate(rows: np.ndarray) -> np.ndarray:
+        block = values[rows]
+        rates = block.expm1() if sparse.issparse(block) else np.expm1(block)
+        return np.log(np.asarray(rates.mean(axis=0), dtype=np.float64).ravel() + pseudo_rate)
+
+    controls = {context: log_rate(rows) for context, rows in found.controls.items()}
+    columns = {f"{c}: {label}": log_rate(rows) - controls[c] for (c, label), rows in found.cells.items()}
+    table = pd.DataFrame(columns, index=adata.var_names, dtype=np.float32)
+    adata.varm[key_added] = table
+    return table
