@@ -12,9 +12,17 @@ from scipy import sparse
 
 from transpert.errors import UnknownNameError
 
-from . import delta, integrity
-from . import differential_expression as de
+from .delta import mae_delta, mse_delta, pearson_delta
+from .differential_expression import (
+    DifferentialExpression,
+    differential_expression,
+    direction_match,
+    n_significant_ratio,
+    overlap_at_n,
+    precision_at_n,
+)
 from .distribution import energy_distance
+from .integrity import variance_ratio, zero_fraction_gap
 
 __all__ = ["METRICS", "PANELS", "Comparison", "Metric", "resolve_metrics"]
 
@@ -41,14 +49,14 @@ class Comparison:
     predicted_controls: Cells | None = None
 
     @cached_property
-    def de_real(self) -> de.DifferentialExpression:
+    def de_real(self) -> DifferentialExpression:
         """Tests of the real cells against the real controls."""
-        return de.differential_expression(self.real, self.controls)
+        return differential_expression(self.real, self.controls)
 
     @cached_property
-    def de_predicted(self) -> de.DifferentialExpression:
+    def de_predicted(self) -> DifferentialExpression:
         """Tests of the predicted cells against their controls."""
-        return de.differential_expression(self.predicted, self._reference)
+        return differential_expression(self.predicted, self._reference)
 
     @cached_property
     def delta_real(self) -> np.ndarray:
@@ -112,50 +120,46 @@ METRICS: dict[str, Metric] = {
             "delta",
             "higher",
             _DELTA,
-            lambda c: float(delta.pearson_delta(c.delta_predicted, c.delta_real)[0]),
+            lambda c: float(pearson_delta(c.delta_predicted, c.delta_real)[0]),
         ),
-        Metric(
-            "mse_delta", "delta", "lower", _DELTA, lambda c: float(delta.mse_delta(c.delta_predicted, c.delta_real)[0])
-        ),
-        Metric(
-            "mae_delta", "delta", "lower", _DELTA, lambda c: float(delta.mae_delta(c.delta_predicted, c.delta_real)[0])
-        ),
+        Metric("mse_delta", "delta", "lower", _DELTA, lambda c: float(mse_delta(c.delta_predicted, c.delta_real)[0])),
+        Metric("mae_delta", "delta", "lower", _DELTA, lambda c: float(mae_delta(c.delta_predicted, c.delta_real)[0])),
         Metric(
             "overlap_at_n",
             "differential expression",
             "higher",
             _DE,
-            lambda c: de.overlap_at_n(c.de_predicted, c.de_real),
+            lambda c: overlap_at_n(c.de_predicted, c.de_real),
         ),
         Metric(
             "precision_at_n",
             "differential expression",
             "higher",
             _DE,
-            lambda c: de.precision_at_n(c.de_predicted, c.de_real),
+            lambda c: precision_at_n(c.de_predicted, c.de_real),
         ),
         Metric(
             "n_sig_ratio",
             "differential expression",
             "one",
             _DE,
-            lambda c: de.n_significant_ratio(c.de_predicted, c.de_real),
+            lambda c: n_significant_ratio(c.de_predicted, c.de_real),
         ),
         Metric(
             "direction_match",
             "differential expression",
             "higher",
             _DE,
-            lambda c: de.direction_match(c.de_predicted, c.de_real),
+            lambda c: direction_match(c.de_predicted, c.de_real),
         ),
         Metric("energy_distance", "distribution", "lower", _CELLS, lambda c: energy_distance(c.predicted, c.real)),
-        Metric("variance_ratio", "integrity", "one", _CELLS, lambda c: integrity.variance_ratio(c.predicted, c.real)),
+        Metric("variance_ratio", "integrity", "one", _CELLS, lambda c: variance_ratio(c.predicted, c.real)),
         Metric(
             "zero_fraction_gap",
             "integrity",
             "lower",
             _CELLS,
-            lambda c: integrity.zero_fraction_gap(c.predicted, c.real),
+            lambda c: zero_fraction_gap(c.predicted, c.real),
         ),
     )
 }
