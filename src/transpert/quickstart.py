@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -81,6 +82,8 @@ def run_quickstart(
     )
     training = None if steps is None else TrainingOptions(steps=steps)
     model = SCALE(adata, preset=preset, training=training, seed=seed)
+    # Lightning talks about hardware that is not there
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.train(accelerator=accelerator)
@@ -100,8 +103,8 @@ def run_quickstart(
     console.print(_table(table, cell_type))
     console.print(
         "PDCorr, DE overlap, direction: higher is better. E-distance: lower is better. n sig ratio: 1 is best.\n"
-        f"The ceiling is one half of the real cells scored against the other. {time.perf_counter() - start:.0f} s in all; "
-        f"results are in [bold]{out}[/]."
+        "The ceiling is one half of the real cells scored against the other.\n"
+        f"{time.perf_counter() - start:.0f} s in all; results are in [bold]{out}[/]."
     )
     return table
 
@@ -125,7 +128,7 @@ def _pictures(pred: AnnData, adata: AnnData, cell_type: str) -> dict[str, Callab
 def _table(scores: pd.DataFrame, cell_type: str) -> Table:
     means = tl.score_table(scores).sort_values("pearson_delta", na_position="first")
     table = Table(title=f"{cell_type}, never seen stimulated")
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     for metric in _DECIMALS:
         table.add_column(_HEADERS[metric], justify="right")
     for name, row in means.iterrows():

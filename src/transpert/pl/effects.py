@@ -96,15 +96,21 @@ def _name_genes(
     for side in (-1, 1):
         mine = [i for i in chosen if (observed[i] >= 0) == (side > 0)]
         mine.sort(key=lambda i: predicted[i])
-        gap, last = 0.075 * limit * 2 / 1.6, -np.inf
-        for i in mine:
-            height = float(np.clip(max(predicted[i], last + gap), -0.97 * limit, 0.97 * limit))
-            last = height
+        gap = 0.09 * limit
+        # as near to the points as the gaps allow, and never above the frame
+        heights = [float(predicted[i]) for i in mine]
+        for k in range(1, len(heights)):
+            heights[k] = max(heights[k], heights[k - 1] + gap)
+        ceiling = 0.95 * limit
+        for k in reversed(range(len(heights))):
+            heights[k] = min(heights[k], ceiling)
+            ceiling = heights[k] - gap
+        for i, height in zip(mine, heights, strict=True):
             # names of genes that go up stand to the left of their points, where there is room
             axes.annotate(
                 str(genes[i]),
                 (observed[i], predicted[i]),
-                xytext=(observed[i] - side * 0.12 * limit, height),
+                xytext=(observed[i] - side * 0.3 * limit, height),
                 fontsize=7.5,
                 ha="right" if side > 0 else "left",
                 va="center",
