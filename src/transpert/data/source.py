@@ -82,9 +82,11 @@ class MemorySource:
     embedding: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        counts = sparse.csr_matrix(self.counts)
-        if counts.dtype != np.float32:
-            counts = counts.astype(np.float32)
+        counts = sparse.csr_matrix(self.counts, dtype=np.float32)
+        counts.sum_duplicates()
+        # scipy copies all indices at every read where row starts and indices differ in type, as they do in many files
+        index_type = np.int32 if max(counts.nnz, counts.shape[1]) <= np.iinfo(np.int32).max else np.int64
+        counts.indices, counts.indptr = counts.indices.astype(index_type), counts.indptr.astype(index_type)
         object.__setattr__(self, "counts", counts)
         object.__setattr__(self, "library_size", np.asarray(self.library_size, dtype=np.float64))
         for name, array in (("library_size", self.library_size), ("embedding", self.embedding)):

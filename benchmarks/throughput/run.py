@@ -1,0 +1,212 @@
+"""Cells per second of the loaders of transpert beside those of others, on the same cells and the same machine.
+
+``python benchmarks/throughput/run.py --cells 100000`` prints one JSON line a row. Ours and a peer measure in turn,
+pair by pair, and a row is the median of the pairs: what else runs on the machine slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+from environments import REQUIREMENTS, python_of
+from generate import write_cells
+from loaders import LOADERS, SET_SIZE, SETS
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = [
+    # what is measured, ours, the peer, the state of the page cache
+    ("paired sets from memory", "transpert-memory", "cell-load", "warm"),
+    ("paired sets from memory", "transpert-memory", "cell-load-consecutive", "warm"),
+    ("paired sets from disk", "transpert-store", "cell-load", "warm"),
+    ("paired sets from disk", "transpert-store", "cell-load-consecutive", "warm"),
+    ("paired sets from disk", "transpert-store", "cell-load", "cold"),
+    ("paired sets from memory; single cells", "transpert-memory", "scvi-tools", "warm"),
+    ("paired sets from disk; single cells", "transpert-store", "bionemo-scdl", "warm"),
+    ("paired sets from disk; shuffled chunks", "transpert-store", "annbatch", "warm"),
+]
+
+
+class Worker:
+    """A loader in a process of its own."""
+
+    def __init__(self, name: str, path: Path, peers: Path) -> None:
+        package = LOADERS[name][1]
+        python = sys.executable if package == "transpert" else str(python_of(package, peers))
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")} if package == "transpert" else os.environ
+        script = str(Path(__file__).with_name("loaders.py"))
+        self._log = path.with_name(f"{path.stem}-{name}.log")
+        self._process = subprocess.Popen(
+            [python, script, name, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self._log.open("w"), text=True, env=environment,
+        )  # fmt: skip
+        self.name, self.version = name, self._answer()["version"]
+
+    def measure(self, seconds: float, cache: str) -> dict[str, float]:
+        """Let the loader run for some seconds."""
+        self._process.stdin.write(f"{seconds} {cache}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict:
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the loader ended; see {self._log}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@contextmanager
+def workers(names: tuple[str, str], path: Path, peers: Path) -> Iterator[list[Worker]]:
+    """Two loaders, ready to measure."""
+    started: list[Worker] = []
+    try:
+        started.extend(Worker(name, path, peers) for name in names)
+        yield started
+    finally:
+        for worker in started:
+            worker.close()
+
+
+def build(path: Path) -> dict:
+    """Build the store in a process of its own, and time it; nothing is done if it is there."""
+    out = path.with_suffix(".zarr")
+    if out.exists():
+        return {}
+    code = (
+        "import resource, sys, time; from transpert.data import build_store; from loaders import _design;"
+        "start = time.perf_counter(); store = build_store([sys.argv[1]], sys.argv[2], _design());"
+        "print(store.n_obs / (time.perf_counter() - start), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(Path(__file__).parent)])}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(path), str(out)],
+        check=True, capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    rate, memory = map(float, done.stdout.split())
+    return {"row": "store build from CSR h5ad", "ours": "transpert", "ours_cells_per_s": rate, "ours_memory_gb": memory}
+
+
+def compare(row: tuple[str, str, str, str], path: Path, peers: Path, *, pairs: int, seconds: float) -> dict:
+    """Measure ours and a peer in turn."""
+    what, ours, peer, cache = row
+    results: dict[str, list[dict]] = {ours: [], peer: []}
+    with workers((ours, peer), path, peers) as started:
+        for worker in started:
+            worker.measure(seconds / 2, cache)  # not counted: caches fill, code is compiled
+        for i in range(pairs):
+            for worker in started if i % 2 == 0 else started[::-1]:
+                results[worker.name].append(worker.measure(seconds, cache))
+        versions = {worker.name: worker.version for worker in started}
+    rates = {name: [result["cells_per_s"] for result in found] for name, found in results.items()}
+    ratios = [a / b for a, b in zip(rates[ours], rates[peer], strict=True)]
+    return {
+        "row": what,
+        "page_cache": cache,
+        "ours": ours,
+        "peer": peer,
+        "peer_version": versions[peer],
+        "ours_cells_per_s": statistics.median(rates[ours]),
+        "peer_cells_per_s": statistics.median(rates[peer]),
+        "ratio": statistics.median(ratios),
+        "ratio_low": min(ratios),
+        "ratio_high": max(ratios),
+        "ours_memory_gb": max(result["peak_memory_gb"] for result in results[ours]),
+        "peer_memory_gb": max(result["peak_memory_gb"] for result in results[peer]),
+    }
+
+
+def machine() -> str:
+    """Describe the machine in a line."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        model = next(
+            (line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line), model
+        )
+    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores of {model}, {system}"
+
+
+def write_page(page: Path, rows: list[dict], command: str) -> None:
+    """Write the page of the documentation."""
+    lines = [
+        "# Throughput of the loaders",
+        "",
+        f"Measured on {date.today()} on {machine()}, with `{command}`.",
+        "",
+        "Every cell that a loader hands out as a dense float32 tensor counts, controls included. transpert and",
+        "cell-load hand out sets of perturbed cells, each with as many controls of its cell type and batch; the other",
+        "loaders hand out single cells without pairing, so they do less. transpert densifies and takes log1p in the",
+        "measured time; cell-load reads log1p values that were written dense; the others hand out counts. The loaders",
+        f"run in turn, pair by pair; a row is the median over the pairs (sets of {SET_SIZE}, {SETS} sets in a batch).",
+        "Peak memory includes the imported libraries and, for loaders from memory, the cells.",
+        "",
+        "| cells | what | page cache | ours, cells/s | peer | peer, cells/s | ratio (range) | memory, GB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if "peer" in row:
+            lines.append(
+                f"| {row['cells']:,} | {row['row']} | {row['page_cache']} | {row['ours_cells_per_s']:,.0f} "
+                f"| {row['peer']} {row['peer_version']} | {row['peer_cells_per_s']:,.0f} "
+                f"| {row['ratio']:.1f} ({row['ratio_low']:.1f}-{row['ratio_high']:.1f}) "
+                f"| {row['ours_memory_gb']:.2f} / {row['peer_memory_gb']:.2f} |"
+            )
+        else:
+            lines.append(
+                f"| {row['cells']:,} | {row['row']} | - | {row['ours_cells_per_s']:,.0f} | - | - | - "
+                f"| {row['ours_memory_gb']:.2f} |"
+            )
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    """Generate, build, measure, and print one JSON line a row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, nargs="+", default=[100_000])
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of measurements a row")
+    parser.add_argument("--seconds", type=float, default=3.0, help="duration of one measurement")
+    parser.add_argument("--peers", nargs="+", choices=sorted(REQUIREMENTS), default=sorted(REQUIREMENTS))
+    parser.add_argument("--folder", type=Path, default=ROOT / ".peers", help="environments and data")
+    parser.add_argument("--page", type=Path, help="write the page of the documentation to this file")
+    arguments = parser.parse_args()
+    rows = []
+    data = arguments.folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    for n_cells in arguments.cells:
+        path = data / f"cells-{n_cells}.h5ad"
+        if not path.exists():
+            start = time.perf_counter()
+            write_cells(path, n_cells)
+            print(f"generated {path} in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+        built = build(path)
+        wanted = [row for row in ROWS if LOADERS[row[2]][1] in arguments.peers]
+        for row in (built, *wanted):
+            if not row:
+                continue
+            if isinstance(row, tuple):
+                row = compare(row, path, arguments.folder, pairs=arguments.pairs, seconds=arguments.seconds)
+            rows.append({"cells": n_cells, **row})
+            print(json.dumps({**rows[-1], "machine": machine(), "date": str(date.today())}), flush=True)
+    if arguments.page:
+        write_page(arguments.page, rows, " ".join(["python", *map(os.path.basename, sys.argv[:1]), *sys.argv[1:]]))
+
+
+if __name__ == "__main__":
+    main()
