@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from transpert.errors import OptionError
 from .sampler import SetPlan
 from .source import CellSource
 
-__all__ = ["CellSets", "DeviceCells", "read_sets"]
+__all__ = ["CellSets", "DeviceCells", "read_plans", "read_sets"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,25 +154,37 @@ def read_sets(source: CellSource, plan: SetPlan) -> CellSets:
     -------
     The sets on the CPU.
     """
-    positions = plan.positions
+    return next(read_plans(source, [plan]))
+
+
+def read_plans(source: CellSource, plans: Sequence[SetPlan]) -> Iterator[CellSets]:
+    """Read the cells of several plans at once, and yield the sets of each.
+
+    A source on disk answers one large request sooner than several small ones.
+    """
+    positions = np.concatenate([plan.positions for plan in plans])
     counts = source.read(positions)
-    shape = (2, *plan.control.shape)
-    embedding = None
-    if source.embedding is not None:
-        rows = np.asarray(source.embedding[positions], dtype=np.float32)
-        embedding = torch.from_numpy(rows).view(*shape, rows.shape[1])
-    return CellSets(
-        indptr=torch.from_numpy(counts.indptr.astype(np.int32, copy=False)),
-        indices=torch.from_numpy(counts.indices.astype(np.int32, copy=False)),
-        values=torch.from_numpy(counts.data.astype(np.float32, copy=False)),
-        library_size=torch.from_numpy(source.library_size[positions].astype(np.float32)).view(shape),
-        groups=torch.from_numpy(plan.groups),
-        positions=torch.from_numpy(positions).view(shape),
-        n_genes=source.n_vars,
-        epoch=plan.epoch,
-        step=plan.step,
-        embedding=embedding,
-    )
+    library_size = source.library_size[positions].astype(np.float32)
+    embedding = None if source.embedding is None else np.asarray(source.embedding[positions], dtype=np.float32)
+    indices, values = counts.indices.astype(np.int32, copy=False), counts.data.astype(np.float32, copy=False)
+    start = 0
+    for plan in plans:
+        stop = start + 2 * plan.control.size
+        shape = (2, *plan.control.shape)
+        first, last = counts.indptr[start], counts.indptr[stop]
+        yield CellSets(
+            indptr=torch.from_numpy((counts.indptr[start : stop + 1] - first).astype(np.int32, copy=False)),
+            indices=torch.from_numpy(indices[first:last]),
+            values=torch.from_numpy(values[first:last]),
+            library_size=torch.from_numpy(library_size[start:stop]).view(shape),
+            groups=torch.from_numpy(plan.groups),
+            positions=torch.from_numpy(positions[start:stop]).view(shape),
+            n_genes=source.n_vars,
+            epoch=plan.epoch,
+            step=plan.step,
+            embedding=None if embedding is None else torch.from_numpy(embedding[start:stop]).view(*shape, -1),
+        )
+        start = stop
 
 
 class DeviceCells:

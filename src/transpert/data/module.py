@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import batched
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from transpert.errors import OptionError, StoreError
 from transpert.groups import Groups
 
-from .batches import CellSets, DeviceCells, read_sets
+from .batches import CellSets, DeviceCells, read_plans
 from .prefetch import prefetch
 from .sampler import SetSampler
 from .source import CellSource
@@ -82,11 +83,13 @@ class SetLoader:
             yield batch
 
     def _batches(self) -> Iterator[CellSets]:
-        for plan in self._plans.plan(self.epoch, self.step):
-            if isinstance(self._source, DeviceCells):
-                yield self._source.read_sets(plan)
-            else:
-                batch = read_sets(self._source, plan)
+        plans = self._plans.plan(self.epoch, self.step)
+        if isinstance(self._source, DeviceCells):
+            yield from map(self._source.read_sets, plans)
+            return
+        at_once = max(1, self._source.cells_per_read // self._plans.cells_per_batch)
+        for some in batched(plans, at_once):
+            for batch in read_plans(self._source, some):
                 yield batch.pin_memory() if self._pin else batch
 
 

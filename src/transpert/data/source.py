@@ -25,6 +25,8 @@ class CellSource(Protocol):
         Total counts of each cell over all measured genes.
     embedding : (n_obs, d)
         A dense embedding of the cells, or ``None``.
+    cells_per_read
+        How many cells are best asked for at once; 1 where it makes no difference.
     fingerprint
         Changes when the cells change; saved with checkpoints.
     """
@@ -40,6 +42,9 @@ class CellSource(Protocol):
 
     @property
     def embedding(self) -> np.ndarray | None: ...  # noqa: D102
+
+    @property
+    def cells_per_read(self) -> int: ...  # noqa: D102
 
     @property
     def fingerprint(self) -> str: ...  # noqa: D102
@@ -109,6 +114,11 @@ class MemorySource:
     def n_vars(self) -> int:
         """Number of genes."""
         return self.counts.shape[1]
+
+    @property
+    def cells_per_read(self) -> int:
+        """1: memory answers small requests as well as large ones."""
+        return 1
 
     @property
     def fingerprint(self) -> str:

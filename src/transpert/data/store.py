@@ -380,6 +380,8 @@ class StoreSource:
     asks for such runs.
     """
 
+    cells_per_read = 8192
+
     def __init__(self, store: Store) -> None:
         self.n_obs, self.n_vars = store.shape
         self.library_size, self.embedding = store.library_size, None
