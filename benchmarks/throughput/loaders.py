@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,14 +26,12 @@ type Batches = Callable[[int], Iterator[int]]  # epoch -> the number of cells of
 
 def transpert_memory(path: Path) -> Batches:
     """Paired sets out of memory."""
-    import anndata as ad
     import numpy as np
 
     from transpert.data import MemorySource, SetSampler
     from transpert.groups import make_groups, match_controls
 
-    adata = ad.read_h5ad(path)
-    del adata.obsm["X_hvg"]
+    adata = _counts(path)
     groups = make_groups(adata.obs, _design())
     sampler = SetSampler(groups, match_controls(groups), set_size=SET_SIZE, sets_per_batch=SETS)
     return _sets(MemorySource(adata.X, np.asarray(adata.X.sum(axis=1)).ravel()), sampler)
@@ -102,12 +101,10 @@ def cell_load_consecutive(path: Path) -> Batches:
 
 def scvi_tools(path: Path) -> Batches:
     """Shuffled cells of scvi-tools' AnnDataLoader, counts."""
-    import anndata as ad
     from scvi.dataloaders import AnnDataLoader
     from scvi.model import SCVI
 
-    adata = ad.read_h5ad(path)
-    del adata.obsm["X_hvg"]
+    adata = _counts(path)
     SCVI.setup_anndata(adata, batch_key="gem_group")
     model = SCVI(adata)
     loader = AnnDataLoader(
@@ -152,7 +149,7 @@ def annbatch(path: Path) -> Batches:
     folder = path.parent / f"{path.stem}-annbatch.zarr"
     collection = DatasetCollection(folder)
     if collection.is_empty:
-        collection.add_adatas([path], load_adata=_counts_only)
+        collection.add_adatas([path], load_adata=partial(_counts, lazy=True))
     loader = Loader(
         chunk_size=256, preload_nchunks=32, batch_size=PAIRED_CELLS, shuffle=True, preload_to_gpu=False, to=None
     )
@@ -165,13 +162,14 @@ def annbatch(path: Path) -> Batches:
     return batches
 
 
-def _counts_only(path: Path):
+def _counts(path: Path, *, lazy: bool = False):
+    """Read counts and annotation, without the dense values that only cell-load wants."""
     import anndata as ad
     import h5py
 
     file = h5py.File(path)
-    names = {axis: ad.io.read_elem(file[axis]) for axis in ("obs", "var")}
-    return ad.AnnData(ad.experimental.read_elem_lazy(file["X"]), **names)
+    read = ad.experimental.read_elem_lazy if lazy else ad.io.read_elem
+    return ad.AnnData(read(file["X"]), **{axis: ad.io.read_elem(file[axis]) for axis in ("obs", "var")})
 
 
 LOADERS = {

@@ -130,6 +130,7 @@ def test_the_same_cells_give_the_same_store_and_another_seed_another(store, tmp_
 
 def test_given_library_sizes_and_genes_are_used(tmp_path):
     cells = make_cells(1)
+    cells.obs.index.name = "barcode"
     cells.obs["total"] = np.arange(1.0, 201)
     store = build_store([cells], tmp_path / "a.zarr", DESIGN, genes=["g3", "g1"], library_size_key="total")
     stored = store.to_anndata()

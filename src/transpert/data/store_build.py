@@ -147,7 +147,7 @@ def collect_obs(readers: Sequence[CountReader], required: Sequence[str], columns
         if absent:
             raise UnknownNameError("column", absent, reader.obs_columns, where=f"obs of {reader.name}")
     tables = [reader.obs(kept) for reader in readers]
-    index = tables[0].index.append([table.index for table in tables[1:]]).astype("str")
+    index = tables[0].index.append([table.index for table in tables[1:]]).astype("str").rename(None)
     if index.has_duplicates:
         warnings.warn(
             "Names of cells occur more than once; '-' and the number of the file are appended to all names.",
