@@ -205,7 +205,9 @@ def main() -> None:
             rows.append({"cells": n_cells, **row})
             print(json.dumps({**rows[-1], "machine": machine(), "date": str(date.today())}), flush=True)
     if arguments.page:
-        write_page(arguments.page, rows, " ".join(["python", *map(os.path.basename, sys.argv[:1]), *sys.argv[1:]]))
+        sizes = " ".join(map(str, arguments.cells))
+        options = f"--cells {sizes} --pairs {arguments.pairs} --seconds {arguments.seconds:g}"
+        write_page(arguments.page, rows, f"python benchmarks/throughput/run.py {options}")
 
 
 if __name__ == "__main__":

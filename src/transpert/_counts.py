@@ -105,7 +105,17 @@ def check_log1p(matrix: Matrix, *, where: str) -> None:
 
 
 def library_sizes(counts: Matrix) -> np.ndarray:
-    """Return the sum of the counts of every cell, ``(N,)`` float64."""
+    """Return the sum of the counts of every cell.
+
+    Parameters
+    ----------
+    counts : (N, G)
+        Raw counts.
+
+    Returns
+    -------
+    ``(N,)`` float64.
+    """
     return np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
 
 

@@ -80,7 +80,7 @@ def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(whole_run, experim
     torch.manual_seed(0)
     saving = L.pytorch.callbacks.ModelCheckpoint(tmp_path / "ckpt", every_n_train_steps=every, save_last=True)
     killed = Regression(experiment[2].n_vars, die_at=9)
-    with pytest.raises(BaseException):  # noqa: B017, PT011 - Lightning turns the interrupt into an exit
+    with pytest.raises(BaseException):  # noqa: B017 - Lightning turns the interrupt into an exit
         make_trainer(tmp_path, enable_checkpointing=True, callbacks=[saving]).fit(
             killed, datamodule=make_module(experiment)
         )

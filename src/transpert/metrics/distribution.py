@@ -42,8 +42,8 @@ def energy_distance(cells: np.ndarray | sparse.spmatrix, other: np.ndarray | spa
     >>> energy_distance(np.array([[0.0], [0.0]]), np.array([[1.0], [1.0]]))
     2.0
     """
-    check_cells(cells, where="the cells")
-    check_cells(other, where="the other cells", n_genes=cells.shape[1])
+    check_cells(other, where="the other cells")
+    check_cells(cells, where="the cells", n_genes=other.shape[1])
     x, y = (_dense(matrix) for matrix in (cells, other))
     between = _total(x, y) / (len(x) * len(y))
     within = [_total(z, z, symmetric=True) / max(len(z) * (len(z) - 1), 1) for z in (x, y)]

@@ -182,6 +182,15 @@ PANELS: dict[str, tuple[str, ...]] = {
 def resolve_metrics(metrics: str | Sequence[str]) -> list[Metric]:
     """Return metrics by the name of a panel or by their own names.
 
+    Parameters
+    ----------
+    metrics
+        ``"default"``, ``"all"``, or names of metrics.
+
+    Returns
+    -------
+    The metrics, in that order.
+
     Raises
     ------
     transpert.errors.UnknownNameError

@@ -8,8 +8,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self, override
 
-import anndata
-import mudata
 import numpy as np
 import pandas as pd
 import torch
@@ -29,9 +27,9 @@ from transpert.groups import ControlMatching, Design, Groups, make_groups, match
 from transpert.groups.table import context_labels
 from transpert.transport import GroupEffects, ReadoutOptions, estimate_dispersion, group_effects
 
-from .cells import Cells, DataSource, read_cells
+from .cells import Cells, read_cells
 from .prediction import Population, SetPrediction, assemble, read_out
-from .registration import jsonable, registry_fields, restore
+from .registration import check_groups, jsonable, registry_fields, restore, saved_data, source_of
 from .requests import Contexts, Request, expand_requests, request_of
 from .saving import read_model, write_model
 
@@ -58,7 +56,7 @@ class PerturbationModel(BaseModelClass):
     def __init__(self, adata: AnnData | MuData | None = None, registry: dict[str, Any] | None = None) -> None:
         super().__init__(adata, registry)
         arguments = dict(self.registry_[SETUP_ARGS_KEY])
-        self.source = _source(arguments)
+        self.source = source_of(arguments)
         self.readout_options = ReadoutOptions()
         self.module: torch.nn.Module = torch.nn.Module()
         self._cells: Cells | None = None
@@ -150,9 +148,9 @@ class PerturbationModel(BaseModelClass):
             If anything about the data is wrong; nothing is registered then.
         """
         arguments = cls._get_setup_method_args(**locals())
-        source = _source(arguments[SETUP_ARGS_KEY])
+        source = source_of(arguments[SETUP_ARGS_KEY])
         cells = read_cells(adata, source)
-        _check_groups(cells, source.design)
+        check_groups(cells, source.design)
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
@@ -196,9 +194,9 @@ class PerturbationModel(BaseModelClass):
             If anything about the data is wrong; nothing is registered then.
         """
         arguments = cls._get_setup_method_args(**locals())
-        source = _source(arguments[SETUP_ARGS_KEY])
+        source = source_of(arguments[SETUP_ARGS_KEY])
         cells = read_cells(mdata, source)
-        _check_groups(cells, source.design)
+        check_groups(cells, source.design)
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
@@ -606,7 +604,7 @@ class PerturbationModel(BaseModelClass):
             )
         registry = restore(description["registry"])
         if adata is None:
-            adata = _saved_data(dir_path)
+            adata = saved_data(dir_path)
         if adata is not None:
             setup: Callable[..., None] = getattr(cls, registry.get(SETUP_METHOD_NAME, "setup_anndata"))
             setup(adata, source_registry=registry, extend_categories=True, **registry[SETUP_ARGS_KEY])
@@ -653,41 +651,6 @@ class PerturbationModel(BaseModelClass):
     def summary_string(self) -> str:
         """What ``print(model)`` shows."""
         return self.summary()
-
-
-def _source(arguments: dict[str, Any]) -> DataSource:
-    """Read the arguments of ``setup_anndata`` or ``setup_mudata``."""
-    design = Design(
-        arguments["perturbation_key"],
-        arguments["control"],
-        arguments["context_keys"],
-        arguments["batch_key"],
-        arguments["dose_key"],
-        arguments["time_key"],
-        arguments["split_key"],
-    )
-    return DataSource(
-        design,
-        arguments["layer"],
-        arguments["library_size_key"],
-        arguments.get("modality"),
-        arguments["embedding_key"],
-    )
-
-
-def _check_groups(cells: Cells, design: Design) -> None:
-    """Refuse data that no model could be trained on, before anything is registered."""
-    # batches are parts of a group: one cell in a batch is common, one cell of a condition in a context is a mistake
-    groups = make_groups(cells.obs, dataclasses.replace(design, batch_key=None), min_cells=2)
-    match_controls(groups, warn=False)
-
-
-def _saved_data(folder: str | os.PathLike[str]) -> AnnData | MuData | None:
-    path = os.path.join(folder, "adata.h5ad")
-    if os.path.exists(path):
-        return anndata.read_h5ad(path)
-    path = os.path.join(folder, "mdata.h5mu")
-    return mudata.read_h5mu(path) if os.path.exists(path) else None
 
 
 def _mean_log(cells: Cells) -> np.ndarray:

@@ -104,7 +104,7 @@ def read_out(
     before = np.asarray(log1p_per_10k(control.counts, control.library_size).todense(), dtype=np.float32)
     if kind == "added":
         shift = (prediction.mean_log - before.mean(axis=0, dtype=np.float64)).astype(np.float32)
-        return np.maximum(before + shift, 0), None
+        return np.clip(before + shift, 0, np.float32(np.log1p(_keys.SCALE_FACTOR))), None
     moved = transport_counts(
         control.counts,
         control.library_size,

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from typing import Any
 
+import anndata
+import mudata
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from mudata import MuData
 from scvi.data import fields
 
 from transpert import _keys
+from transpert.groups import Design, make_groups, match_controls
 
 from .cells import Cells, DataSource
 
-__all__ = ["jsonable", "registry_fields", "restore"]
+__all__ = ["check_groups", "jsonable", "registry_fields", "restore", "saved_data", "source_of"]
 
 _ARRAY = "__array__"
 
@@ -90,3 +97,39 @@ def restore(value: Any) -> Any:
     if isinstance(value, list):
         return [restore(item) for item in value]
     return value
+
+
+def source_of(arguments: dict[str, Any]) -> DataSource:
+    """Read the arguments of ``setup_anndata`` or ``setup_mudata``."""
+    design = Design(
+        arguments["perturbation_key"],
+        arguments["control"],
+        arguments["context_keys"],
+        arguments["batch_key"],
+        arguments["dose_key"],
+        arguments["time_key"],
+        arguments["split_key"],
+    )
+    return DataSource(
+        design,
+        arguments["layer"],
+        arguments["library_size_key"],
+        arguments.get("modality"),
+        arguments["embedding_key"],
+    )
+
+
+def check_groups(cells: Cells, design: Design) -> None:
+    """Refuse data that no model could be trained on, before anything is registered."""
+    # batches are parts of a group: one cell in a batch is common, one cell of a condition in a context is a mistake
+    groups = make_groups(cells.obs, dataclasses.replace(design, batch_key=None), min_cells=2)
+    match_controls(groups, warn=False)
+
+
+def saved_data(folder: str | os.PathLike[str]) -> AnnData | MuData | None:
+    """Return the data that was saved with a model, or ``None``."""
+    path = os.path.join(folder, "adata.h5ad")
+    if os.path.exists(path):
+        return anndata.read_h5ad(path)
+    path = os.path.join(folder, "mdata.h5mu")
+    return mudata.read_h5mu(path) if os.path.exists(path) else None

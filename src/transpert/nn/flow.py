@@ -77,13 +77,39 @@ class FlowField(nn.Module):
 
 
 def interpolate(t: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
-    """Return the point at time ``t`` on the straight path, ``(1 - t) z0 + t z1``."""
+    """Return the point at time ``t`` on the straight path, ``(1 - t) z0 + t z1``.
+
+    Parameters
+    ----------
+    t : (S,)
+        Times from 0 to 1.
+    z0, z1 : (S, N, d)
+        Start and end.
+
+    Returns
+    -------
+    ``(S, N, d)``.
+    """
     t = t.view(-1, *[1] * (z0.dim() - 1))
     return (1 - t) * z0 + t * z1
 
 
 def start_of_path(z0: Tensor, prior: str, generator: torch.Generator | None = None) -> Tensor:
-    """Return where the path starts: the control cells, or Gaussian noise plus half of them."""
+    """Return where the path starts: the control cells, or Gaussian noise plus half of them.
+
+    Parameters
+    ----------
+    z0 : (S, N, d)
+        Control cells.
+    prior
+        ``"control"`` or ``"gaussian"``.
+    generator
+        Source of the noise.
+
+    Returns
+    -------
+    ``(S, N, d)``.
+    """
     if prior == "control":
         return z0
     noise = torch.randn(z0.shape, generator=generator, device=z0.device, dtype=z0.dtype)
@@ -113,7 +139,17 @@ def velocity_of(output: Tensor, space: Space, conversion: Conversion, t: Tensor,
 
 
 def endpoint_of(output: Tensor, space: Space, conversion: Conversion, t: Tensor, zt: Tensor, z0: Tensor) -> Tensor:
-    """Return the endpoint of an output that is one, or a velocity; the inverse of :func:`velocity_of`."""
+    """Return the endpoint of an output that is one, or a velocity; the inverse of :func:`velocity_of`.
+
+    Parameters
+    ----------
+    output, space, conversion, t, zt, z0
+        As in :func:`velocity_of`.
+
+    Returns
+    -------
+    ``(S, N, d)``.
+    """
     if space == "x":
         return output
     if conversion == "z0":

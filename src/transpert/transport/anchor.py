@@ -273,7 +273,7 @@ class Anchor:
         def at(known: Condition) -> tuple[np.ndarray, np.ndarray]:
             coefficients = self._coefficients(space, known, context, profile, allowed, measured)
             # an effect that several groups agree on is trusted more than its sampling error says
-            groups = np.abs(coefficients).sum() ** 2 / max(float((coefficients**2).sum()), 1e-12)
+            groups = max(np.abs(coefficients).sum() ** 2 / max(float((coefficients**2).sum()), 1e-12), 1.0)
             return coefficients @ self.effects[space], coefficients**2 @ self.variances[space] / groups
 
         usable = [c for c, ok in zip(self.table.conditions, allowed, strict=True) if ok]

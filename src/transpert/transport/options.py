@@ -36,7 +36,7 @@ class ReadoutOptions:
     """
 
     kind: Literal["counts", "expected"] = "counts"
-    tolerance: float = 1e-6
+    tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
         _check_choice("kind", self.kind, Literal["counts", "expected"])

@@ -145,6 +145,8 @@ def transport_counts(
             spread = np.zeros(len(chosen)) if dispersion is None else np.asarray(dispersion, float)[chosen]
             frailty = _frailty(spread, block.shape, rng) if draw else np.ones(block.shape)
             moved[:, chosen] = _add(block, factor, weights * frailty, target[chosen], noise, draw)
+    # no gene of a cell can have more counts than the cell
+    moved = np.minimum(moved, np.maximum(np.floor(library_size), dense.max(axis=1))[:, None])
     return sparse.csr_matrix(moved, dtype=np.float32)
 
 

@@ -65,11 +65,12 @@ def fit_stack(
     target = (root * observed).ravel()
     # the prior as pseudo-observations of how the predictions differ
     centred = matrix - matrix.mean(axis=1, keepdims=True)
-    spread = np.sqrt(strength * max(float((centred**2).sum()) / len(names), 1e-12))
-    sum_to_one = 1e4 * np.sqrt(max(float((matrix**2).sum()), 1e-12))
+    power = float((matrix**2).sum()) / len(names)
+    spread = np.sqrt(max(strength * float((centred**2).sum()) / len(names), 1e-5 * power))
+    sum_to_one = 1e2 * np.sqrt(max(power, 1e-12))
     rows = np.vstack([matrix.T @ matrix + spread**2 * np.eye(len(names)) + sum_to_one**2])
     moment = matrix.T @ target + spread**2 * start + sum_to_one**2
-    lower = np.linalg.cholesky(rows + 1e-12 * np.trace(rows) * np.eye(len(names)))
+    lower = np.linalg.cholesky(rows + 1e-13 * np.trace(rows) * np.eye(len(names)))
     solution, _ = nnls(lower.T, np.linalg.solve(lower, moment))
     total = solution.sum()
     return dict(zip(names, (solution / total).tolist() if total else start.tolist(), strict=True))

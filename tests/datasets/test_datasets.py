@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import transpert as tp
+from transpert.errors import ConditionError, CountsError, DownloadError, OptionError
+
+
+def test_embedded_cells_are_counts_of_blood() -> None:
+    adata = tp.datasets.kang18()
+    tp.pp.check_counts(adata.layers["counts"], where="counts")
+    tp.pp.check_log1p(adata.X, where="X")
+    assert (adata.obs["library_size"] >= np.asarray(adata.layers["counts"].sum(axis=1)).ravel()).all()
+    sizes = adata.obs.groupby(["cell_type", "perturbation"], observed=True).size()
+    assert len(sizes) == 16 and sizes.min() >= 100
+    # interferon switches ISG15 on in every type; B cells express MS4A1
+    isg15 = pd.Series(adata[:, "ISG15"].X.toarray().ravel(), index=adata.obs_names)
+    means = isg15.groupby([adata.obs["cell_type"], adata.obs["perturbation"]], observed=True).mean().unstack()
+    assert (means["IFNB"] > means["control"] + 1).all()
+    ms4a1 = pd.Series(adata[:, "MS4A1"].X.toarray().ravel(), index=adata.obs_names)
+    assert ms4a1.groupby(adata.obs["cell_type"], observed=True).mean().idxmax() == "B"
+
+
+def test_a_fresh_copy_every_time() -> None:
+    first = tp.datasets.kang18()
+    first.obs["perturbation"] = "spoiled"
+    assert "IFNB" in set(tp.datasets.kang18().obs["perturbation"])
+
+
+def empirical(adata, context, label) -> np.ndarray:
+    cells = adata[adata.obs["context"] == context]
+    rate = cells.layers["counts"].toarray() / cells.obs["library_size"].to_numpy()[:, None] * 1e4
+    one, zero = (rate[(cells.obs["perturbation"] == p).to_numpy()].mean(axis=0) for p in (label, "control"))
+    return np.log((one + 0.5) / (zero + 0.5))
+
+
+def test_simulated_effects_are_the_true_ones() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=200, n_cells=1500, null=0.5)
+    for name in adata.varm["true_effects"]:
+        context, label = name.split(" | ")
+        truth = adata.varm["true_effects"][name]
+        measured = empirical(adata, context, label)
+        if (truth == 0).all():
+            assert np.abs(measured).max() < 0.6
+        else:
+            assert np.corrcoef(truth, measured)[0, 1] > 0.95
+
+
+def test_doses_are_monotone_and_pairs_interact() -> None:
+    adata = tp.datasets.simulate(
+        n_contexts=1,
+        n_perturbations=2,
+        n_genes=100,
+        n_cells=20,
+        doses=(0.1, 1.0, 10.0),
+        n_combinations=1,
+        interaction=-0.5,
+    )
+    truth = adata.varm["true_effects"]
+    sizes = [np.abs(truth[f"context_0 | P0, dose {d:g}"]).sum() for d in (0.1, 1.0, 10.0)]
+    assert sizes == sorted(sizes)
+    total = truth["context_0 | P0, dose 10"] + truth["context_0 | P1, dose 10"]
+    np.testing.assert_allclose(truth["context_0 | P0+P1, dose 10"], 0.5 * total, rtol=1e-6)
+
+
+def test_embeddings_explain_simulated_effects() -> None:
+    adata = tp.datasets.simulate(
+        n_contexts=1, n_perturbations=40, n_genes=60, n_cells=2, embedding_dimension=3, embedding_noise=0.05,
+        context_dependence="none", moved=1.0,
+    )  # fmt: skip
+    embedding = adata.uns["simulation"]["embedding"].to_numpy()
+    effects = adata.varm["true_effects"].to_numpy().T
+    fitted = embedding @ np.linalg.lstsq(embedding, effects, rcond=None)[0]
+    assert 1 - ((effects - fitted) ** 2).sum() / (effects**2).sum() > 0.9
+
+
+def test_a_simulated_screen_can_be_written(tmp_path) -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=20, n_cells=5, times=(1.0, 2.0))
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    adata.write_zarr(tmp_path / "a.zarr")
+    assert tp.datasets.true_effects(anndata.read_h5ad(tmp_path / "a.h5ad")).shape == (160, 4)
+
+
+def test_wrong_options_are_refused() -> None:
+    with pytest.raises(OptionError):
+        tp.datasets.simulate(n_contxts=3)
+    with pytest.raises(OptionError):
+        tp.datasets.simulate(n_perturbations=2, n_combinations=5)
+
+
+LAYOUTS = {
+    "norman19": ("perturbation_name", ["control", "KLF1", "KLF1+MAP2K6"], "counts"),
+    "papalexi21": ("gene_target", ["NT", "STAT1", "JAK2"], None),
+    "sciplex3": ("product_name", ["Vehicle", "Drug A", "Drug B"], None),
+    "replogle22": ("gene", ["non-targeting", "GATA1", "MYC"], None),
+    "kang18_full": ("label", ["ctrl", "stim", "stim"], None),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_public_files_come_in_one_form(name, tmp_path) -> None:
+    column, labels, layer = LAYOUTS[name]
+    counts = sparse.csr_matrix(np.arange(1, 13).reshape(3, 4).astype(np.float32))
+    adata = anndata.AnnData(counts, obs=pd.DataFrame({column: labels}, index=list("abc")))
+    if layer:
+        adata.layers[layer] = counts
+        adata.X = counts * 0.5
+    path = tmp_path / "file.h5ad"
+    adata.write_h5ad(path)
+    loaded = getattr(tp.datasets, name)(path=path)
+    assert loaded.obs["perturbation"].tolist()[0] == "control"
+    assert loaded.obs["perturbation"].tolist()[1] == labels[1]
+    np.testing.assert_array_equal(loaded.layers["counts"].toarray(), counts.toarray())
+    assert loaded.obs["library_size"].tolist() == [10, 26, 42]
+
+
+def test_files_that_are_not_what_they_should_be(tmp_path) -> None:
+    path = tmp_path / "file.h5ad"
+    anndata.AnnData(np.ones((2, 2)), obs=pd.DataFrame({"gene": ["X", "Y"]}, index=["a", "b"])).write_h5ad(path)
+    with pytest.raises(ConditionError, match="non-targeting"):
+        tp.datasets.replogle22(path=path)
+    with pytest.raises(ConditionError, match="none of the columns"):
+        tp.datasets.sciplex3(path=path)
+    anndata.AnnData(np.full((2, 2), 0.5)).write_h5ad(path)
+    with pytest.raises(CountsError):
+        tp.datasets.replogle22(path=path)
+    with pytest.raises(DownloadError, match="replogle"):
+        tp.datasets.replogle22(path=tmp_path / "absent.h5ad")
+
+
+def test_offline_says_where_to_put_the_file(monkeypatch, tmp_path) -> None:
+    from dataclasses import replace
+
+    monkeypatch.setenv("TRANSPERT_DATA", str(tmp_path))
+    entry = replace(tp.datasets.PUBLIC_SETS["norman19"], url="http://127.0.0.1:9/norman.h5ad")
+    with pytest.raises(DownloadError, match="norman19.h5ad"):
+        tp.datasets.read_public(entry)

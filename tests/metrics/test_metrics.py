@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from scipy.stats import mannwhitneyu
+
+from transpert import metrics
+from transpert.errors import MetricInputError, UnknownNameError
+
+
+def cells(n=60, shift=0.0, seed=0, n_genes=20) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    values = np.log1p(rng.poisson(2.0, (n, n_genes)))
+    values[:, :5] = np.log1p(rng.poisson(2.0 * np.exp(shift), (n, 5)))
+    return values.astype(np.float32)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
+def test_rank_tests_are_those_of_scipy(make) -> None:
+    x, y = cells(shift=1.0), cells(80, seed=1)
+    table = metrics.differential_expression(make(x), make(y))
+    for gene in range(20):
+        expected = mannwhitneyu(x[:, gene], y[:, gene], method="asymptotic", use_continuity=True).pvalue
+        assert table.p_value[gene] == pytest.approx(expected, rel=1e-4)
+    assert set(np.flatnonzero(table.significant)) >= {0, 1, 2, 3, 4}
+
+
+def de(fold, adjusted) -> metrics.DifferentialExpression:
+    fold, adjusted = np.asarray(fold, float), np.asarray(adjusted, float)
+    return metrics.DifferentialExpression(fold, adjusted, adjusted, np.sign(fold))
+
+
+def test_overlap_precision_and_direction_by_hand() -> None:
+    real = de([3, -2, 1, 0.5, 9], [0.01, 0.01, 0.01, 0.01, 0.9])
+    predicted = de([2, 3, -1, 0.1, 5], [0.01, 0.01, 0.5, 0.6, 0.01])
+    # really significant 0 1 2 3; predicted 4 1 0
+    assert metrics.overlap_at_n(predicted, real) == 2 / 4
+    assert metrics.precision_at_n(predicted, real) == 2 / 3
+    assert metrics.overlap_at_n(predicted, real, n=1) == 0
+    assert metrics.direction_match(predicted, real) == 2 / 4
+    assert metrics.n_significant_ratio(predicted, real) == 3 / 4
+
+
+def test_nothing_significant_is_missing_or_zero() -> None:
+    none, some = de([1, 2], [0.9, 0.9]), de([1, 2], [0.01, 0.9])
+    assert np.isnan(metrics.overlap_at_n(some, none))
+    assert np.isnan(metrics.n_significant_ratio(some, none))
+    assert metrics.overlap_at_n(none, some) == 0
+    assert metrics.precision_at_n(none, some) == 0
+
+
+def test_zeros_on_one_side_give_finite_fold_changes() -> None:
+    x, y = cells(), cells(seed=1)
+    y[:, 3] = 0
+    x[:, 4] = 0
+    assert np.isfinite(metrics.differential_expression(x, y).log2_fold_change).all()
+
+
+def test_correlation_is_that_of_numpy_and_missing_for_constants() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 3, 9))
+    np.testing.assert_allclose(
+        metrics.pearson_delta(a, b), [np.corrcoef(p, r)[0, 1] for p, r in zip(a, b, strict=True)]
+    )
+    a[1] = 0.1
+    assert np.isnan(metrics.pearson_delta(a, b)[1]) and np.isfinite(metrics.pearson_delta(a, b)[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
+def test_energy_distance_against_a_slow_one(make) -> None:
+    x, y = cells(13), cells(9, shift=1, seed=2)
+
+    def mean(a, b, same=False):
+        d = [np.linalg.norm(p - q) for i, p in enumerate(a) for j, q in enumerate(b) if not (same and i == j)]
+        return np.mean(d)
+
+    slow = 2 * mean(x, y) - mean(x, x, True) - mean(y, y, True)
+    assert metrics.energy_distance(make(x), make(y)) == pytest.approx(slow, rel=1e-5)
+
+
+def test_energy_distance_is_that_of_pertpy() -> None:
+    pertpy = pytest.importorskip("pertpy", reason="pertpy is a dependency; only a broken installation lacks it")
+    x, y = cells(40), cells(50, shift=1, seed=3)
+    adata = anndata.AnnData(
+        np.vstack([x, y]), obs=pd.DataFrame({"g": ["a"] * 40 + ["b"] * 50}, index=map(str, range(90)))
+    )
+    adata.obsm["X_pca"] = adata.X
+    theirs = pertpy.tl.Distance("edistance", obsm_key="X_pca")(x, y)
+    assert metrics.energy_distance(x, y) == pytest.approx(float(theirs), rel=2e-2)
+
+
+def test_integrity_sees_collapse_and_lost_zeros() -> None:
+    x = cells(200)
+    assert metrics.variance_ratio(x, cells(200, seed=5)) == pytest.approx(1, abs=0.25)
+    constant = np.repeat(x.mean(axis=0, keepdims=True), 200, axis=0)
+    assert metrics.variance_ratio(constant, x) < 1e-6
+    assert metrics.zero_fraction_gap(x + 0.1, x) > 0.1 > metrics.zero_fraction_gap(cells(200, seed=5), x)
+
+
+@pytest.mark.parametrize("function", [metrics.energy_distance, metrics.differential_expression, metrics.variance_ratio])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: np.where(np.arange(20) == 3, np.nan, x), "60 of 1200 entries are NaN"),
+        (lambda x: np.where(np.arange(20) == 3, np.inf, x), "60 of 1200 entries are NaN or infinite"),
+        (lambda x: x - 10, "entries are negative"),
+        (lambda x: x.T[:, :20], "shape|genes|negative"),
+        (lambda x: x[:0], "shape"),
+        (lambda x: x[:, :7], "7 genes, not 20"),
+    ],
+    ids=["nan", "inf", "negative", "transposed", "empty", "other genes"],
+)
+def test_bad_cells_are_refused_by_name(function, spoil, message) -> None:
+    good = cells(60)
+    bad = spoil(cells(60))
+    if bad.shape == (20, 20):
+        bad = cells(60, n_genes=60)[:20]
+        message = "60 genes, not 20. It may be transposed|60 genes"
+    with pytest.raises(MetricInputError, match=message):
+        function(bad, good)
+
+
+def test_normalised_scores_and_intervals() -> None:
+    np.testing.assert_allclose(metrics.normalise(np.array([0.5, 1.0]), 0.5, 1.0), [0, 1])
+    assert np.isnan(metrics.normalise(1.0, 1.0, 1.0))
+    low, high = metrics.bootstrap_interval(np.r_[np.random.default_rng(0).normal(1, 0.1, 50), np.nan])
+    assert low < 1.02 and high > 0.98 and high - low < 0.1
+    assert np.isnan(metrics.bootstrap_interval([1.0])).all()
+
+
+def test_no_metric_depends_on_which_others_run() -> None:
+    def comparison():
+        return metrics.Comparison(cells(shift=0.5), cells(shift=1, seed=1), cells(seed=2))
+
+    together = comparison()
+    values = {m.name: m.function(together) for m in metrics.resolve_metrics("all")}
+    for name, value in values.items():
+        assert metrics.METRICS[name].function(comparison()) == pytest.approx(value, nan_ok=True)
+
+
+def test_unknown_metrics_are_named() -> None:
+    with pytest.raises(UnknownNameError, match="'pearson_detla' may be 'pearson_delta'"):
+        metrics.resolve_metrics(["pearson_detla"])

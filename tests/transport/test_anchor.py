@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import transpert as tp
+from transpert.conditions import Condition
+from transpert.groups import Design, make_groups, match_controls
+from transpert.transport import (
+    Anchor,
+    AnchorOptions,
+    estimate_dispersion,
+    fit_stack,
+    group_effects,
+    group_statistics,
+    mean_log_of_rate,
+    shrink_effects,
+)
+
+
+def fitted(adata, mask=None, options=None, **design):
+    design = Design("perturbation", "control", ("context",), **design)
+    groups = make_groups(adata.obs, design, mask=mask)
+    matching = match_controls(groups, warn=False)
+    library = adata.obs["library_size"].to_numpy()
+    effects = group_effects(adata.layers["counts"], library, groups, matching)
+    dispersion = estimate_dispersion(effects.statistics)
+    return Anchor.fit(effects, options or AnchorOptions(), dispersion), effects
+
+
+def controls(adata, context):
+    rows = ((adata.obs["context"] == context) & (adata.obs["perturbation"] == "control")).to_numpy()
+    return group_statistics(
+        adata.layers["counts"][rows], adata.obs["library_size"].to_numpy()[rows], np.zeros(rows.sum(), dtype=int), 1
+    )
+
+
+def truth(adata, context, label) -> np.ndarray:
+    logs = np.asarray(adata.X.todense())
+    here = (adata.obs["context"] == context).to_numpy()
+    one, zero = (logs[here & (adata.obs["perturbation"] == p).to_numpy()].mean(axis=0) for p in (label, "control"))
+    return one - zero
+
+
+def test_statistics_are_those_of_numpy_and_pool() -> None:
+    rng = np.random.default_rng(0)
+    counts, library = rng.poisson(3.0, (50, 4)), rng.uniform(1e3, 1e4, 50)
+    codes = rng.integers(-1, 3, 50)
+    statistics = group_statistics(counts, library, codes, 3)
+    log = np.log1p(counts / library[:, None] * 1e4)
+    for group in range(3):
+        np.testing.assert_allclose(statistics.mean_log[group], log[codes == group].mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(statistics.var_log[group], log[codes == group].var(axis=0), rtol=1e-5)
+    pooled = statistics.pool(np.ones((1, 3)))
+    np.testing.assert_allclose(pooled.var_log[0], log[codes >= 0].var(axis=0), rtol=1e-5)
+
+
+def test_effects_are_recovered_at_200_cells_a_group() -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=3, n_genes=300, n_cells=200, library_size=10_000)
+    anchor, effects = fitted(adata)
+    for context, condition in zip(effects.contexts, effects.conditions, strict=True):
+        known = adata.varm["true_effects"][f"{context} | {condition.label}"].to_numpy()
+        row = [i for i in range(len(effects)) if (effects.contexts[i], effects.conditions[i]) == (context, condition)][
+            0
+        ]
+        assert np.corrcoef(anchor.effects["log_fold"][row], known)[0, 1] >= 0.95
+
+
+def test_an_unseen_context_is_predicted_from_its_controls() -> None:
+    adata = tp.datasets.simulate(n_contexts=14, n_perturbations=2, n_genes=200, n_cells=150, dependence=1.0, seed=1)
+    held = ((adata.obs["context"] == "context_0") & (adata.obs["perturbation"] != "control")).to_numpy()
+    ridge, mean = (
+        fitted(adata, ~held, AnchorOptions(kind=kind))[0].predict(
+            Condition(("P0",)), "context_0", controls(adata, "context_0")
+        )
+        for kind in ("ridge", "mean")
+    )
+    before = controls(adata, "context_0").mean_log[0]
+    real = truth(adata, "context_0", "P0")
+    scores = [np.corrcoef(prediction.mean_log - before, real)[0, 1] for prediction in (ridge, mean)]
+    assert scores[0] > scores[1] + 0.02
+
+
+def test_no_effect_is_predicted_where_there_is_none() -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=6, n_genes=100, n_cells=60, null=1.0)
+    held = ((adata.obs["context"] == "context_0") & (adata.obs["perturbation"] == "P0")).to_numpy()
+    anchor, _ = fitted(adata, ~held)
+    before = controls(adata, "context_0")
+    shift = anchor.predict(Condition(("P0",)), "context_0", before).mean_log - before.mean_log[0]
+    assert np.abs(shift).max() < 0.35
+
+
+def test_the_control_condition_moves_nothing() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=30, n_cells=30)
+    anchor, _ = fitted(adata)
+    before = controls(adata, "context_0")
+    np.testing.assert_array_equal(anchor.predict(Condition(), "context_0", before).mean_log, before.mean_log[0])
+
+
+@pytest.mark.parametrize("interaction", [-0.6, 0.0])
+def test_the_interaction_of_combinations_has_the_right_sign(interaction) -> None:
+    adata = tp.datasets.simulate(
+        n_contexts=1, n_perturbations=6, n_genes=200, n_cells=200, n_combinations=8, interaction=interaction
+    )
+    pairs = sorted({p for p in adata.obs["perturbation"].astype(str) if "+" in p})
+    held = (adata.obs["perturbation"] == pairs[0]).to_numpy()
+    anchor, _ = fitted(adata, ~held)
+    factor = anchor.interaction["log_fold"]
+    assert factor < 0.8 if interaction < 0 else 0.8 < factor < 1.2
+    before = controls(adata, "context_0")
+    shift = anchor.predict(Condition(tuple(pairs[0].split("+"))), "context_0", before).mean_log - before.mean_log[0]
+    assert np.corrcoef(shift, truth(adata, "context_0", pairs[0]))[0, 1] > 0.9
+
+
+def test_the_dose_curve_is_monotone_and_starts_at_nothing() -> None:
+    adata = tp.datasets.simulate(
+        n_contexts=1, n_perturbations=1, n_genes=100, n_cells=200, doses=(0.1, 1.0, 10.0), moved=0.5
+    )
+    anchor, _ = fitted(adata, dose_key="dose")
+    before = controls(adata, "context_0")
+    sizes = []
+    for dose in (0.0, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0):
+        shift = anchor.predict(Condition(("P0",), (dose,)), "context_0", before).mean_log - before.mean_log[0]
+        sizes.append(float(np.linalg.norm(shift)))
+    assert sizes[0] == 0
+    assert np.all(np.diff(sizes) >= -1e-9)
+    assert sizes[3] > sizes[2] and sizes[4] > sizes[3]
+
+
+def test_left_out_predictions_do_not_see_the_group() -> None:
+    adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=40, n_cells=40)
+    anchor, effects = fitted(adata)
+    spoiled = anchor.effects["log1p"].copy()
+    rows = effects.contexts == effects.contexts[0]
+    spoiled[rows] += 100
+    import dataclasses
+
+    other = dataclasses.replace(anchor, effects={**anchor.effects, "log1p": spoiled})
+    pick = [
+        a.predict_left_out(effects, lambda row: effects.contexts == effects.contexts[row])[0] for a in (anchor, other)
+    ]
+    np.testing.assert_allclose(*pick)
+
+
+def test_a_saved_anchor_predicts_the_same() -> None:
+    adata = tp.datasets.simulate(n_contexts=4, n_perturbations=2, n_genes=30, n_cells=30)
+    anchor, _ = fitted(adata)
+    plain, arrays = anchor.to_state()
+    again = Anchor.from_state(json.loads(json.dumps(plain)), arrays)
+    before = controls(adata, "context_1")
+    for condition in (Condition(("P0",)), Condition(("P0", "P1"))):
+        np.testing.assert_array_equal(
+            anchor.predict(condition, "context_1", before).mean_log,
+            again.predict(condition, "context_1", before).mean_log,
+        )
+
+
+def test_stack_prefers_what_is_right_and_keeps_the_prior_otherwise() -> None:
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(10, 50))
+    good, bad = real + 0.1 * rng.normal(size=real.shape), rng.normal(size=real.shape)
+    weights = fit_stack({"good": good, "bad": bad}, real, np.ones(10), strength=0.01)
+    assert weights["good"] > 0.9 and abs(sum(weights.values()) - 1) < 1e-6
+    same = fit_stack({"a": good, "b": good}, real, np.ones(10), prior={"a": 1.0, "b": 0.0})
+    assert same["a"] > 0.99
+
+
+def test_shrinkage_by_hand() -> None:
+    np.testing.assert_allclose(
+        shrink_effects(np.array([2.0, -2.0, 0.5, 3.0]), np.array([1.0, 1.0, 1.0, 0.0])), [1.5, -1.5, 0.0, 3.0]
+    )
+
+
+def test_mean_log_of_rates_against_a_simulation() -> None:
+    rng = np.random.default_rng(0)
+    rate, dispersion, scale = 6.0, 0.5, 4.0
+    draws = rng.poisson(rate / scale * rng.gamma(1 / dispersion, dispersion, 400_000))
+    assert mean_log_of_rate(np.array([rate]), np.array([dispersion]), scale)[0] == pytest.approx(
+        np.log1p(scale * draws).mean(), abs=0.01
+    )
