@@ -137,9 +137,7 @@ def test_baselines_by_hand(screen) -> None:
     before = mean("context_0", "control")
     expected = {
         "MeanShift": np.mean([mean(c, "P0") - mean(c, "control") for c in others], axis=0),
-        "ContextMean": np.mean(
-            [mean("context_0", p) - before for p in ("P1", "P2")], axis=0
-        ),
+        "ContextMean": np.mean([mean("context_0", p) - before for p in ("P1", "P2")], axis=0),
     }
     for name, shift in expected.items():
         pred = trained(name, screen, split_key="split").predict({"context": "context_0"}, ["P0"], progress=False)

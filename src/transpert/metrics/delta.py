@@ -8,6 +8,9 @@ from ._inputs import check_deltas
 
 __all__ = ["mae_delta", "mse_delta", "pearson_delta"]
 
+# a shift this small, in log1p, is the rounding of a mean and no prediction
+_NOTHING = 1e-6
+
 
 def pearson_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Pearson correlation over genes of predicted and real mean shifts (PDCorr).
@@ -39,7 +42,7 @@ def pearson_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     predicted, real = check_deltas(predicted, real)
     a, b = (values - values.mean(axis=1, keepdims=True) for values in (predicted, real))
     scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    constant = (np.ptp(predicted, axis=1) == 0) | (np.ptp(real, axis=1) == 0)
+    constant = np.minimum(np.ptp(predicted, axis=1), np.ptp(real, axis=1)) < _NOTHING
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(constant, np.nan, (a * b).sum(axis=1) / scale)
 

@@ -32,8 +32,9 @@ def energy_distance(cells: np.ndarray | sparse.spmatrix, other: np.ndarray | spa
 
     Notes
     -----
-    As pertpy's ``edistance``. scPerturb and CellFlow use squared distances. Computed block by block, so that no
-    matrix of all pairs is held.
+    pertpy's ``edistance`` is the same but for the self-pairs, which it counts as distances of 0: it is larger by
+    ``within / n`` for each population. scPerturb and CellFlow use squared distances. Computed block by block, so that
+    no matrix of all pairs is held.
 
     Examples
     --------

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+
+import transpert as tp
+from transpert.errors import ControlError, CountsError, GeneError, MetricInputError, OptionError, UnknownNameError
+
+KEYS = {"context_keys": ["context"]}
+
+
+@pytest.fixture
+def judged(screen):
+    """A prediction of an unseen context, and the truth."""
+    tp.pp.split(screen, holdout={"context": "context_0"})
+    tp.RidgeTransport.setup_anndata(
+        screen, perturbation_key="perturbation", context_keys="context", layer="counts", split_key="split"
+    )
+    model = tp.RidgeTransport(screen)
+    model.train()
+    return model.predict({"context": "context_0"}, ["P0", "P1"], progress=False), screen
+
+
+def test_scores_lie_between_floor_and_ceiling(judged) -> None:
+    pred, truth = judged
+    scores = tp.tl.evaluate(pred, truth, baselines="all", progress=False)
+    table = tp.tl.score_table(scores)
+    assert set(table.index) == {*tp.model.BASELINES, "ceiling"}
+    # RidgeTransport is both the prediction and a baseline, from the same training cells
+    assert table.loc["NoChange", "overlap_at_n"] == 0
+    assert table.loc["ceiling", "pearson_delta"] > 0.9
+    assert np.isnan(table.loc["NoChange", "pearson_delta"])
+    means = scores[(scores["context"] == "mean") & (scores["metric"] == "pearson_delta")].set_index("model")
+    best = table.drop(index="ceiling")["pearson_delta"].max()
+    assert means["baseline"].iloc[0] == pytest.approx(best)
+    np.testing.assert_allclose(
+        means["normalised"], (means["value"] - means["baseline"]) / (means["ceiling"] - means["baseline"]), rtol=1e-6
+    )
+    assert truth.uns["transpert"]["scores"] is not None
+
+
+def test_undefined_values_are_counted(judged) -> None:
+    pred, truth = judged
+    still = pred.copy()
+    control = still.X[(still.obs["source"] == "control").to_numpy()]
+    still.X[(still.obs["perturbation"] == "P0").to_numpy()] = control
+    scores = tp.tl.evaluate({"still": still}, truth, metrics=["pearson_delta"], ceiling=False, progress=False)
+    mean = scores[scores["context"] == "mean"].iloc[0]
+    assert mean["n_undefined"] == 1 and mean["n"] == 2 and np.isfinite(mean["value"])
+
+
+def test_evaluation_does_not_mind_order_of_genes_or_of_parts(judged) -> None:
+    pred, truth = judged
+    scores = tp.tl.evaluate(pred, truth, ceiling=False, progress=False)
+    shuffled = pred[:, np.random.default_rng(0).permutation(pred.n_vars)].copy()
+    again = tp.tl.evaluate(shuffled, truth, ceiling=False, progress=False)
+    pd.testing.assert_series_equal(scores["value"], again["value"], atol=1e-5)
+
+
+def test_predictions_of_other_tools_need_only_labels(judged) -> None:
+    pred, truth = judged
+    foreign = anndata.AnnData(pred.X, obs=pred.obs[["perturbation", "context"]].copy(), var=pred.var.copy())
+    ours = tp.tl.evaluate(pred, truth, ceiling=False, progress=False)
+    theirs = tp.tl.evaluate(foreign, truth, ceiling=False, progress=False, **KEYS)
+    np.testing.assert_allclose(ours["value"], theirs["value"])
+    csr = tp.tl.evaluate(foreign, truth, ceiling=False, progress=False, reference="predicted", **KEYS)
+    assert set(csr["metric"]) == set(ours["metric"])
+
+
+def test_bad_predictions_are_refused(judged) -> None:
+    pred, truth = judged
+    with pytest.raises(GeneError, match="missing"):
+        tp.tl.evaluate(pred[:, :50].copy(), truth, progress=False)
+    counts = pred.copy()
+    counts.X = counts.layers["counts"].toarray()
+    with pytest.raises(CountsError, match="no log1p"):
+        tp.tl.evaluate(counts, truth, progress=False)
+    renamed = pred.copy()
+    renamed.obs["perturbation"] = renamed.obs["perturbation"].astype(str).replace("P0", "P9")
+    with pytest.raises(MetricInputError, match="P9"):
+        tp.tl.evaluate(renamed, truth, progress=False)
+    with pytest.raises(UnknownNameError, match="MeanShfit"):
+        tp.tl.evaluate(pred, truth, baselines=["MeanShfit"], progress=False)
+    with pytest.raises(OptionError):
+        tp.tl.evaluate(pred, truth, reference="none")
+    only = pred[pred.obs["perturbation"] != "P1"].copy()
+    with pytest.raises(MetricInputError, match="different populations"):
+        tp.tl.evaluate({"a": pred, "b": only}, truth, progress=False)
+
+
+@pytest.mark.parametrize("method", ["wilcoxon", "t-test"])
+def test_differential_expression_is_in_scanpys_slot(judged, tmp_path, method) -> None:
+    pred, _ = judged
+    tp.tl.rank_genes_groups(pred, method=method)
+    slot = pred.uns["rank_genes_groups"]
+    kinds = {
+        name: slot[name].dtype["P0"].kind + str(slot[name].dtype["P0"].itemsize) for name in slot if name != "params"
+    }
+    assert kinds["scores"] == kinds["logfoldchanges"] == "f4" and kinds["pvals"] == kinds["pvals_adj"] == "f8"
+    table = sc.get.rank_genes_groups_df(pred, group="P0")
+    assert table["scores"].is_monotonic_decreasing
+    reference = pred.copy()
+    sc.tl.rank_genes_groups(
+        reference, "perturbation", groups=["P0"], reference="control", method=method, tie_correct=True
+    )
+    theirs = sc.get.rank_genes_groups_df(reference, group="P0").set_index("names").loc[table["names"]]
+    assert np.corrcoef(theirs["scores"], table["scores"])[0, 1] > 0.999
+    pred.write_h5ad(tmp_path / "x.h5ad")
+    again = sc.get.rank_genes_groups_df(anndata.read_h5ad(tmp_path / "x.h5ad"), group="P1")
+    assert len(again) == pred.n_vars
+    for draw in (sc.pl.rank_genes_groups, sc.pl.rank_genes_groups_dotplot, sc.pl.rank_genes_groups_matrixplot):
+        draw(pred, n_genes=3, show=False)
+
+
+def test_differential_expression_needs_controls(judged) -> None:
+    pred, _ = judged
+    with pytest.raises(ControlError, match="0 cells"):
+        tp.tl.rank_genes_groups(pred[pred.obs["source"] == "predicted"].copy())
+
+
+def test_effects_fill_varm(judged) -> None:
+    pred, truth = judged
+    table = tp.tl.effects(pred)
+    pd.testing.assert_frame_equal(pred.varm["effects"], table)
+    real = tp.tl.effects(truth, **KEYS)
+    assert table.columns.tolist() == ["context_0: P0", "context_0: P1"]
+    assert np.corrcoef(table["context_0: P0"], real["context_0: P0"])[0, 1] > 0.5
+
+
+def smooth_prediction(truth, context="context_0"):
+    """A perfect mean with cells that do not vary, as many models predict."""
+    rows = ((truth.obs["context"] == context) & (truth.obs["perturbation"] == "P0")).to_numpy()
+    mean = np.asarray(truth.X[rows].mean(axis=0)).ravel()
+    return rows, mean
+
+
+@pytest.mark.parametrize("form", ["cells", "means"])
+def test_counts_for_any_prediction(screen, form) -> None:
+    rows, mean = smooth_prediction(screen)
+    here = screen[screen.obs["context"] == "context_0"].copy()
+    if form == "cells":
+        pred = anndata.AnnData(
+            np.repeat(mean[None].astype(np.float32), rows.sum(), axis=0),
+            obs=screen.obs.loc[rows, ["perturbation", "context"]].copy(),
+            var=pd.DataFrame(index=screen.var_names),
+        )
+        result = tp.tl.to_counts(pred, here, **KEYS)
+    else:
+        result = tp.tl.to_counts(pd.DataFrame([mean], index=["P0"], columns=screen.var_names), here, **KEYS)
+    tp.pp.check_counts(result.layers["counts"], where="counts")
+    made = result.X[(result.obs["source"] == "predicted").to_numpy()]
+    np.testing.assert_allclose(made.mean(axis=0), mean, atol=0.05)
+    controls = np.asarray(here.X[(here.obs["perturbation"] == "control").to_numpy()].todense())
+    real = tp.metrics.differential_expression(screen.X[rows], controls).n_significant
+    flat = tp.metrics.differential_expression(np.repeat(mean[None], rows.sum(), axis=0), controls).n_significant
+    counted = tp.metrics.differential_expression(made, controls).n_significant
+    assert flat > 1.3 * real
+    assert counted < 1.35 * real
+
+
+def test_counts_need_controls_and_genes(screen) -> None:
+    means = pd.DataFrame([[0.1, 0.2]], index=["P0"], columns=["gene_0", "other"])
+    with pytest.raises(UnknownNameError, match="gene"):
+        tp.tl.to_counts(means, screen, **KEYS)
+
+
+def test_embedding_is_that_of_the_real_cells(judged) -> None:
+    pred, truth = judged
+    together = tp.tl.embed_together(pred, truth, n_components=5, n_neighbors=5)
+    assert set(together.obs["source"]) == {"observed", "predicted", "control"}
+    assert together.obsm["X_umap"].shape == (together.n_obs, 2)
+    # predicted cells do not move the components
+    spoiled = pred.copy()
+    spoiled.X[(spoiled.obs["source"] == "predicted").to_numpy()] = 1.0
+    other = tp.tl.embed_together(spoiled, truth, n_components=5, umap=False)
+    real = (together.obs["source"] != "predicted").to_numpy()
+    np.testing.assert_allclose(together.obsm["X_pca"][real], other.obsm["X_pca"][real], atol=1e-4)
+    sc.pl.umap(together, color=["perturbation", "source"], show=False)
