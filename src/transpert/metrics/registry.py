@@ -74,7 +74,7 @@ class Comparison:
 
 
 def _mean(cells: Cells) -> np.ndarray:
-    return np.asarray(cells.mean(axis=0), dtype=np.float64).ravel()
+    return np.asarray(cells.mean(axis=0, dtype=np.float64)).ravel()
 
 
 @dataclass(frozen=True, slots=True)
