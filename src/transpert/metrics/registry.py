@@ -74,7 +74,9 @@ class Comparison:
 
 
 def _mean(cells: Cells) -> np.ndarray:
-    return np.asarray(cells.mean(axis=0, dtype=np.float64)).ravel()
+    # scipy averages float32 in float32, whatever dtype is asked for
+    matrix = cells.astype(np.float64) if sparse.issparse(cells) else np.asarray(cells, dtype=np.float64)
+    return np.asarray(matrix.mean(axis=0)).ravel()
 
 
 @dataclass(frozen=True, slots=True)
