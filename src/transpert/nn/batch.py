@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 __all__ = ["ConditionBatch", "NetworkSizes", "SetBatch", "Transported"]
+
+
+def _map_tensors[T](batch: T, change: Callable[[Any], Any]) -> T:
+    """Apply a function to every field of a batch that is there."""
+    values = [getattr(batch, spec.name) for spec in dataclasses.fields(batch)]  # type: ignore[arg-type]
+    return type(batch)(*(None if value is None else change(value) for value in values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ class ConditionBatch:
         Value of each context column; 0 for unknown.
     batch : (S,)
         Batch; 0 for unknown.
+    has_time : (S,)
+        Whether a time is given; ``None`` takes ``time`` as it is, 0 included.
     """
 
     perturbation: Tensor
@@ -63,13 +72,14 @@ class ConditionBatch:
     time: Tensor
     context: Tensor
     batch: Tensor
+    has_time: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
         """Move all tensors to a device."""
-        return type(self)(*(getattr(self, spec.name).to(device) for spec in dataclasses.fields(self)))
+        return _map_tensors(self, lambda value: value.to(device))
 
     def __getitem__(self, sets: Tensor) -> Self:
-        return type(self)(*(getattr(self, spec.name)[sets] for spec in dataclasses.fields(self)))
+        return _map_tensors(self, lambda value: value[sets])
 
     @property
     def is_control(self) -> Tensor:
@@ -89,6 +99,9 @@ class SetBatch:
         What was done.
     state0, state1 : (S, N, D)
         The same cells in the embedding that serves as state space; ``None`` if the genes do.
+    mask : (S, N)
+        Which cells are real, in both populations; sets of different sizes are padded to one. ``None`` if all are.
+        Every set needs at least one real cell, and padding must be finite.
     """
 
     x0: Tensor
@@ -96,18 +109,10 @@ class SetBatch:
     condition: ConditionBatch
     state0: Tensor | None = None
     state1: Tensor | None = None
+    mask: Tensor | None = None
 
     def __getitem__(self, sets: Tensor) -> Self:
-        def take(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value[sets]
-
-        return type(self)(
-            self.x0[sets],
-            self.x1[sets],
-            self.condition[sets],
-            take(self.state0),
-            take(self.state1),
-        )
+        return _map_tensors(self, lambda value: value[sets])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-__all__ = ["FeedForward", "GroupedQueryAttention", "TransformerBlock", "mlp"]
+__all__ = ["FeedForward", "GroupedQueryAttention", "TransformerBlock", "mlp", "run_block"]
 
 
 class GroupedQueryAttention(nn.Module):
@@ -30,14 +31,18 @@ class GroupedQueryAttention(nn.Module):
         self.key_value = nn.Linear(width, 2 * n_key_heads * head, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
-        """Attend from tokens ``(B, T, d)`` to themselves, or to ``context`` ``(B, U, d)``."""
+    def forward(self, tokens: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Attend from tokens ``(B, T, d)`` to themselves or a context ``(B, U, d)``, where ``mask`` ``(B, U)``."""
         context = tokens if context is None else context
         batch, length, width = tokens.shape
         query = self.query(tokens).view(batch, length, self.n_heads, -1).transpose(1, 2)
         key, value = self.key_value(context).view(batch, context.shape[1], 2, self.n_key_heads, -1).unbind(2)
         attended = functional.scaled_dot_product_attention(
-            query, key.transpose(1, 2), value.transpose(1, 2), enable_gqa=self.n_heads != self.n_key_heads
+            query,
+            key.transpose(1, 2),
+            value.transpose(1, 2),
+            attn_mask=None if mask is None else mask[:, None, None],
+            enable_gqa=self.n_heads != self.n_key_heads,
         )
         return self.out(attended.transpose(1, 2).reshape(batch, length, width))
 
@@ -94,19 +99,35 @@ class TransformerBlock(nn.Module):
             nn.init.zeros_(self.modulation.weight)
             nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, tokens: Tensor, vector: Tensor | None = None, context: Tensor | None = None) -> Tensor:
-        """Map tokens ``(B, T, d)`` with a vector ``(B, d)`` and a context ``(B, U, d)``."""
+    def forward(
+        self,
+        tokens: Tensor,
+        vector: Tensor | None = None,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Map tokens ``(B, T, d)``, real where ``mask`` ``(B, T)``.
+
+        A vector ``(B, d)`` modulates the block, and the tokens attend to a context ``(B, U, d)``.
+        """
         scale1 = shift1 = gate1 = scale2 = shift2 = gate2 = torch.zeros((), device=tokens.device, dtype=tokens.dtype)
         if self.modulation is not None and vector is not None:
             modulation = self.modulation(functional.silu(vector))[:, None]
             scale1, shift1, gate1, scale2, shift2, gate2 = modulation.chunk(6, dim=-1)
         normed = self.norm_attention(tokens) * (1 + scale1) + shift1
-        tokens = tokens + (1 + gate1) * self.attention(normed)
+        tokens = tokens + (1 + gate1) * self.attention(normed, mask=mask)
         if self.cross is not None and context is not None:
             assert self.norm_cross is not None
             tokens = tokens + self.cross(self.norm_cross(tokens), context)
         normed = self.norm_feed(tokens) * (1 + scale2) + shift2
         return tokens + (1 + gate2) * self.feed(normed)
+
+
+def run_block(block: TransformerBlock, *inputs: Tensor | None, checkpointed: bool) -> Tensor:
+    """Run a block, computing its activations again in the backward pass if ``checkpointed``."""
+    if checkpointed and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
 
 
 def mlp(n_in: int, width: int, n_out: int, *, depth: int = 1, dropout: float = 0.0) -> nn.Sequential:

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from transpert.errors import OptionError
 
 from .batch import ConditionBatch, NetworkSizes
 from .blocks import GroupedQueryAttention, mlp
 from .options import ConditionOptions
 
-__all__ = ["ConditionEncoder", "SeedToken"]
+__all__ = ["ConditionEncoder", "EncodedCondition", "SeedToken"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedCondition:
+    """What the flow knows of a condition.
+
+    Parameters
+    ----------
+    tokens : (S, 2 + K, d)
+        Perturbation, context columns, batch.
+    vector : (S, d)
+        What modulates the blocks: perturbation with its dose, and time.
+    strength : (S,)
+        From 0, nothing was done to the cells, to 1.
+    """
+
+    tokens: Tensor
+    vector: Tensor
+    strength: Tensor
+
 
 # of a part: its dose, the dose squared, and whether there is one
 _DOSE_FEATURES = 3
@@ -51,32 +76,78 @@ class ConditionEncoder(nn.Module):
         for embedding in (*self.contexts, self.batch):
             nn.init.normal_(embedding.weight, std=0.02)  # type: ignore[arg-type]
         self.time = mlp(1, width, width)
+        self.rate = nn.Linear(n_features, 1) if options.dose == "saturating" else None
+        if self.rate is not None:
+            nn.init.zeros_(self.rate.weight)
+            nn.init.ones_(self.rate.bias)
 
     def set_table(self, table: Tensor) -> None:
-        """Replace the fixed embeddings, for example to add perturbations that were not in the training data."""
-        self.fixed = table.to(self.batch.weight.device)
+        """Replace the fixed embeddings, for example to add perturbations that were not in the training data.
 
-    def forward(self, condition: ConditionBatch) -> tuple[Tensor, Tensor]:
-        """Return tokens ``(S, 2 + K, d)`` and the vector that modulates the blocks, ``(S, d)``."""
+        Parameters
+        ----------
+        table : (n_perturbations, E)
+            As many columns as before and any number of rows; row 0 is no perturbation.
+
+        Raises
+        ------
+        transpert.errors.OptionError
+            If the embeddings are learned, or the new ones have another width or are not finite.
+        """
+        if self.table is not None:
+            raise OptionError(
+                "the embeddings of the perturbations are learned, and there are none for new ones",
+                where="the perturbation table",
+                remedy="Train with fixed embeddings.",
+            )
+        if table.ndim != 2 or table.shape[1] != self.fixed.shape[1]:
+            raise OptionError(
+                f"the new table has the shape {tuple(table.shape)}",
+                where="the perturbation table",
+                remedy=f"Give {self.fixed.shape[1]} columns, as many as in training.",
+            )
+        if not torch.isfinite(table).all():
+            raise OptionError("values are NaN or infinite", where="the perturbation table", remedy="Give finite ones.")
+        self.fixed = table.clone().to(self.fixed)
+
+    def forward(self, condition: ConditionBatch, *, generator: torch.Generator | None = None) -> EncodedCondition:
+        """Encode the conditions of a batch; the generator draws what is hidden while training."""
         present = (condition.perturbation > 0).unsqueeze(-1)
         features = self.fixed[condition.perturbation] if self.table is None else self.table(condition.perturbation)
         given = condition.has_dose.to(features.dtype)
         doses = torch.stack([condition.dose * given, (condition.dose * given) ** 2, given], dim=-1).to(features.dtype)
-        parts = self.part(torch.cat([features, doses], dim=-1)) * present
+        context = self._hide(condition.context, self.options.unknown_rate, generator)
+        batch = self._hide(condition.batch[:, None], self.options.unknown_rate, generator)
+        hidden = self._hide(
+            torch.ones_like(condition.batch[:, None]), self.options.unknown_perturbation_rate, generator
+        )
+        action = self._action(condition, features) * present
+        parts = self.part(torch.cat([features * hidden[:, None], doses], dim=-1)) * action
         perturbation = parts.sum(dim=1)
-        context, batch = self._hide(condition.context), self._hide(condition.batch[:, None])
         tokens = [
             perturbation,
             *(table(context[:, i]) for i, table in enumerate(self.contexts)),
             self.batch(batch[:, 0]),
         ]
-        return torch.stack(tokens, dim=1), perturbation + self.time(condition.time[:, None].to(features.dtype))
+        time = self.time(condition.time[:, None].to(features.dtype))
+        if condition.has_time is not None:
+            time = time * condition.has_time[:, None]
+        strength = 1 - (1 - action).prod(dim=1).squeeze(-1)
+        return EncodedCondition(torch.stack(tokens, dim=1), perturbation + time, strength.to(features.dtype))
 
-    def _hide(self, codes: Tensor) -> Tensor:
+    def _action(self, condition: ConditionBatch, features: Tensor) -> Tensor:
+        """How much of each part acts, ``(S, P, 1)``: all of it, or as much as its dose says."""
+        if self.rate is None:
+            return torch.ones_like(features[..., :1])
+        rate = functional.softplus(self.rate(features))
+        curve = -torch.expm1(-rate * condition.dose.clamp_min(0)[..., None])
+        return torch.where(condition.has_dose[..., None], curve, torch.ones_like(curve))
+
+    def _hide(self, codes: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
         """Replace the codes of some training sets by 0, unknown."""
-        if not self.training or not self.options.unknown_rate or not codes.shape[1]:
+        if not self.training or not rate or not codes.shape[1]:
             return codes
-        hidden = torch.rand(len(codes), 1, device=codes.device) < self.options.unknown_rate
+        hidden = torch.rand(len(codes), 1, generator=generator, device=codes.device) < rate
         return codes.masked_fill(hidden, 0)
 
 

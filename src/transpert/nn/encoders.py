@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .blocks import TransformerBlock, mlp
+from .blocks import TransformerBlock, mlp, run_block
 from .options import EncoderOptions
 
 __all__ = ["CellEncoder"]
@@ -44,7 +44,7 @@ class CellEncoder(nn.Module):
         shape = cells.shape[:-1]
         tokens = self.patch(self.drop(cells)).view(-1, self.options.n_tokens, self.options.width)
         for block in self.body:  # type: ignore[union-attr]
-            tokens = block(tokens)
+            tokens = run_block(block, tokens, checkpointed=self.options.checkpoint)
         tokens = self.norm(tokens)
         weights = torch.softmax(self.pool(tokens), dim=1)
         return (weights * tokens).sum(dim=1).view(*shape, self.options.width)

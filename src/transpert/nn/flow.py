@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from .blocks import TransformerBlock, mlp
-from .conditions import SeedToken
+from .blocks import TransformerBlock, mlp, run_block
+from .conditions import EncodedCondition, SeedToken
 from .options import ConditionOptions, Conversion, FlowOptions, Space
 
 __all__ = ["FlowField", "endpoint_of", "interpolate", "start_of_path", "velocity_of"]
 
-# closer to the end of the path than this, (1 - t) is not divided by
-_LATEST = 1e-3
+# closer to the end of the path than this, (1 - t) is not divided by when cells are moved
+_CLOSEST = 1e-3
 
 
 class FlowField(nn.Module):
     """The network ``f(t, zt, condition)``: endpoint or velocity of every cell of a set.
 
-    Its output is a change: added to ``zt`` (endpoint) or taken as it is (velocity), and multiplied by 0 where nothing
-    was done to the cells, so that the control condition moves nothing.
+    Its output is a change: added to ``zt`` (endpoint) or taken as it is (velocity), and multiplied by the strength of
+    the condition, which is 0 where nothing was done to the cells, so that the control condition moves nothing.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class FlowField(nn.Module):
 
     def __init__(self, width: int, options: FlowOptions, conditions: ConditionOptions) -> None:
         super().__init__()
-        self.predict = options.predict
+        self.predict, self.checkpoint = options.predict, options.checkpoint
         self.seed = (
             SeedToken(width, options.n_heads, options.n_key_heads) if conditions.conditioning == "seed" else None
         )
@@ -50,29 +51,31 @@ class FlowField(nn.Module):
         nn.init.normal_(self.out.weight, std=1e-3)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, t: Tensor, zt: Tensor, tokens: Tensor, vector: Tensor, moves: Tensor) -> Tensor:
+    def forward(self, t: Tensor, zt: Tensor, condition: EncodedCondition, mask: Tensor | None = None) -> Tensor:
         """Predict from states ``(S, N, d)`` at times ``(S,)``.
 
         Parameters
         ----------
         t, zt
             Time and state.
-        tokens, vector
-            The encoded condition, ``(S, U, d)`` and ``(S, d)``.
-        moves : (S,)
-            1 where something was done to the cells, 0 for controls.
+        condition
+            The encoded condition.
+        mask : (S, N)
+            Which cells are real; all by default.
 
         Returns
         -------
         Endpoint or velocity, ``(S, N, d)``.
         """
-        vector = vector + self.time(t[:, None].to(zt.dtype))
+        vector = condition.vector + self.time(t[:, None].to(zt.dtype))
+        context: Tensor | None = condition.tokens
         state, n_cells = zt, zt.shape[1]
         if self.seed is not None:
-            state = torch.cat([zt, self.seed(tokens)], dim=1)
+            state, context = torch.cat([zt, self.seed(condition.tokens)], dim=1), None
+            mask = None if mask is None else functional.pad(mask, (0, 1), value=True)
         for block in self.blocks:
-            state = block(state, vector, None if self.seed is not None else tokens)
-        change = self.out(self.norm(state[:, :n_cells])) * moves[:, None, None].to(zt.dtype)
+            state = run_block(block, state, vector, context, mask, checkpointed=self.checkpoint)
+        change = self.out(self.norm(state[:, :n_cells])) * condition.strength[:, None, None].to(zt.dtype)
         return zt + change if self.predict == "x" else change
 
 
@@ -116,7 +119,16 @@ def start_of_path(z0: Tensor, prior: str, generator: torch.Generator | None = No
     return noise + 0.5 * z0
 
 
-def velocity_of(output: Tensor, space: Space, conversion: Conversion, t: Tensor, zt: Tensor, z0: Tensor) -> Tensor:
+def velocity_of(
+    output: Tensor,
+    space: Space,
+    conversion: Conversion,
+    t: Tensor,
+    zt: Tensor,
+    z0: Tensor,
+    *,
+    closest: float = _CLOSEST,
+) -> Tensor:
     """Return the velocity of an output that is one, or an endpoint.
 
     Parameters
@@ -129,12 +141,26 @@ def velocity_of(output: Tensor, space: Space, conversion: Conversion, t: Tensor,
         ``"jit"``: ``(z1 - zt) / (1 - t)``; ``"z0"``: ``z1 - z0``.
     t, zt, z0
         Time, state at that time and start of the path.
+    closest
+        The smallest ``1 - t`` that is divided by.
+
+    Returns
+    -------
+    ``(S, N, d)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from transpert.nn import velocity_of
+    >>> t, zt, z0 = torch.tensor([0.5]), torch.full((1, 1, 1), 2.0), torch.zeros(1, 1, 1)
+    >>> [velocity_of(torch.full((1, 1, 1), 3.0), "x", kind, t, zt, z0).item() for kind in ("jit", "z0")]
+    [2.0, 3.0]
     """
     if space == "v":
         return output
     if conversion == "z0":
         return output - z0
-    remaining = (1 - t).clamp_min(_LATEST).view(-1, *[1] * (zt.dim() - 1))
+    remaining = (1 - t).clamp_min(closest).view(-1, *[1] * (zt.dim() - 1))
     return (output - zt) / remaining
 
 

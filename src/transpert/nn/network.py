@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
+from transpert.errors import OptionError
+
 from .batch import ConditionBatch, NetworkSizes, SetBatch, Transported
-from .blocks import mlp
-from .conditions import ConditionEncoder
+from .conditions import ConditionEncoder, EncodedCondition
 from .coupling import couple
+from .decoder import CellDecoder
 from .encoders import CellEncoder
 from .flow import FlowField, endpoint_of, interpolate, start_of_path, velocity_of
 from .losses import energy_distance, gaussian_mmd
 from .options import NetworkOptions
-from .sets import SetEncoder
+from .sets import SetEncoder, mean_over_cells
 from .solvers import solve
 
 __all__ = ["TransportNetwork"]
+
+# velocities of endpoints are not compared closer to the end of the path than this (Li and He, arXiv 2511.13720)
+_CLOSEST_IN_LOSS = 0.05
 
 
 class TransportNetwork(nn.Module):
@@ -49,7 +56,7 @@ class TransportNetwork(nn.Module):
         self.sets = SetEncoder(width, options.sets)
         self.conditions = ConditionEncoder(sizes, width, options.conditions, perturbation_table)
         self.field = FlowField(width, options.flow, options.conditions)
-        self.decoder = mlp(width, 2 * width, sizes.n_genes)
+        self.decoder = CellDecoder(width, sizes.n_genes, options.decoder)
         self.register_buffer("input_mean", torch.zeros(sizes.n_inputs))
         self.register_buffer("input_scale", torch.ones(sizes.n_inputs))
         self.register_buffer("gene_mean", torch.zeros(sizes.n_genes))
@@ -67,15 +74,33 @@ class TransportNetwork(nn.Module):
         self.gene_mean.copy_(genes[0])
         self.gene_scale.copy_(genes[1].clamp_min(0.05))
 
+    def set_perturbation_table(self, table: Tensor) -> None:
+        """Replace fixed embeddings of perturbations by others of the same width: a new table, not a new model.
+
+        Parameters
+        ----------
+        table : (n_perturbations, E)
+            Row 0 is no perturbation.
+
+        Raises
+        ------
+        transpert.errors.OptionError
+            If the network learned its embeddings, or the table does not fit.
+        """
+        self.conditions.set_table(table)
+
     # --- cells to latent states and back --------------------------------------------------------------------
 
-    def encode(self, states: Tensor) -> Tensor:
-        """Map cells ``(S, N, n_inputs)`` to latent states ``(S, N, d)`` that know their set."""
-        return self.sets(self.cells((states - self.input_mean) * self.input_scale))
+    def encode(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map cells ``(S, N, n_inputs)``, real where ``mask`` ``(S, N)``, to latent states ``(S, N, d)``.
+
+        The states know their set.
+        """
+        return self.sets(self.cells((states - self.input_mean) * self.input_scale), mask)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Map latent states ``(..., d)`` to log1p counts per 10k ``(..., G)``."""
-        return self.gene_mean + self.gene_scale * self.decoder(latent)
+        return self.decoder(latent, self.gene_mean, self.gene_scale)
 
     # --- prediction -----------------------------------------------------------------------------------------
 
@@ -84,6 +109,7 @@ class TransportNetwork(nn.Module):
         states: Tensor,
         condition: ConditionBatch,
         *,
+        mask: Tensor | None = None,
         steps: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Transported:
@@ -95,6 +121,8 @@ class TransportNetwork(nn.Module):
             Control cells.
         condition
             What is done to each set.
+        mask : (S, N)
+            Which cells are real; all by default. What is returned for the others has no meaning.
         steps
             Steps of the solver; those of the options by default.
         generator
@@ -103,21 +131,33 @@ class TransportNetwork(nn.Module):
         Returns
         -------
         Latent states and decoded cells before and after. Where nothing is done they are the same.
+
+        Raises
+        ------
+        transpert.errors.OptionError
+            If ``steps`` is below 1.
         """
         flow = self.options.flow
-        z0 = self.encode(states)
-        tokens, vector = self.conditions(condition)
-        moves = (~condition.is_control).to(z0.dtype)
+        if steps is not None and steps < 1:
+            raise OptionError(f"steps is {steps}", remedy="Give a whole number of at least 1.")
+        z0 = self.encode(states, mask)
+        encoded = self._encode_condition(condition, generator)
         start = start_of_path(z0, flow.prior, generator)
-        n_steps = steps or flow.steps
 
         def velocity(t: Tensor, zt: Tensor) -> Tensor:
-            output = self.field(t, zt, tokens, vector, moves)
+            output = self.field(t, zt, encoded, mask)
             return velocity_of(output, flow.predict, flow.conversion, t, zt, start)
 
-        z1 = solve(velocity, start, steps=n_steps, solver=flow.solver)
-        z1 = torch.where(moves[:, None, None] > 0, z1, z0)
+        z1 = solve(velocity, start, steps=steps or flow.steps, solver=flow.solver)
+        z1 = torch.where(encoded.strength[:, None, None] > 0, z1, z0)
         return Transported(z0, z1, self.decode(z0), self.decode(z1))
+
+    def _encode_condition(self, condition: ConditionBatch, generator: torch.Generator | None) -> EncodedCondition:
+        encoded = self.conditions(condition, generator=generator)
+        if self.options.flow.prior == "control":
+            return encoded
+        # from noise the change carries the whole way to a cell, whatever the dose
+        return dataclasses.replace(encoded, strength=(encoded.strength > 0).to(encoded.strength.dtype))
 
     # --- training -------------------------------------------------------------------------------------------
 
@@ -129,82 +169,94 @@ class TransportNetwork(nn.Module):
         batch
             Control and perturbed sets.
         generator
-            Source of the times and of the noise.
+            Source of the times, of the noise and of what is hidden; dropout draws from the global one of torch.
 
         Returns
         -------
         Scalars by name.
         """
-        flow, weights = self.options.flow, self.options.losses
+        flow, weights, mask = self.options.flow, self.options.losses, batch.mask
         states = (batch.x0, batch.x1) if batch.state0 is None else (batch.state0, batch.state1)
-        z0, z1 = self.encode(states[0]), self.encode(states[1])  # type: ignore[arg-type]
+        z0, z1 = self.encode(states[0], mask), self.encode(states[1], mask)  # type: ignore[arg-type]
         target = z1.detach() if weights.stop_gradient else z1
-        partners = couple(z0, target, flow.coupling)[..., None]
+        partners = couple(z0, target, flow.coupling, mask=mask, generator=generator)[..., None]
         target = target.gather(1, partners.expand_as(target))
-        paired = batch.x1.gather(1, partners.expand(-1, -1, batch.x1.shape[-1]))
-        tokens, vector = self.conditions(batch.condition)
-        moves = (~batch.condition.is_control).to(z0.dtype)
+        encoded = self._encode_condition(batch.condition, generator)
         start = start_of_path(z0, flow.prior, generator)
         t = torch.rand(len(z0), generator=generator, device=z0.device, dtype=z0.dtype)
         zt = interpolate(t, start, target)
-        output = self.field(t, zt, tokens, vector, moves)
-        endpoint = endpoint_of(output, flow.predict, flow.conversion, t, zt, start)
-        terms: dict[str, Tensor] = {}
-        if flow.loss == "x":
-            terms["endpoint"] = (endpoint - target).square().mean()
-        else:
-            velocity = velocity_of(output, flow.predict, flow.conversion, t, zt, start)
-            # near the end of the path the velocity of an endpoint is a quotient of two small numbers
-            weight = (1 - t).square()[:, None, None] if flow.conversion == "jit" else 1.0
-            terms["endpoint"] = (weight * (velocity - (target - start)).square()).mean()
-        reconstructed = self.decode(z0), self.decode(z1)
-        terms["reconstruction"] = 0.5 * sum(
-            self._error(decoded, truth) for decoded, truth in zip(reconstructed, (batch.x0, batch.x1), strict=True)
-        )
-        if weights.reconstruction_mmd:
-            terms["reconstruction_mmd"] = gaussian_mmd(self._scaled(reconstructed[1]), self._scaled(batch.x1)).mean()
-        self._predicted_terms(terms, batch, z0, start, tokens, vector, moves, endpoint, paired, reconstructed[0])
+        output = self.field(t, zt, encoded, mask)
+        decoded = self.decode(z0), self.decode(z1)
+        terms = {"endpoint": self._endpoint_error(output, target, t, zt, start, mask)}
+        terms |= self._reconstruction_terms(decoded, batch)
+        if weights.decoded_endpoint:
+            endpoint = endpoint_of(output, flow.predict, flow.conversion, t, zt, start)
+            paired = batch.x1.gather(1, partners.expand(-1, -1, batch.x1.shape[-1]))
+            terms["decoded_endpoint"] = self._error(self.decode(endpoint), paired, mask)
+        if weights.set_level or weights.mean_shift:
+            terms |= self._set_terms(self._arrive(start, encoded, mask), decoded[0], batch)
         weighted = [getattr(weights, name) * value for name, value in terms.items()]
         terms["total"] = torch.stack(weighted).sum()
         return terms
 
-    def _predicted_terms(
-        self,
-        terms: dict[str, Tensor],
-        batch: SetBatch,
-        z0: Tensor,
-        start: Tensor,
-        tokens: Tensor,
-        vector: Tensor,
-        moves: Tensor,
-        endpoint: Tensor,
-        paired: Tensor,
-        decoded_control: Tensor,
-    ) -> None:
-        """Add the terms on decoded predictions: of coupled cells from time t, of whole sets from time 0."""
-        flow, weights = self.options.flow, self.options.losses
-        if weights.decoded_endpoint:
-            terms["decoded_endpoint"] = self._error(self.decode(endpoint), paired)
-        if not (weights.set_level or weights.mean_shift):
-            return
-        # as in prediction with one step: from the control cells, all the way
-        zero = torch.zeros(len(z0), device=z0.device, dtype=z0.dtype)
-        arrival = endpoint_of(
-            self.field(zero, start, tokens, vector, moves), flow.predict, flow.conversion, zero, start, start
-        )
-        predicted = self.decode(arrival)
+    def _endpoint_error(
+        self, output: Tensor, target: Tensor, t: Tensor, zt: Tensor, start: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Squared error of coupled cells in latent space, of endpoints or of velocities."""
+        flow = self.options.flow
+        if flow.loss == "x":
+            difference = endpoint_of(output, flow.predict, flow.conversion, t, zt, start) - target
+        elif flow.predict == "v":
+            difference = output - (target - start)
+        else:
+            # both through the same conversion, so that a perfect endpoint has no error where 1 - t is held up
+            predicted, true = (
+                velocity_of(end, "x", flow.conversion, t, zt, start, closest=_CLOSEST_IN_LOSS)
+                for end in (output, target)
+            )
+            difference = predicted - true
+        return _mean_of_cells(difference.square(), mask)
+
+    def _reconstruction_terms(self, decoded: tuple[Tensor, Tensor], batch: SetBatch) -> dict[str, Tensor]:
+        """Errors of control and perturbed cells that were encoded and decoded."""
+        pairs, mask = list(zip(decoded, (batch.x0, batch.x1), strict=True)), batch.mask
+        terms = {"reconstruction": 0.5 * sum(self._error(seen, true, mask) for seen, true in pairs)}
+        if self.options.losses.reconstruction_mmd:
+            terms["reconstruction_mmd"] = 0.5 * sum(
+                gaussian_mmd(self._scaled(seen), self._scaled(true), mask_x=mask, mask_y=mask).mean()
+                for seen, true in pairs
+            )
+        return terms  # type: ignore[return-value]
+
+    def _arrive(self, start: Tensor, encoded: EncodedCondition, mask: Tensor | None) -> Tensor:
+        """Predict whole sets as transport does with one step: from the control cells, all the way, decoded."""
+        flow = self.options.flow
+        zero = torch.zeros(len(start), device=start.device, dtype=start.dtype)
+        output = self.field(zero, start, encoded, mask)
+        return self.decode(endpoint_of(output, flow.predict, flow.conversion, zero, start, start))
+
+    def _set_terms(self, predicted: Tensor, decoded_control: Tensor, batch: SetBatch) -> dict[str, Tensor]:
+        """Errors of whole sets, which do not know which cell became which."""
+        weights, mask = self.options.losses, batch.mask
+        terms: dict[str, Tensor] = {}
         if weights.set_level:
             distance = energy_distance if weights.set_kernel == "energy" else gaussian_mmd
-            n_genes = batch.x1.shape[-1]
-            scale = n_genes**0.5 if weights.set_kernel == "energy" else 1.0
-            terms["set_level"] = (distance(self._scaled(predicted), self._scaled(batch.x1)) / scale).mean()
+            scale = batch.x1.shape[-1] ** 0.5 if weights.set_kernel == "energy" else 1.0
+            apart = distance(self._scaled(predicted), self._scaled(batch.x1), mask_x=mask, mask_y=mask)
+            terms["set_level"] = (apart / scale).mean()
         if weights.mean_shift:
-            shift = (predicted - decoded_control).mean(dim=1)
-            truth = (batch.x1 - batch.x0).mean(dim=1)
+            shift = mean_over_cells(predicted - decoded_control, mask)
+            truth = mean_over_cells(batch.x1 - batch.x0, mask)
             terms["mean_shift"] = ((shift - truth) / self.gene_scale).square().mean()
+        return terms
 
     def _scaled(self, cells: Tensor) -> Tensor:
         return (cells - self.gene_mean) / self.gene_scale
 
-    def _error(self, predicted: Tensor, truth: Tensor) -> Tensor:
-        return ((predicted - truth) / self.gene_scale).square().mean()
+    def _error(self, predicted: Tensor, truth: Tensor, mask: Tensor | None) -> Tensor:
+        return _mean_of_cells(((predicted - truth) / self.gene_scale).square(), mask)
+
+
+def _mean_of_cells(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of values ``(S, N, ...)`` over the real cells of all sets."""
+    return values.mean() if mask is None else values[mask].mean()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
@@ -10,6 +12,7 @@ from transpert.errors import OptionError, list_names
 
 __all__ = [
     "ConditionOptions",
+    "DecoderOptions",
     "EncoderOptions",
     "FlowOptions",
     "LossOptions",
@@ -20,7 +23,9 @@ __all__ = [
 EncoderKind = Literal["llama", "mlp"]
 Pooling = Literal["attention", "mean"]
 Conditioning = Literal["seed", "cross"]
-Coupling = Literal["ot", "index"]
+Coupling = Literal["ot", "sinkhorn", "index"]
+DoseCurve = Literal["features", "saturating"]
+DecoderOutput = Literal["linear", "softplus"]
 Space = Literal["x", "v"]
 Conversion = Literal["jit", "z0"]
 Solver = Literal["euler", "midpoint", "dopri5"]
@@ -34,9 +39,31 @@ def _choice(name: str, value: object, choices: Any) -> None:
         raise OptionError(f"{name} is {value!r}", remedy=f"Choose one of {list_names(allowed)}.")
 
 
-def _range(name: str, value: float, low: float, high: float = float("inf")) -> None:
+def _range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise OptionError(f"{name} is {value!r}", remedy="Give a finite number.")
     if not low <= value <= high:
-        raise OptionError(f"{name} is {value}", remedy=f"Give a number from {low:g} to {high:g}.")
+        bounds = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise OptionError(f"{name} is {value}", remedy=f"Give a number {bounds}.")
+
+
+def _count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise OptionError(f"{name} is {value!r}", remedy="Give a whole number of at least 1.")
+
+
+def _flag(name: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} is {value!r}", remedy="Choose one of True, False.")
+
+
+def _heads(width: int, n_heads: int, n_key_heads: int, where: str) -> None:
+    if width % n_heads or n_heads % n_key_heads:
+        raise OptionError(
+            f"width {width}, n_heads {n_heads} and n_key_heads {n_key_heads} do not divide",
+            where=where,
+            remedy="width must be a multiple of n_heads, and n_heads of n_key_heads.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +88,8 @@ class EncoderOptions:
         deviation in the training cells.
     dropout
         Share of the inputs set to zero while training.
+    checkpoint
+        Compute the activations of the blocks again in the backward pass: less memory, more time (``"llama"``).
     """
 
     kind: EncoderKind = "llama"
@@ -71,17 +100,17 @@ class EncoderOptions:
     n_key_heads: int = 2
     input_scale: float | None = None
     dropout: float = 0.0
+    checkpoint: bool = False
 
     def __post_init__(self) -> None:
         _choice("kind", self.kind, EncoderKind)
         for name in ("width", "depth", "n_tokens", "n_heads", "n_key_heads"):
-            _range(name, getattr(self, name), 1)
+            _count(name, getattr(self, name))
         _range("dropout", self.dropout, 0, 0.99)
-        if self.width % self.n_heads or self.n_heads % self.n_key_heads:
-            raise OptionError(
-                f"width {self.width}, n_heads {self.n_heads} and n_key_heads {self.n_key_heads} do not divide",
-                remedy="width must be a multiple of n_heads, and n_heads of n_key_heads.",
-            )
+        _flag("checkpoint", self.checkpoint)
+        if self.input_scale is not None:
+            _range("input_scale", self.input_scale, 1e-6)
+        _heads(self.width, self.n_heads, self.n_key_heads, "EncoderOptions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +130,7 @@ class SetOptions:
 
     def __post_init__(self) -> None:
         _choice("pooling", self.pooling, Pooling)
-        _range("hidden", self.hidden, 1)
+        _count("hidden", self.hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +145,24 @@ class ConditionOptions:
     unknown_rate
         Share of the training sets whose context (and, independently, batch) is hidden, so that the model is defined
         where they are new.
+    unknown_perturbation_rate
+        Share of the training sets in which a perturbation is hidden, of which only remains that there was one.
+    dose
+        How a dose enters: ``"features"``, with the embedding of its part; ``"saturating"``, besides as a learned curve
+        ``1 - exp(-rate * dose)`` that scales the part and its effect, which is then nothing at dose 0. Parts without
+        a dose act in full.
     """
 
     conditioning: Conditioning = "seed"
     unknown_rate: float = 0.5
+    unknown_perturbation_rate: float = 0.0
+    dose: DoseCurve = "features"
 
     def __post_init__(self) -> None:
         _choice("conditioning", self.conditioning, Conditioning)
+        _choice("dose", self.dose, DoseCurve)
         _range("unknown_rate", self.unknown_rate, 0, 1)
+        _range("unknown_perturbation_rate", self.unknown_perturbation_rate, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +177,13 @@ class FlowOptions:
         Heads of its attention over the cells of a set.
     coupling
         Which perturbed cell of a set a control cell is paired with in training: ``"ot"``, optimal transport in latent
-        space, or ``"index"``, as they come.
+        space, exact and on the CPU; ``"sinkhorn"``, drawn from the entropic plan on the device of the cells; or
+        ``"index"``, as they come.
     predict
         What the network puts out: the endpoint ``"x"`` or the velocity ``"v"``.
     loss
-        In which of the two the loss is taken.
+        In which of the two the loss is taken. With ``conversion="z0"`` the two are the same objective; with ``"jit"``
+        ``"v"`` weighs an endpoint by ``1 / (1 - t) ** 2``, with ``1 - t`` not taken below 0.05.
     conversion
         How an endpoint becomes a velocity: ``"jit"``, ``(z1 - zt) / (1 - t)`` (Li and He, arXiv 2511.13720), or
         ``"z0"``, ``z1 - z0``.
@@ -152,6 +193,8 @@ class FlowOptions:
         ``"euler"``, ``"midpoint"``, or ``"dopri5"`` of torchdiffeq, which chooses its own steps.
     prior
         Where the path starts: ``"control"`` cells, or ``"gaussian"`` noise plus half a control cell.
+    checkpoint
+        Compute the activations of the blocks again in the backward pass: less memory, more time.
     """
 
     depth: int = 3
@@ -164,6 +207,7 @@ class FlowOptions:
     steps: int = 1
     solver: Solver = "euler"
     prior: Prior = "control"
+    checkpoint: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -176,7 +220,33 @@ class FlowOptions:
         ):
             _choice(name, getattr(self, name), choices)
         for name in ("depth", "n_heads", "n_key_heads", "steps"):
-            _range(name, getattr(self, name), 1)
+            _count(name, getattr(self, name))
+        _flag("checkpoint", self.checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderOptions:
+    """The decoder, which sees one cell at a time.
+
+    Parameters
+    ----------
+    hidden
+        Hidden width, as a multiple of the latent width.
+    depth
+        Hidden layers.
+    output
+        ``"linear"``: values that may fall a little below zero, whose differences are effects; ``"softplus"``: log1p
+        values above zero, at the price of effects that shrink where a gene is silent.
+    """
+
+    hidden: int = 2
+    depth: int = 1
+    output: DecoderOutput = "linear"
+
+    def __post_init__(self) -> None:
+        _choice("output", self.output, DecoderOutput)
+        for name in ("hidden", "depth"):
+            _count(name, getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +258,7 @@ class LossOptions:
     reconstruction
         Squared error of the decoded control and perturbed cells.
     reconstruction_mmd
-        Gaussian maximum mean discrepancy of the decoded sets, inside the reconstruction.
+        Gaussian maximum mean discrepancy of the decoded control and perturbed sets from the true ones.
     endpoint
         Squared error of the predicted endpoint (or velocity) of coupled cells, in latent space.
     decoded_endpoint
@@ -214,6 +284,7 @@ class LossOptions:
 
     def __post_init__(self) -> None:
         _choice("set_kernel", self.set_kernel, Kernel)
+        _flag("stop_gradient", self.stop_gradient)
         for spec in dataclasses.fields(self):
             if spec.name not in ("set_kernel", "stop_gradient"):
                 _range(spec.name, getattr(self, spec.name), 0)
@@ -225,7 +296,7 @@ class NetworkOptions:
 
     Parameters
     ----------
-    encoder, sets, conditions, flow, losses
+    encoder, sets, conditions, flow, losses, decoder
         The parts.
     """
 
@@ -234,18 +305,43 @@ class NetworkOptions:
     conditions: ConditionOptions = field(default_factory=ConditionOptions)
     flow: FlowOptions = field(default_factory=FlowOptions)
     losses: LossOptions = field(default_factory=LossOptions)
+    decoder: DecoderOptions = field(default_factory=DecoderOptions)
+
+    def __post_init__(self) -> None:
+        _heads(self.encoder.width, self.flow.n_heads, self.flow.n_key_heads, "FlowOptions in a network")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Make options from what :meth:`to_dict` returned."""
-        return cls(
-            EncoderOptions(**values["encoder"]),
-            SetOptions(**values["sets"]),
-            ConditionOptions(**values["conditions"]),
-            FlowOptions(**values["flow"]),
-            LossOptions(**values["losses"]),
+    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> Self:
+        """Make options from what :meth:`to_dict` returned; what is not named keeps its default.
+
+        Raises
+        ------
+        transpert.errors.OptionError
+            If a part or an option of a part does not exist.
+
+        Examples
+        --------
+        >>> from transpert.nn import NetworkOptions
+        >>> NetworkOptions.from_dict({"flow": {"steps": 3}}).flow.steps
+        3
+        """
+        parts = {spec.name: spec.default_factory for spec in dataclasses.fields(cls)}
+        _known(values, parts, "the options of a network")
+        made: dict[str, Any] = {}
+        for name, chosen in values.items():
+            part: Any = parts[name]
+            _known(chosen, [spec.name for spec in dataclasses.fields(part)], part.__name__)
+            made[name] = part(**chosen)
+        return cls(**made)
+
+
+def _known(names: Iterable[str], allowed: Iterable[str], where: str) -> None:
+    unknown = sorted(set(names) - set(allowed))
+    if unknown:
+        raise OptionError(
+            f"no such option: {list_names(unknown)}", where=where, remedy=f"Choose one of {list_names(allowed)}."
         )

@@ -1,0 +1,39 @@
+"""From a latent state back to the genes of a cell."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .blocks import mlp
+from .options import DecoderOptions
+
+__all__ = ["CellDecoder"]
+
+
+class CellDecoder(nn.Module):
+    """Decode every cell on its own, to genes in units of their standard deviation around their mean.
+
+    The default output is linear: the effect on a cell, ``decode(z1) - decode(z0)``, then has the same gradient
+    whatever the level of the gene, and a gene that is silent in the control can still be switched on. Values below
+    zero are left to the read-out, which clips them once, instead of a saturating output that would hide small effects.
+
+    Parameters
+    ----------
+    width
+        Latent width.
+    n_genes
+        Genes that are decoded.
+    options
+        Sizes and output.
+    """
+
+    def __init__(self, width: int, n_genes: int, options: DecoderOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.body = mlp(width, options.hidden * width, n_genes, depth=options.depth)
+
+    def forward(self, latent: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        """Map latent states ``(..., d)`` to log1p counts per 10k ``(..., G)``, given mean and scale of every gene."""
+        values = mean + scale * self.body(latent)
+        return functional.softplus(values, beta=10.0) if self.options.output == "softplus" else values

@@ -1,0 +1,146 @@
+"""Options, decoder, checkpointing, and gradients that reach everything."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from transpert.errors import OptionError
+from transpert.nn import (
+    ConditionOptions,
+    DecoderOptions,
+    EncoderOptions,
+    FlowOptions,
+    LossOptions,
+    NetworkOptions,
+    SetBatch,
+    SetOptions,
+)
+
+FULL = NetworkOptions(
+    EncoderOptions("mlp", width=32, n_heads=4, input_scale=10.0, checkpoint=True),
+    SetOptions("mean", 3),
+    ConditionOptions("cross", 0.1, 0.2, "saturating"),
+    FlowOptions(depth=2, coupling="sinkhorn", predict="v", loss="v", conversion="z0", prior="gaussian"),
+    LossOptions(set_kernel="mmd", stop_gradient=False),
+    DecoderOptions(4, 2, "softplus"),
+)
+
+
+@pytest.mark.parametrize("options", [NetworkOptions(), FULL], ids=["default", "full"])
+def test_options_survive_json(options) -> None:
+    assert NetworkOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
+
+
+def test_options_of_older_files_keep_their_defaults() -> None:
+    values = FULL.to_dict()
+    del values["decoder"], values["conditions"]["dose"]
+    restored = NetworkOptions.from_dict(values)
+    assert restored.decoder == DecoderOptions()
+    assert restored.conditions == dataclasses.replace(FULL.conditions, dose="features")
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "named"),
+    [
+        (EncoderOptions, "kind", "gpt", "'llama', 'mlp'"),
+        (EncoderOptions, "width", 1.5, "whole number"),
+        (EncoderOptions, "depth", True, "whole number"),
+        (EncoderOptions, "input_scale", 0.0, "at least"),
+        (EncoderOptions, "dropout", 1.0, "from 0 to 0.99"),
+        (EncoderOptions, "checkpoint", "no", "True, False"),
+        (SetOptions, "pooling", "max", "'attention', 'mean'"),
+        (SetOptions, "hidden", 0, "whole number"),
+        (ConditionOptions, "conditioning", "film", "'seed', 'cross'"),
+        (ConditionOptions, "dose", "hill", "'features', 'saturating'"),
+        (ConditionOptions, "unknown_rate", 2, "from 0 to 1"),
+        (ConditionOptions, "unknown_perturbation_rate", -0.1, "from 0 to 1"),
+        (FlowOptions, "coupling", "random", "'ot', 'sinkhorn', 'index'"),
+        (FlowOptions, "predict", "eps", "'x', 'v'"),
+        (FlowOptions, "loss", "eps", "'x', 'v'"),
+        (FlowOptions, "conversion", "zt", "'jit', 'z0'"),
+        (FlowOptions, "solver", "rk4", "'euler', 'midpoint', 'dopri5'"),
+        (FlowOptions, "prior", "uniform", "'control', 'gaussian'"),
+        (FlowOptions, "steps", 0, "whole number"),
+        (LossOptions, "set_kernel", "sinkhorn", "'energy', 'mmd'"),
+        (LossOptions, "endpoint", -1.0, "at least 0"),
+        (LossOptions, "set_level", float("nan"), "finite"),
+        (LossOptions, "mean_shift", float("inf"), "finite"),
+        (DecoderOptions, "output", "relu", "'linear', 'softplus'"),
+        (DecoderOptions, "depth", -1, "whole number"),
+    ],
+)
+def test_nonsense_is_refused_with_what_would_do(part, name, value, named) -> None:
+    with pytest.raises(OptionError) as error:
+        part(**{name: value})
+    assert f"{name} is {value!r}" in str(error.value)
+    assert named in str(error.value)
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(OptionError, match="do not divide"):
+        EncoderOptions(width=30)
+    with pytest.raises(OptionError, match="FlowOptions"):
+        NetworkOptions(EncoderOptions(width=32), flow=FlowOptions(n_heads=5, n_key_heads=5))
+
+
+def test_unknown_options_in_a_file_are_named() -> None:
+    with pytest.raises(OptionError, match="'flows'"):
+        NetworkOptions.from_dict({"flows": {}})
+    with pytest.raises(OptionError, match=r"'size'.*EncoderOptions"):
+        NetworkOptions.from_dict({"encoder": {"size": 3}})
+
+
+def test_a_softplus_decoder_stays_above_zero(make_network) -> None:
+    latent = torch.randn(50, 16) * 20
+    assert make_network().decode(latent).min() < 0
+    bounded = make_network(decoder=DecoderOptions(output="softplus", depth=2)).decode(latent)
+    assert bounded.min() >= 0 and torch.isfinite(bounded).all()
+
+
+@pytest.mark.parametrize("kind", ["mlp", "llama"])
+@pytest.mark.parametrize("conditioning", ["seed", "cross"])
+def test_checkpointing_changes_memory_and_nothing_else(
+    kind, conditioning, make_network, make_cells, conditions
+) -> None:
+    gradients = []
+    for checkpointed in (False, True):
+        network = make_network(
+            kind=kind,
+            encoder={"checkpoint": checkpointed},
+            flow={"checkpoint": checkpointed},
+            conditions=ConditionOptions(conditioning=conditioning),
+        ).train()
+        batch = SetBatch(make_cells(), make_cells(seed=1), conditions([[1, 2]] * 3))
+        network.losses(batch, generator=torch.Generator().manual_seed(0))["total"].backward()
+        gradients.append({name: p.grad for name, p in network.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "llama"])
+@pytest.mark.parametrize("conditioning", ["seed", "cross"])
+@pytest.mark.parametrize("pooling", ["attention", "mean"])
+@pytest.mark.parametrize("table", [True, False], ids=["given", "learned"])
+def test_gradients_that_are_not_zero_reach_every_parameter(
+    kind, conditioning, pooling, table, make_network, make_cells, conditions
+) -> None:
+    network = make_network(
+        kind=kind,
+        table=torch.randn(4, 5) if table else None,
+        conditions=ConditionOptions(conditioning=conditioning, unknown_rate=0.0, dose="saturating"),
+        sets=SetOptions(pooling=pooling),
+    ).train()
+    condition = conditions([[1, 2]] * 3, dose=[[0.5, 1.0]] * 3, time=[0.2, 0.5, 1.0])
+    network.losses(SetBatch(make_cells(), make_cells(seed=1), condition))["total"].backward()
+    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    # a shift of all scores leaves a softmax as it is
+    assert set(silent) <= {"cells.pool.bias", "sets.score.bias"}
+
+
+def test_an_untrained_network_starts_near_identity(make_network, make_cells, conditions) -> None:
+    out = make_network(restless=False).transport(make_cells(), conditions([[1, 2]] * 3))
+    assert (out.z1 - out.z0).abs().max() < 0.05 * out.z0.std()
