@@ -70,11 +70,19 @@ def write_api_pages() -> None:
     for room in rooms:
         module = importlib.import_module(f"transpert.{room}")
         summary = (module.__doc__ or "").strip().splitlines()[0]
-        names = "\n   ".join(sorted(module.__all__, key=str.lower))
+        documented, plain = [], []
+        for name in sorted(module.__all__, key=str.lower):
+            is_data = isinstance(getattr(module, name), dict)
+            (plain if is_data else documented).append(name)
+        names = "\n   ".join(documented)
         text = (
             f"{room}\n{'=' * len(room)}\n\n{summary}\n\n.. currentmodule:: transpert.{room}\n\n"
             f".. autosummary::\n   :toctree: {room}\n   :nosignatures:\n\n   {names}\n"
         )
+        if plain:
+            # tables of names: the docstring of a dict says nothing of what is in it
+            lines = [f"- ``{name}``: {', '.join(map(str, getattr(module, name)))}" for name in plain]
+            text += "\nTables by name\n--------------\n\n" + "\n".join(lines) + "\n"
         (folder / f"{room}.rst").write_text(text, encoding="utf-8")
 
 
