@@ -24,9 +24,9 @@ _DECIMALS = {"pearson_delta": 3, "overlap_at_n": 3, "n_sig_ratio": 2, "direction
 _HEADERS = {
     "pearson_delta": "PDCorr",
     "overlap_at_n": "DE overlap",
-    "n_sig_ratio": "n sig ratio",
+    "n_sig_ratio": "n sig",
     "direction_match": "direction",
-    "energy_distance": "E-distance",
+    "energy_distance": "E-dist",
 }
 
 
@@ -102,7 +102,8 @@ def run_quickstart(
         plt.close("all")
     console.print(_table(table, cell_type))
     console.print(
-        "PDCorr, DE overlap, direction: higher is better. E-distance: lower is better. n sig ratio: 1 is best.\n"
+        "PDCorr, DE overlap, direction: higher is better. E-dist: lower is better.\n"
+        "n sig is the number of genes predicted significant over the real number: 1 is best.\n"
         "The ceiling is one half of the real cells scored against the other.\n"
         f"{time.perf_counter() - start:.0f} s in all; results are in [bold]{out}[/]."
     )
@@ -130,7 +131,7 @@ def _table(scores: pd.DataFrame, cell_type: str) -> Table:
     table = Table(title=f"{cell_type}, never seen stimulated")
     table.add_column("model", no_wrap=True)
     for metric in _DECIMALS:
-        table.add_column(_HEADERS[metric], justify="right")
+        table.add_column(_HEADERS[metric], justify="right", no_wrap=True)
     for name, row in means.iterrows():
         values = ["-" if pd.isna(row[m]) else f"{row[m]:.{d}f}" for m, d in _DECIMALS.items()]
         table.add_row(str(name), *values, style={"SCALE": "bold green", "ceiling": "dim"}.get(str(name), ""))
