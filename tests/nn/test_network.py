@@ -187,7 +187,7 @@ def train_toy(losses: LossOptions, coupling: str) -> float:
         optimiser.step()
     x0 = torch.randn(1, 400, G, generator=generator)
     predicted = net.eval().transport(x0, conditions([[1]])).x1_hat
-    return float((predicted.var(dim=1) / scale.square()).mean())
+    return (predicted.var(dim=1) / scale.square()).mean().item()
 
 
 def test_set_level_loss_keeps_the_variance_that_pairing_by_index_loses() -> None:

@@ -144,3 +144,12 @@ def test_gradients_that_are_not_zero_reach_every_parameter(
 def test_an_untrained_network_starts_near_identity(make_network, make_cells, conditions) -> None:
     out = make_network(restless=False).transport(make_cells(), conditions([[1, 2]] * 3))
     assert (out.z1 - out.z0).abs().max() < 0.05 * out.z0.std()
+
+
+@pytest.mark.parametrize("output", ["linear", "softplus"])
+def test_standardised_cells_are_the_decoded_ones(output, make_network) -> None:
+    network = make_network(decoder=DecoderOptions(output=output))
+    network.set_statistics((torch.zeros(10), torch.ones(10)), (torch.rand(10), torch.rand(10) + 0.1))
+    latent = torch.randn(5, 16)
+    expected = (network.decode(latent) - network.gene_mean) / network.gene_scale
+    torch.testing.assert_close(network._decode_standardised(latent), expected, atol=1e-5, rtol=1e-5)

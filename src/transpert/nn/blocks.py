@@ -123,7 +123,7 @@ class TransformerBlock(nn.Module):
         return tokens + (1 + gate2) * self.feed(normed)
 
 
-def run_block(block: TransformerBlock, *inputs: Tensor | None, checkpointed: bool) -> Tensor:
+def run_block(block: nn.Module, *inputs: Tensor | None, checkpointed: bool) -> Tensor:
     """Run a block, computing its activations again in the backward pass if ``checkpointed``."""
     if checkpointed and torch.is_grad_enabled():
         return checkpoint(block, *inputs, use_reentrant=False)

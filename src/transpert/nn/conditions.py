@@ -59,6 +59,8 @@ class ConditionEncoder(nn.Module):
         Fixed embeddings of the perturbations, row 0 zero; learned ones if ``None``.
     """
 
+    fixed: Tensor
+
     def __init__(self, sizes: NetworkSizes, width: int, options: ConditionOptions, table: Tensor | None = None) -> None:
         super().__init__()
         self.options = options

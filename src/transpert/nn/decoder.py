@@ -37,3 +37,9 @@ class CellDecoder(nn.Module):
         """Map latent states ``(..., d)`` to log1p counts per 10k ``(..., G)``, given mean and scale of every gene."""
         values = mean + scale * self.body(latent)
         return functional.softplus(values, beta=10.0) if self.options.output == "softplus" else values
+
+    def standardised(self, latent: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        """Return ``(forward(...) - mean) / scale``, without the detour where the output is linear."""
+        if self.options.output == "linear":
+            return self.body(latent)
+        return (self(latent, mean, scale) - mean) / scale

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from transpert.errors import OptionError
 
@@ -47,6 +49,11 @@ class TransportNetwork(nn.Module):
     >>> network.encode(torch.rand(2, 4, 5)).shape
     torch.Size([2, 4, 16])
     """
+
+    input_mean: Tensor
+    input_scale: Tensor
+    gene_mean: Tensor
+    gene_scale: Tensor
 
     def __init__(self, sizes: NetworkSizes, options: NetworkOptions, perturbation_table: Tensor | None = None) -> None:
         super().__init__()
@@ -186,15 +193,16 @@ class TransportNetwork(nn.Module):
         t = torch.rand(len(z0), generator=generator, device=z0.device, dtype=z0.dtype)
         zt = interpolate(t, start, target)
         output = self.field(t, zt, encoded, mask)
-        decoded = self.decode(z0), self.decode(z1)
+        # decoded cells are compared in standard deviations of the genes, in which the decoder puts them out
+        decoded, true = (self._decode_standardised(z0), self._decode_standardised(z1)), self._standardised(batch)
         terms = {"endpoint": self._endpoint_error(output, target, t, zt, start, mask)}
-        terms |= self._reconstruction_terms(decoded, batch)
+        terms |= self._reconstruction_terms(decoded, true, mask)
         if weights.decoded_endpoint:
             endpoint = endpoint_of(output, flow.predict, flow.conversion, t, zt, start)
-            paired = batch.x1.gather(1, partners.expand(-1, -1, batch.x1.shape[-1]))
-            terms["decoded_endpoint"] = self._error(self.decode(endpoint), paired, mask)
+            paired = true[1].gather(1, partners.expand_as(true[1]))
+            terms["decoded_endpoint"] = _squared_error(self._decode_standardised(endpoint), paired, mask)
         if weights.set_level or weights.mean_shift:
-            terms |= self._set_terms(self._arrive(start, encoded, mask), decoded[0], batch)
+            terms |= self._set_terms(self._arrive(start, encoded, mask), decoded[0], true, mask)
         weighted = [getattr(weights, name) * value for name, value in terms.items()]
         terms["total"] = torch.stack(weighted).sum()
         return terms
@@ -205,58 +213,64 @@ class TransportNetwork(nn.Module):
         """Squared error of coupled cells in latent space, of endpoints or of velocities."""
         flow = self.options.flow
         if flow.loss == "x":
-            difference = endpoint_of(output, flow.predict, flow.conversion, t, zt, start) - target
+            predicted, true = endpoint_of(output, flow.predict, flow.conversion, t, zt, start), target
         elif flow.predict == "v":
-            difference = output - (target - start)
+            predicted, true = output, target - start
         else:
             # both through the same conversion, so that a perfect endpoint has no error where 1 - t is held up
             predicted, true = (
                 velocity_of(end, "x", flow.conversion, t, zt, start, closest=_CLOSEST_IN_LOSS)
                 for end in (output, target)
             )
-            difference = predicted - true
-        return _mean_of_cells(difference.square(), mask)
+        return _squared_error(predicted, true, mask)
 
-    def _reconstruction_terms(self, decoded: tuple[Tensor, Tensor], batch: SetBatch) -> dict[str, Tensor]:
+    def _reconstruction_terms(
+        self, decoded: tuple[Tensor, Tensor], true: tuple[Tensor, Tensor], mask: Tensor | None
+    ) -> dict[str, Tensor]:
         """Errors of control and perturbed cells that were encoded and decoded."""
-        pairs, mask = list(zip(decoded, (batch.x0, batch.x1), strict=True)), batch.mask
-        terms = {"reconstruction": 0.5 * sum(self._error(seen, true, mask) for seen, true in pairs)}
+        pairs = list(zip(decoded, true, strict=True))
+        terms = {"reconstruction": _half_sum(_squared_error(seen, cells, mask) for seen, cells in pairs)}
         if self.options.losses.reconstruction_mmd:
-            terms["reconstruction_mmd"] = 0.5 * sum(
-                gaussian_mmd(self._scaled(seen), self._scaled(true), mask_x=mask, mask_y=mask).mean()
-                for seen, true in pairs
+            terms["reconstruction_mmd"] = _half_sum(
+                gaussian_mmd(seen, cells, mask_x=mask, mask_y=mask).mean() for seen, cells in pairs
             )
-        return terms  # type: ignore[return-value]
+        return terms
 
     def _arrive(self, start: Tensor, encoded: EncodedCondition, mask: Tensor | None) -> Tensor:
-        """Predict whole sets as transport does with one step: from the control cells, all the way, decoded."""
+        """Predict whole sets, decoded and standardised, as transport does with one step: from start to end."""
         flow = self.options.flow
         zero = torch.zeros(len(start), device=start.device, dtype=start.dtype)
         output = self.field(zero, start, encoded, mask)
-        return self.decode(endpoint_of(output, flow.predict, flow.conversion, zero, start, start))
+        return self._decode_standardised(endpoint_of(output, flow.predict, flow.conversion, zero, start, start))
 
-    def _set_terms(self, predicted: Tensor, decoded_control: Tensor, batch: SetBatch) -> dict[str, Tensor]:
+    def _set_terms(
+        self, predicted: Tensor, decoded_control: Tensor, true: tuple[Tensor, Tensor], mask: Tensor | None
+    ) -> dict[str, Tensor]:
         """Errors of whole sets, which do not know which cell became which."""
-        weights, mask = self.options.losses, batch.mask
+        weights = self.options.losses
         terms: dict[str, Tensor] = {}
         if weights.set_level:
             distance = energy_distance if weights.set_kernel == "energy" else gaussian_mmd
-            scale = batch.x1.shape[-1] ** 0.5 if weights.set_kernel == "energy" else 1.0
-            apart = distance(self._scaled(predicted), self._scaled(batch.x1), mask_x=mask, mask_y=mask)
-            terms["set_level"] = (apart / scale).mean()
+            scale = predicted.shape[-1] ** 0.5 if weights.set_kernel == "energy" else 1.0
+            terms["set_level"] = (distance(predicted, true[1], mask_x=mask, mask_y=mask) / scale).mean()
         if weights.mean_shift:
-            shift = mean_over_cells(predicted - decoded_control, mask)
-            truth = mean_over_cells(batch.x1 - batch.x0, mask)
-            terms["mean_shift"] = ((shift - truth) / self.gene_scale).square().mean()
+            before, after, start, end = (
+                mean_over_cells(cells, mask) for cells in (decoded_control, predicted, true[0], true[1])
+            )
+            terms["mean_shift"] = ((after - before) - (end - start)).square().mean()
         return terms
 
-    def _scaled(self, cells: Tensor) -> Tensor:
-        return (cells - self.gene_mean) / self.gene_scale
+    def _decode_standardised(self, latent: Tensor) -> Tensor:
+        return self.decoder.standardised(latent, self.gene_mean, self.gene_scale)
 
-    def _error(self, predicted: Tensor, truth: Tensor, mask: Tensor | None) -> Tensor:
-        return _mean_of_cells(((predicted - truth) / self.gene_scale).square(), mask)
+    def _standardised(self, batch: SetBatch) -> tuple[Tensor, Tensor]:
+        return (batch.x0 - self.gene_mean) / self.gene_scale, (batch.x1 - self.gene_mean) / self.gene_scale
 
 
-def _mean_of_cells(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of values ``(S, N, ...)`` over the real cells of all sets."""
-    return values.mean() if mask is None else values[mask].mean()
+def _squared_error(predicted: Tensor, true: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean squared difference of ``(S, N, ...)`` over the real cells of all sets."""
+    return functional.mse_loss(predicted, true) if mask is None else (predicted - true)[mask].square().mean()
+
+
+def _half_sum(values: Iterable[Tensor]) -> Tensor:
+    return 0.5 * torch.stack(list(values)).sum()
