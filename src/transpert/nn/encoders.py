@@ -43,7 +43,7 @@ class CellEncoder(nn.Module):
             return self.body(cells)
         shape = cells.shape[:-1]
         tokens = self.patch(self.drop(cells)).view(-1, self.options.n_tokens, self.options.width)
-        for block in self.body:  # type: ignore[union-attr]
+        for block in self.body:  # type: ignore[attr-defined]
             tokens = run_block(block, tokens, checkpointed=self.options.checkpoint)
         tokens = self.norm(tokens)
         weights = torch.softmax(self.pool(tokens), dim=1)
