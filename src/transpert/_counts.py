@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import sparse
 
@@ -13,6 +15,7 @@ __all__ = ["check_counts", "check_log1p", "library_sizes", "log1p_per_10k", "sto
 type Matrix = np.ndarray | sparse.csr_matrix | sparse.csr_array
 
 _LARGEST_LOG1P = np.log1p(_keys.SCALE_FACTOR)
+_BLOCK = 1 << 20  # values looked at in one go, so that a check needs no second matrix
 
 
 def stored_values(matrix: Matrix) -> np.ndarray:
@@ -20,11 +23,17 @@ def stored_values(matrix: Matrix) -> np.ndarray:
     return matrix.data if sparse.issparse(matrix) else np.asarray(matrix).ravel()
 
 
+def _count(values: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray]) -> int:
+    return sum(int(np.count_nonzero(wrong(values[i : i + _BLOCK]))) for i in range(0, values.size, _BLOCK))
+
+
 def _check_finite(values: np.ndarray, where: str) -> None:
-    wrong = int(np.count_nonzero(~np.isfinite(values)))
+    if values.dtype.kind not in "biuf":
+        raise CountsError(f"the values are of type {values.dtype}, not numbers", where=where)
+    wrong = _count(values, lambda block: ~np.isfinite(block))
     if wrong:
         raise CountsError(f"{wrong} values are NaN or infinite", where=where, remedy="Remove or replace them.")
-    negative = int(np.count_nonzero(values < 0))
+    negative = _count(values, lambda block: block < 0)
     if negative:
         raise CountsError(
             f"{negative} values are negative",
@@ -57,7 +66,7 @@ def check_counts(matrix: Matrix, *, where: str) -> None:
     """
     values = stored_values(matrix)
     _check_finite(values, where)
-    fractions = int(np.count_nonzero(values != np.rint(values)))
+    fractions = _count(values, lambda block: block != np.rint(block)) if values.dtype.kind == "f" else 0
     if fractions:
         looks_log = values.max() <= _LARGEST_LOG1P + 1e-3
         raise CountsError(
@@ -93,8 +102,8 @@ def check_log1p(matrix: Matrix, *, where: str) -> None:
     _check_finite(values, where)
     if not values.size:
         return
-    high = int(np.count_nonzero(values > _LARGEST_LOG1P + 1e-3))
-    integers = values.max() > 1 and bool(np.all(values == np.rint(values)))
+    high = _count(values, lambda block: block > _LARGEST_LOG1P + 1e-3)
+    integers = values.max() > 1 and _count(values, lambda block: block != np.rint(block)) == 0
     if high or integers:
         what = f"{high} values are above log1p(10,000)" if high else "all values are integers"
         raise CountsError(
@@ -131,7 +140,12 @@ def log1p_per_10k(counts: Matrix, library_size: np.ndarray) -> Matrix:
 
     Returns
     -------
-    ``(N, G)`` float32; CSR for sparse counts.
+    ``(N, G)`` float32; CSR for sparse counts. Shares no memory with the counts. A cell without counts stays empty.
+
+    Raises
+    ------
+    transpert.errors.CountsError
+        If there is not one library size for each cell, or one is negative, not finite, or zero in a cell with counts.
 
     Examples
     --------
@@ -140,9 +154,28 @@ def log1p_per_10k(counts: Matrix, library_size: np.ndarray) -> Matrix:
     >>> log1p_per_10k(np.array([[1.0, 0.0]]), np.array([1e4])).round(3).tolist()
     [[0.6930000185966492, 0.0]]
     """
-    factor = _keys.SCALE_FACTOR / np.asarray(library_size, dtype=np.float64)
+    library = _checked_library(counts, library_size)
+    factor = np.divide(_keys.SCALE_FACTOR, library, out=np.zeros_like(library), where=library > 0)
     if not sparse.issparse(counts):
         return np.log1p(np.asarray(counts, dtype=np.float64) * factor[:, None]).astype(np.float32)
     counts = sparse.csr_matrix(counts)
     values = np.log1p(counts.data * np.repeat(factor, np.diff(counts.indptr))).astype(np.float32)
-    return sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
+    # with copies of the indices: dropping zeros from one matrix in place must not tear the other one
+    return sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape, copy=True)
+
+
+def _checked_library(counts: Matrix, library_size: np.ndarray) -> np.ndarray:
+    library = np.asarray(library_size, dtype=np.float64)
+    if library.shape != (counts.shape[0],):
+        raise CountsError(f"{library.shape} library sizes for {counts.shape[0]} cells", where="library_size")
+    wrong = ~np.isfinite(library) | (library < 0)
+    empty = np.flatnonzero(library == 0)
+    if empty.size:
+        wrong[empty] = np.asarray(abs(counts[empty]).sum(axis=1)).ravel() > 0
+    if wrong.any():
+        raise CountsError(
+            f"{int(wrong.sum())} library sizes are negative, not finite, or zero in a cell with counts",
+            where="library_size",
+            remedy="Give the total counts of each cell over all measured genes.",
+        )
+    return library

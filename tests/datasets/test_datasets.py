@@ -113,9 +113,27 @@ def test_public_files_come_in_one_form(name, tmp_path) -> None:
     adata.write_h5ad(path)
     loaded = getattr(tp.datasets, name)(path=path)
     assert loaded.obs["perturbation"].tolist()[0] == "control"
-    assert loaded.obs["perturbation"].tolist()[1] == labels[1]
+    # Kang's file says how cells were treated, not with what
+    assert loaded.obs["perturbation"].tolist()[1] == ("IFNB" if name == "kang18_full" else labels[1])
     np.testing.assert_array_equal(loaded.layers["counts"].toarray(), counts.toarray())
     assert loaded.obs["library_size"].tolist() == [10, 26, 42]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "label", "expected"),
+    [
+        ("norman19", "guide_ids", "KLF1,MAP2K6", "KLF1+MAP2K6"),
+        ("norman19", "perturbation_name", "ctrl+KLF1", "KLF1"),
+        ("sciplex3", "product_name", "(+)-JQ1", "(plus)-JQ1"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::transpert.errors.AssumptionWarning")
+def test_combinations_are_told_from_names(name, column, label, expected, tmp_path) -> None:
+    control = {"norman19": "ctrl", "sciplex3": "Vehicle"}[name]
+    obs = pd.DataFrame({column: [control, label, None]}, index=list("abc"))
+    anndata.AnnData(sparse.csr_matrix(np.ones((3, 2), np.float32)), obs=obs).write_h5ad(tmp_path / "file.h5ad")
+    loaded = getattr(tp.datasets, name)(path=tmp_path / "file.h5ad")
+    assert loaded.obs["perturbation"].tolist() == ["control", expected]  # the unlabelled cell is left out
 
 
 def test_files_that_are_not_what_they_should_be(tmp_path) -> None:
@@ -125,7 +143,8 @@ def test_files_that_are_not_what_they_should_be(tmp_path) -> None:
         tp.datasets.replogle22(path=path)
     with pytest.raises(ConditionError, match="none of the columns"):
         tp.datasets.sciplex3(path=path)
-    anndata.AnnData(np.full((2, 2), 0.5)).write_h5ad(path)
+    labels = pd.DataFrame({"gene": ["non-targeting", "GATA1"]}, index=["a", "b"])
+    anndata.AnnData(np.full((2, 2), 0.5), obs=labels).write_h5ad(path)
     with pytest.raises(CountsError):
         tp.datasets.replogle22(path=path)
     with pytest.raises(DownloadError, match="replogle"):

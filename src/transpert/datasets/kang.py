@@ -30,6 +30,10 @@ def kang18() -> AnnData:
 
     Notes
     -----
+    The genes are those that vary most within the conditions, the markers of the cell types, and well-known genes of
+    the interferon response. The counts are public at GEO; the wheel they were read from is distributed as a whole
+    under GPL-3.0-only.
+
     Kang et al. (2018), "Multiplexed droplet single-cell RNA-sequencing using natural genetic variation", Nature
     Biotechnology 36:89; GEO GSE96583.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,12 @@ import numpy as np
 import pandas as pd
 import pooch
 from anndata import AnnData
+from anndata.utils import make_index_unique
 from scipy import sparse
 
 from transpert import _keys
 from transpert._counts import check_counts, library_sizes, log1p_per_10k
-from transpert.errors import ConditionError, CountsError, DownloadError, UnknownNameError
+from transpert.errors import AssumptionWarning, ConditionError, CountsError, DownloadError, UnknownNameError, list_names
 
 __all__ = [
     "PUBLIC_SETS",
@@ -48,9 +50,15 @@ class PublicSet:
     control
         Labels that mean control.
     columns
-        Other columns to keep, from its name to ours.
-    separator
-        What separates the parts of a combination in its labels.
+        Other columns to keep, from its name to ours; of several with the same name here, the first that exists counts.
+    separators
+        What separates the parts of a combination in its labels; none where every label is one perturbation.
+    rename
+        Perturbations that have another name here.
+    cell_type
+        Cell type of all cells, where the study used one cell line and the file does not name it.
+    symbols
+        Column of ``var`` with gene symbols, where the names of the genes are identifiers.
     layer
         Layer with raw counts; ``None`` means ``X``.
     checksum
@@ -64,7 +72,10 @@ class PublicSet:
     perturbation: tuple[str, ...]
     control: tuple[str, ...]
     columns: Mapping[str, str] = field(default_factory=dict)
-    separator: str = "+"
+    separators: tuple[str, ...] = ()
+    rename: Mapping[str, str] = field(default_factory=dict)
+    cell_type: str | None = None
+    symbols: str | None = None
     layer: str | None = None
     checksum: str | None = None
 
@@ -79,14 +90,19 @@ PUBLIC_SETS: dict[str, PublicSet] = {
             ("label", "stim", "condition", "perturbation"),
             ("ctrl", "control"),
             {"cell_type": "cell_type", "replicate": "donor"},
+            rename={"stim": "IFNB", "stimulated": "IFNB"},  # as in kang18()
         ),
         PublicSet(
             "norman19",
             "https://exampledata.scverse.org/pertpy/norman_2019_raw.h5ad",
             "Norman et al. (2019), Science 365:786",
-            ("perturbation_name", "perturbation", "condition", "guide_merged"),
-            ("control", "ctrl", "NegCtrl0_NegCtrl0"),
-            {"cell_type": "cell_type", "cell_line": "cell_type", "gemgroup": "batch"},
+            # the raw file has guide_ids only: "" for control, "A", "A,B"
+            ("perturbation_name", "perturbation", "condition", "guide_ids"),
+            ("control", "ctrl", ""),
+            {"cell_line": "cell_type", "cell_type": "cell_type", "gemgroup": "batch"},
+            separators=("+", ","),
+            cell_type="K562",
+            symbols="gene_symbols",
             layer="counts",
         ),
         PublicSet(
@@ -96,19 +112,23 @@ PUBLIC_SETS: dict[str, PublicSet] = {
             ("gene_target", "perturbation", "gene"),
             ("NT", "control"),
             {"replicate": "batch", "MULTI_ID": "batch"},
+            cell_type="THP-1",
         ),
         PublicSet(
             "sciplex3",
             "https://exampledata.scverse.org/pertpy/srivatsan_2020_sciplex3.h5ad",
             "Srivatsan et al. (2020), Science 367:45",
-            ("product_name", "condition", "perturbation"),
+            # product names are whole: "(+)-JQ1" is one drug
+            ("perturbation", "product_name", "condition"),
             ("Vehicle", "control", "DMSO"),
             {
-                "cell_type": "cell_type",
                 "cell_line": "cell_type",
+                "cell_type": "cell_type",
+                "dose_value": "dose",  # nM
                 "dose": "dose",
-                "dose_value": "dose",
-                "replicate": "batch",
+                "time": "time",  # h
+                "plate": "batch",
+                "replicate": "replicate",
             },
         ),
         PublicSet(
@@ -118,7 +138,7 @@ PUBLIC_SETS: dict[str, PublicSet] = {
             ("gene", "perturbation", "gene_target"),
             ("non-targeting", "control"),
             {"cell_line": "cell_type", "gem_group": "batch"},
-            separator="_and_",
+            cell_type="K562",
         ),
     )
 }
@@ -137,8 +157,8 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
     Returns
     -------
     AnnData with log1p counts per 10k in ``X``, raw counts in ``layers["counts"]``, and in ``obs``: ``perturbation``
-    (``"control"``, ``"A"``, ``"A+B"``), ``library_size``, and what the source has of ``cell_type``, ``batch``,
-    ``donor`` and ``dose``.
+    (``"control"``, ``"A"``, ``"A+B"``), ``library_size``, ``cell_type``, and what the source has of ``batch``,
+    ``donor``, ``dose`` and ``time``. Cells without a perturbation label are left out, with a warning.
 
     Raises
     ------
@@ -148,57 +168,114 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
         If no perturbation column is found, or no cell is a control.
     transpert.errors.CountsError
         If the file holds no raw counts.
+
+    Notes
+    -----
+    What a file is called, and what its columns are, follows the loaders of pertpy (Heumos et al. 2025, "Pertpy: an
+    end-to-end framework for perturbation analysis", Nature Methods); the entries of :data:`PUBLIC_SETS` say what is
+    assumed. Counts are looked for in one slot; there is no attempt to undo a normalisation.
     """
     source = Path(path) if path is not None else _fetch(entry)
     if not source.is_file():
         raise DownloadError("there is no such file", where=str(source), remedy=f"Download {entry.url} to it.")
-    adata = mudata.read_h5mu(source)["rna"] if source.suffix == ".h5mu" else anndata.read_h5ad(source)
-    counts = adata.X if entry.layer is None or entry.layer not in adata.layers else adata.layers[entry.layer]
-    check_counts(counts, where=f"{source.name}, {'X' if entry.layer is None else 'counts'}")
+    adata = _read(source)
+    slot = "X" if entry.layer is None or entry.layer not in adata.layers else entry.layer
+    labels = _labels(adata.obs, entry)
+    labelled = labels.notna().to_numpy()
+    if not labelled.all():
+        _assume(f"{np.count_nonzero(~labelled)} cells of {entry.name} have no perturbation label and are left out.")
+        adata, labels = adata[labelled], labels[labelled]
+    counts = adata.X if slot == "X" else adata.layers[slot]
+    check_counts(counts, where=f"{source.name}, {slot}")
     counts = sparse.csr_matrix(counts, dtype=np.float32)
-    obs = pd.DataFrame(index=adata.obs_names.astype(str))
-    obs["perturbation"] = pd.Categorical(_labels(adata.obs, entry))
-    for theirs, ours in entry.columns.items():
-        if theirs in adata.obs and ours not in obs:
-            obs[ours] = adata.obs[theirs].to_numpy()
     library = library_sizes(counts)
     if not (library > 0).all():
         raise CountsError(f"{int((library <= 0).sum())} cells have no counts", where=source.name)
-    obs[_keys.LIBRARY_SIZE] = library
     result = AnnData(
         log1p_per_10k(counts, library),
-        obs=obs,
-        var=pd.DataFrame(index=adata.var_names.astype(str)),
+        obs=_columns(adata.obs, labels, entry).assign(**{_keys.LIBRARY_SIZE: library}),
+        var=pd.DataFrame(index=_gene_names(adata.var, entry)),
         layers={_keys.COUNTS_LAYER: counts},
     )
-    result.var_names_make_unique()
     result.uns["source"] = {"data": entry.reference, "url": entry.url}
     return result
 
 
-def _labels(obs: pd.DataFrame, entry: PublicSet) -> list[str]:
+def _assume(message: str) -> None:
+    warnings.warn(message, AssumptionWarning, stacklevel=4)
+
+
+def _read(source: Path) -> AnnData:
+    if source.suffix != ".h5mu":
+        return anndata.read_h5ad(source)
+    modalities = mudata.read_h5mu(source).mod
+    if "rna" not in modalities:
+        raise UnknownNameError("modality", ["rna"], modalities, where=str(source))
+    return modalities["rna"]
+
+
+def _labels(obs: pd.DataFrame, entry: PublicSet) -> pd.Series:
+    """Labels in our form; missing where the file has none."""
     column = next((name for name in entry.perturbation if name in obs), None)
     if column is None:
         raise ConditionError(
-            f"none of the columns {', '.join(entry.perturbation)} is in the file", where=f"obs of {entry.name}"
+            f"none of the columns {', '.join(entry.perturbation)} is in the file",
+            where=f"obs of {entry.name}",
+            remedy=f"Rename the column with the perturbations; there are {list_names(obs.columns)}.",
         )
-    controls = set(entry.control)
-    labels = []
-    for label in obs[column].astype(str):
-        parts = [part for part in label.replace(entry.separator, "+").split("+") if part not in controls]
-        labels.append("control" if label in controls or not parts else "+".join(parts))
-    if "control" not in labels:
+    # each distinct label once: there are hundreds of thousands of cells
+    found = obs[column].dropna().unique()
+    ours = {label: _label(str(label), entry) for label in found}
+    if _keys.CONTROL not in ours.values():
         raise ConditionError(
-            f"no cell is labelled {' or '.join(entry.control)}", where=f"obs[{column!r}] of {entry.name}"
+            f"no cell is labelled {' or '.join(map(repr, entry.control))}",
+            where=f"obs[{column!r}] of {entry.name}",
+            remedy="Without controls no effect can be learned; check that the file is the one meant.",
         )
-    return labels
+    changed = [str(label) for label in found if not entry.separators and _keys.COMBINATION in str(label)]
+    if changed:
+        _assume(f"'+' separates combinations here, so it is written 'plus' in {list_names(changed)}.")
+    return pd.Series([ours.get(label) for label in obs[column]], index=obs.index, dtype=object)
+
+
+def _label(label: str, entry: PublicSet) -> str:
+    if label in entry.control:
+        return _keys.CONTROL
+    if not entry.separators:
+        return entry.rename.get(label, label).replace(_keys.COMBINATION, "plus")
+    for separator in entry.separators:
+        label = label.replace(separator, _keys.COMBINATION)
+    parts = [entry.rename.get(part, part) for part in label.split(_keys.COMBINATION) if part not in entry.control]
+    return _keys.COMBINATION.join(parts) or _keys.CONTROL
+
+
+def _columns(obs: pd.DataFrame, labels: pd.Series, entry: PublicSet) -> pd.DataFrame:
+    table = pd.DataFrame(index=obs.index.astype(str))
+    table["perturbation"] = pd.Categorical(labels.to_numpy())
+    for theirs, ours in entry.columns.items():
+        if theirs in obs and ours not in table:
+            values = obs[theirs].to_numpy()
+            table[ours] = pd.to_numeric(values) if ours in ("dose", "time") else pd.Categorical(values.astype(str))
+    if "dose" in table:
+        table.loc[table["perturbation"] == _keys.CONTROL, "dose"] = 0.0
+    if "cell_type" not in table and entry.cell_type is not None:
+        table["cell_type"] = pd.Categorical([entry.cell_type] * len(table))
+    return table
+
+
+def _gene_names(var: pd.DataFrame, entry: PublicSet) -> pd.Index:
+    names = pd.Index((var[entry.symbols] if entry.symbols in var else var.index).astype(str), name=None)
+    if names.is_unique:
+        return names
+    _assume(f"{names.duplicated().sum()} genes of {entry.name} share their name with another one; they got a number.")
+    return make_index_unique(names)
 
 
 def _fetch(entry: PublicSet) -> Path:
     folder = Path(os.environ.get("TRANSPERT_DATA", pooch.os_cache("transpert")))
     try:
         return Path(pooch.retrieve(entry.url, entry.checksum, fname=_file_name(entry), path=folder, progressbar=True))
-    except Exception as error:
+    except (OSError, ValueError) as error:  # no connection, no such file, another checksum
         raise DownloadError(
             f"{entry.name} could not be fetched: {error}",
             where=entry.url,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -13,11 +13,12 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._counts import log1p_per_10k
-from transpert.errors import OptionError
+from transpert.errors import OptionError, UnknownNameError
 
 __all__ = ["SimulationOptions", "simulate", "true_effects"]
 
 _EFFECTS = "true_effects"
+_STATE = "state"
 _SEPARATOR = " | "  # between context and condition in the names of the columns of the truth
 
 
@@ -55,6 +56,9 @@ class SimulationOptions:
         or as a product of step-like functions of them.
     dependence
         Size of that part, relative to the part that is the same everywhere.
+    state_dependence
+        How much stronger an effect is in a cell whose first programme is one standard deviation more active than in
+        the average cell of its context, as a share of the effect; 0 for the same log fold change in every cell.
     embedding_dimension
         Dimension of the embeddings that the effects follow; 0 for effects independent of each other.
     embedding_noise
@@ -86,6 +90,7 @@ class SimulationOptions:
     null: float = 0.0
     context_dependence: Literal["none", "linear", "nonlinear"] = "linear"
     dependence: float = 0.5
+    state_dependence: float = 0.0
     embedding_dimension: int = 0
     embedding_noise: float = 0.2
     n_programmes: int = 4
@@ -96,33 +101,54 @@ class SimulationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_contexts", "n_perturbations", "n_genes", "n_cells", "n_batches", "n_programmes"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}", where="simulate", remedy="At least 1.")
+        sizes = ("n_contexts", "n_perturbations", "n_genes", "n_cells", "n_control_cells", "n_batches", "n_programmes")
+        for name in (*sizes, "n_combinations", "embedding_dimension"):
+            value, least = getattr(self, name), int(name in sizes)
+            if value is not None and (not isinstance(value, int | np.integer) or value < least):
+                raise _wrong(name, value, f"An integer from {least} upwards.")
         for name in ("moved", "null", "embedding_noise"):
             if not 0 <= getattr(self, name) <= 1:
-                raise OptionError(f"{name} is {getattr(self, name)}", where="simulate", remedy="From 0 to 1.")
+                raise _wrong(name, getattr(self, name), "From 0 to 1.")
+        for name in ("effect_size", "dependence", "context_spread", "cell_spread", "dispersion"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise _wrong(name, getattr(self, name), "A finite number from 0 upwards.")
+        for name in ("interaction", "state_dependence"):
+            if not np.isfinite(getattr(self, name)):
+                raise _wrong(name, getattr(self, name), "A finite number.")
+        if not 0 < self.library_size < np.inf:
+            raise _wrong("library_size", self.library_size, "A finite number above 0.")
+        for name in ("doses", "times"):
+            values = getattr(self, name)
+            if not all(0 < value < np.inf for value in values) or len(set(values)) < len(values):
+                raise _wrong(name, values, "Different finite numbers above 0; controls have none.")
         if self.context_dependence not in ("none", "linear", "nonlinear"):
-            raise OptionError(f"context_dependence is {self.context_dependence!r}", where="simulate")
+            raise _wrong("context_dependence", repr(self.context_dependence), "'none', 'linear' or 'nonlinear'.")
         possible = self.n_perturbations * (self.n_perturbations - 1) // 2
         if not 0 <= self.n_combinations <= possible:
-            raise OptionError(f"{self.n_combinations} combinations of {possible} possible", where="simulate")
+            raise _wrong("n_combinations", self.n_combinations, f"There are {possible} pairs of perturbations.")
 
 
-def simulate(**options: Any) -> AnnData:
+def _wrong(name: str, value: object, remedy: str) -> OptionError:
+    return OptionError(f"{name} is {value}", where="simulate", remedy=remedy)
+
+
+def simulate(settings: SimulationOptions | None = None, /, **options: Any) -> AnnData:
     """Simulate a perturbation screen with negative-binomial counts.
 
     Parameters
     ----------
+    settings
+        Options as one object; the defaults of :class:`SimulationOptions` if not given.
     **options
-        Fields of :class:`SimulationOptions`.
+        Fields of :class:`SimulationOptions` that replace those of ``settings``.
 
     Returns
     -------
     AnnData with log1p counts per 10k in ``X``, raw counts in ``layers["counts"]``; ``obs``: ``perturbation``
     (``"control"``, ``"P0"``, ``"P0+P1"``), ``context``, ``batch``, ``dose`` and ``time`` where there are
     some, ``library_size``; ``varm["true_effects"]``: genes x ``"context | condition"``, natural-log fold changes of the
-    rates; ``uns["simulation"]``: the options, and the embeddings in ``uns["simulation"]["embedding"]``.
+    rates in the average cell; ``obsm["state"]``: how active each programme is in a cell beyond its context;
+    ``uns["simulation"]``: the options, and the embeddings in ``uns["simulation"]["embedding"]``.
 
     Raises
     ------
@@ -138,8 +164,9 @@ def simulate(**options: Any) -> AnnData:
     """
     unknown = set(options) - {spec.name for spec in fields(SimulationOptions)}
     if unknown:
-        raise OptionError(f"there is no option {sorted(unknown)}", where="simulate")
-    chosen = SimulationOptions(**options)
+        known = [spec.name for spec in fields(SimulationOptions)]
+        raise OptionError(str(UnknownNameError("option", sorted(unknown), known)).rstrip("."), where="simulate")
+    chosen = replace(settings or SimulationOptions(), **options)
     rng = np.random.default_rng(chosen.seed)
     baseline, activity, loadings = _contexts(chosen, rng)
     effects, embedding = _effects(chosen, activity, rng)
@@ -159,6 +186,11 @@ def true_effects(adata: AnnData) -> pd.DataFrame:
     -------
     Columns ``context``, ``condition``, ``gene`` and ``log_fold_change`` (natural log).
 
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If the data has no true effects.
+
     Examples
     --------
     >>> import transpert as tp
@@ -166,6 +198,10 @@ def true_effects(adata: AnnData) -> pd.DataFrame:
     >>> tp.datasets.true_effects(adata).shape
     (3, 4)
     """
+    if _EFFECTS not in adata.varm:
+        raise UnknownNameError(
+            "slot", [_EFFECTS], adata.varm, where="varm", remedy="Only what simulate() returned has a known truth."
+        )
     table = adata.varm[_EFFECTS]
     tidy = table.rename_axis("gene").reset_index().melt(id_vars="gene", var_name="group", value_name="log_fold_change")
     split = tidy.pop("group").str.split(_SEPARATOR, regex=False, expand=True)
@@ -248,7 +284,7 @@ def _draw(
     controls: list[_Group] = [
         ("control", c, np.nan, time, nothing) for c in range(o.n_contexts) for time in o.times or (np.nan,)
     ]
-    blocks, rows, truth = [], [], {}
+    blocks, rows, truth, states = [], [], {}, []
     for label, context, dose, time, effect in [*controls, *groups]:
         name = f"context_{context}"
         if label != "control":
@@ -258,10 +294,14 @@ def _draw(
                 *([] if np.isnan(time) else [f"time {time:g}"]),
             ]
             truth[f"{name}{_SEPARATOR}{', '.join(tags)}"] = effect
-        n_cells = (o.n_control_cells or o.n_cells) if label == "control" else o.n_cells
+        n_cells = o.n_cells if label != "control" or o.n_control_cells is None else o.n_control_cells
         for batch in range(o.n_batches):
-            states = rng.normal(scale=o.cell_spread, size=(n_cells, loadings.shape[0])) @ loadings
-            blocks.append(_counts(o, baseline[context] + effect + batch_shift[batch] + states, rng))
+            state = rng.normal(scale=o.cell_spread, size=(n_cells, loadings.shape[0]))
+            log_rate = baseline[context] + effect + batch_shift[batch] + state @ loadings
+            if o.state_dependence and o.cell_spread > 0:
+                log_rate += o.state_dependence * state[:, :1] / o.cell_spread * effect
+            blocks.append(_counts(o, log_rate, rng))
+            states.append(state.astype(np.float32))
             rows += [(label, name, f"batch_{batch}", dose, time)] * n_cells
     counts = sparse.vstack(blocks, format="csr")
     obs = pd.DataFrame(rows, columns=["perturbation", "context", "batch", "dose", "time"])
@@ -273,6 +313,7 @@ def _draw(
     obs[_keys.LIBRARY_SIZE] = library
     var = pd.DataFrame(index=pd.Index([f"gene_{i}" for i in range(o.n_genes)], dtype=object))
     adata = AnnData(log1p_per_10k(counts, library), obs=obs, var=var, layers={_keys.COUNTS_LAYER: counts})
+    adata.obsm[_STATE] = np.concatenate(states)
     adata.varm[_EFFECTS] = pd.DataFrame(truth, index=var.index)
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(o).items()}
     adata.uns["simulation"] = {key: value for key, value in plain.items() if value is not None and value != []}

@@ -1,9 +1,9 @@
 """Preparing data: splits, alignment of genes, checks."""
 
-from transpert._counts import check_counts, check_log1p, library_sizes, log1p_per_10k
+from transpert._counts import library_sizes, log1p_per_10k
 
 from .alignment import AlignmentReport, align_genes
-from .checks import check_not_backed, check_unique_names
+from .checks import check_counts, check_log1p, check_not_backed, check_unique_names
 from .splitting import split
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from transpert.errors import GeneError, list_names
+from transpert.errors import GeneError, OptionError, list_names
 
 __all__ = ["AlignmentReport", "align_genes"]
 
@@ -55,16 +56,19 @@ def align_genes(
     genes : (G,)
         The genes wanted, in order.
     max_missing
-        Share of ``genes`` that may be missing.
+        Share of ``genes`` that may be missing, from 0 to 1.
     fill
         Value of missing genes, in ``X`` and every layer.
 
     Returns
     -------
-    The aligned data (``adata`` itself if nothing had to be done) and the report.
+    The aligned data (``adata`` itself if nothing had to be done) and the report. Where genes are missing, ``varm`` and
+    ``varp`` are dropped, for there is nothing to fill them with; all else is copied.
 
     Raises
     ------
+    transpert.errors.OptionError
+        If ``max_missing`` is no share.
     transpert.errors.GeneError
         If names are not unique, or more than ``max_missing`` of the genes are missing.
 
@@ -77,18 +81,24 @@ def align_genes(
     >>> aligned.X.tolist(), report.reordered
     ([[2.0, 1.0]], True)
     """
+    if not 0 <= max_missing <= 1:
+        raise OptionError(f"max_missing is {max_missing}", where="align_genes", remedy="A share of genes, from 0 to 1.")
     wanted = pd.Index(np.asarray(genes, dtype=str).astype(object))
     have = pd.Index(np.asarray(adata.var_names, dtype=str).astype(object))
     for index, where in ((wanted, "genes"), (have, "var_names")):
         if not index.is_unique:
-            raise GeneError(f"gene names occur twice: {list_names(index[index.duplicated()])}", where=where)
+            raise GeneError(
+                f"gene names occur more than once: {list_names(index[index.duplicated()].unique())}",
+                where=where,
+                remedy="Make them unique, for example with adata.var_names_make_unique().",
+            )
     position = have.get_indexer(wanted)
     missing = wanted[position < 0]
     found = position[position >= 0]
     report = AlignmentReport(
         len(wanted), tuple(missing), tuple(have.difference(wanted, sort=False)), bool(np.any(np.diff(found) < 0))
     )
-    if len(missing) > max_missing * len(wanted):
+    if len(missing) > max_missing * len(wanted) + 1e-9:  # a share such as 0.29 has no exact double
         raise GeneError(
             f"{len(missing)} of {len(wanted)} genes are missing, {max_missing:.0%} may be: {list_names(missing)}",
             where="var_names",
@@ -99,10 +109,12 @@ def align_genes(
     if not len(missing):
         return adata[:, position].copy(), report
     aligned = AnnData(
-        _take(adata.X, position, fill),
+        None if adata.X is None else _take(adata.X, position, fill),
         obs=adata.obs.copy(),
         var=adata.var.reindex(adata.var_names[found]).reindex(wanted),
-        obsm={key: adata.obsm[key] for key in adata.obsm},
+        uns=deepcopy(dict(adata.uns)),
+        obsm={key: adata.obsm[key].copy() for key in adata.obsm},
+        obsp={key: adata.obsp[key].copy() for key in adata.obsp},
         layers={key: _take(adata.layers[key], position, fill) for key in adata.layers if key is not None},
     )
     return aligned, report
@@ -118,6 +130,7 @@ def _take(matrix: np.ndarray | sparse.csr_matrix, position: np.ndarray, fill: fl
         )
         return sparse.csr_matrix(matrix @ placement)
     dense = matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
-    taken = np.full((dense.shape[0], len(position)), fill, dtype=dense.dtype)
+    exact = dense.dtype if dense.dtype.kind == "f" or float(fill).is_integer() else np.float64
+    taken = np.full((dense.shape[0], len(position)), fill, dtype=exact)
     taken[:, present] = dense[:, position[present]]
     return taken

@@ -2,16 +2,89 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
+from anndata import AnnData
 
-from transpert.errors import BackedDataError, GeneError, list_names
+from transpert import _counts
+from transpert._counts import Matrix
+from transpert.errors import BackedDataError, GeneError, OptionError, UnknownNameError, list_names
 
-if TYPE_CHECKING:
-    from anndata import AnnData
+__all__ = ["check_counts", "check_log1p", "check_not_backed", "check_unique_names"]
 
-__all__ = ["check_not_backed", "check_unique_names"]
+
+def check_counts(data: AnnData | Matrix, *, layer: str | None = None, where: str | None = None) -> None:
+    """Check that data are raw counts.
+
+    Parameters
+    ----------
+    data
+        An AnnData, or a matrix of cells x genes, dense or sparse.
+    layer
+        Layer of the AnnData; ``X`` by default.
+    where
+        The slot a matrix came from, for the message.
+
+    Raises
+    ------
+    transpert.errors.CountsError
+        If values are NaN, infinite, negative or not integers; the message says how many, and whether they look
+        like log1p values.
+    transpert.errors.UnknownNameError
+        If there is no such layer.
+    transpert.errors.BackedDataError
+        If the AnnData is backed.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> tp.pp.check_counts(tp.datasets.kang18(), layer="counts")
+    """
+    matrix, slot = _matrix_and_slot(data, layer, where)
+    _counts.check_counts(matrix, where=slot)
+
+
+def check_log1p(data: AnnData | Matrix, *, layer: str | None = None, where: str | None = None) -> None:
+    """Check that data are log1p counts per 10k, and not counts.
+
+    Parameters
+    ----------
+    data
+        An AnnData, or a matrix of cells x genes, dense or sparse.
+    layer
+        Layer of the AnnData; ``X`` by default.
+    where
+        The slot a matrix came from, for the message.
+
+    Raises
+    ------
+    transpert.errors.CountsError
+        If values are NaN, infinite or negative, above ``log1p(1e4)``, or all integers.
+    transpert.errors.UnknownNameError
+        If there is no such layer.
+    transpert.errors.BackedDataError
+        If the AnnData is backed.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> tp.pp.check_log1p(tp.datasets.kang18())
+    """
+    matrix, slot = _matrix_and_slot(data, layer, where)
+    _counts.check_log1p(matrix, where=slot)
+
+
+def _matrix_and_slot(data: AnnData | Matrix, layer: str | None, where: str | None) -> tuple[Matrix, str]:
+    if not isinstance(data, AnnData):
+        if layer is not None:
+            raise OptionError(f"layer={layer!r} was given with a matrix", remedy="Pass the AnnData it is a layer of.")
+        return data, where or "the matrix"
+    check_not_backed(data)
+    if layer is None:
+        return data.X, where or "X"
+    known = [key for key in data.layers if key is not None]
+    if layer not in known:
+        raise UnknownNameError("layer", [layer], known, where="layers")
+    return data.layers[layer], where or f"layers[{layer!r}]"
 
 
 def check_not_backed(adata: AnnData) -> None:
