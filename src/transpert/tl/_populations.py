@@ -1,9 +1,10 @@
-"""Populations of an AnnData: which cells belong to which context and perturbation."""
+"""Populations of an AnnData: which cells belong to which context and condition."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,12 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys, pp
-from transpert.conditions import parse_perturbation
-from transpert.errors import ControlError, UnknownNameError
+from transpert.conditions import Condition, parse_condition
+from transpert.errors import ControlError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import context_labels
 
-__all__ = ["Populations", "design_of", "log_values", "populations", "select_modality"]
+__all__ = ["Populations", "design_of", "design_of_metadata", "log_values", "populations", "select_modality"]
 
 
 def select_modality(data: AnnData | MuData, modality: str | None) -> AnnData:
@@ -37,7 +38,23 @@ def design_of(
     context_keys: str | Sequence[str] | None,
 ) -> Design:
     """Read the design from the arguments, and what they leave open from ``uns`` of a prediction of this package."""
-    own = dict(adata.uns.get(_keys.UNS, {}).get("design", {}))
+    return design_of_metadata(
+        adata.uns.get(_keys.UNS, {}),
+        perturbation_key=perturbation_key,
+        control=control,
+        context_keys=context_keys,
+    )
+
+
+def design_of_metadata(
+    metadata: Mapping[str, Any],
+    *,
+    perturbation_key: str | None,
+    control: str | None,
+    context_keys: str | Sequence[str] | None,
+) -> Design:
+    """Read the design from the arguments, and what they leave open from ``uns["transpert"]``."""
+    own = dict(metadata.get("design", {}))
     if context_keys is None:
         context_keys = [str(key) for key in own.get("context_keys", ())]
     keys = (context_keys,) if isinstance(context_keys, str) else tuple(context_keys)
@@ -60,13 +77,26 @@ class Populations:
         Positions of the cells of each (context, condition label), controls left out.
     controls
         Positions of the control cells of each context.
+    conditions
+        What each label says was done.
+    spelling
+        How the data writes the perturbation of each label.
     """
 
     cells: dict[tuple[str, str], np.ndarray]
     controls: dict[str, np.ndarray]
+    conditions: dict[str, Condition] = field(default_factory=dict)
+    spelling: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self.cells)
+
+    def display(self, label: str) -> str:
+        """Return a label in the spelling of the data."""
+        if label not in self.spelling:
+            return label
+        plain = _keys.COMBINATION.join(self.conditions[label].parts)
+        return self.spelling[label] + label.removeprefix(plain)
 
 
 def populations(obs: pd.DataFrame, design: Design, *, need_controls: bool = True) -> Populations:
@@ -82,39 +112,55 @@ def populations(obs: pd.DataFrame, design: Design, *, need_controls: bool = True
     absent = [column for column in (design.perturbation_key, *design.context_keys) if column not in obs]
     if absent:
         raise UnknownNameError("column", absent, map(str, obs.columns), where="obs")
-    frame = pd.DataFrame({"context": context_labels(obs, design), "label": _labels(obs, design)})
+    labels, conditions, spelling = _labels(obs, design)
+    frame = pd.DataFrame({"context": context_labels(obs, design), "label": labels})
     groups = {key: np.asarray(rows) for key, rows in frame.groupby(["context", "label"], sort=True).indices.items()}
     controls = {context: rows for (context, label), rows in groups.items() if not label}
     cells = {key: rows for key, rows in groups.items() if key[1]}
     orphans = sorted({context for context, _ in cells} - set(controls))
     if need_controls and orphans:
         raise ControlError(
-            f"{len(orphans)} contexts have no cells labelled {design.control!r}: {', '.join(orphans[:8])}",
+            f"{len(orphans)} contexts have no cells labelled {design.control!r}: {list_names(orphans)}",
             where=f"obs[{design.perturbation_key!r}]",
             remedy="Keep the control cells of every context in the object.",
         )
-    return Populations(cells, controls)
+    return Populations(cells, controls, conditions, spelling)
 
 
-def _labels(obs: pd.DataFrame, design: Design) -> np.ndarray:
-    """One label a condition, the same however a combination is spelled; empty for controls."""
-    written = obs[design.perturbation_key].astype(str)
-    spelled = {
-        label: _keys.COMBINATION.join(parse_perturbation(label, control=design.control)) for label in set(written)
-    }
-    labels = written.map(spelled).to_numpy(dtype=object)
-    for key, name in ((design.dose_key, "dose"), (design.time_key, "time")):
-        if key is None or key not in obs:
-            continue
-        values = obs[key].to_numpy(dtype=object)
-        labels = np.array(
-            [
-                label if not label or pd.isna(v) else f"{label}, {name} {v}"
-                for label, v in zip(labels, values, strict=True)
-            ],
-            dtype=object,
-        )
-    return labels
+def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Condition], dict[str, str]]:
+    """One label a condition, the same however a combination or a dose is written; empty for controls."""
+    written = pd.DataFrame({"name": obs[design.perturbation_key].astype(str).to_numpy(dtype=object)})
+    tags = [(key, name) for key, name in ((design.dose_key, "dose"), (design.time_key, "time")) if key in obs]
+    for key, name in tags:
+        written[name] = obs[key].to_numpy(dtype=object)
+    grouped = written.groupby(list(written), sort=False, dropna=False)
+    number = grouped.ngroup().to_numpy()
+    _, first = np.unique(number, return_index=True)
+    names: list[str] = []
+    conditions: dict[str, Condition] = {}
+    spelling: dict[str, str] = {}
+    # every distinct way of writing is parsed once: there are few of them and many cells
+    for row in written.iloc[first].to_dict(orient="records"):
+        given = {name: None if pd.isna(row[name]) else row[name] for _, name in tags}
+        condition = parse_condition(row["name"], control=design.control, **given)
+        names.append(_label(condition))
+        if not condition.is_control:
+            conditions.setdefault(names[-1], condition)
+            spelling.setdefault(names[-1], row["name"])
+    return np.array(names, dtype=object)[number], conditions, spelling
+
+
+def _label(condition: Condition) -> str:
+    """Write a condition as models read it back, ``"A+B, dose 0.1+10, time 24"``; empty for controls."""
+    if condition.is_control:
+        return ""
+    tags = [_keys.COMBINATION.join(condition.parts)]
+    doses = ["nan" if dose is None else f"{dose:g}" for dose in condition.doses]
+    if set(doses) != {"nan"}:
+        tags.append("dose " + (doses[0] if len(set(doses)) == 1 else _keys.COMBINATION.join(doses)))
+    if condition.time is not None:
+        tags.append(f"time {condition.time:g}")
+    return ", ".join(tags)
 
 
 def log_values(adata: AnnData, layer: str | None, *, where: str) -> np.ndarray | sparse.csr_matrix:

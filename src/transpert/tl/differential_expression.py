@@ -11,10 +11,11 @@ from mudata import MuData
 from scipy.stats import false_discovery_control, ttest_ind_from_stats
 
 from transpert import _keys
-from transpert.errors import ControlError, OptionError
+from transpert.errors import ControlError, OptionError, UnknownNameError
 from transpert.metrics import DifferentialExpression, differential_expression
 
 from ._populations import design_of, log_values, select_modality
+from .pseudobulk import pseudobulk_tests
 
 __all__ = ["rank_genes_groups"]
 
@@ -22,11 +23,14 @@ __all__ = ["rank_genes_groups"]
 def rank_genes_groups(
     data: AnnData | MuData,
     *,
-    method: Literal["wilcoxon", "t-test"] = "wilcoxon",
+    method: Literal["wilcoxon", "t-test", "pseudobulk"] = "wilcoxon",
     perturbation_key: str | None = None,
     control: str | None = None,
     groups: Sequence[str] | None = None,
     layer: str | None = None,
+    counts_layer: str | None = _keys.COUNTS_LAYER,
+    replicate_key: str | None = None,
+    paired: bool = False,
     modality: str | None = None,
     key_added: str = _keys.RANK_GENES,
 ) -> None:
@@ -37,13 +41,22 @@ def rank_genes_groups(
     data
         Predicted or observed cells with their controls; log1p counts per 10k in ``X``.
     method
-        ``"wilcoxon"`` (illico, tie-corrected) or Welch's ``"t-test"``.
+        ``"wilcoxon"`` (illico, tie-corrected) or Welch's ``"t-test"`` of cells; or ``"pseudobulk"``, which sums raw
+        counts by replicate and tests the sums with DESeq2 (needs the extra ``pseudobulk``). Cells of one replicate
+        resemble each other, and tests of cells take them for independent: only ``"pseudobulk"`` speaks of replicates.
     perturbation_key, control
         Column and label; by default what a prediction of this package says.
     groups
         Perturbations to test; all by default.
     layer
         Layer with log1p counts per 10k, in place of ``X``.
+    counts_layer
+        Layer with raw counts, for ``"pseudobulk"``; ``None`` for ``X``.
+    replicate_key
+        Column of ``obs`` with the replicate (donor, plate, ...), for ``"pseudobulk"``.
+    paired
+        With ``"pseudobulk"``, give each replicate a level of its own: for replicates that have controls and perturbed
+        cells.
     modality
         Modality of a MuData.
     key_added
@@ -59,7 +72,11 @@ def rank_genes_groups(
     transpert.errors.ControlError
         If there are no control cells, or no others.
     transpert.errors.CountsError
-        If the values are not log1p counts per 10k.
+        If the values are not log1p counts per 10k, or for ``"pseudobulk"`` no counts.
+    transpert.errors.GroupSizeError
+        If a perturbation has fewer than two replicates, for ``"pseudobulk"``.
+    transpert.errors.DependencyError
+        If pydeseq2 is needed and not installed.
 
     Examples
     --------
@@ -69,29 +86,47 @@ def rank_genes_groups(
     >>> sc.get.rank_genes_groups_df(adata, group="P0").shape
     (50, 5)
     """
-    if method not in ("wilcoxon", "t-test"):
-        raise OptionError(f"method is {method!r}", remedy="Choose 'wilcoxon' or 't-test'.")
+    if method not in ("wilcoxon", "t-test", "pseudobulk"):
+        raise OptionError(f"method is {method!r}", remedy="Choose 'wilcoxon', 't-test' or 'pseudobulk'.")
     adata = select_modality(data, modality)
     design = design_of(adata, perturbation_key=perturbation_key, control=control, context_keys=())
+    if design.perturbation_key not in adata.obs:
+        raise UnknownNameError("column", [design.perturbation_key], map(str, adata.obs.columns), where="obs")
     labels = adata.obs[design.perturbation_key].astype(str).to_numpy()
-    values = log_values(adata, layer, where="the cells")
-    controls = values[np.flatnonzero(labels == design.control)]
-    names = [str(name) for name in (groups or sorted(set(labels) - {design.control}))]
-    if controls.shape[0] < 2 or not names:
+    known = sorted(set(labels) - {design.control})
+    names = known if groups is None else [str(name) for name in groups]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UnknownNameError("perturbation", unknown, known, where=f"obs[{design.perturbation_key!r}]")
+    n_controls = int(np.count_nonzero(labels == design.control))
+    if n_controls < 2 or not names:
         raise ControlError(
-            f"{controls.shape[0]} cells are labelled {design.control!r} and {len(names)} other labels exist",
+            f"{n_controls} cells are labelled {design.control!r} and {len(names)} other labels exist",
             where=f"obs[{design.perturbation_key!r}]",
             remedy="Predict with include_controls=True.",
         )
-    test = differential_expression if method == "wilcoxon" else _t_test
-    tables = {name: test(values[np.flatnonzero(labels == name)], controls) for name in names}
+    if method == "pseudobulk":
+        tables = pseudobulk_tests(
+            adata,
+            labels,
+            names,
+            design.control,
+            counts_layer=counts_layer,
+            replicate_key=replicate_key,
+            paired=paired,
+        )
+    else:
+        values = log_values(adata, layer, where="the cells")
+        controls = values[np.flatnonzero(labels == design.control)]
+        test = differential_expression if method == "wilcoxon" else _t_test
+        tables = {name: test(values[np.flatnonzero(labels == name)], controls) for name in names}
     adata.uns[key_added] = {
         "params": {
             "groupby": design.perturbation_key,
             "reference": design.control,
             "method": method,
             "use_raw": False,
-            "layer": layer,
+            "layer": counts_layer if method == "pseudobulk" else layer,
             "corr_method": "benjamini-hochberg",
         },
         **_records(tables, np.asarray(adata.var_names, dtype=str)),

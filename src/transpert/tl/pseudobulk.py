@@ -1,0 +1,167 @@
+"""Tests of counts summed by replicate, with pydeseq2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from transpert import pp
+from transpert.errors import DependencyError, GroupSizeError, OptionError, UnknownNameError
+from transpert.metrics import DifferentialExpression
+
+__all__ = ["pseudobulk_tests", "replicate_sums"]
+
+_MIN_REPLICATES = 2  # below, nothing says how much replicates differ
+_FACTOR, _REPLICATE, _REFERENCE = "condition", "replicate", "reference"
+
+
+def replicate_sums(
+    counts: np.ndarray | sparse.spmatrix, labels: np.ndarray, replicates: np.ndarray
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Sum counts over the cells of each label and replicate.
+
+    Parameters
+    ----------
+    counts : (N, G)
+        Raw counts.
+    labels, replicates : (N,)
+        Of every cell.
+
+    Returns
+    -------
+    Sums, int64, one row a label and replicate that occurs; and the label and replicate of each row.
+    """
+    table = pd.DataFrame({_FACTOR: labels, _REPLICATE: replicates})
+    grouped = table.groupby([_FACTOR, _REPLICATE], sort=True, observed=True)
+    codes = grouped.ngroup().to_numpy()
+    member = sparse.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
+    sums = member @ counts
+    dense = sums.toarray() if sparse.issparse(sums) else np.asarray(sums)
+    rows = pd.DataFrame(list(grouped.groups), columns=[_FACTOR, _REPLICATE])
+    return np.rint(dense).astype(np.int64), rows
+
+
+def pseudobulk_tests(
+    adata: AnnData,
+    labels: np.ndarray,
+    names: Sequence[str],
+    control: str,
+    *,
+    counts_layer: str | None,
+    replicate_key: str | None,
+    paired: bool,
+) -> dict[str, DifferentialExpression]:
+    """Test the sums of each perturbation against those of the controls with the Wald test of DESeq2.
+
+    One model is fitted to all of them, so that they share the dispersion of each gene.
+
+    Parameters
+    ----------
+    adata
+        The cells, with raw counts.
+    labels : (N,)
+        The perturbation of every cell.
+    names
+        The perturbations to test.
+    control
+        The label of control cells.
+    counts_layer
+        Layer with raw counts; ``None`` for ``X``.
+    replicate_key
+        Column of ``obs`` with the replicate.
+    paired
+        Fit a level of its own to each replicate.
+
+    Returns
+    -------
+    The tests by perturbation; genes that DESeq2 sets aside (outliers, low counts, no counts) have p-values of 1.
+
+    Raises
+    ------
+    transpert.errors.DependencyError
+        If pydeseq2 is not installed.
+    transpert.errors.CountsError
+        If the layer does not hold integers.
+    transpert.errors.GroupSizeError
+        If a perturbation or the controls come from fewer than two replicates.
+    """
+    try:
+        from pydeseq2.dds import DeseqDataSet
+        from pydeseq2.ds import DeseqStats
+    except ImportError as error:
+        raise DependencyError(
+            "method='pseudobulk' needs pydeseq2", remedy="Install it with: pip install 'transpert[pseudobulk]'."
+        ) from error
+    sums, rows = _checked_sums(adata, labels, [*names, control], counts_layer, replicate_key)
+    _check_replicates(rows, names, control, paired)
+    # pydeseq2 reads names as a formula does; ours may hold a plus or a space
+    levels = {control: _REFERENCE, **{name: f"level{i}" for i, name in enumerate(names)}}
+    metadata = rows.assign(
+        **{
+            _FACTOR: pd.Categorical(rows[_FACTOR].map(levels), categories=list(levels.values())),
+            _REPLICATE: pd.Categorical("r" + rows[_REPLICATE].factorize()[0].astype(str).astype(object)),
+        }
+    )
+    metadata.index = metadata.index.astype(str)
+    measured = sums.sum(axis=0) > 0
+    counts = pd.DataFrame(sums[:, measured], index=metadata.index, columns=np.flatnonzero(measured).astype(str))
+    design = f"~{_REPLICATE} + {_FACTOR}" if paired else f"~{_FACTOR}"
+    model = DeseqDataSet(counts=counts, metadata=metadata, design=design, quiet=True, n_cpus=1)
+    model.deseq2()
+    tests = {}
+    for name in names:
+        result = DeseqStats(model, contrast=[_FACTOR, levels[name], _REFERENCE], quiet=True, n_cpus=1)
+        result.summary()
+        tests[name] = _as_tests(result.results_df, measured)
+    return tests
+
+
+def _checked_sums(
+    adata: AnnData, labels: np.ndarray, used: Sequence[str], counts_layer: str | None, replicate_key: str | None
+) -> tuple[np.ndarray, pd.DataFrame]:
+    if replicate_key is None:
+        raise OptionError(
+            "method='pseudobulk' needs to know the replicates", remedy="Name their column of obs in replicate_key=."
+        )
+    if replicate_key not in adata.obs:
+        raise UnknownNameError("column", [replicate_key], map(str, adata.obs.columns), where="obs")
+    if counts_layer is not None and counts_layer not in adata.layers:
+        raise UnknownNameError("layer", [counts_layer], [key for key in adata.layers if key], where="layers")
+    counts = adata.X if counts_layer is None else adata.layers[counts_layer]
+    pp.check_counts(counts, where="X" if counts_layer is None else f"layers[{counts_layer!r}]")
+    rows = np.flatnonzero(np.isin(labels, list(used)))
+    return replicate_sums(counts[rows], labels[rows], adata.obs[replicate_key].astype(str).to_numpy()[rows])
+
+
+def _check_replicates(rows: pd.DataFrame, names: Sequence[str], control: str, paired: bool) -> None:
+    found = rows.groupby(_FACTOR)[_REPLICATE].agg(set)
+    few = [name for name in (*names, control) if len(found.get(name, ())) < _MIN_REPLICATES]
+    if few:
+        raise GroupSizeError(
+            f"{len(few)} groups come from fewer than {_MIN_REPLICATES} replicates, for example {few[0]!r}",
+            where="replicate_key",
+            remedy="Leave them out with groups=, or test cells with method='wilcoxon'.",
+        )
+    apart = [name for name in names if len(found[name] & found[control]) < _MIN_REPLICATES] if paired else []
+    if apart:
+        raise GroupSizeError(
+            f"{len(apart)} groups share fewer than {_MIN_REPLICATES} replicates with the controls, "
+            f"for example {apart[0]!r}",
+            where="replicate_key",
+            remedy="Use paired=False.",
+        )
+
+
+def _as_tests(table: pd.DataFrame, measured: np.ndarray) -> DifferentialExpression:
+    def spread(column: str, empty: float) -> np.ndarray:
+        full = np.full(len(measured), empty)
+        full[measured] = table[column].to_numpy(dtype=float, na_value=empty)
+        return np.nan_to_num(full, nan=empty)
+
+    return DifferentialExpression(
+        spread("log2FoldChange", 0.0), spread("pvalue", 1.0), spread("padj", 1.0), spread("stat", 0.0)
+    )
