@@ -1,4 +1,4 @@
-"""One check of the arrays that metrics are given."""
+"""Checks of the arrays that metrics are given, and small array arithmetic that several families share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ from scipy import sparse
 
 from transpert.errors import MetricInputError
 
-__all__ = ["check_cells", "check_deltas"]
+__all__ = ["check_cells", "check_deltas", "check_finite", "check_same_length", "dense", "pearson_rows"]
+
+# a shift this small, in log1p, is the rounding of a mean and no prediction
+_NOTHING = 1e-6
 
 
-def _check_values(values: np.ndarray, where: str) -> None:
+def check_finite(values: np.ndarray, where: str) -> None:
+    """Check that no entry is NaN or infinite.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If some are.
+    """
     wrong = int(np.count_nonzero(~np.isfinite(values)))
     if wrong:
         raise MetricInputError(f"{wrong} of {values.size} entries are NaN or infinite", where=where)
@@ -39,7 +49,7 @@ def check_cells(cells: np.ndarray | sparse.spmatrix, *, where: str, n_genes: int
         hint = "It may be transposed." if cells.shape[0] == n_genes else "Align the genes by name."
         raise MetricInputError(f"the matrix has {cells.shape[1]} genes, not {n_genes}", where=where, remedy=hint)
     values = cells.data if sparse.issparse(cells) else np.asarray(cells)
-    _check_values(values, where)
+    check_finite(values, where)
     negative = int(np.count_nonzero(values < 0))
     if negative:
         raise MetricInputError(
@@ -47,21 +57,52 @@ def check_cells(cells: np.ndarray | sparse.spmatrix, *, where: str, n_genes: int
         )
 
 
-def check_deltas(predicted: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Check two tables of effects, ``(P, G)`` or ``(G,)``, and return them two-dimensional.
+def check_deltas(
+    predicted: np.ndarray, real: np.ndarray, *, what: str = "effects", dtype: type = np.float64
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check two tables, ``(P, G)`` or ``(G,)``, and return them two-dimensional.
 
     Raises
     ------
     transpert.errors.MetricInputError
         If their shapes differ, they are empty, or hold NaN or infinite values.
     """
-    predicted, real = (np.atleast_2d(np.asarray(values, dtype=np.float64)) for values in (predicted, real))
-    if predicted.shape != real.shape or 0 in predicted.shape:
+    predicted, real = (np.atleast_2d(np.asarray(values, dtype=dtype)) for values in (predicted, real))
+    if predicted.ndim != 2 or predicted.shape != real.shape or 0 in predicted.shape:
+        turned = predicted.ndim == 2 and predicted.shape == real.shape[::-1]
         raise MetricInputError(
-            f"the predicted effects have shape {predicted.shape}, the real ones {real.shape}",
-            where="effects",
-            remedy="Both must be perturbations x genes, in the same order.",
+            f"the predicted {what} have shape {predicted.shape}, the real ones {real.shape}",
+            where=what,
+            remedy=("One of them may be transposed. " if turned else "")
+            + "Both must be perturbations x genes, in the same order.",
         )
-    _check_values(predicted, "the predicted effects")
-    _check_values(real, "the real effects")
+    check_finite(predicted, f"the predicted {what}")
+    check_finite(real, f"the real {what}")
     return predicted, real
+
+
+def check_same_length(a: np.ndarray, b: np.ndarray, *, what: str) -> None:
+    """Check that two arrays have as many entries.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If they do not.
+    """
+    if len(a) != len(b):
+        raise MetricInputError(f"{len(a)} predicted and {len(b)} real {what}", where=what)
+
+
+def dense(cells: np.ndarray | sparse.spmatrix) -> np.ndarray:
+    """Return cells as a dense matrix of floating type: float32 stays float32, everything else becomes float64."""
+    values = cells.toarray() if sparse.issparse(cells) else np.asarray(cells)
+    return values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
+
+
+def pearson_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson correlation of the rows of two matrices, NaN where a row is constant up to rounding."""
+    x, y = (values - values.mean(axis=1, keepdims=True) for values in (a, b))
+    scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    constant = np.minimum(np.ptp(a, axis=1), np.ptp(b, axis=1)) < _NOTHING
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(constant, np.nan, (x * y).sum(axis=1) / scale)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._inputs import check_deltas
+from ._inputs import check_deltas, pearson_rows
 
-__all__ = ["mae_delta", "mse_delta", "pearson_delta"]
-
-# a shift this small, in log1p, is the rounding of a mean and no prediction
-_NOTHING = 1e-6
+__all__ = ["mae", "mae_delta", "mse", "mse_delta", "pearson_delta"]
 
 
 def pearson_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -31,7 +28,7 @@ def pearson_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    cell-eval's ``pearson_delta`` takes the predicted controls for the predicted shift.
+    cell-eval's ``pearson_delta`` is this with the *predicted* controls for the predicted shift.
 
     Examples
     --------
@@ -39,12 +36,7 @@ def pearson_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     >>> pearson_delta([[1.0, 2.0, 3.0]], [[2.0, 4.0, 6.0]]).round(6).tolist()
     [1.0]
     """
-    predicted, real = check_deltas(predicted, real)
-    a, b = (values - values.mean(axis=1, keepdims=True) for values in (predicted, real))
-    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    constant = np.minimum(np.ptp(predicted, axis=1), np.ptp(real, axis=1)) < _NOTHING
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(constant, np.nan, (a * b).sum(axis=1) / scale)
+    return pearson_rows(*check_deltas(predicted, real))
 
 
 def mse_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -99,3 +91,61 @@ def mae_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """
     predicted, real = check_deltas(predicted, real)
     return np.abs(predicted - real).mean(axis=1)
+
+
+def mse(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Mean squared error of the mean profile, over genes.
+
+    Parameters
+    ----------
+    predicted, real : (P, G)
+        Mean log1p of the perturbed cells.
+
+    Returns
+    -------
+    ``(P,)``, from 0, lower is better. The same as :func:`mse_delta` where both shifts are taken from the same controls.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the arrays do not fit.
+
+    Notes
+    -----
+    cell-eval 0.8.2, ``mse``.
+    """
+    predicted, real = check_deltas(predicted, real, what="mean profiles")
+    return ((predicted - real) ** 2).mean(axis=1)
+
+
+def mae(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Mean absolute error of the mean profile, over genes.
+
+    Parameters
+    ----------
+    predicted, real : (P, G)
+        Mean log1p of the perturbed cells.
+
+    Returns
+    -------
+    ``(P,)``, from 0, lower is better.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the arrays do not fit.
+
+    Notes
+    -----
+    cell-eval 0.8.2, ``mae``.
+    """
+    predicted, real = check_deltas(predicted, real, what="mean profiles")
+    return np.abs(predicted - real).mean(axis=1)
+
+
+def pearson_vectors(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson correlation of two vectors, NaN with fewer than two entries or where one is constant."""
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])

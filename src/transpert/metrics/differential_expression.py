@@ -1,11 +1,13 @@
-"""Differential expression of one population against its controls, and metrics that compare two such tables."""
+"""Differential expression of populations against their controls."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import anndata
 import illico
@@ -15,21 +17,72 @@ from loguru import logger
 from scipy import sparse
 from scipy.stats import false_discovery_control
 
-from transpert.errors import MetricInputError
-
 from ._inputs import check_cells
 
 __all__ = [
+    "CELL_EVAL",
+    "CHALLENGE_2026",
+    "TRANSPERT",
+    "Convention",
     "DifferentialExpression",
+    "RankSums",
     "differential_expression",
-    "direction_match",
-    "n_significant_ratio",
-    "overlap_at_n",
-    "precision_at_n",
+    "rank_sums",
 ]
 
-# counts per 10k that are added before a fold change is taken, so that a zero on one side is not infinite
-PSEUDO_RATE = 1e-3
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """How fold changes are taken and which genes are tested; the rank-sum test itself is the same everywhere.
+
+    Parameters
+    ----------
+    mean
+        ``"arithmetic"`` mean of the counts per 10k, or ``"geometric"``: ``expm1`` of the mean log1p.
+    pseudo_rate
+        Counts per 10k added to both means before the ratio is taken. With 0, a gene that is 0 on one side has an
+        infinite fold change, and one that is 0 on both sides a fold change of 0.
+    min_control_rate
+        A gene is tested only where the mean counts per 10k of the controls exceed this; None tests every gene. It
+        decides over how many genes false discoveries are controlled.
+    alpha
+        Level of significance after Benjamini-Hochberg.
+    from_counts
+        Test log1p values computed from the raw counts in double precision, in place of those of the cells.
+    single_precision
+        Round adjusted p-values and fold changes to float32 before they are compared and ranked.
+    """
+
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    pseudo_rate: float = 1e-3
+    min_control_rate: float | None = None
+    alpha: float = 0.05
+    from_counts: bool = False
+    single_precision: bool = False
+
+
+# ours: a zero on one side gives a large but finite fold change
+TRANSPERT = Convention()
+# cell-eval 0.8.2 (pdex with epsilon 0, read into float32 columns)
+CELL_EVAL = Convention(mean="geometric", pseudo_rate=0.0, single_precision=True)
+# cell-eval2 0.20.0, preset vcc2026: 1e-9 and 5 counts per million are 1e-11 and 0.05 per 10k
+CHALLENGE_2026 = Convention(pseudo_rate=1e-11, min_control_rate=0.05, from_counts=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankSums:
+    """Two-sided Mann-Whitney rank-sum tests, one a gene.
+
+    Parameters
+    ----------
+    p_value : (G,)
+        Two-sided p-values, 1 for a gene that is constant over all cells.
+    z_score : (G,)
+        Signed statistics.
+    """
+
+    p_value: np.ndarray
+    z_score: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +94,7 @@ class DifferentialExpression:
     log2_fold_change : (G,)
         Of the mean counts per 10k.
     p_value, adjusted : (G,)
-        Two-sided p-value, and after Benjamini-Hochberg.
+        Two-sided p-value, and after Benjamini-Hochberg; both are 1 for a gene that is not tested.
     z_score : (G,)
         Signed statistic.
     alpha
@@ -70,21 +123,23 @@ class DifferentialExpression:
         return genes[np.argsort(-np.abs(self.log2_fold_change[genes]), kind="stable")]
 
 
-def differential_expression(
-    cells: np.ndarray | sparse.spmatrix, controls: np.ndarray | sparse.spmatrix, *, alpha: float = 0.05
-) -> DifferentialExpression:
-    """Test every gene of a population against its controls with the Mann-Whitney rank-sum test.
+def rank_sums(
+    populations: Sequence[np.ndarray | sparse.spmatrix], controls: np.ndarray | sparse.spmatrix
+) -> list[RankSums]:
+    """Test every gene of several populations against the same controls.
+
+    Much faster than one call a population, because the controls are sorted once.
 
     Parameters
     ----------
-    cells, controls : (N, G), (M, G)
-        Log1p counts per 10k.
-    alpha
-        Level of significance after Benjamini-Hochberg.
+    populations : sequence of (N, G)
+        Values that are compared by rank only: log1p counts per 10k.
+    controls : (M, G)
+        The same of the controls.
 
     Returns
     -------
-    The tests. A gene that is constant over all cells has p-value 1.
+    One :class:`RankSums` a population.
 
     Raises
     ------
@@ -99,6 +154,86 @@ def differential_expression(
     Examples
     --------
     >>> import numpy as np
+    >>> from transpert.metrics import rank_sums
+    >>> rng = np.random.default_rng(0)
+    >>> controls = rng.random((50, 1))
+    >>> same, shifted = rank_sums([rng.random((50, 1)), rng.random((50, 1)) + 1], controls)
+    >>> bool(same.p_value[0] > 0.05 > shifted.p_value[0])
+    True
+    """
+    check_cells(controls, where="the control cells")
+    for cells in populations:
+        check_cells(cells, where="the cells", n_genes=controls.shape[1])
+    if not populations:
+        return []
+    return _tests([*populations], controls)
+
+
+def _tests(populations: list[np.ndarray | sparse.spmatrix], controls: np.ndarray | sparse.spmatrix) -> list[RankSums]:
+    parts = [*populations, controls]
+    dtype = np.result_type(np.float32, *(part.dtype for part in parts))
+    if all(sparse.issparse(part) for part in parts):
+        stacked = sparse.vstack([sparse.csr_matrix(part) for part in parts], format="csr").astype(dtype)
+        stacked.sort_indices()
+    else:
+        stacked = np.vstack([part.toarray() if sparse.issparse(part) else np.asarray(part) for part in parts])
+        stacked = stacked.astype(dtype, copy=False)
+    names = [str(number) for number in range(len(populations))]
+    groups = np.repeat([*names, _CONTROLS], [part.shape[0] for part in parts])
+    obs = pd.DataFrame({"group": groups}, index=pd.RangeIndex(len(groups)).astype(str))
+    # illico logs to loguru and draws its own bar, in the middle of ours
+    logger.disable("illico")
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        table = illico.asymptotic_wilcoxon(
+            anndata.AnnData(stacked, obs=obs), is_log1p=True, group_keys="group", reference=_CONTROLS
+        )
+    z_column = next(column for column in table.columns if column.startswith("z"))
+    found = []
+    for name in names:
+        part = table.xs(name, level=0)
+        p_value = np.clip(np.nan_to_num(part["p_value"].to_numpy(dtype=float), nan=1.0), 0, 1)
+        found.append(RankSums(p_value, np.nan_to_num(part[z_column].to_numpy(dtype=float))))
+    return found
+
+
+_CONTROLS = "controls"
+
+
+def differential_expression(
+    cells: np.ndarray | sparse.spmatrix,
+    controls: np.ndarray | sparse.spmatrix,
+    *,
+    alpha: float = 0.05,
+    convention: Convention | None = None,
+) -> DifferentialExpression:
+    """Test every gene of a population against its controls with the Mann-Whitney rank-sum test.
+
+    Parameters
+    ----------
+    cells, controls : (N, G), (M, G)
+        Log1p counts per 10k.
+    alpha
+        Level of significance after Benjamini-Hochberg, where no convention is given.
+    convention
+        How fold changes are taken and which genes are tested; ours (``TRANSPERT``) by default.
+
+    Returns
+    -------
+    The tests. A gene that is constant over all cells has p-value 1.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the matrices are empty, do not fit, or hold NaN, infinite or negative values.
+
+    Notes
+    -----
+    The tests are those of :func:`rank_sums`.
+
+    Examples
+    --------
+    >>> import numpy as np
     >>> from transpert.metrics import differential_expression
     >>> rng = np.random.default_rng(0)
     >>> controls = rng.random((50, 2))
@@ -106,141 +241,37 @@ def differential_expression(
     >>> differential_expression(cells, controls).significant.tolist()
     [False, True]
     """
-    check_cells(controls, where="the control cells")
-    check_cells(cells, where="the cells", n_genes=controls.shape[1])
-    stacked = sparse.vstack([sparse.csr_matrix(cells), sparse.csr_matrix(controls)], format="csr").astype(np.float32)
-    stacked.sort_indices()
-    obs = pd.DataFrame({"group": ["cells"] * cells.shape[0] + ["controls"] * controls.shape[0]})
-    obs.index = obs.index.astype(str)
-    adata = anndata.AnnData(stacked, obs=obs)
-    # illico logs to loguru and draws its own bar, in the middle of ours
-    logger.disable("illico")
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        table = illico.asymptotic_wilcoxon(
-            adata, is_log1p=True, group_keys="group", reference="controls", groups=["cells", "controls"]
-        )
-    table = table.xs("cells", level=0)
-    p_value = np.nan_to_num(table["p_value"].to_numpy(dtype=float), nan=1.0)
-    rates = [_mean_rate(matrix) for matrix in (cells, controls)]
-    fold = np.log2(rates[0] + PSEUDO_RATE) - np.log2(rates[1] + PSEUDO_RATE)
-    z_score = np.nan_to_num(table[_z_column(table)].to_numpy(dtype=float))
-    return DifferentialExpression(fold, p_value, false_discovery_control(p_value), z_score, alpha)
+    tests = rank_sums([cells], controls)[0]
+    convention = convention or Convention(alpha=alpha)
+    rates = [mean_rate(matrix, geometric=convention.mean == "geometric") for matrix in (cells, controls)]
+    tested = rates[1] if convention.mean == "arithmetic" else mean_rate(controls)
+    return assemble(tests, rates[0], rates[1], tested, convention)
 
 
-def _z_column(table: pd.DataFrame) -> str:
-    return next(column for column in table.columns if column.startswith("z"))
+def assemble(
+    tests: RankSums, rate: np.ndarray, control_rate: np.ndarray, filter_rate: np.ndarray, convention: Convention
+) -> DifferentialExpression:
+    """Join tests with fold changes of the given means; ``filter_rate`` decides which genes are tested."""
+    p_value, adjusted = tests.p_value, np.ones_like(tests.p_value)
+    tested = np.ones(len(p_value), dtype=bool)
+    if convention.min_control_rate is not None:
+        tested = filter_rate > convention.min_control_rate
+        p_value = np.where(tested, p_value, 1.0)
+    if tested.any():
+        adjusted[tested] = false_discovery_control(p_value[tested])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fold = np.log2((rate + convention.pseudo_rate) / (control_rate + convention.pseudo_rate))
+    fold[np.isnan(fold)] = 0.0  # nothing on both sides is no change
+    if convention.single_precision:
+        fold, adjusted = fold.astype(np.float32), adjusted.astype(np.float32)
+    return DifferentialExpression(fold, p_value, adjusted, tests.z_score, convention.alpha)
 
 
-def _mean_rate(cells: np.ndarray | sparse.spmatrix) -> np.ndarray:
-    if sparse.issparse(cells):
-        return np.asarray(sparse.csr_matrix(cells).expm1().mean(axis=0), dtype=np.float64).ravel()
-    return np.expm1(np.asarray(cells, dtype=np.float64)).mean(axis=0)
-
-
-def _check_pair(predicted: DifferentialExpression, real: DifferentialExpression) -> None:
-    if len(predicted.p_value) != len(real.p_value):
-        raise MetricInputError(
-            f"{len(predicted.p_value)} predicted and {len(real.p_value)} real genes", where="differential expression"
-        )
-
-
-def overlap_at_n(predicted: DifferentialExpression, real: DifferentialExpression, *, n: int | None = None) -> float:
-    """Share of the top really significant genes that are among the top predicted ones.
-
-    ``|top-k real & top-k predicted| / k``, both ranked by absolute fold change among the significant genes, ``k``
-    the number of really significant genes, or ``n`` if that is smaller.
-
-    Parameters
-    ----------
-    predicted, real
-        The tests.
-    n
-        Look at this many genes at most; all really significant ones by default.
-
-    Returns
-    -------
-    From 0 to 1, higher is better; 0 if nothing is predicted significant, NaN if nothing really is.
-
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
-    """
-    _check_pair(predicted, real)
-    k = real.n_significant if n is None else min(n, real.n_significant)
-    if k == 0:
-        return float("nan")
-    return len(np.intersect1d(real.ranked()[:k], predicted.ranked()[:k])) / k
-
-
-def precision_at_n(predicted: DifferentialExpression, real: DifferentialExpression, *, n: int | None = None) -> float:
-    """Like :func:`overlap_at_n`, with ``k`` the number of genes predicted significant.
-
-    Parameters
-    ----------
-    predicted, real
-        The tests.
-    n
-        Look at this many genes at most.
-
-    Returns
-    -------
-    From 0 to 1, higher is better; 0 if nothing is predicted significant, NaN if nothing really is.
-
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
-    """
-    _check_pair(predicted, real)
-    if real.n_significant == 0:
-        return float("nan")
-    k = predicted.n_significant if n is None else min(n, predicted.n_significant)
-    return len(np.intersect1d(real.ranked()[:k], predicted.ranked()[:k])) / k if k else 0.0
-
-
-def direction_match(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
-    """Share of the really significant genes whose predicted fold change has the right sign.
-
-    Parameters
-    ----------
-    predicted, real
-        The tests.
-
-    Returns
-    -------
-    From 0 to 1, higher is better; NaN if nothing is really significant. A gene predicted not to change does not match.
-
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
-    """
-    _check_pair(predicted, real)
-    genes = real.significant
-    if not genes.any():
-        return float("nan")
-    return float(np.mean(np.sign(predicted.log2_fold_change[genes]) == np.sign(real.log2_fold_change[genes])))
-
-
-def n_significant_ratio(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
-    """Number of genes predicted significant over the number that really are.
-
-    Parameters
-    ----------
-    predicted, real
-        The tests.
-
-    Returns
-    -------
-    From 0, 1 is best; NaN if nothing is really significant. Far above 1 the prediction has
-    lost the noise of real cells.
-
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
-    """
-    _check_pair(predicted, real)
-    return predicted.n_significant / real.n_significant if real.n_significant else float("nan")
+def mean_rate(cells: np.ndarray | sparse.spmatrix, *, geometric: bool = False) -> np.ndarray:
+    """Mean counts per 10k of log1p values, arithmetic or geometric."""
+    # scipy averages float32 in float32, whatever dtype is asked for
+    values = cells.astype(np.float64) if sparse.issparse(cells) else np.asarray(cells, dtype=np.float64)
+    if geometric:
+        return np.expm1(np.asarray(values.mean(axis=0)).ravel())
+    rates = values.expm1() if sparse.issparse(values) else np.expm1(values)
+    return np.asarray(rates.mean(axis=0)).ravel()

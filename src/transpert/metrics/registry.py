@@ -1,170 +1,47 @@
-"""Every metric by name, on one comparison of a predicted with a real population."""
+"""Every metric by name.
+
+There are two levels.
+
+A metric of level ``"population"`` looks at one (context, perturbation): ``metric.function(comparison) -> float`` of a
+:class:`~transpert.metrics.Comparison` (predicted cells, real cells, controls).
+
+A metric of level ``"panel"`` compares perturbations: ``metric.function(panel) -> array`` of a
+:class:`~transpert.metrics.Panel`, which holds summaries of all populations of a prediction and no cells. ``metric.per``
+says what its values belong to: ``"population"`` (one each, in the order of the panel) or ``"context"`` (one each, in
+the order of ``panel.contexts``). Perturbations are compared within a context.
+
+A prediction is scored in a stream, population by population::
+
+    chosen = resolve_metrics("all")
+    needs = panel_needs(chosen)
+    for comparison in comparisons:  # or in blocks, after ``prepare(block, chosen)``: the tests of a block share a sort
+        values = {m.name: m.function(comparison) for m in chosen if m.level == "population"}
+        summaries.append(summarise(comparison, needs))
+    panel = Panel.gather(summaries)
+    values = {m.name: m.function(panel) for m in chosen if m.level == "panel"}
+
+which is what :func:`score_panel` does. ``metric.counts`` says that populations need raw counts
+(``Population(cells, counts=...)``), ``metric.direction`` which values are better. A value never depends on which other
+metrics are computed; where a metric is not defined it is NaN.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from itertools import batched
 
 import numpy as np
-from scipy import sparse
 
 from transpert.errors import UnknownNameError
 
-from .delta import mae_delta, mse_delta, pearson_delta
-from .differential_expression import (
-    DifferentialExpression,
-    differential_expression,
-    direction_match,
-    n_significant_ratio,
-    overlap_at_n,
-    precision_at_n,
-)
-from .distribution import energy_distance
-from .integrity import variance_ratio, zero_fraction_gap
+from ._entries import ENTRIES, Metric
+from .comparison import Comparison
+from .panel import Panel, Summary, summarise
+from .population import rank_sums_together
 
-__all__ = ["METRICS", "PANELS", "Comparison", "Metric", "resolve_metrics"]
+__all__ = ["METRICS", "PANELS", "Metric", "panel_needs", "prepare", "resolve_metrics", "score_panel"]
 
-type Cells = np.ndarray | sparse.spmatrix
-
-
-@dataclass(eq=False)
-class Comparison:
-    """A predicted population, the real one, and the controls of both; what metrics share is computed once.
-
-    Parameters
-    ----------
-    predicted, real : (N, G), (M, G)
-        Log1p counts per 10k.
-    controls : (K, G)
-        Real control cells.
-    predicted_controls : (L, G)
-        Controls that the prediction is compared with; the real ones by default.
-    """
-
-    predicted: Cells
-    real: Cells
-    controls: Cells
-    predicted_controls: Cells | None = None
-
-    @cached_property
-    def de_real(self) -> DifferentialExpression:
-        """Tests of the real cells against the real controls."""
-        return differential_expression(self.real, self.controls)
-
-    @cached_property
-    def de_predicted(self) -> DifferentialExpression:
-        """Tests of the predicted cells against their controls."""
-        return differential_expression(self.predicted, self._reference)
-
-    @cached_property
-    def delta_real(self) -> np.ndarray:
-        """Mean shift of the real cells, ``(G,)``."""
-        return _mean(self.real) - _mean(self.controls)
-
-    @cached_property
-    def delta_predicted(self) -> np.ndarray:
-        """Mean shift of the predicted cells, ``(G,)``."""
-        return _mean(self.predicted) - _mean(self._reference)
-
-    @property
-    def _reference(self) -> Cells:
-        return self.controls if self.predicted_controls is None else self.predicted_controls
-
-
-def _mean(cells: Cells) -> np.ndarray:
-    # scipy averages float32 in float32, whatever dtype is asked for
-    matrix = cells.astype(np.float64) if sparse.issparse(cells) else np.asarray(cells, dtype=np.float64)
-    return np.asarray(matrix.mean(axis=0)).ravel()
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A metric.
-
-    Parameters
-    ----------
-    name
-        Its name.
-    family
-        What it looks at: ``"delta"``, ``"differential expression"``, ``"distribution"`` or ``"integrity"``.
-    direction
-        Whether ``"higher"`` or ``"lower"`` values are better, or those nearest to ``"one"``.
-    needs
-        Attributes of :class:`Comparison` that it reads.
-    function
-        Maps a comparison to a number; NaN where the metric is not defined.
-    """
-
-    name: str
-    family: str
-    direction: Literal["higher", "lower", "one"]
-    needs: tuple[str, ...]
-    function: Callable[[Comparison], float]
-
-    def better(self, a: float, b: float) -> bool:
-        """Whether ``a`` is a better score than ``b``."""
-        if self.direction == "one":
-            return abs(np.log(max(a, 1e-9))) < abs(np.log(max(b, 1e-9)))
-        return a > b if self.direction == "higher" else a < b
-
-
-_DE = ("de_predicted", "de_real")
-_DELTA = ("delta_predicted", "delta_real")
-_CELLS = ("predicted", "real")
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "pearson_delta",
-            "delta",
-            "higher",
-            _DELTA,
-            lambda c: float(pearson_delta(c.delta_predicted, c.delta_real)[0]),
-        ),
-        Metric("mse_delta", "delta", "lower", _DELTA, lambda c: float(mse_delta(c.delta_predicted, c.delta_real)[0])),
-        Metric("mae_delta", "delta", "lower", _DELTA, lambda c: float(mae_delta(c.delta_predicted, c.delta_real)[0])),
-        Metric(
-            "overlap_at_n",
-            "differential expression",
-            "higher",
-            _DE,
-            lambda c: overlap_at_n(c.de_predicted, c.de_real),
-        ),
-        Metric(
-            "precision_at_n",
-            "differential expression",
-            "higher",
-            _DE,
-            lambda c: precision_at_n(c.de_predicted, c.de_real),
-        ),
-        Metric(
-            "n_sig_ratio",
-            "differential expression",
-            "one",
-            _DE,
-            lambda c: n_significant_ratio(c.de_predicted, c.de_real),
-        ),
-        Metric(
-            "direction_match",
-            "differential expression",
-            "higher",
-            _DE,
-            lambda c: direction_match(c.de_predicted, c.de_real),
-        ),
-        Metric("energy_distance", "distribution", "lower", _CELLS, lambda c: energy_distance(c.predicted, c.real)),
-        Metric("variance_ratio", "integrity", "one", _CELLS, lambda c: variance_ratio(c.predicted, c.real)),
-        Metric(
-            "zero_fraction_gap",
-            "integrity",
-            "lower",
-            _CELLS,
-            lambda c: zero_fraction_gap(c.predicted, c.real),
-        ),
-    )
-}
+METRICS: dict[str, Metric] = {metric.name: metric for metric in ENTRIES}
 
 PANELS: dict[str, tuple[str, ...]] = {
     "default": (
@@ -177,6 +54,10 @@ PANELS: dict[str, tuple[str, ...]] = {
         "variance_ratio",
         "zero_fraction_gap",
     ),
+    **{
+        name: tuple(metric.name for metric in ENTRIES if name in metric.panels)
+        for name in ("cell-eval", "vcc2026", "calibrated")
+    },
     "all": tuple(METRICS),
 }
 
@@ -187,7 +68,7 @@ def resolve_metrics(metrics: str | Sequence[str]) -> list[Metric]:
     Parameters
     ----------
     metrics
-        ``"default"``, ``"all"``, or names of metrics.
+        ``"default"``, ``"cell-eval"``, ``"vcc2026"``, ``"calibrated"``, ``"all"``, or names of metrics.
 
     Returns
     -------
@@ -197,6 +78,12 @@ def resolve_metrics(metrics: str | Sequence[str]) -> list[Metric]:
     ------
     transpert.errors.UnknownNameError
         If there is no such panel or metric; the nearest name is offered.
+
+    Examples
+    --------
+    >>> from transpert.metrics import resolve_metrics
+    >>> [metric.name for metric in resolve_metrics(["mse", "pearson_delta"])]
+    ['mse', 'pearson_delta']
     """
     if isinstance(metrics, str):
         names: Sequence[str] = PANELS.get(metrics, (metrics,))
@@ -206,3 +93,106 @@ def resolve_metrics(metrics: str | Sequence[str]) -> list[Metric]:
     if unknown:
         raise UnknownNameError("metric", unknown, [*METRICS, *PANELS])
     return [METRICS[name] for name in names]
+
+
+def panel_needs(metrics: Iterable[Metric]) -> tuple[str, ...]:
+    """Return what has to be kept of each population for the metrics that compare perturbations.
+
+    Parameters
+    ----------
+    metrics
+        Metrics of any level.
+
+    Returns
+    -------
+    Names of attributes of :class:`~transpert.metrics.Comparison`, for :func:`~transpert.metrics.summarise`.
+    """
+    return tuple(sorted({name for metric in metrics if metric.level == "panel" for name in metric.needs}))
+
+
+def prepare(comparisons: Sequence[Comparison], metrics: Iterable[Metric]) -> None:
+    """Run the rank-sum tests of several comparisons together, several times faster than one by one.
+
+    Parameters
+    ----------
+    comparisons
+        A block of comparisons; those that share their controls as one object are tested together.
+    metrics
+        The metrics that will be computed; where none needs a test, nothing is done.
+    """
+    kinds = sorted({metric.counts for metric in metrics if _TESTED & set(metric.needs)})
+    for from_counts in kinds:
+        groups: dict[int, list] = {}
+        for comparison in comparisons:
+            reference = comparison.controls if from_counts else comparison.reference
+            for population, controls in ((comparison.real, comparison.controls), (comparison.predicted, reference)):
+                groups.setdefault(id(controls), [controls]).append(population)
+        for controls, *populations in groups.values():
+            rank_sums_together(populations, controls, from_counts=from_counts)
+
+
+# what of a comparison is computed from rank-sum tests
+_TESTED = frozenset(
+    {"tables", "de_real", "de_predicted", "n_significant_real", "n_significant_predicted", "significant_real", "z_real"}
+)
+
+
+def score_panel(
+    comparisons: Iterable[Comparison], metrics: str | Sequence[str] | Sequence[Metric] = "default", *, block: int = 16
+) -> dict[str, np.ndarray]:
+    """Score all populations of one prediction.
+
+    Parameters
+    ----------
+    comparisons
+        One a population; a generator is read block by block, and cells are forgotten after their block.
+    metrics
+        Name of a panel of metrics, names of metrics, or metrics.
+    block
+        Number of populations tested together.
+
+    Returns
+    -------
+    An array a metric: one value a population, or one a context where ``metric.per`` says so.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If there is nothing to score, or the populations do not fit.
+    transpert.errors.UnknownNameError
+        If there is no such metric.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import Comparison, Population, score_panel
+    >>> rng = np.random.default_rng(0)
+    >>> controls = Population(rng.random((20, 5)))
+    >>> pairs = [Comparison(*rng.random((2, 20, 5)), controls, perturbation=name) for name in "abc"]
+    >>> {name: values.shape for name, values in score_panel(pairs, ["mse", "pearson_edistance"]).items()}
+    {'mse': (3,), 'pearson_edistance': (1,)}
+    """
+    chosen = _as_metrics(metrics)
+    needs = panel_needs(chosen)
+    alone = [metric for metric in chosen if metric.level == "population"]
+    values: dict[str, list[float]] = {metric.name: [] for metric in alone}
+    summaries: list[Summary] = []
+    for some in batched(comparisons, block):
+        prepare(some, chosen)
+        for comparison in some:
+            for metric in alone:
+                values[metric.name].append(metric.function(comparison))
+            summaries.append(summarise(comparison, needs))
+    panel = Panel.gather(summaries)
+    return {
+        metric.name: np.array(values[metric.name], dtype=float)
+        if metric.level == "population"
+        else metric.function(panel)
+        for metric in chosen
+    }
+
+
+def _as_metrics(metrics: str | Sequence[str] | Sequence[Metric]) -> list[Metric]:
+    if isinstance(metrics, str):
+        return resolve_metrics(metrics)
+    return [metric if isinstance(metric, Metric) else resolve_metrics([metric])[0] for metric in metrics]

@@ -119,7 +119,7 @@ def evaluate(
     """
     if reference not in ("real", "predicted"):
         raise OptionError(f"reference is {reference!r}", remedy="Choose 'real' or 'predicted'.")
-    chosen = resolve_metrics(metrics)
+    chosen = [metric for metric in resolve_metrics(metrics) if metric.level == "population" and not metric.counts]
     named = _named(pred, modality)
     real = select_modality(truth, modality)
     first = next(iter(named.values()))
@@ -327,7 +327,7 @@ def _with_bounds(
             full.loc[rows, "baseline"] = floor.reindex(pd.MultiIndex.from_frame(full.loc[rows, keys])).to_numpy()
     ceiling = full[full["model"] == _CEILING].set_index(keys)["value"]
     full["ceiling"] = ceiling.reindex(pd.MultiIndex.from_frame(full[keys])).to_numpy()
-    ordered = full["metric"].map(lambda name: by_name[name].direction != "one")
+    ordered = full["metric"].map(lambda name: by_name[name].direction in ("higher", "lower"))
     full["normalised"] = np.where(
         ordered, normalise(full["value"].to_numpy(), full["baseline"].to_numpy(), full["ceiling"].to_numpy()), np.nan
     )

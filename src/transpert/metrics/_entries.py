@@ -1,0 +1,208 @@
+"""The entries of the registry: which function, of what, and which values are better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from . import delta, discrimination, gene_agreement
+from .comparison import Comparison
+from .differential_expression import CELL_EVAL, TRANSPERT, Convention, DifferentialExpression
+from .distribution import energy_distance, maximum_mean_discrepancy
+from .integrity import variance_ratio, zero_fraction_gap
+from .panel import Panel
+
+__all__ = ["ENTRIES", "Metric"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    family
+        What it looks at, for example ``"delta"`` or ``"distribution"``.
+    direction
+        Whether ``"higher"`` or ``"lower"`` values are better, those nearest to ``"one"``, or ``"none"`` (a number to
+        look at).
+    needs
+        Attributes of :class:`Comparison` that it reads.
+    function
+        Maps a comparison to a number (level ``"population"``), or a panel to an array (level ``"panel"``); NaN where
+        the metric is not defined.
+    level
+        ``"population"`` or ``"panel"``.
+    per
+        What the values of a panel metric belong to: each ``"population"``, or each ``"context"``.
+    panels
+        Panels it is in, besides ``"all"``.
+    counts
+        Whether it is computed from raw counts.
+    """
+
+    name: str
+    family: str
+    direction: Literal["higher", "lower", "one", "none"]
+    needs: tuple[str, ...]
+    function: Callable
+    level: Literal["population", "panel"] = "population"
+    per: Literal["population", "context"] = "population"
+    panels: tuple[str, ...] = ()
+    counts: bool = False
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether ``a`` is a better score than ``b``; never, for a metric without a direction."""
+        if self.direction == "none":
+            return False
+        if self.direction == "one":
+            return abs(np.log(max(a, 1e-9))) < abs(np.log(max(b, 1e-9)))
+        return a > b if self.direction == "higher" else a < b
+
+
+_CELLS = ("predicted", "real")
+_DELTA = ("delta_predicted", "delta_real")
+_MEAN = ("mean_predicted", "mean_real")
+_CELL_EVAL = ("cell-eval",)
+
+
+def _of_means(function: Callable, predicted: str, real: str) -> Callable[[Comparison], float]:
+    return lambda c: float(function(getattr(c, predicted), getattr(c, real))[0])
+
+
+def _of_tables(function: Callable, convention: Convention, **options: object) -> Callable[[Comparison], float]:
+    return lambda c: float(function(*c.tables(convention), **options))
+
+
+def _count(predicted: DifferentialExpression, real: DifferentialExpression, *, side: str) -> float:
+    return float((predicted if side == "pred" else real).n_significant)
+
+
+def _discrimination(metric: str) -> Callable[[Panel], np.ndarray]:
+    def score(panel: Panel) -> np.ndarray:
+        return panel.each(
+            lambda rows: discrimination.discrimination_score(
+                panel["delta_predicted"][rows],
+                panel["delta_real"][rows],
+                metric=metric,
+                targets=[panel.targets[row] for row in rows],
+            )
+        )
+
+    return score
+
+
+def _pearson_energy(panel: Panel) -> np.ndarray:
+    return panel.one(lambda rows: delta.pearson_vectors(panel["energy_predicted"][rows], panel["energy_real"][rows]))
+
+
+def _spearman_counts(panel: Panel) -> np.ndarray:
+    return panel.one(
+        lambda rows: gene_agreement.n_significant_spearman(
+            panel["n_significant_predicted"][rows], panel["n_significant_real"][rows]
+        )
+    )
+
+
+def _top(metric: str, n: int | None) -> Metric:
+    function = gene_agreement.overlap_at_n if metric == "overlap" else gene_agreement.precision_at_n
+    return Metric(
+        f"{metric}_at_{n or 'N'}",
+        "differential expression",
+        "higher",
+        ("tables",),
+        _of_tables(function, CELL_EVAL, n=n, empty=0.0),
+        panels=_CELL_EVAL,
+    )
+
+
+def _genes(name: str, function: Callable, direction: str = "higher", **options: object) -> Metric:
+    return Metric(
+        name,
+        "differential expression",
+        direction,
+        ("tables",),
+        _of_tables(function, CELL_EVAL, **options),
+        panels=_CELL_EVAL,
+    )
+
+
+_OURS = (
+    Metric("pearson_delta", "delta", "higher", _DELTA, _of_means(delta.pearson_delta, *_DELTA), panels=_CELL_EVAL),
+    Metric("mse_delta", "delta", "lower", _DELTA, _of_means(delta.mse_delta, *_DELTA), panels=_CELL_EVAL),
+    Metric("mae_delta", "delta", "lower", _DELTA, _of_means(delta.mae_delta, *_DELTA), panels=_CELL_EVAL),
+    *(
+        Metric(name, "differential expression", direction, ("de_real", "de_predicted"), _of_tables(function, TRANSPERT))
+        for name, direction, function in (
+            ("overlap_at_n", "higher", gene_agreement.overlap_at_n),
+            ("precision_at_n", "higher", gene_agreement.precision_at_n),
+            ("n_sig_ratio", "one", gene_agreement.n_significant_ratio),
+            ("direction_match", "higher", gene_agreement.direction_match),
+        )
+    ),
+    Metric("energy_distance", "distribution", "lower", _CELLS, lambda c: energy_distance(c.predicted, c.real)),
+    Metric(
+        "energy_distance_squared",
+        "distribution",
+        "lower",
+        _CELLS,
+        lambda c: energy_distance(c.predicted, c.real, squared=True),
+    ),
+    Metric("mmd_rbf", "distribution", "lower", _CELLS, lambda c: maximum_mean_discrepancy(c.predicted, c.real)),
+    Metric("variance_ratio", "integrity", "one", _CELLS, lambda c: variance_ratio(c.predicted.cells, c.real.cells)),
+    Metric(
+        "zero_fraction_gap", "integrity", "lower", _CELLS, lambda c: zero_fraction_gap(c.predicted.cells, c.real.cells)
+    ),
+)
+
+_OF_CELL_EVAL = (
+    Metric("mse", "delta", "lower", _MEAN, _of_means(delta.mse, *_MEAN), panels=_CELL_EVAL),
+    Metric("mae", "delta", "lower", _MEAN, _of_means(delta.mae, *_MEAN), panels=_CELL_EVAL),
+    *(
+        Metric(
+            f"discrimination_score_{metric}",
+            "discrimination",
+            "higher",
+            _DELTA,
+            _discrimination(metric),
+            level="panel",
+            panels=_CELL_EVAL,
+        )
+        for metric in ("l1", "l2", "cosine")
+    ),
+    Metric(
+        "pearson_edistance",
+        "distribution",
+        "higher",
+        ("energy_predicted", "energy_real"),
+        _pearson_energy,
+        level="panel",
+        per="context",
+        panels=_CELL_EVAL,
+    ),
+    *(_top(metric, n) for metric in ("overlap", "precision") for n in (None, 50, 100, 200, 500)),
+    Metric(
+        "de_spearman_sig",
+        "differential expression",
+        "higher",
+        ("n_significant_predicted", "n_significant_real"),
+        _spearman_counts,
+        level="panel",
+        per="context",
+        panels=_CELL_EVAL,
+    ),
+    _genes("de_direction_match", gene_agreement.direction_match),
+    _genes("de_spearman_lfc_sig", gene_agreement.fold_change_spearman),
+    _genes("de_sig_genes_recall", gene_agreement.significant_recall),
+    _genes("de_nsig_counts_real", _count, "none", side="real"),
+    _genes("de_nsig_counts_pred", _count, "none", side="pred"),
+    _genes("pr_auc", gene_agreement.area_under_curve, curve="pr"),
+    _genes("roc_auc", gene_agreement.area_under_curve, curve="roc"),
+)
+
+ENTRIES: tuple[Metric, ...] = (*_OURS, *_OF_CELL_EVAL)

@@ -1,0 +1,300 @@
+"""Do two tables of differential expression agree on which genes respond, how, and in which order?"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from scipy.stats import spearmanr
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from transpert.errors import OptionError
+
+from ._inputs import check_same_length
+from .differential_expression import DifferentialExpression
+
+__all__ = [
+    "area_under_curve",
+    "direction_match",
+    "fold_change_spearman",
+    "n_significant_ratio",
+    "n_significant_spearman",
+    "overlap_at_n",
+    "precision_at_n",
+    "significant_recall",
+]
+
+# adjusted p-values below this count as equally significant (cell-eval 0.8.2)
+_SMALLEST = 1e-10
+
+
+def _check_pair(predicted: DifferentialExpression, real: DifferentialExpression) -> None:
+    check_same_length(predicted.p_value, real.p_value, what="genes in the tables of differential expression")
+
+
+def overlap_at_n(
+    predicted: DifferentialExpression, real: DifferentialExpression, *, n: int | None = None, empty: float = np.nan
+) -> float:
+    """Share of the top really significant genes that are among the top predicted ones.
+
+    ``|top-k real & top-k predicted| / k``, both ranked by absolute fold change among the significant genes, ``k``
+    the number of really significant genes, or ``n`` if that is smaller.
+
+    Parameters
+    ----------
+    predicted, real
+        The tests.
+    n
+        Look at this many genes at most; all really significant ones by default.
+    empty
+        Value if nothing is really significant. cell-eval says 0, which makes an easy perturbation look badly
+        predicted; we say missing.
+
+    Returns
+    -------
+    From 0 to 1, higher is better; 0 if nothing is predicted significant.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the tables are of different genes.
+
+    Notes
+    -----
+    cell-eval 0.8.2, ``overlap_at_*``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import DifferentialExpression, overlap_at_n
+    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
+    >>> real = DifferentialExpression(np.array([3.0, 2.0, 1.0]), sure, sure, sure)
+    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    >>> overlap_at_n(predicted, real)
+    0.5
+    """
+    _check_pair(predicted, real)
+    k = real.n_significant if n is None else min(n, real.n_significant)
+    if k == 0:
+        return float(empty)
+    return len(np.intersect1d(real.ranked()[:k], predicted.ranked()[:k])) / k
+
+
+def precision_at_n(
+    predicted: DifferentialExpression, real: DifferentialExpression, *, n: int | None = None, empty: float = np.nan
+) -> float:
+    """Like :func:`overlap_at_n`, with ``k`` the number of genes predicted significant.
+
+    Parameters
+    ----------
+    predicted, real
+        The tests.
+    n
+        Look at this many genes at most.
+    empty
+        Value if nothing is really significant.
+
+    Returns
+    -------
+    From 0 to 1, higher is better; 0 if nothing is predicted significant.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the tables are of different genes.
+
+    Notes
+    -----
+    cell-eval 0.8.2, ``precision_at_*``.
+    """
+    _check_pair(predicted, real)
+    if real.n_significant == 0:
+        return float(empty)
+    k = predicted.n_significant if n is None else min(n, predicted.n_significant)
+    return len(np.intersect1d(real.ranked()[:k], predicted.ranked()[:k])) / k if k else 0.0
+
+
+def direction_match(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
+    """Share of the really significant genes whose predicted fold change has the right sign.
+
+    Parameters
+    ----------
+    predicted, real
+        The tests.
+
+    Returns
+    -------
+    From 0 to 1, higher is better; NaN if nothing is really significant. A gene predicted not to change does not match.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the tables are of different genes.
+
+    Notes
+    -----
+    cell-eval 0.8.2, ``de_direction_match``.
+    """
+    _check_pair(predicted, real)
+    genes = real.significant
+    if not genes.any():
+        return float("nan")
+    return float(np.mean(np.sign(predicted.log2_fold_change[genes]) == np.sign(real.log2_fold_change[genes])))
+
+
+def fold_change_spearman(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
+    """Spearman correlation of predicted and real fold changes over the really significant genes.
+
+    Parameters
+    ----------
+    predicted, real
+        The tests.
+
+    Returns
+    -------
+    From -1 to 1, higher is better; NaN with fewer than two really significant genes, or if one side is constant.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the tables are of different genes.
+
+    Notes
+    -----
+    cell-eval 0.8.2, ``de_spearman_lfc_sig``.
+    """
+    _check_pair(predicted, real)
+    genes = real.significant
+    return spearman(predicted.log2_fold_change[genes], real.log2_fold_change[genes])
+
+
+def significant_recall(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
+    """Share of the really significant genes that are predicted significant.
+
+    Parameters
+    ----------
+    predicted, real
+        The tests.
+
+    Returns
+    -------
+    From 0 to 1, higher is better; NaN if nothing is really significant.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the tables are of different genes.
+
+    Notes
+    -----
+    cell-eval 0.8.2, ``de_sig_genes_recall``.
+    """
+    _check_pair(predicted, real)
+    both = np.count_nonzero(predicted.significant & real.significant)
+    return both / real.n_significant if real.n_significant else float("nan")
+
+
+def area_under_curve(
+    predicted: DifferentialExpression, real: DifferentialExpression, *, curve: Literal["pr", "roc"] = "pr"
+) -> float:
+    """How well predicted significance ranks the really significant genes before the others.
+
+    Genes are ranked by ``-log10`` of the predicted adjusted p-value, no smaller than 1e-10.
+
+    Parameters
+    ----------
+    predicted, real
+        The tests.
+    curve
+        ``"pr"`` average precision, or ``"roc"`` area under the receiver operating characteristic.
+
+    Returns
+    -------
+    From 0 to 1, higher is better; NaN if no gene or every gene is really significant.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the tables are of different genes.
+    transpert.errors.OptionError
+        If there is no such curve.
+
+    Notes
+    -----
+    cell-eval 0.8.2, ``pr_auc`` and ``roc_auc``.
+    """
+    if curve not in ("pr", "roc"):
+        raise OptionError(f"curve is {curve!r}", remedy="Choose 'pr' or 'roc'.")
+    _check_pair(predicted, real)
+    labels = real.significant
+    if labels.all() or not labels.any():
+        return float("nan")
+    scores = -np.log10(np.clip(predicted.adjusted, predicted.adjusted.dtype.type(_SMALLEST), 1))
+    score = average_precision_score if curve == "pr" else roc_auc_score
+    return float(score(labels, scores))
+
+
+def n_significant_ratio(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
+    """Number of genes predicted significant over the number that really are.
+
+    Parameters
+    ----------
+    predicted, real
+        The tests.
+
+    Returns
+    -------
+    From 0, 1 is best; NaN if nothing is really significant. Far above 1 the prediction has
+    lost the noise of real cells.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the tables are of different genes.
+    """
+    _check_pair(predicted, real)
+    return predicted.n_significant / real.n_significant if real.n_significant else float("nan")
+
+
+def n_significant_spearman(predicted: np.ndarray, real: np.ndarray) -> float:
+    """Spearman correlation over perturbations of predicted and real numbers of significant genes.
+
+    Perturbations without any really significant gene are left out.
+
+    Parameters
+    ----------
+    predicted, real : (P,)
+        Numbers of significant genes.
+
+    Returns
+    -------
+    From -1 to 1, higher is better; 1 if no perturbation has a really significant gene; NaN with a single one, or if one
+    side is constant.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If there are not as many of both.
+
+    Notes
+    -----
+    cell-eval 0.8.2, ``de_spearman_sig``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import n_significant_spearman
+    >>> round(n_significant_spearman(np.array([5, 9, 90, 0]), np.array([1, 2, 3, 0])), 6)
+    1.0
+    """
+    predicted, real = np.asarray(predicted), np.asarray(real)
+    check_same_length(predicted, real, what="numbers of significant genes")
+    some = real > 0
+    return spearman(predicted[some], real[some]) if some.any() else 1.0
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman correlation, NaN where it is not defined."""
+    if len(a) < 2 or np.all(a == a[0]) or np.all(b == b[0]):
+        return float("nan")
+    return float(spearmanr(a, b).statistic)
