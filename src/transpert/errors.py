@@ -12,6 +12,7 @@ from difflib import get_close_matches
 __all__ = [
     "AssumptionWarning",
     "BackedDataError",
+    "CheckpointError",
     "ConditionError",
     "ControlError",
     "CountsError",
@@ -100,6 +101,10 @@ class TrainingError(TranspertError, RuntimeError):
 
 class ModelFileError(TranspertError, OSError):
     """A folder or file is not a saved model, or of another version."""
+
+
+class CheckpointError(TranspertError, OSError):
+    """A checkpoint of a training cannot be written, is damaged, or belongs to another training."""
 
 
 class StoreError(TranspertError, OSError):

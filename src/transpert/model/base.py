@@ -29,6 +29,7 @@ from transpert.transport import GroupEffects, ReadoutOptions, estimate_dispersio
 
 from .cells import Cells, read_cells
 from .prediction import Population, SetPrediction, assemble, read_out
+from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, saved_data, source_of
 from .requests import Contexts, Request, expand_requests, request_of
 from .saving import read_model, write_model
@@ -560,6 +561,8 @@ class PerturbationModel(BaseModelClass):
             "genes": self.genes.astype(str),
             **({} if self._dispersion is None else {"dispersion": self._dispersion}),
         }
+        if not is_first_process():  # after a training by several processes all have the same model
+            return
         write_model(dir_path, description, self.module.state_dict(), arrays, overwrite=overwrite)
         if save_anndata and self.adata is not None:
             name = "mdata.h5mu" if isinstance(self.adata, MuData) else "adata.h5ad"

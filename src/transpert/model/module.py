@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, override
 
 import torch
 from scvi.module.base import BaseModuleClass, LossOutput
 from torch import Tensor
 
-from transpert.nn import NetworkOptions, NetworkSizes, SetBatch, TransportNetwork
+from transpert.nn import NetworkOptions, NetworkSizes, SetBatch, SetDraws, TransportNetwork
 
-__all__ = ["TransportModule"]
+__all__ = ["Draws", "TransportModule"]
+
+# the number of a member and the rows of its sets, to their random numbers
+type Draws = Callable[[int, Tensor], SetDraws]
 
 
 class TransportModule(BaseModuleClass):
@@ -55,7 +59,15 @@ class TransportModule(BaseModuleClass):
         return {"decoded": self.members[0].decode(latent)}  # type: ignore[operator]
 
     @override
-    def loss(self, batch: SetBatch, folds: Tensor, *, left_out: bool = False) -> LossOutput:
+    def loss(
+        self,
+        batch: SetBatch,
+        folds: Tensor,
+        *,
+        left_out: bool = False,
+        draws: Draws | None = None,
+        every_member: bool = False,
+    ) -> LossOutput:
         """Return the mean loss of the members on the sets they are to see.
 
         Parameters
@@ -66,6 +78,11 @@ class TransportModule(BaseModuleClass):
             Fold of each set.
         left_out
             Take the sets that each member does *not* train on.
+        draws
+            Gives the random numbers of a member for the chosen sets; the global ones of torch by default.
+        every_member
+            Run also the members that have none of these sets, without effect: where parameters are shared out among
+            processes, all of them must run the same networks.
         """
         totals: dict[str, list[Tensor]] = {}
         weights = []
@@ -73,12 +90,15 @@ class TransportModule(BaseModuleClass):
             chosen = torch.nonzero((folds == number) == left_out).flatten()
             if len(self.members) == 1:
                 chosen = torch.arange(len(folds), device=folds.device)
-            if not len(chosen):
+            if not len(chosen) and not every_member:
                 continue
             weights.append(len(chosen))
-            for name, value in member.losses(batch[chosen]).items():  # type: ignore[operator]
+            if not len(chosen):
+                chosen = torch.zeros(1, dtype=torch.long, device=folds.device)
+            generator = None if draws is None else draws(number, chosen)
+            for name, value in member.losses(batch[chosen], generator=generator).items():  # type: ignore[operator]
                 totals.setdefault(name, []).append(value)
-        if not weights:
+        if not sum(weights):
             nothing = torch.zeros((), device=folds.device, requires_grad=not left_out)
             return LossOutput(loss=nothing, n_obs_minibatch=0)
         share = torch.tensor(weights, device=folds.device) / sum(weights)

@@ -74,6 +74,12 @@ class TrainingOptions:
         Decay of the exponential moving average of the weights; 0 switches it off.
     patience
         Validations without improvement after which training stops.
+    accumulate
+        Batches of ``sets_per_batch`` sets whose gradients make one step: the same result as that many times the sets
+        at once, in less memory.
+    compile
+        Compile the parts of the networks (:func:`torch.compile`); sets have one shape, so this is done once. Needs a
+        compiler, and pays for long trainings only.
     """
 
     steps: int = 300
@@ -87,9 +93,11 @@ class TrainingOptions:
     gradient_clip: float = 1.0
     average: float = 0.98
     patience: int = 6
+    accumulate: int = 1
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "steps_per_epoch", "set_size", "sets_per_batch", "patience"):
+        for name in ("steps", "steps_per_epoch", "set_size", "sets_per_batch", "patience", "accumulate"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}", where="TrainingOptions", remedy="At least 1.")
         for name in ("learning_rate", "gradient_clip"):

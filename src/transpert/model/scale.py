@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, override
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from lightning.pytorch.strategies import Strategy
 from mudata import MuData
-from scvi.train import TrainRunner
 
+from transpert._compat import SETUP_ARGS_KEY
 from transpert._counts import log1p_per_10k
 from transpert.conditions import Condition
 from transpert.data import MemorySource, SetDataModule, SetSampler
-from transpert.errors import OptionError, UnknownNameError
+from transpert.errors import OptionError, TrainingError, UnknownNameError
 from transpert.groups import ControlMatching, Groups
 from transpert.nn import (
     ConditionOptions,
@@ -32,11 +35,24 @@ from .base import PerturbationModel
 from .baselines.closed_form import control_statistics
 from .cells import Cells
 from .condition_table import ConditionTable
+from .fingerprints import data_fingerprint
 from .folds import assign_folds, resolve_level
 from .module import TransportModule
 from .options import JoiningOptions, ScaleOptions, TrainingOptions
 from .prediction import SetPrediction
+from .processes import is_sharded
+from .registration import jsonable
 from .requests import Request
+from .training import (
+    CheckpointSettings,
+    Resume,
+    SetTrainRunner,
+    TrainerSettings,
+    checkpoint_to_resume,
+    default_precision,
+    group_names,
+    run_training,
+)
 from .training_plan import TransportTrainingPlan
 
 __all__ = ["SCALE"]
@@ -88,7 +104,7 @@ class SCALE(PerturbationModel):
     _module_cls = TransportModule
     _training_plan_cls = TransportTrainingPlan
     _data_splitter_cls = SetDataModule
-    _train_runner_cls = TrainRunner
+    _train_runner_cls = SetTrainRunner
 
     def __init__(
         self,
@@ -196,10 +212,17 @@ class SCALE(PerturbationModel):
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
         precision: str | int | None = None,
+        strategy: str | Strategy = "auto",
         early_stopping: bool = True,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        checkpoint_every_n_steps: int | None = None,
+        resume: Resume = False,
         **trainer_kwargs: Any,
     ) -> None:
         """Fit the anchor, train the networks, and fit the gate on what the networks have not seen.
+
+        A second call trains further: it starts from the weights there are, with a new optimiser and schedule and the
+        same sets of cells, and its epochs are appended to ``history``.
 
         Parameters
         ----------
@@ -209,17 +232,38 @@ class SCALE(PerturbationModel):
             As in Lightning; a GPU when there is one.
         precision
             As in Lightning; ``"bf16-mixed"`` on a GPU that can, ``32`` elsewhere.
+        strategy
+            ``"auto"``; ``"ddp"``: several processes share the sets of a step; ``"fsdp2"``: they share the weights
+            too; or a strategy of Lightning. A step has the same sets however many processes there are.
         early_stopping
             Stop when the loss on the left-out groups has not improved for ``training.patience`` epochs. The best
             weights are kept in any case.
+        checkpoint_dir
+            Folder for checkpoints, the newest two of which are kept. All networks of the ensemble are in each.
+        checkpoint_every_n_steps
+            Steps of the optimiser between two checkpoints; one after every validation by default.
+        resume
+            ``"auto"``: go on from the newest checkpoint of ``checkpoint_dir``, or start if there is none; on a CPU
+            the result is bit for bit that of a training that was never interrupted. Or the path of a checkpoint.
         **trainer_kwargs
             Anything else that :class:`scvi.train.Trainer` takes.
 
         Raises
         ------
         transpert.errors.TrainingError
-            If the loss is not finite.
+            If the loss is not finite (the best weights so far are restored), or one of several processes is gone.
+        transpert.errors.CheckpointError
+            If a checkpoint belongs to a training with other options or data, is damaged, or cannot be written, or if
+            a new training would write among the checkpoints of another.
+        transpert.errors.OptionError
+            If the arguments contradict each other.
+        KeyboardInterrupt
+            If the user interrupts, or ``SystemExit`` if the machine asks the process to end: a checkpoint of the
+            last step is written before.
         """
+        checkpoints = CheckpointSettings(
+            None if checkpoint_dir is None else Path(checkpoint_dir), checkpoint_every_n_steps, resume
+        )
         effects = self._training_effects()
         groups, matching = self._training_groups()
         if self.options.anchor is not None:
@@ -233,70 +277,63 @@ class SCALE(PerturbationModel):
             for row, members in enumerate(self._groups_of(effects, groups)):
                 shifts[members] = anchored[row]
         self._set_statistics(groups)
+        data = self._data_module(groups, matching, folds)
+        settings = TrainerSettings(
+            max_epochs or max(self.options.training.steps // self.options.training.steps_per_epoch, 1),
+            accelerator,
+            devices,
+            default_precision(accelerator) if precision is None else precision,
+            strategy,
+            early_stopping and bool((folds >= 0).any()),
+            trainer_kwargs,
+        )
+        fingerprint = {
+            "options": self.options.to_dict(),
+            "seed": self.seed,
+            "max_epochs": settings.max_epochs,
+            "precision": str(settings.precision),
+            "early_stopping": settings.early_stopping,
+            "epochs of earlier trainings": len((self.history or {}).get("train_loss", ())),
+            "setup": jsonable(self.registry_[SETUP_ARGS_KEY]),
+            "data": data_fingerprint(data.source, groups, self.genes),
+        }
         plan = TransportTrainingPlan(
             self.module,  # type: ignore[arg-type]
             self.options.training,
             self._conditions_table.encode_groups(groups),
             folds,
             anchor=shifts,
+            names=group_names(groups),
+            seed=self.seed,
+            fingerprint=fingerprint,
         )
-        self._run(
-            plan,
-            self._data_module(groups, matching, folds),
-            max_epochs,
-            accelerator,
-            devices,
-            precision,
-            early_stopping and bool((folds >= 0).any()),
-            trainer_kwargs,
-        )
-        plan.restore_best()
-        self.module.eval()
+        resumed = checkpoint_to_resume(checkpoints, fingerprint)
+        self.module.train()
+        try:
+            run_training(self, plan, data, settings, checkpoints, resumed, self.options.training, self.seed)
+        except TrainingError:
+            self._take_best_weights(plan)
+            raise
+        self._take_best_weights(plan)
         self.is_trained_ = True
         self._fit_gate(effects, groups, folds, anchored)
 
-    def _run(
-        self,
-        plan: TransportTrainingPlan,
-        data: SetDataModule,
-        max_epochs: int | None,
-        accelerator: str,
-        devices: int | list[int] | str,
-        precision: str | int | None,
-        early_stopping: bool,
-        trainer_kwargs: dict[str, Any],
-    ) -> None:
-        options = self.options.training
-        if precision is None:
-            on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-            precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else 32
-        self.module.train()
-        runner = self._train_runner_cls(
-            self,
-            training_plan=plan,
-            data_splitter=data,
-            max_epochs=max_epochs or max(options.steps // options.steps_per_epoch, 1),
-            accelerator=accelerator,
-            devices=devices,
-            precision=precision,
-            early_stopping=early_stopping,
-            early_stopping_monitor="validation_loss",
-            early_stopping_patience=options.patience,
-            check_val_every_n_epoch=1,
-            gradient_clip_val=options.gradient_clip,
-            **trainer_kwargs,
-        )
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            runner()
+    def _take_best_weights(self, plan: TransportTrainingPlan) -> None:
+        weights = plan.best_weights()
+        if is_sharded(self.module) or self.options.training.compile:
+            # a module of whole parameters, for populations of any size
+            device = next(self.module.parameters()).device
+            self._make_module(self.module.members[0].sizes.n_inputs)  # type: ignore[index]
+            self.module.to(device)
+        self.module.load_state_dict(weights)
+        self.module.eval()
 
     def _data_module(self, groups: Groups, matching: ControlMatching, folds: np.ndarray) -> SetDataModule:
         cells, options = self.cells, self.options.training
         source = MemorySource(cells.counts, cells.library_size, cells.embedding)
         shared = {"set_size": options.set_size, "sets_per_batch": options.sets_per_batch, "seed": self.seed}
-        train = SetSampler(
-            groups, matching, batches_per_epoch=options.steps_per_epoch, weighting=options.weighting, **shared
-        )
+        batches = options.steps_per_epoch * options.accumulate
+        train = SetSampler(groups, matching, batches_per_epoch=batches, weighting=options.weighting, **shared)
         validation = None
         if (folds >= 0).any():
             validation = SetSampler(groups, matching, batches_per_epoch=_VALIDATION_BATCHES, **shared)

@@ -4,6 +4,7 @@ from .batch import ConditionBatch, NetworkSizes, SetBatch, Transported
 from .conditions import ConditionEncoder, EncodedCondition
 from .coupling import couple
 from .decoder import CellDecoder
+from .draws import SetDraws
 from .encoders import CellEncoder
 from .flow import FlowField, endpoint_of, interpolate, start_of_path, velocity_of
 from .losses import energy_distance, gaussian_mmd
@@ -35,6 +36,7 @@ __all__ = [
     "NetworkOptions",
     "NetworkSizes",
     "SetBatch",
+    "SetDraws",
     "SetEncoder",
     "SetOptions",
     "TransportNetwork",

@@ -12,6 +12,7 @@ from transpert.errors import OptionError
 
 from .batch import ConditionBatch, NetworkSizes
 from .blocks import GroupedQueryAttention, mlp
+from .draws import DrawSource, draw_uniform
 from .options import ConditionOptions
 
 __all__ = ["ConditionEncoder", "EncodedCondition", "SeedToken"]
@@ -112,7 +113,7 @@ class ConditionEncoder(nn.Module):
             raise OptionError("values are NaN or infinite", where="the perturbation table", remedy="Give finite ones.")
         self.fixed = table.clone().to(self.fixed)
 
-    def forward(self, condition: ConditionBatch, *, generator: torch.Generator | None = None) -> EncodedCondition:
+    def forward(self, condition: ConditionBatch, *, generator: DrawSource = None) -> EncodedCondition:
         """Encode the conditions of a batch; the generator draws what is hidden while training."""
         present = (condition.perturbation > 0).unsqueeze(-1)
         features = self.fixed[condition.perturbation] if self.table is None else self.table(condition.perturbation)
@@ -145,11 +146,11 @@ class ConditionEncoder(nn.Module):
         curve = -torch.expm1(-rate * condition.dose.clamp_min(0)[..., None])
         return torch.where(condition.has_dose[..., None], curve, torch.ones_like(curve))
 
-    def _hide(self, codes: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    def _hide(self, codes: Tensor, rate: float, generator: DrawSource) -> Tensor:
         """Replace the codes of some training sets by 0, unknown."""
         if not self.training or not rate or not codes.shape[1]:
             return codes
-        hidden = torch.rand(len(codes), 1, generator=generator, device=codes.device) < rate
+        hidden = draw_uniform((len(codes), 1), generator, codes) < rate
         return codes.masked_fill(hidden, 0)
 
 

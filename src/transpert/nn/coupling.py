@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from .draws import DrawSource, draw_uniform
 from .options import Coupling
 
 __all__ = ["couple"]
@@ -24,7 +25,7 @@ def couple(
     kind: Coupling = "ot",
     *,
     mask: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    generator: DrawSource = None,
 ) -> Tensor:
     """Return for every control cell the index of its partner in the perturbed set.
 
@@ -83,7 +84,7 @@ def _assign(cost: Tensor, mask: Tensor | None) -> Tensor:
     return partners
 
 
-def _draw_partners(cost: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Tensor:
+def _draw_partners(cost: Tensor, mask: Tensor | None, generator: DrawSource) -> Tensor:
     """Draw a partner for every cell from the entropic plan between uniform populations, in the log domain."""
     real = torch.ones(cost.shape[:2], dtype=torch.bool, device=cost.device) if mask is None else mask
     pairs = real[:, :, None] & real[:, None, :]
@@ -95,4 +96,7 @@ def _draw_partners(cost: Tensor, mask: Tensor | None, generator: torch.Generator
         left = (log_share - torch.logsumexp(log_kernel + right[:, None, :], dim=2)).masked_fill(~real, _NEVER)
         right = (log_share - torch.logsumexp(log_kernel + left[:, :, None], dim=1)).masked_fill(~real, _NEVER)
     plan = torch.softmax(log_kernel + right[:, None, :], dim=2)
-    return torch.multinomial(plan.flatten(0, 1), 1, generator=generator).view(cost.shape[:2])
+    # the first cell whose cumulative share exceeds the draw; padding adds nothing and is never it
+    reached = plan.cumsum(dim=2)
+    drawn = draw_uniform((*cost.shape[:2], 1), generator, cost) * reached[..., -1:]
+    return (reached <= drawn).sum(dim=2).clamp_max(cost.shape[2] - 1)

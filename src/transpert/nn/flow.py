@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from .blocks import TransformerBlock, mlp, run_block
 from .conditions import EncodedCondition, SeedToken
+from .draws import DrawSource, draw_normal
 from .options import ConditionOptions, Conversion, FlowOptions, Space
 
 __all__ = ["FlowField", "endpoint_of", "interpolate", "start_of_path", "velocity_of"]
@@ -97,7 +98,7 @@ def interpolate(t: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
     return (1 - t) * z0 + t * z1
 
 
-def start_of_path(z0: Tensor, prior: str, generator: torch.Generator | None = None) -> Tensor:
+def start_of_path(z0: Tensor, prior: str, generator: DrawSource = None) -> Tensor:
     """Return where the path starts: the control cells, or Gaussian noise plus half of them.
 
     Parameters
@@ -115,8 +116,7 @@ def start_of_path(z0: Tensor, prior: str, generator: torch.Generator | None = No
     """
     if prior == "control":
         return z0
-    noise = torch.randn(z0.shape, generator=generator, device=z0.device, dtype=z0.dtype)
-    return noise + 0.5 * z0
+    return draw_normal(tuple(z0.shape), generator, z0) + 0.5 * z0
 
 
 def velocity_of(

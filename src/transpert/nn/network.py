@@ -15,6 +15,7 @@ from .batch import ConditionBatch, NetworkSizes, SetBatch, Transported
 from .conditions import ConditionEncoder, EncodedCondition
 from .coupling import couple
 from .decoder import CellDecoder
+from .draws import DrawSource, draw_uniform
 from .encoders import CellEncoder
 from .flow import FlowField, endpoint_of, interpolate, start_of_path, velocity_of
 from .losses import energy_distance, gaussian_mmd
@@ -159,7 +160,7 @@ class TransportNetwork(nn.Module):
         z1 = torch.where(encoded.strength[:, None, None] > 0, z1, z0)
         return Transported(z0, z1, self.decode(z0), self.decode(z1))
 
-    def _encode_condition(self, condition: ConditionBatch, generator: torch.Generator | None) -> EncodedCondition:
+    def _encode_condition(self, condition: ConditionBatch, generator: DrawSource) -> EncodedCondition:
         encoded = self.conditions(condition, generator=generator)
         if self.options.flow.prior == "control":
             return encoded
@@ -168,7 +169,7 @@ class TransportNetwork(nn.Module):
 
     # --- training -------------------------------------------------------------------------------------------
 
-    def losses(self, batch: SetBatch, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def losses(self, batch: SetBatch, *, generator: DrawSource = None) -> dict[str, Tensor]:
         """Return the terms of the loss, each unweighted, and their weighted ``"total"``.
 
         Parameters
@@ -190,7 +191,7 @@ class TransportNetwork(nn.Module):
         target = target.gather(1, partners.expand_as(target))
         encoded = self._encode_condition(batch.condition, generator)
         start = start_of_path(z0, flow.prior, generator)
-        t = torch.rand(len(z0), generator=generator, device=z0.device, dtype=z0.dtype)
+        t = draw_uniform((len(z0),), generator, z0)
         zt = interpolate(t, start, target)
         output = self.field(t, zt, encoded, mask)
         # decoded cells are compared in standard deviations of the genes, in which the decoder puts them out

@@ -1,0 +1,283 @@
+"""Checkpoints on disk: safetensors and JSON with checksums, there in full or not at all, never a pickle."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, override
+
+import numpy as np
+from lightning.fabric.plugins import CheckpointIO
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from transpert.errors import AssumptionWarning, CheckpointError
+
+__all__ = [
+    "CHECKPOINTS_KEPT",
+    "SafeCheckpointIO",
+    "checkpoint_path",
+    "find_checkpoints",
+    "newest_checkpoint",
+    "read_checkpoint",
+    "read_state",
+    "remove_old_checkpoints",
+    "write_checkpoint",
+]
+
+# the newest may be damaged by what killed the machine; the one before it then is not
+CHECKPOINTS_KEPT = 2
+
+_PREFIX, _UNFINISHED = "step-", ".unfinished-"
+_STATE, _TENSORS, _SUMS = "state.json", "tensors.safetensors", "SHA256SUMS"
+_FORMAT = 1
+# safetensors only mentions the number in its message
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# how values that JSON does not know are written
+_TENSOR, _TUPLE, _ITEMS = "$tensor", "$tuple", "$items"
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step is."""
+    return folder / f"{_PREFIX}{step:09d}"
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, newest first."""
+    return sorted((path for path in folder.glob(f"{_PREFIX}*") if path.is_dir()), reverse=True)
+
+
+def write_checkpoint(target: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint under another name, force it to the disk, and rename it.
+
+    Parameters
+    ----------
+    target
+        Where it will be.
+    state
+        Nested dictionaries, lists and tuples of tensors, numbers, text and ``None``.
+
+    Raises
+    ------
+    transpert.errors.CheckpointError
+        If it cannot be written, for example because the disk is full. What was there before is left as it was.
+    """
+    staging = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=target.parent))
+        tensors: dict[str, Tensor] = {}
+        plain = {"format": _FORMAT, "state": _pack(state, tensors, "state")}
+        save_file(tensors, staging / _TENSORS)
+        (staging / _STATE).write_text(json.dumps(plain), encoding="utf-8")
+        sums = "".join(f"{_sha256(staging / name)}  {name}\n" for name in (_STATE, _TENSORS))
+        (staging / _SUMS).write_text(sums, encoding="utf-8")
+        staging.chmod(0o755)
+        for path in (*staging.iterdir(), staging):
+            _force_to_disk(path)
+        if target.exists():  # written by a run that was killed before this one; the step is the same
+            _remove(target)
+        staging.rename(target)
+        _force_to_disk(target.parent)
+    except Exception as error:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            "the disk is full, so the checkpoint was not written"
+            if _disk_is_full(error)
+            else f"the checkpoint was not written: {error}",
+            where=str(target),
+            remedy='The checkpoints before it are intact: make room and go on with resume="auto".',
+        ) from error
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a checkpoint and check every byte of it.
+
+    Returns
+    -------
+    What :func:`write_checkpoint` was given.
+
+    Raises
+    ------
+    transpert.errors.CheckpointError
+        If it is damaged, incomplete, of another format, or no checkpoint at all.
+    """
+    _check_sums(path)
+    try:
+        plain = json.loads((path / _STATE).read_text(encoding="utf-8"))
+        if plain["format"] != _FORMAT:
+            raise CheckpointError(
+                f"the checkpoint has format {plain['format']}, this version reads {_FORMAT}", where=str(path)
+            )
+        return _unpack(plain["state"], load_file(path / _TENSORS))
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"the checkpoint cannot be read: {error}", where=str(path)) from error
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a folder that is whole, or ``None`` if there is none at all.
+
+    Raises
+    ------
+    transpert.errors.CheckpointError
+        If there are checkpoints, but none that is whole.
+
+    Warns
+    -----
+    transpert.errors.AssumptionWarning
+        If a newer one is damaged.
+    """
+    damaged: list[str] = []
+    for path in find_checkpoints(folder):
+        try:
+            _check_sums(path)
+        except CheckpointError as error:
+            damaged.append(f"{path.name}: {error.what}")
+            continue
+        if damaged:
+            warnings.warn(
+                f"a checkpoint is damaged ({'; '.join(damaged)}); the one before it, {path.name}, is used.",
+                AssumptionWarning,
+                stacklevel=2,
+            )
+        return path
+    if damaged:
+        raise CheckpointError(
+            f"no checkpoint is whole ({'; '.join(damaged)})",
+            where=str(folder),
+            remedy="Remove the folder, or choose another, and train anew.",
+        )
+    return None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint says of the training it belongs to, without its tensors."""
+    _check_sums(path)
+    return json.loads((path / _STATE).read_text(encoding="utf-8"))["state"]
+
+
+def remove_old_checkpoints(folder: Path, *, keep: int = CHECKPOINTS_KEPT) -> None:
+    """Remove all but the newest checkpoints, and what killed runs left unfinished."""
+    for path in (*find_checkpoints(folder)[keep:], *folder.glob(f"{_UNFINISHED}*")):
+        _remove(path)
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """What makes Lightning write and read its checkpoints in this format.
+
+    An error of writing is kept in ``error`` instead of being raised, because only the first of several processes
+    writes, and the others would wait for it.
+    """
+
+    def __init__(self) -> None:
+        self.error: CheckpointError | None = None
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        self.error = None
+        try:
+            write_checkpoint(Path(path), checkpoint)
+            remove_old_checkpoints(Path(path).parent)
+        except CheckpointError as error:
+            self.error = error
+
+    @override
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_state(Path(path))
+
+    @override
+    def remove_checkpoint(self, path: Any) -> None:
+        _remove(Path(path))
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder so that half of it never looks like a checkpoint."""
+    doomed = path.with_name(f"{_UNFINISHED}{path.name.removeprefix(_UNFINISHED)}")
+    if doomed != path:
+        shutil.rmtree(doomed, ignore_errors=True)
+        path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _force_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _disk_is_full(error: Exception) -> bool:
+    return getattr(error, "errno", None) in _DISK_FULL or any(f"os error {code}" in str(error) for code in _DISK_FULL)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_sums(path: Path) -> None:
+    if not (path / _SUMS).is_file():
+        raise CheckpointError(
+            "this is no checkpoint of transpert",
+            where=str(path),
+            remedy=f"A checkpoint is a folder with {_SUMS}, {_STATE} and {_TENSORS}; pickles are never opened.",
+        )
+    lines = (path / _SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in (_STATE, _TENSORS):
+        if not (path / name).is_file() or sums.get(name) != _sha256(path / name):
+            raise CheckpointError(f"{name} does not have its checksum", where=str(path), remedy="It is damaged.")
+
+
+def _pack(value: Any, tensors: dict[str, Tensor], where: str) -> Any:
+    """Turn a nested value into what JSON knows, and collect its tensors."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        # a copy on the CPU: what is written neither shares memory nor changes meanwhile
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return {_TENSOR: name}
+    if isinstance(value, list):
+        return [_pack(part, tensors, where) for part in value]
+    if isinstance(value, tuple):
+        return {_TUPLE: [_pack(part, tensors, where) for part in value]}
+    if isinstance(value, Mapping):
+        packed = [(key, _pack(part, tensors, f"{where}/{key}")) for key, part in value.items()]
+        if all(isinstance(key, str) and not key.startswith("$") for key in value):
+            return dict(packed)
+        return {_ITEMS: [[_pack(key, tensors, where), part] for key, part in packed]}
+    raise CheckpointError(
+        f"a {type(value).__name__} cannot be written without a pickle",
+        where=where,
+        remedy="The state of a callback or logger must be made of tensors, numbers and text.",
+    )
+
+
+def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(part, tensors) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if _TENSOR in value:
+        return tensors[value[_TENSOR]]
+    if _TUPLE in value:
+        return tuple(_unpack(part, tensors) for part in value[_TUPLE])
+    if _ITEMS in value:
+        return {_unpack(key, tensors): _unpack(part, tensors) for key, part in value[_ITEMS]}
+    return {key: _unpack(part, tensors) for key, part in value.items()}
