@@ -1,0 +1,1 @@
+"""Quality of predictions: SCALE, its ablations, the baselines and the peers on the same splits with the same evaluator."""

@@ -1,0 +1,112 @@
+"""A peer: a small script in an environment of its own that reads cells and a configuration and writes predicted cells."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import anndata
+from anndata import AnnData
+
+from transpert.groups.table import context_labels
+
+from .cells import LIBRARY, PERTURBATION, design_of, embeddings_of
+from .configuration import HERE, Method, Task
+from .environments import python_of
+from .scoring import cells_of_peer
+
+_TAIL = 1_500  # characters of the log that a failed result keeps
+
+
+class PeerError(RuntimeError):
+    """A runner failed; the message is the end of its log."""
+
+
+class PeerTimeoutError(RuntimeError):
+    """A runner did not end in time."""
+
+
+def predict_peer(
+    adata: AnnData,
+    task: Task,
+    method: Method,
+    wanted: list[tuple[str, str]],
+    seed: int,
+    *,
+    data: Path,
+    environments: Path,
+    limit: float,
+) -> tuple[AnnData, dict[str, Any]]:
+    """Let a peer train and predict; it never gets to see a held-out cell."""
+    options = method.options
+    python = python_of(options["environment"], options["requirements"], environments)
+    with tempfile.TemporaryDirectory(prefix=f"{method.name}-") as name:
+        place = Path(name)
+        export(adata, task, wanted, place, data)
+        configuration = {"seed": seed, "control": task.control, "config": options.get("config", {})}
+        (place / "config.json").write_text(json.dumps(configuration))
+        start = time.perf_counter()
+        _call(python, HERE / "peers" / options["runner"], place, limit)
+        seconds = time.perf_counter() - start
+        reported = json.loads((place / "report.json").read_text())
+        pred, outside = cells_of_peer(anndata.read_h5ad(place / "predicted.h5ad"), task)
+    return pred, {"seconds": seconds, "values_outside_log1p": outside, **reported}
+
+
+def export(adata: AnnData, task: Task, wanted: list[tuple[str, str]], place: Path, data: Path) -> None:
+    """Write the training cells and all controls, the list of what is wanted, and embeddings where there are some."""
+    seen = (adata.obs["split"] != "test").to_numpy()
+    columns = [PERTURBATION, *task.context_keys, LIBRARY]
+    columns += [key for key in (task.batch_key, task.dose_key) if key is not None]
+    obs = adata.obs.loc[seen, list(dict.fromkeys(columns))].copy()
+    obs["context"] = context_labels(adata.obs[seen], design_of(task)).astype(str)
+    if task.batch_key is None:
+        obs["batch"] = "batch_0"
+    exported = AnnData(
+        adata.X[seen], obs=obs, var=adata.var[[]].copy(), layers={"counts": adata.layers["counts"][seen]}
+    )
+    exported.var.index.name = None
+    exported.write_h5ad(place / "cells.h5ad")
+    contexts = exported.obs.drop_duplicates("context").set_index("context")
+    rows = [
+        {
+            "context": context,
+            "perturbation": label,
+            "values": {key: str(contexts.loc[context, key]) for key in task.context_keys},
+        }
+        for context, label in wanted
+    ]
+    (place / "wanted.json").write_text(json.dumps(rows))
+    embeddings = embeddings_of(adata, task, data)
+    if embeddings is not None:
+        embeddings.to_csv(place / "embeddings.csv")
+
+
+def _call(python: Path, script: Path, place: Path, limit: float) -> None:
+    log = place / "log.txt"
+    # our own environment must not leak into that of the peer
+    hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    environment |= {"JAX_PLATFORMS": environment.get("JAX_PLATFORMS", "cpu"), "WANDB_MODE": "disabled"}
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [str(python), str(script), str(place)],
+            stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=place, start_new_session=True,
+        )  # fmt: skip
+        try:
+            code = process.wait(timeout=limit)
+        except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, 15)
+            process.wait()
+            raise PeerTimeoutError(f"not ready after {limit:.0f} s") from error
+    if code:
+        kept = os.environ.get("TRANSPERT_KEEP_LOGS")
+        if kept:
+            shutil.copy(log, Path(kept) / f"{script.stem}.log")
+        raise PeerError(log.read_text()[-_TAIL:])
