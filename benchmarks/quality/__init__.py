@@ -1,1 +1,1 @@
-"""Quality of predictions: SCALE, its ablations, the baselines and the peers on the same splits with the same evaluator."""
+"""Quality of predictions: SCALE, its ablations, the baselines and the peers, same splits, same evaluator."""

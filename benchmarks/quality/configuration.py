@@ -55,6 +55,8 @@ class Task:
         Groups (context, perturbation) with fewer cells are left out.
     embedding
         Perturbation embeddings: an npz file with ``genes`` and ``embedding``, or ``"simulated"``.
+    extra
+        Metrics beyond those of every task: ``"mmd_pca"`` or ``"n_significant"``.
     splits
         The fixed splits.
     """
@@ -72,6 +74,7 @@ class Task:
     n_genes: int = 0
     min_cells: int = 0
     embedding: str | None = None
+    extra: tuple[str, ...] = ()
 
     def split(self, name: str) -> Split:
         """Return a split by name."""
@@ -120,7 +123,8 @@ def _task(path: Path) -> Task:
     if len(set(names)) < len(names):
         raise OptionError("two splits have the same name", where=str(path))
     name = path.stem.split("-", 1)[1]
-    return Task(name=name, splits=splits, context_keys=tuple(values.pop("context_keys", ())), **values)
+    lists = {key: tuple(values.pop(key, ())) for key in ("context_keys", "extra")}
+    return Task(name=name, splits=splits, **lists, **values)
 
 
 def load_methods(folder: Path = HERE / "methods") -> dict[str, Method]:

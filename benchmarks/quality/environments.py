@@ -1,4 +1,4 @@
-"""Environments of their own for the peers, outside the repository, so that nobody's pins decide what others run with."""
+"""Environments of their own for the peers, outside the repository: nobody's pins decide what others run with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A peer: a small script in an environment of its own that reads cells and a configuration and writes predicted cells."""
+"""A peer: a script in an environment of its own that reads cells and a configuration and writes predicted cells."""
 
 from __future__ import annotations
 

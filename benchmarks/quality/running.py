@@ -23,7 +23,7 @@ from .configuration import Method, Task
 from .peers import PeerError, PeerTimeoutError, predict_peer
 from .predictors import predict_baseline, predict_scale
 from .results import Result, Run, read_result, write_result
-from .scoring import METRICS, has_controls, score, score_ceiling
+from .scoring import has_controls, metrics_of, score, score_ceiling
 
 PACKAGES = ("transpert", "scvi-tools", "anndata", "scanpy", "torch", "illico", "numpy")
 CEILING_METHOD = "Replicate"
@@ -42,7 +42,7 @@ class OutOfTimeError(RuntimeError):
     """A run of ours did not end in time."""
 
 
-def missing(run: Run, places: Places, *, again: bool) -> bool:
+def missing(run: Run, task: Task, places: Places, *, again: bool) -> bool:
     """Whether a run has to be made: it has no result, lacks a metric, or failed and is to be tried again."""
     path = run.path(places.results)
     if not path.exists():
@@ -50,7 +50,7 @@ def missing(run: Run, places: Places, *, again: bool) -> bool:
     result = read_result(path)
     if result.status != "done":
         return again
-    return not set(METRICS) <= {row["metric"] for row in result.rows}
+    return not metrics_of(task) <= {row["metric"] for row in result.rows}
 
 
 def make(run: Run, task: Task, method: Method, places: Places, limit: float) -> Result:
@@ -74,9 +74,7 @@ def make(run: Run, task: Task, method: Method, places: Places, limit: float) -> 
     return result
 
 
-def _made(
-    run: Run, task: Task, method: Method, places: Places, limit: float, details: dict[str, Any]
-) -> Result:
+def _made(run: Run, task: Task, method: Method, places: Places, limit: float, details: dict[str, Any]) -> Result:
     adata = cells_of(task, task.split(run.split), places.data)
     wanted = wanted_populations(adata, task)
     cells = run.cells_path(places.results)

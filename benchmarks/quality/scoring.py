@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
+from sklearn.decomposition import PCA
 
 import transpert as tp
+from transpert.tl._populations import populations
 
 from .cells import PERTURBATION, design_of
 from .configuration import Task
 
-# what is scored; the first four stand in the tables with intervals
+# what the evaluator is asked for in every task
 METRICS = (
     "pearson_delta",
     "overlap_at_n",
@@ -25,18 +25,67 @@ METRICS = (
     "variance_ratio",
     "zero_fraction_gap",
 )
+N_COMPONENTS = 50
 LARGEST_LOG1P = float(np.log1p(1e4))
 CEILING = "ceiling"
 
 
 def score(pred: AnnData, adata: AnnData, task: Task, *, reference: str = "real", seed: int = 0) -> pd.DataFrame:
     """Return one row a population and metric: ``context``, ``perturbation``, ``metric``, ``value``, ``reference``."""
-    return _rows({"prediction": pred}, adata, task, reference, "prediction", seed, ceiling=False)
+    rows = _rows({"prediction": pred}, adata, task, reference, "prediction", seed, ceiling=False)
+    return pd.concat([rows, _extra(pred, adata, task, reference)], ignore_index=True) if task.extra else rows
 
 
 def score_ceiling(pred: AnnData, adata: AnnData, task: Task, *, seed: int) -> pd.DataFrame:
     """Score a random half of the real cells against the other half, for the populations of ``pred``."""
-    return _rows({"prediction": pred}, adata, task, "real", CEILING, seed, ceiling=True)
+    rows = _rows({"prediction": pred}, adata, task, "real", CEILING, seed, ceiling=True)
+    if not task.extra:
+        return rows
+    first, second = _halves(pred, adata, task, seed)
+    return pd.concat([rows, _extra(first, second, task, "real")], ignore_index=True)
+
+
+def metrics_of(task: Task) -> set[str]:
+    """Every metric that a result of a task has."""
+    return {*METRICS, *task.extra}
+
+
+def _halves(pred: AnnData, adata: AnnData, task: Task, seed: int) -> tuple[AnnData, AnnData]:
+    """Half of the real cells of each wanted population as a prediction, and a truth with the other half."""
+    rng = np.random.default_rng(seed)
+    real, wanted = populations(adata.obs, design_of(task)), populations(pred.obs, design_of(task), need_controls=False)
+    taken = [rng.permutation(real.cells[key])[: len(real.cells[key]) // 2] for key in wanted]
+    chosen = np.zeros(adata.n_obs, dtype=bool)
+    chosen[np.concatenate(taken)] = True
+    return adata[chosen].copy(), adata[~chosen].copy()
+
+
+def _extra(pred: AnnData, adata: AnnData, task: Task, reference: str) -> pd.DataFrame:
+    """Score what the evaluator does not: MMD on principal components of all real cells, and how many genes move."""
+    design = design_of(task)
+    real, own = populations(adata.obs, design), populations(pred.obs, design, need_controls=False)
+    rows: list[dict[str, object]] = []
+    if "mmd_pca" in task.extra:
+        pca = PCA(N_COMPONENTS, random_state=0).fit(adata.X.toarray())
+    for context, label in own:
+        cells, truth = pred[own.cells[context, label]].X, adata[real.cells[context, label]].X
+        key = {"context": context, "perturbation": label, "reference": reference}
+        if "mmd_pca" in task.extra:
+            spaces = [pca.transform(_dense(values)) for values in (cells, truth)]
+            low = np.minimum(spaces[0].min(axis=0), spaces[1].min(axis=0))  # distances do not see a common shift
+            value = tp.metrics.maximum_mean_discrepancy(spaces[0] - low, spaces[1] - low)
+            rows.append({**key, "metric": "mmd_pca", "value": value})
+        if "n_significant" in task.extra:
+            controls = adata[real.controls[context]].X
+            if reference == "predicted":
+                controls = pred[own.controls[context]].X
+            tests = tp.metrics.differential_expression(cells, controls)
+            rows.append({**key, "metric": "n_significant", "value": float(tests.n_significant)})
+    return pd.DataFrame(rows)
+
+
+def _dense(values: np.ndarray | sparse.spmatrix) -> np.ndarray:
+    return values.toarray() if sparse.issparse(values) else np.asarray(values)
 
 
 def _rows(
@@ -82,9 +131,3 @@ def cells_of_peer(path_values: AnnData, task: Task) -> tuple[AnnData, float]:
 def has_controls(pred: AnnData, task: Task) -> bool:
     """Whether a prediction has controls of its own, which differ from the real ones."""
     return bool((pred.obs[design_of(task).perturbation_key].astype(str) == task.control).any())
-
-
-def means(values: Sequence[float]) -> float:
-    """Mean of what is defined; NaN if nothing is."""
-    array = np.asarray(values, dtype=float)
-    return float(array[np.isfinite(array)].mean()) if np.isfinite(array).any() else float("nan")

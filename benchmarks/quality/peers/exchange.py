@@ -61,9 +61,7 @@ def dense(cells: anndata.AnnData) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def write_predictions(
-    job: Job, blocks: list[tuple[dict[str, Any] | str, np.ndarray]], report: dict[str, Any]
-) -> None:
+def write_predictions(job: Job, blocks: list[tuple[dict[str, Any] | str, np.ndarray]], report: dict[str, Any]) -> None:
     """Write predicted cells; a block belongs to a wanted population, or to the controls of a context (its name)."""
     values_of = {row["context"]: row["values"] for row in job.wanted}
     rows: list[dict[str, str]] = []

@@ -1,7 +1,7 @@
 """scvi-tools' own answer: decode the controls of a context under the label of another perturbation.
 
-``SCVI`` is trained with the perturbation as its batch; ``get_normalized_expression(transform_batch=...)`` then says what
-the rates of a control cell would be under it. A perturbation that no training cell has cannot be predicted.
+``SCVI`` is trained with the perturbation as its batch; ``get_normalized_expression(transform_batch=...)`` then says
+what the rates of a control cell would be under it. A perturbation that no training cell has cannot be predicted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ def main() -> None:
     scvi.settings.seed = job.seed
     keys = [CONTEXT] if job.config.get("context_as_covariate") else None
     scvi.model.SCVI.setup_anndata(
-        job.cells, layer="counts", batch_key=PERTURBATION, categorical_covariate_keys=keys, size_factor_key="library_size"
+        job.cells,
+        layer="counts",
+        batch_key=PERTURBATION,
+        categorical_covariate_keys=keys,
+        size_factor_key="library_size",
     )
     model = scvi.model.SCVI(job.cells, **job.config["model"])
     start = time.perf_counter()
@@ -32,9 +36,7 @@ def main() -> None:
 
     def decoded(context: str, label: str) -> np.ndarray:
         controls = job.controls(context)
-        rates = model.get_normalized_expression(
-            controls, transform_batch=label, library_size=1.0, return_numpy=True
-        )
+        rates = model.get_normalized_expression(controls, transform_batch=label, library_size=1.0, return_numpy=True)
         covered = np.array([share[name] for name in controls.obs_names]).mean()
         return np.log1p(rates * 1e4 * covered)
 
