@@ -1,6 +1,19 @@
-"""Plots of what the tools wrote."""
+"""Plots of predictions, scores and what the tools wrote."""
 
+from .dose_curves import dose_response
 from .effects import effects_scatter
+from .embedded_cells import embedding
+from .overlap import overlap_curve
+from .score_map import score_heatmap
 from .score_plot import scores
+from .significance import calibration
 
-__all__ = ["effects_scatter", "scores"]
+__all__ = [
+    "calibration",
+    "dose_response",
+    "effects_scatter",
+    "embedding",
+    "overlap_curve",
+    "score_heatmap",
+    "scores",
+]

@@ -8,17 +8,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from transpert.errors import UnknownNameError
+from transpert.metrics import METRICS
+from transpert.model import BASELINES
 from transpert.tl.evaluation import MEAN
 
-from ._style import COLOURS, finish, make_axes
+from ._style import COLOURS, FAINT, MUTED, direction_hint, finish, legend_beside, make_axes
 
 __all__ = ["scores"]
+
+_CEILING = "ceiling"
+_BELOW = 0.22  # how far below its mean a single population stands, in rows
 
 
 def scores(
     table: pd.DataFrame,
     *,
     metric: str = "pearson_delta",
+    populations: bool = True,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -31,6 +37,8 @@ def scores(
         What :func:`transpert.tl.evaluate` returned.
     metric
         The metric.
+    populations
+        Also draw the score of each population, as a faint dot below the mean, where there are several.
     ax, show, return_fig
         As in scanpy's plots.
 
@@ -42,32 +50,89 @@ def scores(
     ------
     transpert.errors.UnknownNameError
         If the table lacks the metric.
+
+    Examples
+    --------
+    >>> import pandas as pd, transpert as tp
+    >>> row = {"context": "mean", "perturbation": "mean", "metric": "pearson_delta", "ci_low": 0.5, "ci_high": 0.7}
+    >>> table = pd.DataFrame([{"model": "mine", "value": 0.6, "baseline": 0.4, "ceiling": 0.9, **row}])
+    >>> tp.pl.scores(table, show=False).get_xlabel()
+    'pearson_delta (higher is better)'
     """
     if metric not in set(table["metric"]):
         raise UnknownNameError("metric", [metric], sorted(set(table["metric"])), where="the scores")
-    means = table[(table["context"] == MEAN) & (table["metric"] == metric)]
-    models = means[means["model"] != "ceiling"].sort_values("value")
-    figure, axes = make_axes(ax, (5.5, 1.2 + 0.32 * len(models)))
-    places = np.arange(len(models))
-    low, high = (models["value"] - models["ci_low"]).fillna(0), (models["ci_high"] - models["value"]).fillna(0)
-    axes.errorbar(
-        models["value"],
-        places,
-        xerr=[low.clip(lower=0), high.clip(lower=0)],
-        fmt="o",
-        color=COLOURS[0],
-        ecolor="#999999",
-        markersize=6,
-        linewidth=1,
-        capsize=2,
-    )
-    for column, colour, text in (("baseline", COLOURS[4], "best baseline"), ("ceiling", COLOURS[2], "ceiling")):
-        value = models[column].dropna()
-        if len(value):
-            axes.axvline(value.iloc[0], color=colour, linestyle="--", linewidth=1.2, label=text, zorder=0)
-    axes.set(xlabel=metric, ylim=(-0.6, len(models) - 0.4))
-    axes.set_yticks(places, models["model"])
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    direction = METRICS[metric].direction if metric in METRICS else None
+    rows = table[(table["metric"] == metric) & (table["model"] != _CEILING)]
+    means = rows[rows["context"] == MEAN]
+    models = means.iloc[_best_last(means["value"].to_numpy(dtype=float), direction)]
+    figure, axes = make_axes(ax, (6.4, 1.3 + 0.3 * len(models)))
+    places = dict(zip(models["model"], np.arange(len(models)), strict=True))
+    _draw_bounds(axes, models)
+    single = rows[rows["context"] != MEAN]
+    if populations and len(single) > len(models):
+        axes.scatter(
+            single["value"],
+            single["model"].map(places) - _BELOW,
+            s=10,
+            color=MUTED,
+            alpha=0.45,
+            linewidths=0,
+            label="one population",
+            zorder=2,
+        )
+    _draw_means(axes, models, places)
+    for name in models.loc[models["value"].isna(), "model"]:
+        across = axes.get_yaxis_transform()
+        axes.text(0.02, places[name], "undefined", transform=across, va="center", fontsize=8, color=MUTED)
+    axes.set(xlabel=metric + direction_hint(direction), ylim=(-0.6, len(models) - 0.4))
+    axes.set_yticks(list(places.values()), list(places))
     axes.spines[["top", "right"]].set_visible(False)
+    legend_beside(axes, own=ax is None)
     return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)
+
+
+def _best_last(values: np.ndarray, direction: str | None) -> np.ndarray:
+    """Order in which the best comes last, and what is undefined first."""
+    if direction == "lower":
+        goodness = -values
+    elif direction == "one":
+        goodness = -np.abs(np.log(np.maximum(values, 1e-9)))
+    else:
+        goodness = values
+    return np.argsort(np.where(np.isnan(goodness), -np.inf, goodness), kind="stable")
+
+
+def _draw_bounds(axes: Axes, models: pd.DataFrame) -> None:
+    """Draw floor and ceiling as lines, and shade what lies between them."""
+    found = {column: models[column].dropna() for column in ("baseline", _CEILING)}
+    values = {column: float(series.iloc[0]) for column, series in found.items() if len(series)}
+    if len(values) == len(found):
+        axes.axvspan(values["baseline"], values[_CEILING], color=FAINT, alpha=0.35, linewidth=0, zorder=0)
+    looks = {"baseline": (COLOURS[4], "--", "best baseline"), _CEILING: (COLOURS[2], ":", "ceiling")}
+    for column, value in values.items():
+        colour, line, text = looks[column]
+        axes.axvline(value, color=colour, linestyle=line, linewidth=1.6, label=text, zorder=1)
+
+
+def _draw_means(axes: Axes, models: pd.DataFrame, places: dict[str, int]) -> None:
+    baseline = models["model"].isin(list(BASELINES)).to_numpy()
+    for chosen, face, text in ((baseline, "white", "baseline"), (~baseline, COLOURS[0], "prediction")):
+        part = models[chosen]
+        if not len(part):
+            continue
+        error = [
+            (part["value"] - part["ci_low"]).fillna(0).clip(lower=0),
+            (part["ci_high"] - part["value"]).fillna(0).clip(lower=0),
+        ]
+        axes.errorbar(
+            part["value"],
+            part["model"].map(places),
+            xerr=error,
+            fmt="o",
+            color=COLOURS[0],
+            markerfacecolor=face,
+            markersize=6.5,
+            linewidth=1.4,
+            label=text,
+            zorder=3,
+        )

@@ -1,0 +1,102 @@
+"""Predicted and real populations, tested against the same controls: what two of the plots count from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from anndata import AnnData
+
+from transpert import _keys, pp
+from transpert.errors import MetricInputError, OptionError, UnknownNameError
+from transpert.metrics import DifferentialExpression, differential_expression
+from transpert.tl._populations import design_of, log_values, populations
+
+__all__ = ["TestedPopulation", "name_predictions", "tested_populations"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TestedPopulation:
+    """Tests of one real population, and of what each model predicted for it, against the same real controls.
+
+    Parameters
+    ----------
+    name
+        ``"context: condition"``.
+    real
+        The tests of the real cells.
+    predicted
+        Those of the predicted cells, by model.
+    """
+
+    name: str
+    real: DifferentialExpression
+    predicted: dict[str, DifferentialExpression]
+
+
+def name_predictions(pred: AnnData | Mapping[str, AnnData]) -> dict[str, AnnData]:
+    """Return predictions by name; one alone is called by its model.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If there is none.
+    """
+    if isinstance(pred, AnnData):
+        return {str(pred.uns.get(_keys.UNS, {}).get("model", "prediction")): pred}
+    if not pred:
+        raise OptionError("there is no prediction to draw", remedy="Give one AnnData, or several by name.")
+    return dict(pred)
+
+
+def tested_populations(
+    pred: AnnData | Mapping[str, AnnData],
+    truth: AnnData,
+    *,
+    population: str | None,
+    perturbation_key: str | None,
+    control: str | None,
+    context_keys: str | Sequence[str] | None,
+    layer: str | None,
+) -> list[TestedPopulation]:
+    """Test every population that is real and that all models predict, or the one that is named.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If there is no such population.
+    transpert.errors.MetricInputError
+        If no population is both real and predicted by all models.
+    """
+    named = name_predictions(pred)
+    first = next(iter(named.values()))
+    design = design_of(first, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
+    real = populations(truth.obs, design)
+    observed = log_values(truth, layer, where="the truth")
+    aligned = {name: pp.align_genes(adata, list(truth.var_names))[0] for name, adata in named.items()}
+    values = {name: log_values(adata, layer, where=name) for name, adata in aligned.items()}
+    rows = {name: populations(adata.obs, design, need_controls=False).cells for name, adata in aligned.items()}
+    shared = {f"{key[0]}: {key[1]}": key for key in real if all(key in cells for cells in rows.values())}
+    if not shared:
+        raise MetricInputError(
+            "no population is both real and predicted by every model",
+            where=f"obs[{design.perturbation_key!r}]",
+            remedy="Label the predictions like the truth, contexts included.",
+        )
+    if population is not None and population not in shared:
+        raise UnknownNameError("population", [population], shared)
+
+    def test() -> Iterator[TestedPopulation]:
+        for name, key in shared.items():
+            if population in (None, name):
+                controls = observed[real.controls[key[0]]]
+                yield TestedPopulation(
+                    name,
+                    differential_expression(observed[real.cells[key]], controls),
+                    {
+                        model: differential_expression(values[model][cells[key]], controls)
+                        for model, cells in rows.items()
+                    },
+                )
+
+    return list(test())

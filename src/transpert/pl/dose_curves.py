@@ -1,0 +1,197 @@
+"""Fold changes of genes over the dose, observed and predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from scipy import sparse
+from scipy.stats import norm
+
+from transpert import pp
+from transpert.errors import ControlError, OptionError, UnknownNameError
+from transpert.groups.table import context_labels
+from transpert.tl._populations import design_of, log_values
+
+from ._style import FAINT, MUTED, finish, legend_beside, make_axes, styles
+
+__all__ = ["dose_response"]
+
+_INTERVAL = 0.95
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Curve:
+    """Mean counts per 10k and their standard errors, doses x genes, at ascending doses."""
+
+    doses: np.ndarray
+    mean: np.ndarray
+    error: np.ndarray
+
+
+def dose_response(
+    pred: AnnData,
+    truth: AnnData,
+    *,
+    perturbation: str | None = None,
+    context: str | None = None,
+    genes: str | Sequence[str] | None = None,
+    n_genes: int = 4,
+    dose_key: str | None = None,
+    perturbation_key: str | None = None,
+    control: str | None = None,
+    context_keys: str | Sequence[str] | None = None,
+    pseudo_rate: float = 0.05,
+    layer: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
+    """Plot log2 fold changes of genes against the dose: observed points with intervals, predicted lines.
+
+    Parameters
+    ----------
+    pred
+        Predicted cells at one or more doses, log1p counts per 10k in ``X``; the doses may be others than the observed.
+    truth
+        The real cells with controls, log1p counts per 10k in ``X``. Its controls are the reference of both.
+    perturbation, context
+        Which ones; the first of the prediction by default.
+    genes
+        Which ones; by default the ``n_genes`` with the largest observed fold change at any dose.
+    n_genes
+        How many, where ``genes`` does not say which.
+    dose_key, perturbation_key, control, context_keys
+        Columns and label; by default what a prediction of this package says.
+    pseudo_rate
+        Counts per 10k that are added before the logarithm is taken.
+    layer
+        Layer with log1p counts per 10k, in place of ``X``.
+    ax, show, return_fig
+        As in scanpy's plots.
+
+    Returns
+    -------
+    The axes; the figure with ``return_fig``; nothing if it was shown. Intervals are of 95 %, from the
+    standard errors of both means (delta method).
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If there is no such perturbation, context, gene or column.
+    transpert.errors.OptionError
+        If nothing says which column holds the dose, or doses are not positive numbers.
+    transpert.errors.ControlError
+        If the context has no control cells.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=50, n_cells=40, doses=(0.1, 1.0, 10.0))
+    >>> axes = tp.pl.dose_response(adata, adata, dose_key="dose", genes=["gene_3", "gene_7"], show=False)
+    >>> axes.get_xlabel(), axes.get_title()
+    ('dose', 'P0 in all')
+    """
+    design = design_of(pred, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
+    dose_key = dose_key or design.dose_key
+    if dose_key is None:
+        raise OptionError("nothing says which column holds the dose", where="dose_response", remedy="Give dose_key=.")
+    pred, _ = pp.align_genes(pred, list(truth.var_names))
+    for adata, where in ((pred, "the prediction"), (truth, "the truth")):
+        absent = [key for key in (design.perturbation_key, dose_key, *design.context_keys) if key not in adata.obs]
+        if absent:
+            raise UnknownNameError("column", absent, map(str, adata.obs), where=f"obs of {where}")
+    contexts = context_labels(pred.obs, design)
+    labels = pred.obs[design.perturbation_key].astype(str).to_numpy()
+    treated = labels != design.control
+    context = _choose("context", context, contexts[treated])
+    perturbation = _choose("perturbation", perturbation, labels[treated & (contexts == context)])
+    observed_values = log_values(truth, layer, where="the truth")
+    there = context_labels(truth.obs, design) == context
+    names = truth.obs[design.perturbation_key].astype(str).to_numpy()
+    controls = np.flatnonzero(there & (names == design.control))
+    if not len(controls):
+        raise ControlError(f"there are no control cells of {context!r}", where="the truth")
+    real = _curve(observed_values, np.flatnonzero(there & (names == perturbation)), truth.obs[dose_key], "the truth")
+    rows = np.flatnonzero((contexts == context) & (labels == perturbation))
+    predicted = _curve(log_values(pred, layer, where="the prediction"), rows, pred.obs[dose_key], "the prediction")
+    reference, reference_error = _moments(observed_values[controls])
+    base = np.log2(reference + pseudo_rate)
+    folds = np.log2(real.mean + pseudo_rate) - base
+    chosen = _genes(genes, n_genes, folds, truth.var_names)
+    figure, axes = make_axes(ax, (6.4, 4.0))
+    axes.axhline(0, color=FAINT, linewidth=1, zorder=0)
+    # of a logarithm the standard error is relative; that of the controls adds to it
+    relative = real.error / (real.mean + pseudo_rate), reference_error / (reference + pseudo_rate)
+    widths = norm.ppf(0.5 + _INTERVAL / 2) / np.log(2) * np.hypot(*relative)
+    for gene, (colour, marker) in styles(list(truth.var_names[chosen])).items():
+        i = truth.var_names.get_loc(gene)
+        axes.errorbar(
+            real.doses,
+            folds[:, i],
+            yerr=widths[:, i],
+            fmt=marker,
+            color=colour,
+            markersize=5.5,
+            linewidth=1.2,
+            label=gene,
+            zorder=3,
+        )
+        line = np.log2(predicted.mean[:, i] + pseudo_rate) - base[i]
+        axes.plot(predicted.doses, line, color=colour, linewidth=1.6, marker="." if len(line) == 1 else None, zorder=2)
+    axes.plot([], [], color=MUTED, marker="o", linestyle="", label="observed, 95 % interval")
+    axes.plot([], [], color=MUTED, linewidth=1.6, label="predicted")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set(xlabel=dose_key, ylabel="log2 fold change against controls", title=f"{perturbation} in {context}")
+    axes.spines[["top", "right"]].set_visible(False)
+    legend_beside(axes, own=ax is None)
+    return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)
+
+
+def _choose(kind: str, name: str | None, labels: np.ndarray) -> str:
+    """Return the name if it is among the labels; the first of these by default."""
+    known = sorted(set(labels))
+    if name is None and known:
+        return known[0]
+    if name not in known:
+        raise UnknownNameError(kind, [str(name)], known, where="the prediction")
+    return name
+
+
+def _genes(genes: str | Sequence[str] | None, n_genes: int, folds: np.ndarray, known: pd.Index) -> np.ndarray:
+    if genes is None:
+        return np.argsort(-np.abs(folds).max(axis=0), kind="stable")[:n_genes]
+    names = [genes] if isinstance(genes, str) else list(genes)
+    absent = [name for name in names if name not in known]
+    if absent:
+        raise UnknownNameError("gene", absent, known, where="var_names of the truth")
+    return known.get_indexer(names)
+
+
+def _curve(values: np.ndarray | sparse.csr_matrix, rows: np.ndarray, column: pd.Series, where: str) -> _Curve:
+    """Mean rates of some cells at each of their doses."""
+    doses = pd.to_numeric(column.iloc[rows].astype(str), errors="coerce").to_numpy(dtype=float)
+    if not len(rows) or not np.all(np.isfinite(doses) & (doses > 0)):
+        raise OptionError(
+            f"{len(rows)} cells of this perturbation and context, of which "
+            f"{int(np.sum(~(np.isfinite(doses) & (doses > 0))))} have a dose that is not a positive number",
+            where=f"obs[{column.name!r}] of {where}",
+            remedy="Draw a single perturbation that is given at several doses.",
+        )
+    levels = np.unique(doses)
+    moments = [_moments(values[rows[doses == dose]]) for dose in levels]
+    return _Curve(levels, np.stack([mean for mean, _ in moments]), np.stack([error for _, error in moments]))
+
+
+def _moments(cells: np.ndarray | sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Mean counts per 10k of every gene and its standard error, from log1p values."""
+    dense = np.asarray(cells.todense() if sparse.issparse(cells) else cells, dtype=np.float64)
+    rates = np.expm1(dense)
+    return rates.mean(axis=0), rates.std(axis=0, ddof=min(1, len(rates) - 1)) / np.sqrt(len(rates))

@@ -1,0 +1,96 @@
+"""Control, observed and predicted cells in one embedding."""
+
+from __future__ import annotations
+
+import numpy as np
+import scanpy as sc
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from transpert import _keys
+from transpert.errors import UnknownNameError
+
+from ._style import SOURCE_COLOURS, finish, make_axes
+
+__all__ = ["embedding"]
+
+
+def embedding(
+    together: AnnData,
+    *,
+    basis: str = "umap",
+    title: str | None = None,
+    size: float | None = None,
+    seed: int = 0,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
+    """Plot control, observed and predicted cells in one embedding, through :func:`scanpy.pl.embedding`.
+
+    Cells are drawn in random order, so that no kind hides another.
+
+    Parameters
+    ----------
+    together
+        What :func:`transpert.tl.embed_together` returned.
+    basis
+        Key of ``obsm``, with or without ``X_``, as in scanpy.
+    title
+        Of the plot; by default how many cells there are of each kind.
+    size
+        Of a point, as in scanpy.
+    seed
+        Of the order in which cells are drawn.
+    ax, show, return_fig
+        As in scanpy's plots.
+
+    Returns
+    -------
+    The axes; the figure with ``return_fig``; nothing if it was shown.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If there is no such embedding, or no column that says where cells come from.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=50, n_cells=40)
+    >>> pred = adata[adata.obs["perturbation"] == "P0"].copy()
+    >>> together = tp.tl.embed_together(pred, adata, n_components=5, umap=False)
+    >>> tp.pl.embedding(together, basis="pca", show=False).get_title()
+    '40 control, 40 observed, 40 predicted cells'
+    """
+    key = basis if basis in together.obsm else f"X_{basis}"
+    if key not in together.obsm:
+        raise UnknownNameError("embedding", [basis], map(str, together.obsm), where="obsm")
+    if _keys.SOURCE not in together.obs:
+        raise UnknownNameError(
+            "column",
+            [_keys.SOURCE],
+            map(str, together.obs),
+            where="obs",
+            remedy="Put the cells together with tp.tl.embed_together.",
+        )
+    source = together.obs[_keys.SOURCE].astype(str).to_numpy()
+    order = np.random.default_rng(seed).permutation(len(source))
+    if title is None:
+        title = ", ".join(f"{(source == name).sum():,} {name}" for name in SOURCE_COLOURS) + " cells"
+    figure, axes = make_axes(ax, (6.4, 4.6))
+    # a copy of the coordinates alone: scanpy writes its palette into what it is given
+    drawn = AnnData(obs=together.obs[[_keys.SOURCE]].iloc[order].copy(), obsm={key: together.obsm[key][order]})
+    sc.pl.embedding(
+        drawn,
+        key.removeprefix("X_"),
+        color=_keys.SOURCE,
+        palette=SOURCE_COLOURS,
+        title=title,
+        size=size,
+        ax=axes,
+        show=False,
+    )
+    axes.title.set_fontsize(10)
+    return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)
