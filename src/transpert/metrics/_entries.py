@@ -8,9 +8,19 @@ from typing import Literal
 
 import numpy as np
 
-from . import delta, discrimination, gene_agreement
+from . import (
+    calibrated,
+    challenge,
+    delta,
+    discrimination,
+    gene_agreement,
+    pseudobulk,
+    rare_tails,
+    residuals,
+    systema,
+)
 from .comparison import Comparison
-from .differential_expression import CELL_EVAL, TRANSPERT, Convention, DifferentialExpression
+from .differential_expression import CELL_EVAL, CHALLENGE_2026, TRANSPERT, Convention, DifferentialExpression
 from .distribution import energy_distance, maximum_mean_discrepancy
 from .integrity import variance_ratio, zero_fraction_gap
 from .panel import Panel
@@ -205,4 +215,145 @@ _OF_CELL_EVAL = (
     _genes("roc_auc", gene_agreement.area_under_curve, curve="roc"),
 )
 
-ENTRIES: tuple[Metric, ...] = (*_OURS, *_OF_CELL_EVAL)
+
+def _challenge(name: str, function: Callable, direction: str = "higher") -> Metric:
+    return Metric(
+        name,
+        "challenge",
+        direction,
+        ("tables",),
+        lambda c: float(function(*c.tables(CHALLENGE_2026), targets=c.targets)),
+        panels=("vcc2026",),
+        counts=True,
+    )
+
+
+def _pds_cosine(panel: Panel) -> np.ndarray:
+    return panel.each(
+        lambda rows: discrimination.discrimination_score(
+            panel["bulk_predicted"][rows] - panel["bulk_controls"][rows],
+            panel["bulk_real"][rows] - panel["bulk_controls"][rows],
+            metric="cosine",
+            targets=[panel.targets[row] for row in rows],
+            remove="all",
+            ties="middle",
+            denominator="n-1",
+        )
+    )
+
+
+_BULK = ("bulk_predicted", "bulk_real", "bulk_controls")
+_NOISE = ("noise_predicted", "noise_real", "noise_controls")
+
+
+def _nmse(panel: Panel) -> np.ndarray:
+    return panel.one(
+        lambda rows: pseudobulk.normalised_error(
+            *pseudobulk.noise_corrected_errors(
+                *(panel[name][rows] for name in (*_BULK, *_NOISE)), targets=[panel.targets[row] for row in rows]
+            )
+        )
+    )
+
+
+_OF_CHALLENGE = (
+    Metric("pds_cosine", "challenge", "higher", _BULK, _pds_cosine, level="panel", panels=("vcc2026",), counts=True),
+    Metric(
+        "nmse",
+        "challenge",
+        "lower",
+        (*_BULK, *_NOISE),
+        _nmse,
+        level="panel",
+        per="context",
+        panels=("vcc2026",),
+        counts=True,
+    ),
+    _challenge("direction_fidelity", challenge.direction_fidelity),
+    _challenge("direction_reach", challenge.direction_reach),
+    _challenge("sig_jaccard", challenge.significant_jaccard),
+    _challenge("lfc_nmae", challenge.fold_change_error, "lower"),
+)
+
+
+def _weighted(function: Callable) -> Callable[[Comparison], float]:
+    return lambda c: float(function(c.delta_predicted, c.delta_real, calibrated.effect_weights(c.z_real))[0])
+
+
+def _within_contexts(function: Callable, *names: str) -> Callable[[Panel], np.ndarray]:
+    return lambda panel: panel.each(lambda rows: function(*(panel[name][rows] for name in names)))
+
+
+def _across_contexts(function: Callable) -> Callable[[Panel], np.ndarray]:
+    return lambda panel: function(panel["delta_predicted"], panel["delta_real"], panel.context, panel.perturbation)
+
+
+_CALIBRATED = ("calibrated",)
+_WEIGHTED = (*_DELTA, "z_real")
+
+_BEYOND_THE_MEAN = (
+    Metric("weighted_mse", "calibrated", "lower", _WEIGHTED, _weighted(calibrated.weighted_mse), panels=_CALIBRATED),
+    Metric(
+        "weighted_r2_delta", "calibrated", "higher", _WEIGHTED, _weighted(calibrated.weighted_r2), panels=_CALIBRATED
+    ),
+    Metric(
+        "normalised_inverse_rank",
+        "calibrated",
+        "higher",
+        _DELTA,
+        _within_contexts(discrimination.normalised_inverse_rank, *_DELTA),
+        level="panel",
+        panels=_CALIBRATED,
+    ),
+    Metric(
+        "systema_pearson_delta",
+        "systema",
+        "higher",
+        _MEAN,
+        _within_contexts(systema.pearson_delta_perturbed, *_MEAN),
+        level="panel",
+        panels=_CALIBRATED,
+    ),
+    Metric(
+        "centroid_accuracy",
+        "systema",
+        "higher",
+        _MEAN,
+        _within_contexts(systema.centroid_accuracy, *_MEAN),
+        level="panel",
+        panels=_CALIBRATED,
+    ),
+    *(
+        Metric(
+            f"top_{name}_{label}",
+            "rare tails",
+            "higher",
+            _DELTA,
+            lambda c, function=function, share=share: float(function(c.delta_predicted, c.delta_real, share=share)[0]),
+        )
+        for name, function in (
+            ("recall", rare_tails.top_recall),
+            ("average_precision", rare_tails.top_average_precision),
+        )
+        for label, share in (("0.1%", 0.001), ("1%", 0.01))
+    ),
+    Metric(
+        "unique_gene_error",
+        "rare tails",
+        "lower",
+        (*_DELTA, "significant_real"),
+        _within_contexts(rare_tails.unique_gene_error, *_DELTA, "significant_real"),
+        level="panel",
+    ),
+    Metric(
+        "residual_pearson",
+        "residuals",
+        "higher",
+        _DELTA,
+        _across_contexts(residuals.residual_pearson),
+        level="panel",
+    ),
+    Metric("residual_r2", "residuals", "higher", _DELTA, _across_contexts(residuals.residual_r2), level="panel"),
+)
+
+ENTRIES: tuple[Metric, ...] = (*_OURS, *_OF_CELL_EVAL, *_OF_CHALLENGE, *_BEYOND_THE_MEAN)

@@ -121,6 +121,36 @@ class Comparison:
         """Signed statistics of the real tests, ``(G,)``."""
         return self.de_real.z_score
 
+    @property
+    def bulk_real(self) -> np.ndarray:
+        """Profile of the summed counts of the real cells, ``(G,)``."""
+        return self.real.bulk
+
+    @property
+    def bulk_predicted(self) -> np.ndarray:
+        """Profile of the summed counts of the predicted cells, ``(G,)``."""
+        return self.predicted.bulk
+
+    @property
+    def bulk_controls(self) -> np.ndarray:
+        """Profile of the summed counts of the real controls, ``(G,)``."""
+        return self.controls.bulk
+
+    @property
+    def noise_real(self) -> float:
+        """Sampling variance of ``bulk_real``."""
+        return self.real.bulk_noise
+
+    @property
+    def noise_predicted(self) -> float:
+        """Sampling variance of ``bulk_predicted``."""
+        return self.predicted.bulk_noise
+
+    @property
+    def noise_controls(self) -> float:
+        """Sampling variance of ``bulk_controls``."""
+        return self.controls.bulk_noise
+
     def tables(self, convention: Convention) -> tuple[DifferentialExpression, DifferentialExpression]:
         """Return the predicted and the real table of differential expression."""
         # the challenge compares both with the real controls, whatever controls the prediction has

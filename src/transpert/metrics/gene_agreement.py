@@ -191,7 +191,7 @@ def significant_recall(predicted: DifferentialExpression, real: DifferentialExpr
     """
     _check_pair(predicted, real)
     both = np.count_nonzero(predicted.significant & real.significant)
-    return both / real.n_significant if real.n_significant else float("nan")
+    return float(both / real.n_significant) if real.n_significant else float("nan")
 
 
 def area_under_curve(

@@ -21,6 +21,7 @@ from .differential_expression import (
     mean_rate,
     rank_sums,
 )
+from .pseudobulk import bulk_noise, bulk_profile
 
 __all__ = ["Population", "rank_sums_together"]
 
@@ -141,6 +142,16 @@ class Population:
         rates = sparse.csr_matrix(counts)
         rates.data = rates.data / np.repeat(totals, np.diff(rates.indptr))
         return rates
+
+    @cached_property
+    def bulk(self) -> np.ndarray:
+        """Profile of the summed counts, ``(G,)``."""
+        return bulk_profile(self.required_counts())
+
+    @cached_property
+    def bulk_noise(self) -> float:
+        """Sampling variance of that profile, summed over genes."""
+        return bulk_noise(self.required_counts())
 
     def required_counts(self) -> Matrix:
         """Return the raw counts.

@@ -1,0 +1,110 @@
+"""What is left of an effect when the main effects of context and perturbation are taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ._inputs import check_deltas, check_finite, check_same_length, pearson_rows
+
+__all__ = ["interaction", "residual_pearson", "residual_r2"]
+
+# an interaction this small, in log1p, is rounding
+_NOTHING = 1e-6
+
+
+def interaction(effects: np.ndarray, contexts: Sequence[str], perturbations: Sequence[str]) -> np.ndarray:
+    """Remove the main effects of context and perturbation from mean shifts.
+
+    The residual of the least-squares fit ``effect = a(context) + b(perturbation)``, gene by gene. For a complete table
+    that is ``effect - context mean - perturbation mean + grand mean``; populations may be missing.
+
+    Parameters
+    ----------
+    effects : (P, G)
+        Mean shifts in log1p.
+    contexts, perturbations : (P,)
+        Labels of the rows.
+
+    Returns
+    -------
+    ``(P, G)``; zeros where a context or perturbation is seen too seldom to say anything.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the arrays do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import interaction
+    >>> effects = np.array([[1.0], [2.0], [3.0], [4.0]])
+    >>> interaction(effects, list("AABB"), list("xyxy")).round(6).tolist()
+    [[0.0], [0.0], [0.0], [0.0]]
+    """
+    effects = np.atleast_2d(np.asarray(effects, dtype=np.float64))
+    check_finite(effects, "the effects")
+    design = []
+    for labels, what in ((contexts, "contexts"), (perturbations, "perturbations")):
+        check_same_length(labels, effects, what=f"rows, counting {what}")
+        _, codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+        design.append(np.eye(codes.max() + 1)[codes])
+    columns = np.hstack(design)
+    return effects - columns @ np.linalg.lstsq(columns, effects, rcond=None)[0]
+
+
+def residual_pearson(
+    predicted: np.ndarray, real: np.ndarray, contexts: Sequence[str], perturbations: Sequence[str]
+) -> np.ndarray:
+    """Pearson correlation over genes of predicted and real interaction of context and perturbation.
+
+    Parameters
+    ----------
+    predicted, real : (P, G)
+        Mean shifts in log1p, of several perturbations in several contexts.
+    contexts, perturbations : (P,)
+        Labels of the rows.
+
+    Returns
+    -------
+    ``(P,)``, from -1 to 1, higher is better; NaN where one side has no interaction, as any additive prediction.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the arrays do not fit.
+    """
+    predicted, real = check_deltas(predicted, real)
+    return pearson_rows(*(interaction(values, contexts, perturbations) for values in (predicted, real)))
+
+
+def residual_r2(
+    predicted: np.ndarray, real: np.ndarray, contexts: Sequence[str], perturbations: Sequence[str]
+) -> np.ndarray:
+    """Share of the real interaction of context and perturbation that is predicted.
+
+    ``1 - |predicted interaction - real interaction|^2 / |real interaction|^2``.
+
+    Parameters
+    ----------
+    predicted, real : (P, G)
+        Mean shifts in log1p, of several perturbations in several contexts.
+    contexts, perturbations : (P,)
+        Labels of the rows.
+
+    Returns
+    -------
+    ``(P,)``, up to 1, higher is better; 0 for an additive prediction. NaN where there is no real interaction.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If the arrays do not fit.
+    """
+    predicted, real = check_deltas(predicted, real)
+    guess, truth = (interaction(values, contexts, perturbations) for values in (predicted, real))
+    size = (truth**2).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(np.abs(truth).max(axis=1) > _NOTHING, 1 - ((guess - truth) ** 2).sum(axis=1) / size, np.nan)
