@@ -16,9 +16,9 @@ from mudata import MuData
 
 from transpert._compat import SETUP_ARGS_KEY
 from transpert._counts import log1p_per_10k
-from transpert.conditions import Condition
+from transpert.conditions import Condition, Embedding
 from transpert.data import MemorySource, SetDataModule, SetSampler
-from transpert.errors import OptionError, TrainingError, UnknownNameError
+from transpert.errors import OptionError, TrainingError
 from transpert.groups import ControlMatching, Groups
 from transpert.nn import (
     ConditionOptions,
@@ -35,6 +35,14 @@ from .base import PerturbationModel
 from .baselines.closed_form import control_statistics
 from .cells import Cells
 from .condition_table import ConditionTable
+from .embeddings import (
+    EmbeddingLike,
+    check_perturbations,
+    embedding_arrays,
+    embedding_from_arrays,
+    network_table,
+    resolve_embedding,
+)
 from .fingerprints import data_fingerprint
 from .folds import assign_folds, resolve_level
 from .module import TransportModule
@@ -80,8 +88,9 @@ class SCALE(PerturbationModel):
     encoder, sets, conditions, flow, losses, anchor, readout, joining, training
         Options that replace those of the preset; ``anchor=None`` goes without an anchor.
     embeddings
-        Embedding of every perturbation, one row a name; perturbations are then predicted from what they are, also
-        those that were not seen. Learned by default.
+        A vector for every perturbation: an :class:`~transpert.conditions.Embedding`, a DataFrame, several of either,
+        or ``"coexpression"`` to make one of the control cells. Perturbations are then predicted from what they are,
+        also those that were not seen, by the anchor and by the network. Learned by default.
     seed
         Seed of everything random in training.
 
@@ -121,7 +130,7 @@ class SCALE(PerturbationModel):
         readout: ReadoutOptions | None = None,
         joining: JoiningOptions | None = None,
         training: TrainingOptions | None = None,
-        embeddings: pd.DataFrame | None = None,
+        embeddings: EmbeddingLike = None,
         seed: int = 0,
     ) -> None:
         super().__init__(adata, registry)
@@ -147,7 +156,7 @@ class SCALE(PerturbationModel):
         self.readout_options = self.options.readout
         self._default_readout = self.options.readout.kind  # type: ignore[misc]
         self.preset, self.seed = preset, seed
-        self.embeddings = _checked_embeddings(embeddings)
+        self.embedding: Embedding | None = resolve_embedding(embeddings, self._cells, self.source)
         self.anchor: Anchor | None = None
         self.gate = 0.0
         self.gate_table: pd.DataFrame | None = None
@@ -165,18 +174,10 @@ class SCALE(PerturbationModel):
         self._make_module(len(self.genes) if self.cells.embedding is None else self.cells.embedding.shape[1])
 
     def _perturbation_names(self) -> tuple[str, ...]:
-        if self.embeddings is None:
+        if self.embedding is None:
             return self.vocabulary.parts
-        missing = sorted(set(self.vocabulary.parts) - set(self.embeddings.index))
-        if missing:
-            raise UnknownNameError(
-                "perturbation",
-                missing,
-                list(map(str, self.embeddings.index)),
-                where="embeddings",
-                remedy="Every perturbation of the data needs a vector; none is replaced by zeros.",
-            )
-        return tuple(map(str, self.embeddings.index))
+        self.embedding.require(self.vocabulary.parts, where=f"embeddings, {self.embedding.source}")
+        return self.embedding.names
 
     def _make_module(self, n_inputs: int) -> None:
         table = self._conditions_table
@@ -186,11 +187,9 @@ class SCALE(PerturbationModel):
             len(table.perturbations) + 1,
             tuple(len(values) + 1 for values in table.contexts.values()),
             len(table.batches) + 1,
+            () if self.embedding is None else self.embedding.blocks,
         )
-        vectors = None
-        if self.embeddings is not None:
-            rows = self.embeddings.loc[list(table.perturbations)].to_numpy(dtype=np.float32)
-            vectors = torch.from_numpy(np.vstack([np.zeros((1, rows.shape[1]), dtype=np.float32), rows]))
+        vectors = None if self.embedding is None else network_table(self.embedding, self.vocabulary.parts)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.module = TransportModule(
@@ -267,7 +266,13 @@ class SCALE(PerturbationModel):
         effects = self._training_effects()
         groups, matching = self._training_groups()
         if self.options.anchor is not None:
-            self.anchor = Anchor.fit(effects, self.options.anchor, np.asarray(self._dispersion), seed=self.seed)
+            self.anchor = Anchor.fit(
+                effects,
+                self.options.anchor,
+                np.asarray(self._dispersion),
+                embedding=self.embedding,
+                seed=self.seed,
+            )
         self.left_out_level = resolve_level(groups, self.options.joining.leave_out, self._split_kind())
         folds = assign_folds(groups, self.left_out_level, self.options.joining.members, seed=self.seed)
         anchored = self._left_out_anchor(effects, groups, folds)
@@ -411,10 +416,7 @@ class SCALE(PerturbationModel):
 
     @override
     def _check_requests(self, requests: Sequence[Request]) -> None:
-        known = set(self._conditions_table.perturbations)
-        unknown = sorted({part for request in requests for part in request.condition.parts} - known)
-        if unknown:
-            raise UnknownNameError("perturbation", unknown, sorted(known))
+        check_perturbations(requests, self.vocabulary, self.embedding)
 
     @override
     def _predict_set(self, control: Cells, request: Request, *, seed: int) -> SetPrediction:
@@ -548,10 +550,8 @@ class SCALE(PerturbationModel):
             "gate_table": None if self.gate_table is None else self.gate_table.to_dict(orient="list"),
             "history": {k: np.asarray(v).ravel().tolist() for k, v in (self.history or {}).items()},
         }
-        arrays: dict[str, np.ndarray] = {}
-        if self.embeddings is not None:
-            arrays["embeddings"] = self.embeddings.to_numpy(dtype=np.float32)
-            plain["embedding_names"] = list(map(str, self.embeddings.index))
+        more, arrays = embedding_arrays(self.embedding)
+        plain |= more
         if self.anchor is not None:
             plain["anchor"], anchor_arrays = self.anchor.to_state()
             arrays |= {f"anchor_{key}": value for key, value in anchor_arrays.items()}
@@ -562,11 +562,10 @@ class SCALE(PerturbationModel):
         self.gate, self.left_out_level = plain["gate"], plain["left_out_level"]
         self.gate_table = None if plain["gate_table"] is None else pd.DataFrame(plain["gate_table"])
         self.history_ = {key: pd.DataFrame({key: values}) for key, values in plain["history"].items()}
-        if "embeddings" in arrays:
-            self.embeddings = pd.DataFrame(arrays["embeddings"], index=plain["embedding_names"])
+        self.embedding = embedding_from_arrays(plain, arrays)
         if "anchor" in plain:
             own = {k.removeprefix("anchor_"): v for k, v in arrays.items() if k.startswith("anchor_")}
-            self.anchor = Anchor.from_state(plain["anchor"], own)
+            self.anchor = Anchor.from_state(plain["anchor"], own, self.embedding)
         self._table = ConditionTable.from_dict(plain["conditions"])
         self._make_module(plain["n_inputs"])
 
@@ -603,17 +602,6 @@ def _in_sets(n_cells: int, set_size: int, seed: int) -> tuple[list[np.ndarray], 
     shuffled = np.random.default_rng(seed).permutation(n_cells)
     order = np.array_split(shuffled, max(round(n_cells / set_size), 1))
     return order, np.argsort(np.concatenate(order))
-
-
-def _checked_embeddings(embeddings: pd.DataFrame | None) -> pd.DataFrame | None:
-    if embeddings is None:
-        return None
-    if not embeddings.index.is_unique:
-        raise OptionError("a perturbation has two embeddings", where="embeddings")
-    wrong = int(np.count_nonzero(~np.isfinite(embeddings.to_numpy(dtype=float))))
-    if wrong:
-        raise OptionError(f"{wrong} values are NaN or infinite", where="embeddings")
-    return embeddings
 
 
 def _gate_table(

@@ -35,6 +35,8 @@ class NetworkSizes:
         For each context column its values, with 0 for unknown.
     n_batches
         Batches, with 0 for unknown.
+    table_blocks
+        Widths of the tables that were put side by side in the table of perturbations; empty for one table.
     """
 
     n_inputs: int
@@ -42,6 +44,7 @@ class NetworkSizes:
     n_perturbations: int
     n_contexts: tuple[int, ...] = ()
     n_batches: int = 1
+    table_blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

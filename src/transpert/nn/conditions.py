@@ -15,7 +15,7 @@ from .blocks import GroupedQueryAttention, mlp
 from .draws import DrawSource, draw_uniform
 from .options import ConditionOptions
 
-__all__ = ["ConditionEncoder", "EncodedCondition", "SeedToken"]
+__all__ = ["ConditionEncoder", "EncodedCondition", "SeedToken", "TableGate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,10 @@ class ConditionEncoder(nn.Module):
             self.table = None
             n_features = table.shape[1]
             self.register_buffer("fixed", table.clone())
+        self.gate = None
+        if table is not None and options.tables == "gated" and len(sizes.table_blocks) > 1:
+            self.gate = TableGate(sizes.table_blocks, width)
+            n_features = width
         self.part = mlp(n_features + _DOSE_FEATURES, 2 * width, width)
         self.contexts = nn.ModuleList(nn.Embedding(n, width) for n in sizes.n_contexts)
         self.batch = nn.Embedding(sizes.n_batches, width)
@@ -117,6 +121,8 @@ class ConditionEncoder(nn.Module):
         """Encode the conditions of a batch; the generator draws what is hidden while training."""
         present = (condition.perturbation > 0).unsqueeze(-1)
         features = self.fixed[condition.perturbation] if self.table is None else self.table(condition.perturbation)
+        if self.gate is not None:
+            features = self.gate(features)
         given = condition.has_dose.to(features.dtype)
         doses = torch.stack([condition.dose * given, (condition.dose * given) ** 2, given], dim=-1).to(features.dtype)
         context = self._hide(condition.context, self.options.unknown_rate, generator)
@@ -152,6 +158,31 @@ class ConditionEncoder(nn.Module):
             return codes
         hidden = draw_uniform((len(codes), 1), generator, codes) < rate
         return codes.masked_fill(hidden, 0)
+
+
+class TableGate(nn.Module):
+    """Weigh several embeddings of a perturbation, each projected to one width.
+
+    Parameters
+    ----------
+    blocks
+        Widths of the embeddings, which stand side by side.
+    width
+        Width of the result.
+    """
+
+    def __init__(self, blocks: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.projections = nn.ModuleList(nn.Linear(block, width) for block in blocks)
+        self.logits = nn.Linear(sum(blocks), len(blocks))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map embeddings ``(..., E)`` to ``(..., d)``."""
+        shares = self.logits(features).softmax(dim=-1)
+        parts = features.split(self.blocks, dim=-1)
+        projected = [project(part) for project, part in zip(self.projections, parts, strict=True)]
+        return (torch.stack(projected, dim=-1) * shares[..., None, :]).sum(dim=-1)
 
 
 class SeedToken(nn.Module):

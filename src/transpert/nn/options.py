@@ -25,6 +25,7 @@ Pooling = Literal["attention", "mean"]
 Conditioning = Literal["seed", "cross"]
 Coupling = Literal["ot", "sinkhorn", "index"]
 DoseCurve = Literal["features", "saturating"]
+Tables = Literal["concatenate", "gated"]
 DecoderOutput = Literal["linear", "softplus"]
 Space = Literal["x", "v"]
 Conversion = Literal["jit", "z0"]
@@ -151,15 +152,20 @@ class ConditionOptions:
         How a dose enters: ``"features"``, with the embedding of its part; ``"saturating"``, besides as a learned curve
         ``1 - exp(-rate * dose)`` that scales the part and its effect, which is then nothing at dose 0. Parts without
         a dose act in full.
+    tables
+        How several tables of embeddings become one: ``"concatenate"`` puts them side by side; ``"gated"`` projects
+        each to the width of the network and weighs them by a softmax that depends on the perturbation.
     """
 
     conditioning: Conditioning = "seed"
     unknown_rate: float = 0.5
     unknown_perturbation_rate: float = 0.0
     dose: DoseCurve = "features"
+    tables: Tables = "concatenate"
 
     def __post_init__(self) -> None:
         _choice("conditioning", self.conditioning, Conditioning)
+        _choice("tables", self.tables, Tables)
         _choice("dose", self.dose, DoseCurve)
         _range("unknown_rate", self.unknown_rate, 0, 1)
         _range("unknown_perturbation_rate", self.unknown_perturbation_rate, 0, 1)

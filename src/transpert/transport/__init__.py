@@ -3,6 +3,7 @@
 from .anchor import Anchor, AnchorPrediction
 from .effects import GroupEffects, PopulationMeans, group_effects
 from .options import AnchorOptions, ReadoutOptions
+from .perturbation_ridge import PerturbationRidge, RidgeChoice
 from .rates import mean_log_of_rate, shift_mean_log
 from .readout import estimate_dispersion, transport_counts
 from .shrinkage import shrink_effects
@@ -15,8 +16,10 @@ __all__ = [
     "AnchorPrediction",
     "GroupEffects",
     "GroupStatistics",
+    "PerturbationRidge",
     "PopulationMeans",
     "ReadoutOptions",
+    "RidgeChoice",
     "estimate_dispersion",
     "fit_stack",
     "group_effects",

@@ -10,12 +10,13 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from transpert.conditions import Condition
+from transpert.conditions import Condition, Embedding
 
 from .coefficients import EffectTable, condition_coefficients, context_coefficients, ridge_coefficients
 from .dose import interpolate_over
 from .effects import GroupEffects
 from .options import AnchorOptions, EffectSpace
+from .perturbation_ridge import PerturbationRidge
 from .rates import shift_mean_log
 from .shrinkage import shrink_effects
 from .stack import fit_stack
@@ -74,6 +75,8 @@ class Anchor:
         For each space by how much the sum of the parts of a combination is multiplied.
     stack
         Weight of each space.
+    ridge
+        How effects follow the embeddings of the perturbations; ``None`` without embeddings, or with too few.
     """
 
     options: AnchorOptions
@@ -87,6 +90,7 @@ class Anchor:
     parts: dict[str, dict[str, np.ndarray]]
     interaction: dict[str, float]
     stack: dict[str, float]
+    ridge: PerturbationRidge | None = None
 
     @classmethod
     def fit(
@@ -95,6 +99,7 @@ class Anchor:
         options: AnchorOptions,
         dispersion: np.ndarray,
         *,
+        embedding: Embedding | None = None,
         seed: int = 0,
         progress: Callable[[str], None] | None = None,
     ) -> Self:
@@ -108,6 +113,8 @@ class Anchor:
             How to predict.
         dispersion : (G,)
             Negative-binomial dispersion of every gene.
+        embedding
+            A vector for every perturbation, from which those that were not measured are predicted.
         seed
             Seed for choosing which groups are left out where there are many.
         progress
@@ -152,6 +159,10 @@ class Anchor:
             dict.fromkeys(options.spaces, 1.0),
             dict.fromkeys(options.spaces, 1 / len(options.spaces)),
         )
+        if embedding is not None:
+            say("Choosing how effects follow the embeddings by leaving perturbations out")
+            ridge = PerturbationRidge.fit(table, anchor.effects, anchor.variances, embedding)
+            anchor = dataclasses.replace(anchor, ridge=ridge)
         rng = np.random.default_rng(seed)
         left_out = rng.permutation(len(effects))[:_MOST_LEFT_OUT]
         say("Choosing the ridge penalty by leaving contexts out")
@@ -305,9 +316,14 @@ class Anchor:
         table = self.table
         main = context_coefficients(table, context, allowed, without=condition)
         of_condition = condition_coefficients(table, condition, context, allowed)
+        if self.ridge is not None and not of_condition.any():
+            # seen nowhere else: what similar perturbations do stands for what it does
+            of_condition = self.ridge.coefficients(space, table, condition, context, allowed)
+            if not main.any():
+                main = _everything(table, allowed)
         if not main.any() and not of_condition.any():
             # nothing is known of either: the mean over everything is the least wrong
-            main = np.where(allowed, table.weights, 0) / max(table.weights[allowed].sum(), 1e-9)
+            main = _everything(table, allowed)
         dependence = np.zeros_like(main)
         if self.options.kind == "ridge":
             dependence = ridge_coefficients(
@@ -445,6 +461,7 @@ class Anchor:
             "parts": {s: {k: list(map(float, v)) for k, v in by.items()} for s, by in self.parts.items()},
             "interaction": self.interaction,
             "stack": self.stack,
+            "ridge": None if self.ridge is None else self.ridge.to_state(),
         }
         arrays = {
             "weights": self.table.weights,
@@ -458,14 +475,20 @@ class Anchor:
         return plain, arrays
 
     @classmethod
-    def from_state(cls, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
-        """Make an anchor from what :meth:`to_state` returned."""
+    def from_state(
+        cls, plain: dict[str, Any], arrays: dict[str, np.ndarray], embedding: Embedding | None = None
+    ) -> Self:
+        """Make an anchor from what :meth:`to_state` returned, and the embedding it was fitted with."""
         options = AnchorOptions.from_dict(plain["options"])
         conditions = tuple(Condition(tuple(c["parts"]), tuple(c["doses"]), c["time"]) for c in plain["conditions"])
         contexts = np.array(plain["contexts"], dtype=object)
+        table = EffectTable(contexts, conditions, arrays["weights"], arrays["profiles"])
+        ridge = None
+        if plain.get("ridge") is not None and embedding is not None:
+            ridge = PerturbationRidge.from_state(plain["ridge"], table, embedding)
         return cls(
             options,
-            EffectTable(contexts, conditions, arrays["weights"], arrays["profiles"]),
+            table,
             arrays["rates"],
             {space: arrays[f"effects_{space}"] for space in options.spaces},
             {space: arrays[f"variances_{space}"] for space in options.spaces},
@@ -475,7 +498,13 @@ class Anchor:
             {space: {k: np.array(v) for k, v in by.items()} for space, by in plain["parts"].items()},
             plain["interaction"],
             plain["stack"],
+            ridge,
         )
+
+
+def _everything(table: EffectTable, allowed: np.ndarray) -> np.ndarray:
+    """Coefficients of the mean over all measured effects."""
+    return np.where(allowed, table.weights, 0) / max(table.weights[allowed].sum(), 1e-9)
 
 
 def _as_statistics(effects: GroupEffects, row: int) -> GroupStatistics:

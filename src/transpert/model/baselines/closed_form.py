@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, override
 
 import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from transpert.conditions import Condition
+from transpert.conditions import Condition, Embedding
 from transpert.errors import OptionError
 from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, group_statistics
 
 from ..base import PerturbationModel
 from ..cells import Cells
+from ..embeddings import EmbeddingLike, check_perturbations, embedding_arrays, embedding_from_arrays, resolve_embedding
 from ..prediction import SetPrediction
 from ..requests import Request
 
@@ -34,6 +36,8 @@ class ClosedFormModel(PerturbationModel):
         Registry of a saved model, in place of ``adata``.
     readout
         What makes cells of the mean; see :meth:`predict`.
+    embeddings
+        Embeddings of the perturbations, for models that use them.
     """
 
     def __init__(
@@ -42,8 +46,12 @@ class ClosedFormModel(PerturbationModel):
         registry: dict[str, Any] | None = None,
         *,
         readout: Readout | None = None,
+        embeddings: EmbeddingLike = None,
     ) -> None:
         super().__init__(adata, registry)
+        self.embedding: Embedding | None = resolve_embedding(embeddings, self._cells, self.source)
+        if self.embedding is not None:
+            self.embedding.require(self.vocabulary.parts, where=f"embeddings, {self.embedding.source}")
         if readout is not None:
             if readout not in ("counts", "expected", "added"):
                 raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
@@ -62,7 +70,7 @@ class ClosedFormModel(PerturbationModel):
 
     @override
     def _fit(self, effects: GroupEffects) -> None:
-        self.anchor = Anchor.fit(effects, self._anchor_options, np.asarray(self._dispersion))
+        self.anchor = Anchor.fit(effects, self._anchor_options, np.asarray(self._dispersion), embedding=self.embedding)
 
     @override
     def _predict_set(self, control: Cells, request: Request, *, seed: int) -> SetPrediction:
@@ -80,12 +88,19 @@ class ClosedFormModel(PerturbationModel):
         return self.anchor
 
     @override
+    def _check_requests(self, requests: Sequence[Request]) -> None:
+        check_perturbations(requests, self.vocabulary, self.embedding)
+
+    @override
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        return self._fitted.to_state()
+        plain, arrays = self._fitted.to_state()
+        more, vectors = embedding_arrays(self.embedding)
+        return {**plain, **more}, {**arrays, **vectors}
 
     @override
     def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self.anchor = Anchor.from_state(plain, arrays)
+        self.embedding = embedding_from_arrays(plain, arrays)
+        self.anchor = Anchor.from_state(plain, arrays, self.embedding)
 
 
 class RidgeTransport(ClosedFormModel):
@@ -105,6 +120,10 @@ class RidgeTransport(ClosedFormModel):
         Options of the anchor.
     readout
         What makes cells of the mean; ``"counts"`` by default.
+    embeddings
+        A vector for every perturbation: an :class:`~transpert.conditions.Embedding`, a DataFrame, several of either,
+        or ``"coexpression"`` to make one of the control cells. A perturbation that was never measured is then
+        predicted from those with similar vectors; see :class:`transpert.transport.PerturbationRidge`.
 
     Examples
     --------
@@ -124,8 +143,9 @@ class RidgeTransport(ClosedFormModel):
         *,
         anchor: AnchorOptions | None = None,
         readout: Readout | None = None,
+        embeddings: EmbeddingLike = None,
     ) -> None:
-        super().__init__(adata, registry, readout=readout)
+        super().__init__(adata, registry, readout=readout, embeddings=embeddings)
         self._chosen = anchor or AnchorOptions()
         self.init_params_ = self._get_init_params(locals())
 
@@ -291,8 +311,9 @@ class Additive(MeanShift):
 class NearestPerturbation(MeanShift):
     """Copy the shift of the nearest measured group: same perturbation, most similar context.
 
-    A perturbation that was never measured gets the shift of the perturbation that shares most parts with it, or else
-    of the one whose shifts are most like those of all others.
+    A perturbation that was never measured gets the shift of the perturbation that shares most parts with it; else of
+    the one whose embedding is nearest, where there are embeddings; else of the one whose shifts are most like those of
+    all others.
 
     Parameters
     ----------
@@ -302,6 +323,8 @@ class NearestPerturbation(MeanShift):
         Registry of a saved model, in place of ``adata``.
     readout
         What makes cells of the mean; ``"added"`` by default.
+    embeddings
+        As for :class:`RidgeTransport`; the nearest perturbation is that of the largest cosine.
 
     Examples
     --------
@@ -326,12 +349,24 @@ class NearestPerturbation(MeanShift):
         if not candidates.any():
             candidates = np.ones_like(elsewhere)
         distance = np.linalg.norm(anchor.table.profiles - before, axis=1)
-        if not shared.any():
+        if not shared.any() and self.embedding is not None:
+            candidates = _most_similar(self.embedding, condition, anchor.table.conditions)
+        elif not shared.any():
             # nothing in common with anything: the most typical effect of the nearest context
             effects = anchor.effects["log1p"]
             distance = distance + np.linalg.norm(effects - effects.mean(axis=0), axis=1)
         nearest = np.flatnonzero(candidates)[np.argmin(distance[candidates])]
         return np.maximum(before + anchor.effects["log1p"][nearest], 0)
+
+
+def _most_similar(embedding: Embedding, condition: Condition, known: Sequence[Condition]) -> np.ndarray:
+    """Which conditions have the embedding nearest to that of a condition, by the cosine of the means of their parts."""
+    vectors = np.array([embedding.lookup(other.parts).mean(axis=0) for other in known], dtype=np.float64)
+    centre = vectors.mean(axis=0)
+    target = embedding.lookup(condition.parts).mean(axis=0) - centre
+    lengths = np.linalg.norm(vectors - centre, axis=1)
+    cosine = (vectors - centre) @ target / np.maximum(lengths, 1e-12)
+    return cosine >= cosine.max() - 1e-9
 
 
 def control_statistics(control: Cells) -> GroupStatistics:

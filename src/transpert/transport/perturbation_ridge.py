@@ -1,0 +1,413 @@
+"""The effect of a perturbation that was never measured, from the embeddings of those that were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import numpy as np
+from scipy import sparse
+
+from transpert.conditions import Condition, Embedding
+
+from .coefficients import EffectTable, context_coefficients
+
+__all__ = ["PerturbationRidge", "RidgeChoice"]
+
+Kernel = Literal["linear", "gaussian"]
+
+# with fewer perturbations there is nothing to learn about how effects follow an embedding
+_FEWEST_PERTURBATIONS = 5
+# penalties relative to the mean of the diagonal of the kernel, which is 1
+_PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+# an intercept, as a constant in the kernel: what all perturbations have in common is not to be learned from them
+_INTERCEPT = 100.0
+# a smaller share of explained variance is what choosing among many gives by chance, and counts as none
+_LEAST_GAIN = 0.01
+# how much more the target's own context counts than the mean over all contexts
+_OWN_SHARES = (0.0, 0.5, 1.0)
+# a perturbation with more cells than this multiple of the mean is not trusted more
+_LARGEST_WEIGHT = 3.0
+# hyperparameters are compared on at most this many contexts
+_MOST_CONTEXTS = 12
+
+type Setting = tuple[tuple[float | None, ...], float | None]
+type _Target = tuple[list[int], np.ndarray, list[np.ndarray]]
+
+
+@dataclass(frozen=True, slots=True)
+class RidgeChoice:
+    """What leaving perturbations out has chosen.
+
+    Parameters
+    ----------
+    kernel
+        ``"linear"``: effects are linear in the embedding; ``"gaussian"``: only similar perturbations have similar
+        effects.
+    block
+        Which of several tables is used; ``None`` for all of them.
+    penalty
+        Ridge penalty, relative to the mean of the diagonal of the kernel.
+    own_share
+        Weight of the effects in the target's own context, against their mean over all contexts.
+    gain
+        Share of the squared deviations from the context means that is explained for perturbations left out; at most 1,
+        0 for no better than the context mean.
+    """
+
+    kernel: Kernel
+    block: int | None
+    penalty: float
+    own_share: float
+    gain: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PerturbationRidge:
+    """A kernel ridge regression of effects on embeddings of perturbations, one for each space of effects.
+
+    For a perturbation that was not measured it gives weights of measured effects, the same for every gene: each
+    measured perturbation stands for its deviation from the mean effect of its context. Doses, times and directions
+    are matched: of every measured perturbation the rows nearest to what is asked for are used.
+
+    Parameters
+    ----------
+    embedding
+        Vectors of all perturbations, measured or not.
+    parts
+        The single perturbations that were measured, in the order of ``inverse``.
+    weights : (Q,)
+        How much each counts, by its cells.
+    choices
+        For each space what was chosen.
+    inverse
+        For each space the inverse of the penalised kernel of the measured perturbations, ``(Q, Q)``.
+    """
+
+    embedding: Embedding
+    parts: tuple[str, ...]
+    weights: np.ndarray
+    choices: Mapping[str, RidgeChoice]
+    inverse: Mapping[str, np.ndarray]
+    _centre: np.ndarray = field(init=False, repr=False)
+    _scale: np.ndarray = field(init=False, repr=False)
+    _known: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        vectors = self.embedding.lookup(self.parts).astype(np.float64)
+        object.__setattr__(self, "_centre", vectors.mean(axis=0) if len(vectors) else np.zeros(vectors.shape[1]))
+        object.__setattr__(self, "_scale", _block_scales(vectors, self.embedding.blocks))
+        object.__setattr__(self, "_known", (vectors - self._centre) / self._scale)
+
+    @classmethod
+    def fit(
+        cls,
+        table: EffectTable,
+        effects: Mapping[str, np.ndarray],
+        variances: Mapping[str, np.ndarray],
+        embedding: Embedding,
+    ) -> Self | None:
+        """Choose kernel, table, penalty and weight of the own context by leaving perturbations out.
+
+        Parameters
+        ----------
+        table
+            The measured effects.
+        effects, variances
+            The effects in each space and their sampling variances, ``(P, G)``.
+        embedding
+            A vector for every perturbation.
+
+        Returns
+        -------
+        The regression, or ``None`` with fewer than five single perturbations.
+
+        Raises
+        ------
+        transpert.errors.UnknownNameError
+            If a measured perturbation has no vector.
+        """
+        parts, weights = _measured(table)
+        embedding.require({part for condition in table.conditions for part in condition.parts})
+        if len(parts) < _FEWEST_PERTURBATIONS:
+            return None
+        unfitted = cls(embedding, parts, weights, {}, {})
+        choices = {space: unfitted._choose(table, effects[space], variances[space]) for space in effects}
+        return unfitted._with(choices)
+
+    def coefficients(
+        self, space: str, table: EffectTable, condition: Condition, context: str, allowed: np.ndarray
+    ) -> np.ndarray:
+        """Weights of the measured effects in the deviation of a perturbation from the mean of its context.
+
+        Parameters
+        ----------
+        space
+            Space of the effects.
+        table
+            The effects it was fitted to.
+        condition
+            A single perturbation; combinations get zeros.
+        context
+            Where it is given.
+        allowed : (P,)
+            Effects that may be used.
+
+        Returns
+        -------
+        ``(P,)``; all zero if fewer than five measured perturbations are left, or the condition is none of one part.
+
+        Raises
+        ------
+        transpert.errors.UnknownNameError
+            If the perturbation has no vector.
+        """
+        nothing = np.zeros(len(table.weights))
+        if len(condition.parts) != 1:
+            return nothing
+        self.embedding.require(condition.parts)
+        choice = self.choices[space]
+        if choice.gain < _LEAST_GAIN:
+            return nothing
+        deviations = _deviations(table, self.parts, (condition.doses, condition.time), context, allowed)
+        # a perturbation says nothing about itself here: it is either unknown or to be taken for unknown
+        kept = deviations.known & np.array([part != condition.parts[0] for part in self.parts])
+        if kept.sum() < _FEWEST_PERTURBATIONS:
+            return nothing
+        target = self._kernel(choice, self._standard(condition.parts), self._known)[0]
+        inverse, left = self.inverse[space], ~kept
+        by_part = np.zeros(len(self.parts))
+        by_part[kept] = target[kept] @ inverse[np.ix_(kept, kept)]
+        if left.any():
+            # the inverse without some rows, from the one with all of them
+            onto = np.linalg.solve(inverse[np.ix_(left, left)], inverse[np.ix_(left, kept)])
+            by_part[kept] -= (target[kept] @ inverse[np.ix_(kept, left)]) @ onto
+        return deviations.weights_of(by_part, choice.own_share)
+
+    def distance(self, part: str) -> float:
+        """Distance of a perturbation to the nearest measured one, in units of the median of such distances.
+
+        Parameters
+        ----------
+        part
+            Name of the perturbation.
+
+        Returns
+        -------
+        0 for a measured one; 1 is as far as measured ones are from each other.
+
+        Raises
+        ------
+        transpert.errors.UnknownNameError
+            If it has no vector.
+        """
+        if part in self.parts:
+            return 0.0
+        between = _squared_distances(self._known, self._known)
+        np.fill_diagonal(between, np.inf)
+        typical = np.median(np.sqrt(between.min(axis=1)))
+        return float(np.sqrt(_squared_distances(self._standard([part]), self._known).min()) / max(typical, 1e-12))
+
+    # --- choosing -------------------------------------------------------------------------------------------
+
+    def _choose(self, table: EffectTable, effects: np.ndarray, variances: np.ndarray) -> RidgeChoice:
+        everything = np.ones(len(table.weights), dtype=bool)
+        single = np.array([len(condition.parts) == 1 for condition in table.conditions])
+        # genes count by how well they are measured
+        precision = 1 / np.sqrt(np.maximum(variances[single].mean(axis=0), 1e-12))
+        weighted = effects * precision
+        place = {part: i for i, part in enumerate(self.parts)}
+        targets: list[_Target] = []
+        contexts = list(dict.fromkeys(table.contexts[single]))[:_MOST_CONTEXTS]
+        settings = {(c.doses, c.time) for c, ok in zip(table.conditions, single, strict=True) if ok}
+        for context in contexts:
+            main = context_coefficients(table, context, single) @ weighted
+            for setting in settings:
+                rows = [
+                    row
+                    for row in np.flatnonzero(single & table.of_context(context))
+                    if (table.conditions[row].doses, table.conditions[row].time) == setting
+                ]
+                if len(rows) < _FEWEST_PERTURBATIONS:
+                    continue
+                own = [place[table.conditions[row].parts[0]] for row in rows]
+                deviations = _deviations(table, self.parts, setting, context, everything)
+                aggregated = [deviations.apply(weighted, share) for share in _OWN_SHARES]
+                targets.append((own, weighted[rows] - main, aggregated))
+        blocks: list[int | None] = [None]
+        if len(self.embedding.blocks) > 1:
+            blocks += list(range(len(self.embedding.blocks)))
+        best = RidgeChoice("linear", None, max(_PENALTIES), _OWN_SHARES[0], 0.0)
+        alone = np.linalg.inv(np.diag(1 / self.weights) + _INTERCEPT)
+        total = _left_out_error(alone, targets, 0)
+        shares = _OWN_SHARES if len(contexts) > 1 else _OWN_SHARES[:1]
+        for kernel in ("linear", "gaussian"):
+            for block in blocks:
+                for penalty in _PENALTIES:
+                    trial = RidgeChoice(kernel, block, penalty, 0.0, 0.0)  # type: ignore[arg-type]
+                    inverse = self._inverse(trial)
+                    for number, share in enumerate(shares):
+                        error = _left_out_error(inverse, targets, number)
+                        gain = 1 - error / max(total, 1e-12)
+                        if gain > best.gain:
+                            best = RidgeChoice(kernel, block, penalty, share, gain)  # type: ignore[arg-type]
+        return best
+
+    def _with(self, choices: Mapping[str, RidgeChoice]) -> Self:
+        inverse = {space: self._inverse(choice) for space, choice in choices.items()}
+        return type(self)(self.embedding, self.parts, self.weights, choices, inverse)
+
+    def _inverse(self, choice: RidgeChoice) -> np.ndarray:
+        kernel = self._kernel(choice, self._known, self._known)
+        return np.linalg.inv(kernel + np.diag(choice.penalty / self.weights))
+
+    def _standard(self, parts: Sequence[str]) -> np.ndarray:
+        """Vectors on the scale of the measured ones, every table on the same footing."""
+        return (self.embedding.lookup(parts) - self._centre) / self._scale
+
+    def _kernel(self, choice: RidgeChoice, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Similarities of perturbations by their standard vectors."""
+        columns = _columns(self.embedding.blocks, choice.block)
+        # the total variance of the measured perturbations in these columns
+        variance = max(float(self._known[:, columns].var(axis=0).sum()), 1e-12)
+        if choice.kernel == "linear":
+            return left[:, columns] @ right[:, columns].T / variance + _INTERCEPT
+        # the mean squared distance of two of them is twice that
+        return np.exp(-_squared_distances(left[:, columns], right[:, columns]) / (2 * variance)) + _INTERCEPT
+
+    # --- files ----------------------------------------------------------------------------------------------
+
+    def to_state(self) -> dict[str, Any]:
+        """Return what was chosen as plain data; the embedding and the effects are kept elsewhere."""
+        names = ("kernel", "block", "penalty", "own_share", "gain")
+        return {space: {name: getattr(choice, name) for name in names} for space, choice in self.choices.items()}
+
+    @classmethod
+    def from_state(cls, plain: Mapping[str, Any], table: EffectTable, embedding: Embedding) -> Self:
+        """Make a regression from what :meth:`to_state` returned."""
+        parts, weights = _measured(table)
+        choices = {space: RidgeChoice(**values) for space, values in plain.items()}
+        return cls(embedding, parts, weights, {}, {})._with(choices)
+
+
+def _left_out_error(inverse: np.ndarray, targets: list[_Target], number: int) -> float:
+    """Squared error of what the others say about each perturbation: the closed form of leaving one out."""
+    error, diagonal = 0.0, np.diag(inverse)[:, None]
+    for own, observed, aggregated in targets:
+        left_out = aggregated[number] - (inverse @ aggregated[number]) / diagonal
+        error += float(((observed - left_out[own]) ** 2).sum())
+    return error
+
+
+def _measured(table: EffectTable) -> tuple[tuple[str, ...], np.ndarray]:
+    """The single perturbations that were measured and how much each counts, 1 on average or less."""
+    cells: dict[str, float] = {}
+    for condition, weight in zip(table.conditions, table.weights, strict=True):
+        if len(condition.parts) == 1:
+            cells[condition.parts[0]] = cells.get(condition.parts[0], 0.0) + float(weight)
+    parts = tuple(sorted(cells))
+    weights = np.array([cells[part] for part in parts])
+    return parts, np.minimum(weights / weights.mean(), _LARGEST_WEIGHT) if len(parts) else weights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Deviations:
+    """How each measured perturbation deviates from the means of its contexts, as weights of measured effects.
+
+    Parameters
+    ----------
+    everywhere, here : (Q, P)
+        Share of each effect in a perturbation, over all contexts and in the target's own.
+    of_context : (P, C)
+        Context of each effect.
+    centre : (C, P)
+        Coefficients of the mean effect of each context.
+    """
+
+    everywhere: sparse.csr_array
+    here: sparse.csr_array
+    of_context: sparse.csr_array
+    centre: sparse.csr_array
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which perturbations have an effect that may be used, ``(Q,)``."""
+        return np.diff(self.everywhere.indptr) > 0
+
+    def _share(self, own_share: float) -> sparse.csr_array:
+        if own_share == 0:
+            return self.everywhere
+        # where the own context has nothing to say, the others speak for it
+        own = own_share * (np.diff(self.here.indptr) > 0)
+        return sparse.csr_array(sparse.diags_array(own) @ self.here + sparse.diags_array(1 - own) @ self.everywhere)
+
+    def apply(self, effects: np.ndarray, own_share: float) -> np.ndarray:
+        """Return the deviations themselves, ``(Q, G)``."""
+        share = self._share(own_share)
+        return share @ effects - (share @ self.of_context) @ (self.centre @ effects)
+
+    def weights_of(self, by_part: np.ndarray, own_share: float) -> np.ndarray:
+        """Return the weights of the measured effects, ``(P,)``, in a weighted sum of deviations."""
+        rows = by_part @ self._share(own_share)
+        return rows - (rows @ self.of_context) @ self.centre
+
+
+def _deviations(
+    table: EffectTable, parts: tuple[str, ...], setting: Setting, context: str, allowed: np.ndarray
+) -> _Deviations:
+    place = {part: i for i, part in enumerate(parts)}
+    nearest: dict[tuple[int, str], tuple[float, list[int]]] = {}
+    for row in np.flatnonzero(allowed):
+        condition = table.conditions[row]
+        if len(condition.parts) != 1:
+            continue
+        key, apart = (place[condition.parts[0]], table.contexts[row]), _apart(condition, setting)
+        best = nearest.get(key)
+        if best is None or apart < best[0]:
+            nearest[key] = (apart, [int(row)])
+        elif apart == best[0]:
+            best[1].append(int(row))
+    used = [(part, row, where) for (part, where), (_, rows) in nearest.items() for row in rows]
+    contexts = list(dict.fromkeys(table.contexts))
+    number = {where: i for i, where in enumerate(contexts)}
+    size = len(table.weights)
+
+    def share(chosen: list[tuple[int, int, str]]) -> sparse.csr_array:
+        rows = np.array([part for part, _, _ in chosen], dtype=int)
+        columns = np.array([row for _, row, _ in chosen], dtype=int)
+        weights = table.weights[columns]
+        total = np.bincount(rows, weights, minlength=len(parts))
+        return sparse.csr_array((weights / total[rows], (rows, columns)), shape=(len(parts), size))
+
+    centre = sparse.csr_array(np.array([context_coefficients(table, where, allowed) for where in contexts]))
+    codes = np.array([number[where] for where in table.contexts])
+    of_context = sparse.csr_array((np.ones(size), (np.arange(size), codes)), shape=(size, len(contexts)))
+    return _Deviations(share(used), share([u for u in used if u[2] == context]), of_context, centre)
+
+
+def _apart(condition: Condition, setting: Setting) -> float:
+    """How far dose and time of a condition are from those asked for, on log scales."""
+    (dose, *_), time = setting
+    own = condition.doses[0]
+    doses = abs(np.log10(1 + own) - np.log10(1 + dose)) if own is not None and dose is not None else 0.0
+    times = abs(np.log1p(condition.time) - np.log1p(time)) if condition.time is not None and time is not None else 0.0
+    return float(doses + times)
+
+
+def _columns(blocks: tuple[int, ...], block: int | None) -> slice:
+    if block is None:
+        return slice(None)
+    start = sum(blocks[:block])
+    return slice(start, start + blocks[block])
+
+
+def _block_scales(vectors: np.ndarray, blocks: tuple[int, ...]) -> np.ndarray:
+    """Divide the columns of each table by this, and every table has the same total variance, ``(E,)``."""
+    variance = vectors.var(axis=0) if len(vectors) else np.ones(vectors.shape[1])
+    totals = [variance[_columns(blocks, i)].sum() for i in range(len(blocks))]
+    return np.repeat(np.sqrt(np.maximum(totals, 1e-12)), blocks)
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T, 0)
