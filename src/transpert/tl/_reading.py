@@ -1,0 +1,325 @@
+"""Cells of an AnnData wherever it lives: in memory, backed, lazy, or a file of which only the asked rows are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import zarr
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from transpert import _keys
+from transpert._counts import check_counts, check_log1p
+from transpert.errors import GeneError, MetricInputError, StoreError, UnknownNameError, list_names
+
+from ._populations import select_modality
+
+__all__ = ["CellReader", "Data", "Fetch", "Matrix", "open_cells"]
+
+type Data = AnnData | MuData | str | os.PathLike
+type Matrix = np.ndarray | sparse.csr_matrix
+# reads log1p counts per 10k, and raw counts where they are asked for, when it is called: here or on a worker
+type Fetch = Callable[[], tuple[Matrix, Matrix | None]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slot:
+    """One matrix of cells x genes, in an object or in a file.
+
+    Parameters
+    ----------
+    where
+        What to call it in an error.
+    matrix
+        The matrix, if it is part of an object.
+    path, key
+        The file and the place in it, if not.
+    checked
+        Whether all its values are known to be what they should be.
+    """
+
+    where: str
+    matrix: Any = None
+    path: str | None = None
+    key: str = "X"
+    checked: bool = False
+
+    def rows(self, rows: np.ndarray, columns: np.ndarray | None) -> Matrix:
+        """Read some cells, all genes or some of them."""
+        if self.path is None:
+            return _take(self.matrix, rows, columns)
+        with _open_group(self.path) as group:
+            return _take(_open_matrix(group[self.key], self.path), rows, columns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellReader:
+    """Labels in memory, values read when they are needed.
+
+    Parameters
+    ----------
+    name
+        What to call it in an error.
+    obs
+        Annotation of the cells.
+    genes
+        Names of the genes.
+    metadata
+        ``uns["transpert"]``, which says the design of a prediction of this package.
+    values
+        Log1p counts per 10k.
+    counts
+        Raw counts, where there are any.
+    columns : (G,)
+        Positions of the genes that are read; all by default.
+    """
+
+    name: str
+    obs: pd.DataFrame
+    genes: pd.Index
+    metadata: Mapping[str, Any]
+    values: Slot
+    counts: Slot | None = None
+    columns: np.ndarray | None = None
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading costs nothing."""
+        return isinstance(self.values.matrix, np.ndarray) or sparse.issparse(self.values.matrix)
+
+    def with_genes(self, genes: pd.Index) -> CellReader:
+        """Return a reader of these genes, in this order; they must exist."""
+        positions = self.genes.get_indexer(genes)
+        same = len(genes) == len(self.genes) and np.array_equal(positions, np.arange(len(positions)))
+        return replace(self, genes=genes, columns=None if same else positions)
+
+    def fetch(self, rows: np.ndarray, what: str, *, with_counts: bool = False) -> Fetch:
+        """Return what reads some cells, values in the order of ``rows``; errors name them ``what``.
+
+        Cells in memory are cut out at once. Cells in a file are read by whoever calls the result.
+        """
+        counts = self.counts if with_counts else None
+        read = partial(_read, self.values, counts, rows, self.columns, f"{self.name}, {what}")
+        if self.values.path is not None:
+            return read
+        return partial(_same, read())
+
+    def read(self, rows: np.ndarray, what: str) -> Matrix:
+        """Read log1p counts per 10k of some cells."""
+        return self.fetch(rows, what)()[0]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _read(
+    values: Slot, counts: Slot | None, rows: np.ndarray, columns: np.ndarray | None, what: str
+) -> tuple[Matrix, Matrix | None]:
+    # files want positions in ascending order
+    order = np.argsort(rows, kind="stable")
+    back = np.argsort(order, kind="stable")
+    straight = bool(np.array_equal(order, np.arange(len(order))))
+    found = []
+    for slot, check in ((values, check_log1p), (counts, check_counts)):
+        if slot is None:
+            found.append(None)
+            continue
+        block = slot.rows(rows[order], columns)
+        if not slot.checked:
+            check(block, where=f"{slot.where} of {what}")
+        found.append(block if straight else block[back])
+    return found[0], found[1]
+
+
+def open_cells(
+    data: Data,
+    *,
+    name: str,
+    layer: str | None = None,
+    counts_layer: str | None = None,
+    modality: str | None = None,
+) -> CellReader:
+    """Open an AnnData, a MuData, or the path of one, without reading its values.
+
+    Parameters
+    ----------
+    data
+        An AnnData (in memory, backed, or lazy as :func:`anndata.experimental.read_lazy` opens it), a MuData, or the
+        path of an ``.h5ad`` file or zarr folder.
+    name
+        What to call it in an error.
+    layer
+        Layer with log1p counts per 10k, in place of ``X``.
+    counts_layer
+        Layer with raw counts; left open where it does not exist.
+    modality
+        Modality of a MuData.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If there are no cells or no genes.
+    transpert.errors.GeneError
+        If a gene name occurs twice.
+    transpert.errors.CountsError
+        If values that are in memory are no log1p counts per 10k; values elsewhere are checked when they are read.
+    transpert.errors.StoreError
+        If a file does not exist, is no AnnData, or has its cells stored by column.
+    """
+    if isinstance(data, str | os.PathLike):
+        reader = _open_file(Path(data), name, layer, counts_layer)
+    else:
+        reader = _open_object(select_modality(data, modality), name, layer, counts_layer)
+    if not len(reader.obs) or not len(reader.genes):
+        raise MetricInputError(f"there are {len(reader.obs)} cells and {len(reader.genes)} genes", where=name)
+    repeated = reader.genes[reader.genes.duplicated()].unique()
+    if len(repeated):
+        raise GeneError(
+            f"{len(repeated)} gene names occur more than once: {list_names(repeated)}",
+            where=f"var_names of {name}",
+            remedy="Make them unique, for example with adata.var_names_make_unique().",
+        )
+    return reader
+
+
+# --- objects -------------------------------------------------------------------------------------------------
+
+
+def _open_object(adata: AnnData, name: str, layer: str | None, counts_layer: str | None) -> CellReader:
+    layers = [key for key in adata.layers if key is not None]
+    if layer is not None and layer not in layers:
+        raise UnknownNameError("layer", [layer], layers, where=name)
+    obs = adata.obs if isinstance(adata.obs, pd.DataFrame) else adata.obs.to_memory()
+    values = _slot(adata.X if layer is None else adata.layers[layer], _slot_name(layer), name, check_log1p)
+    counts = None
+    if counts_layer in layers:
+        counts = _slot(adata.layers[counts_layer], _slot_name(counts_layer), name, check_counts)
+    metadata = _plain(adata.uns.get(_keys.UNS, {}))
+    return CellReader(name, obs, _names(adata.var_names), metadata, values, counts)
+
+
+def _slot(matrix: Any, where: str, name: str, check: Callable[..., None]) -> Slot:
+    if matrix is None:
+        raise UnknownNameError("slot", [where], [], where=name, remedy="Pass layer= with log1p counts per 10k.")
+    if not (isinstance(matrix, np.ndarray) or sparse.issparse(matrix)):
+        return Slot(where, matrix)  # backed or lazy: read, and checked, in parts
+    check(matrix, where=f"{where} of {name}")
+    return Slot(where, _as_float(matrix), checked=True)
+
+
+def _slot_name(layer: str | None) -> str:
+    return "X" if layer is None else f"layers[{layer!r}]"
+
+
+def _names(names: Any) -> pd.Index:
+    return pd.Index(np.asarray(names, dtype=str).astype(object))
+
+
+def _plain(values: Any) -> Any:
+    """Bring a few words of a lazy ``uns`` into memory."""
+    if isinstance(values, Mapping):
+        return {str(key): _plain(value) for key, value in values.items() if key != _keys.SCORES}
+    return values.compute() if hasattr(values, "compute") else values
+
+
+# --- files ---------------------------------------------------------------------------------------------------
+
+
+def _open_file(path: Path, name: str, layer: str | None, counts_layer: str | None) -> CellReader:
+    with _open_group(str(path)) as group:
+        layers = list(group["layers"]) if "layers" in group else []
+        if layer is not None and layer not in layers:
+            raise UnknownNameError("layer", [layer], layers, where=str(path))
+        values = Slot(_slot_name(layer), path=str(path), key=_place(layer))
+        _open_matrix(group[values.key], str(path))
+        counts = None
+        if counts_layer in layers:
+            counts = Slot(_slot_name(counts_layer), path=str(path), key=_place(counts_layer))
+        obs = ad.io.read_elem(group["obs"])
+        genes = _names(ad.io.read_elem(group["var"]).index)
+        metadata = ad.io.read_elem(group["uns"][_keys.UNS]) if _keys.UNS in group.get("uns", {}) else {}
+    return CellReader(name, obs, genes, _plain(metadata), values, counts)
+
+
+def _place(layer: str | None) -> str:
+    return "X" if layer is None else f"layers/{layer}"
+
+
+class _open_group:
+    """The root of an h5ad file or a zarr folder, closed again."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> Any:
+        if not os.path.exists(self.path):
+            raise StoreError("the file does not exist", where=self.path, remedy="Check the path.")
+        try:
+            folder = os.path.isdir(self.path)
+            self.file: Any = zarr.open_group(self.path, mode="r") if folder else h5py.File(self.path, "r")
+            for part in ("obs", "var", "X"):
+                self.file[part]
+        except (OSError, KeyError, ValueError) as error:
+            raise StoreError("the file is no AnnData, or is damaged", where=self.path) from error
+        return self.file
+
+    def __exit__(self, *_: object) -> None:
+        if isinstance(self.file, h5py.File):
+            self.file.close()
+
+
+def _open_matrix(element: Any, path: str) -> Any:
+    encoding = element.attrs.get("encoding-type", "array")
+    if encoding == "csr_matrix":
+        return ad.io.sparse_dataset(element)
+    if encoding == "array":
+        return element
+    raise StoreError(
+        f"the values are stored as {encoding}, of which single cells cannot be read",
+        where=path,
+        remedy="Write them as CSR: adata.X = adata.X.tocsr().",
+    )
+
+
+# --- values --------------------------------------------------------------------------------------------------
+
+
+def _take(matrix: Any, rows: np.ndarray, columns: np.ndarray | None) -> Matrix:
+    """Take rows, given in ascending order, of any kind of matrix; then columns."""
+    if isinstance(matrix, zarr.Array):
+        block = matrix.oindex[rows]
+    else:
+        block = matrix[rows]
+    if hasattr(block, "compute"):
+        block = block.compute()
+    block = _as_float(block)
+    return block if columns is None else _sorted(block[:, columns])
+
+
+def _as_float(matrix: Any) -> Matrix:
+    """Return float32 or float64, dense or CSR with sorted indices."""
+    if sparse.issparse(matrix):
+        matrix = (
+            matrix if matrix.format == "csr" and isinstance(matrix, sparse.csr_matrix) else sparse.csr_matrix(matrix)
+        )
+    else:
+        matrix = np.asarray(matrix)
+    matrix = matrix if matrix.dtype in (np.float32, np.float64) else matrix.astype(np.float32)
+    return _sorted(matrix)
+
+
+def _sorted(matrix: Matrix) -> Matrix:
+    if sparse.issparse(matrix) and not matrix.has_sorted_indices:
+        return matrix.sorted_indices()
+    return matrix
