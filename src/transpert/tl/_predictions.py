@@ -1,0 +1,211 @@
+"""Predicted populations, from cells that were given or from a baseline that predicts when it is asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from transpert import _keys
+from transpert.errors import UnknownNameError
+from transpert.groups import Design
+from transpert.model import BASELINES, PerturbationModel
+
+from ._populations import Populations, populations, select_modality
+from ._reading import CellReader, Data, Fetch, Matrix
+
+__all__ = ["BaselinePrediction", "GivenPrediction", "Prediction", "baseline_names", "fit_baselines", "whole_in_memory"]
+
+_OWN_SPLIT = "_transpert_split"
+
+
+class Prediction(Protocol):
+    """Where predicted cells come from."""
+
+    def cells(self, context: str, label: str, *, with_counts: bool) -> Fetch:
+        """Return what reads the cells of a population."""
+        ...
+
+    def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
+        """Return what reads the controls that the prediction brings along."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GivenPrediction:
+    """Cells that somebody predicted.
+
+    Parameters
+    ----------
+    reader
+        The cells.
+    found
+        Which cells belong to which population.
+    """
+
+    reader: CellReader
+    found: Populations
+
+    def cells(self, context: str, label: str, *, with_counts: bool) -> Fetch:
+        """Return what reads the cells of a population."""
+        what = f"population {context} / {label}"
+        return self.reader.fetch(self.found.cells[context, label], what, with_counts=with_counts)
+
+    def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
+        """Return what reads the controls, at most ``limit`` of them."""
+        rows = some_of(self.found.controls[context], limit, seed)
+        return self.reader.fetch(rows, f"controls of {context}", with_counts=with_counts)
+
+
+@dataclass(slots=True)
+class BaselinePrediction:
+    """A trained baseline; populations are predicted one by one, so that they are never all in memory.
+
+    Parameters
+    ----------
+    model
+        The baseline.
+    genes
+        Genes to keep, in order.
+    order
+        The number of each population, for its seed.
+    seed
+        Seed of every draw.
+    """
+
+    model: PerturbationModel
+    genes: pd.Index
+    order: dict[tuple[str, str], int]
+    seed: int
+    _controls: dict[str, tuple[Matrix, Matrix | None]] = field(default_factory=dict)
+
+    def cells(self, context: str, label: str, *, with_counts: bool) -> Fetch:
+        """Predict a population."""
+        adata = self.model.predict_populations([(context, label)], seed=self.seed + self.order[context, label])
+        return partial(_part, *self._values(adata, _keys.PREDICTED, with_counts))
+
+    def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
+        """Return the controls that the baseline moves."""
+        label = next(label for other, label in self.order if other == context)
+        adata = self.model.predict_populations([(context, label)], seed=self.seed)
+        values, counts = self._values(adata, _keys.CONTROL, with_counts)
+        rows = some_of(np.arange(values.shape[0]), limit, seed)
+        return partial(_part, values[rows], None if counts is None else counts[rows])
+
+    def _values(self, adata: AnnData, source: str, with_counts: bool) -> tuple[Matrix, Matrix | None]:
+        rows = (adata.obs[_keys.SOURCE] == source).to_numpy()
+        part = adata[rows, self.genes]
+        return part.X, part.layers[_keys.COUNTS_LAYER] if with_counts else None
+
+
+def _part(values: Matrix, counts: Matrix | None) -> tuple[Matrix, Matrix | None]:
+    return values, counts
+
+
+def some_of(rows: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
+    """Return at most ``limit`` rows, in order."""
+    if limit is None or len(rows) <= limit:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+
+
+def baseline_names(baselines: str | Sequence[str] | None) -> list[str]:
+    """Return names of baselines.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If there is none of a name.
+    """
+    if baselines is None:
+        return []
+    names = list(BASELINES) if baselines == "all" else [baselines] if isinstance(baselines, str) else list(baselines)
+    unknown = [name for name in names if name not in BASELINES]
+    if unknown:
+        raise UnknownNameError("baseline", unknown, BASELINES)
+    return names
+
+
+def whole_in_memory(data: Data, modality: str | None) -> AnnData:
+    """Read all of a data set, for models that are trained on it."""
+    if isinstance(data, str | os.PathLike):
+        path = Path(data)
+        return ad.read_zarr(path) if path.is_dir() else ad.read_h5ad(path)
+    assert isinstance(data, AnnData | MuData)
+    adata = select_modality(data, modality)
+    lazy = adata.isbacked or not isinstance(adata.obs, pd.DataFrame)
+    return adata.to_memory() if lazy else adata
+
+
+def fit_baselines(
+    names: Sequence[str],
+    truth: AnnData,
+    design: Design,
+    wanted: Sequence[tuple[str, str]],
+    genes: pd.Index,
+    *,
+    split_key: str | None,
+    counts_layer: str | None,
+    library_size_key: str | None,
+    seed: int,
+) -> dict[str, BaselinePrediction]:
+    """Train baselines on what may be seen of the truth.
+
+    Parameters
+    ----------
+    names
+        Names of baselines.
+    truth
+        The real cells, in memory.
+    design
+        Columns and label.
+    wanted
+        The populations that are predicted; where nothing says what may be seen, just these are hidden.
+    genes
+        Genes to predict.
+    split_key, counts_layer, library_size_key
+        As in :func:`transpert.tl.evaluate`.
+    seed
+        Seed of every draw.
+
+    Returns
+    -------
+    The baselines by name.
+    """
+    if not names:
+        return {}
+    if split_key is None or split_key not in truth.obs:
+        held = populations(truth.obs, design)
+        truth, split_key = truth.copy(), _OWN_SPLIT
+        values = np.full(truth.n_obs, _keys.TRAIN, dtype=object)
+        for key in wanted:
+            values[held.cells[key]] = _keys.TEST
+        truth.obs[split_key] = pd.Categorical(values)
+    order = {key: number for number, key in enumerate(wanted)}
+    trained = {}
+    for name in names:
+        cls = BASELINES[name]
+        cls.setup_anndata(
+            truth,
+            perturbation_key=design.perturbation_key,
+            control=design.control,
+            context_keys=list(design.context_keys),
+            dose_key=design.dose_key,
+            time_key=design.time_key,
+            split_key=split_key,
+            layer=counts_layer if counts_layer in truth.layers else None,
+            library_size_key=library_size_key,
+        )
+        model = cls(truth)
+        model.train()
+        trained[name] = BaselinePrediction(model, genes, order, seed)
+    return trained

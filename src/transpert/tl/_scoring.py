@@ -1,0 +1,194 @@
+"""Blocks of populations scored here, or on the workers of a dask client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from transpert.errors import DependencyError
+from transpert.metrics import Comparison, Population, Summary, panel_needs, prepare, resolve_metrics, summarise
+
+from ._reading import Fetch, Matrix
+
+__all__ = ["CEILING", "Block", "Controls", "Scored", "run_blocks"]
+
+CEILING = "ceiling"
+_MIN_HALVES = 4  # cells; below, a half has no spread
+_JOBS_PER_THREAD = 2  # enough to keep workers busy, and few enough to fit into memory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Controls:
+    """Control cells of one context, shared by all its blocks.
+
+    Parameters
+    ----------
+    real
+        The real ones.
+    predicted
+        Those that predictions bring along, by model; empty where the real ones are the reference.
+    """
+
+    real: Population
+    predicted: Mapping[str, Population]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Some populations of one context.
+
+    Parameters
+    ----------
+    context
+        The context.
+    labels
+        The perturbations, as they are shown.
+    targets
+        Columns of the genes that each perturbation acts on.
+    real
+        What reads the real cells of each.
+    predicted
+        What reads the predicted cells of each, by model.
+    seeds
+        For each population the seed of the split into halves; empty without a ceiling.
+    """
+
+    context: str
+    labels: tuple[str, ...]
+    targets: tuple[tuple[int, ...], ...]
+    real: tuple[Fetch, ...]
+    predicted: Mapping[str, tuple[Fetch, ...]]
+    seeds: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """The scores of one model on one population.
+
+    Parameters
+    ----------
+    model, context, label
+        What was scored.
+    values
+        By metric.
+    summary
+        What metrics that compare perturbations need of it; None where there was too little to compare.
+    """
+
+    model: str
+    context: str
+    label: str
+    values: Mapping[str, float]
+    summary: Summary | None
+
+
+def score_block(block: Block, controls: Controls, metrics: Sequence[str]) -> list[Scored]:
+    """Score every model, and the ceiling, on the populations of a block.
+
+    Parameters
+    ----------
+    block
+        The populations.
+    controls
+        The controls of their context.
+    metrics
+        Names of metrics.
+
+    Returns
+    -------
+    One entry a model and population.
+    """
+    chosen = resolve_metrics(metrics)
+    alone = [metric for metric in chosen if metric.level == "population"]
+    needs = panel_needs(chosen)
+    keys: list[tuple[str, str]] = []
+    comparisons: list[Comparison | None] = []
+    for number, label in enumerate(block.labels):
+        labels = {"perturbation": label, "context": block.context, "targets": block.targets[number]}
+        values, counts = block.real[number]()
+        real = Population(values, counts, where=f"the real cells of {block.context} / {label}")
+        for model, fetches in block.predicted.items():
+            cells = Population(*fetches[number](), where=f"{model}, {block.context} / {label}")
+            keys.append((model, label))
+            comparisons.append(Comparison(cells, real, controls.real, controls.predicted.get(model), **labels))
+        if block.seeds:
+            keys.append((CEILING, label))
+            comparisons.append(_halves(values, counts, controls.real, block.seeds[number], labels))
+    there = [comparison for comparison in comparisons if comparison is not None]
+    prepare(there, chosen)
+    scored = []
+    for (model, label), comparison in zip(keys, comparisons, strict=True):
+        if comparison is None:
+            scored.append(Scored(model, block.context, label, {m.name: float("nan") for m in alone}, None))
+            continue
+        values = {metric.name: float(metric.function(comparison)) for metric in alone}
+        scored.append(Scored(model, block.context, label, values, summarise(comparison, needs)))
+    return scored
+
+
+def _halves(
+    values: Matrix, counts: Matrix | None, controls: Population, seed: tuple[int, int], labels: Mapping[str, Any]
+) -> Comparison | None:
+    """One half of the real cells as a prediction of the other."""
+    n_cells = values.shape[0]
+    if n_cells < _MIN_HALVES:
+        return None
+    cells = np.random.default_rng(seed).permutation(n_cells)
+    halves = []
+    for rows in (np.sort(cells[: n_cells // 2]), np.sort(cells[n_cells // 2 :])):
+        halves.append(Population(values[rows], None if counts is None else counts[rows], where="a half of real cells"))
+    return Comparison(*halves, controls, **labels)
+
+
+def run_blocks(
+    blocks: Iterable[tuple[Block, Controls]], metrics: Sequence[str], client: Any | None
+) -> Iterator[list[Scored]]:
+    """Score blocks in turn, or on the workers of a client, as many at a time as these can hold.
+
+    Parameters
+    ----------
+    blocks
+        Blocks with the controls of their context; read only as far as there is room.
+    metrics
+        Names of metrics.
+    client
+        A :class:`distributed.Client`; None to score here.
+
+    Yields
+    ------
+    The scores of a block, in any order.
+
+    Raises
+    ------
+    transpert.errors.DependencyError
+        If a client is given but dask is not installed.
+    """
+    if client is None:
+        for block, controls in blocks:
+            yield score_block(block, controls, metrics)
+        return
+    try:
+        from distributed import as_completed
+    except ImportError as error:
+        raise DependencyError(
+            "client= needs dask", remedy="Install it with: pip install 'transpert[dask]'."
+        ) from error
+    room = _JOBS_PER_THREAD * max(sum(client.nthreads().values()), 1)
+    running = as_completed()
+    shared: tuple[Controls, Any] | None = None
+    try:
+        for block, controls in blocks:
+            while running.count() >= room:
+                yield next(running).result()
+            if shared is None or shared[0] is not controls:
+                shared = controls, client.scatter(controls, broadcast=True, hash=False)
+            # the cells travel by themselves, and not inside the task
+            cells = client.scatter(block, hash=False)
+            running.add(client.submit(score_block, cells, shared[1], metrics, pure=False))
+        while running.count():
+            yield next(running).result()
+    finally:
+        client.cancel(list(running.futures))
