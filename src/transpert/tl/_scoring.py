@@ -173,9 +173,7 @@ def run_blocks(
     try:
         from distributed import as_completed
     except ImportError as error:
-        raise DependencyError(
-            "client= needs dask", remedy="Install it with: pip install 'transpert[dask]'."
-        ) from error
+        raise DependencyError("client= needs dask", remedy="Install it with: pip install 'transpert[dask]'.") from error
     room = _JOBS_PER_THREAD * max(sum(client.nthreads().values()), 1)
     running = as_completed()
     shared: tuple[Controls, Any] | None = None

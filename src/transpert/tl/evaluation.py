@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from rich.progress import Progress
 
-from transpert import _keys, pp
-from transpert.errors import MetricInputError, OptionError, UnknownNameError, list_names
-from transpert.groups import Design
-from transpert.metrics import Comparison, Metric, bootstrap_interval, normalise, resolve_metrics
-from transpert.model import BASELINES
+from transpert import _keys
+from transpert.errors import OptionError
+from transpert.metrics import Metric, resolve_metrics
 
-from ._populations import Populations, design_of, log_values, populations, select_modality
+from ._plan import Plan, align, check_needs, check_options, find_populations, wanted_populations
+from ._populations import design_of_metadata, populations, select_modality
+from ._predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
+from ._reading import CellReader, Data, open_cells
+from ._scoring import CEILING, Scored, run_blocks
+from .score_summary import MEAN, score_table, tabulate
 
-__all__ = ["MEAN", "evaluate", "score_table"]
+if TYPE_CHECKING:
+    from distributed import Client
 
-MEAN = "mean"  # in the columns context and perturbation: the mean over all populations
-_CEILING = "ceiling"
+__all__ = ["MEAN", "evaluate", "score_plan", "score_table"]
+
+_UNNAMED = "prediction"  # the name of a prediction that brings none, or that of a baseline it is compared with
 
 
 def evaluate(
-    pred: AnnData | MuData | Mapping[str, AnnData | MuData],
-    truth: AnnData | MuData,
+    pred: Data | Mapping[str, Data],
+    truth: Data,
     *,
     perturbation_key: str | None = None,
     control: str | None = None,
@@ -34,51 +39,63 @@ def evaluate(
     metrics: str | Sequence[str] = "default",
     baselines: str | Sequence[str] | None = None,
     ceiling: bool = True,
-    reference: str = "real",
+    reference: Literal["real", "predicted"] = "real",
     split_key: str | None = _keys.SPLIT,
     counts_layer: str | None = _keys.COUNTS_LAYER,
     library_size_key: str | None = None,
     layer: str | None = None,
     max_missing_genes: float = 0.0,
+    max_controls: int | None = None,
     modality: str | None = None,
     n_bootstrap: int = 1_000,
+    client: Client | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Score predicted populations against the real ones.
 
+    Populations are read, scored and forgotten one after the other. Objects that are backed, lazy
+    (:func:`anndata.experimental.read_lazy`) or named by their path are never read whole.
+
     Parameters
     ----------
     pred
-        A prediction, or several by name: cells with log1p counts per 10k in ``X``, labelled like the truth.
+        A prediction, or several by name: cells with log1p counts per 10k in ``X``, labelled like the truth. Each is an
+        AnnData, a MuData, or the path of an ``.h5ad`` file or zarr folder.
     truth
-        The real cells, with controls; log1p counts per 10k in ``X``.
+        The real cells, with controls; the same kinds.
     perturbation_key, control, context_keys
         Columns and label; by default what a prediction of this package says, else ``"perturbation"`` and
         ``"control"`` in one context.
     metrics
-        Name of a panel (``"default"``, ``"all"``), or names of metrics.
+        Name of a panel (``"default"``, ``"cell-eval"``, ``"vcc2026"``, ``"calibrated"``, ``"all"``), or names of
+        metrics (:data:`transpert.metrics.METRICS`).
     baselines
-        Names of baselines, or ``"all"``: they are trained on the training cells of ``truth`` (``split_key``) and
-        scored alongside. The best of them on a metric is its floor.
+        Names of baselines, or ``"all"``: they are trained on the training cells of ``truth`` (``split_key``), which are
+        read into memory for it, and scored alongside. The best of them on a metric is its floor.
     ceiling
         Score a random half of the real cells of each population against the other half.
     reference
-        Controls of the prediction: the ``"real"`` ones, or the ``"predicted"`` object's own.
+        Controls of the prediction: the ``"real"`` ones, or the ``"predicted"`` object's own, as cell-eval takes them.
     split_key
         Column with the split; without it, baselines are trained on all that is not predicted.
     counts_layer
-        Layer of ``truth`` with raw counts, for the baselines.
+        Layer with raw counts, for the baselines and for metrics that are computed from counts.
     library_size_key
         Column of ``truth`` with library sizes, for the baselines.
     layer
         Layer with log1p counts per 10k, in place of ``X``, in all objects.
     max_missing_genes
-        Share of the genes of ``truth`` that a prediction may lack; it is then scored on those it has.
+        Share of the genes of ``truth`` that a prediction may lack; all are then scored on the genes they share.
+    max_controls
+        Number of control cells of a context that are used, drawn at random; all by default.
     modality
         Modality of MuData objects.
     n_bootstrap
-        Resamples of the perturbations for the intervals.
+        Resamples of the perturbations for the intervals; 0 for none.
+    client
+        A :class:`distributed.Client`, on whose workers populations are scored; needs the extra ``dask``. They open
+        files by the paths given here. The scores are the same as without.
     seed
         Seed of everything random.
     progress
@@ -86,21 +103,31 @@ def evaluate(
 
     Returns
     -------
-    One row a model, context, perturbation and metric, with ``value``, ``baseline``, ``ceiling``, ``normalised``
-    (0 as good as the best baseline, 1 as good as a replicate), and rows with ``"mean"`` for context and perturbation
-    with ``ci_low``, ``ci_high`` (bootstrap over populations), ``n`` and ``n_undefined``. Also written to
-    ``truth.uns["transpert"]["scores"]``.
+    One row a model, context, perturbation and metric, with ``value``, ``baseline``, ``ceiling`` and ``normalised``
+    (0 as good as the best baseline, 1 as good as a replicate). Metrics with one value a context have ``"all"`` for the
+    perturbation. Rows with ``"mean"`` for context and perturbation hold the means over the values that are defined,
+    with ``ci_low`` and ``ci_high`` (95 %, bootstrap over perturbations), ``n`` values and ``n_undefined`` of them. What
+    genes were missing, dropped or reordered is in ``attrs["genes"]``. The table is also written to
+    ``truth.uns["transpert"]["scores"]``, unless the truth is a path. No value depends on which others are computed.
 
     Raises
     ------
     transpert.errors.MetricInputError
-        If a prediction has a population that the truth lacks, or the reverse for every population.
+        If a prediction has a population that the truth lacks, or two predictions are of different populations; if an
+        object is empty; if a metric needs raw counts and there are none.
     transpert.errors.CountsError
-        If the values are not log1p counts per 10k.
+        If the values are not log1p counts per 10k: NaN, infinite, negative, or counts; the message says where and how
+        many.
     transpert.errors.GeneError
         If genes are missing.
+    transpert.errors.ControlError
+        If a context has no controls.
     transpert.errors.UnknownNameError
-        If a metric, baseline or column does not exist.
+        If a metric, baseline, layer or column does not exist.
+    transpert.errors.StoreError
+        If a file is no AnnData, or stored by column.
+    transpert.errors.DependencyError
+        If a client is given but dask is not installed.
 
     Examples
     --------
@@ -117,246 +144,82 @@ def evaluate(
     >>> sorted(scores["model"].unique())
     ['MeanShift', 'NoChange', 'RidgeTransport', 'ceiling']
     """
-    if reference not in ("real", "predicted"):
-        raise OptionError(f"reference is {reference!r}", remedy="Choose 'real' or 'predicted'.")
-    chosen = [metric for metric in resolve_metrics(metrics) if metric.level == "population" and not metric.counts]
-    named = _named(pred, modality)
-    real = select_modality(truth, modality)
-    first = next(iter(named.values()))
-    design = design_of(first, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
-    truth_populations = populations(real.obs, design)
-    wanted = _wanted(named, design, truth_populations)
-    names = _baseline_names(baselines)
-    rows: list[dict[str, object]] = []
-    with Progress(disable=not progress, transient=True) as bar:
-        task = bar.add_task("Scoring", total=(len(named) + len(names) + int(ceiling)) * len(wanted))
-        for name in names:
-            bar.update(task, description=f"Scoring {name}")
-            named[name] = _baseline(
-                name, real, design, wanted, split_key, counts_layer, library_size_key, modality=None, seed=seed
-            )
-        for name, prediction in named.items():
-            bar.update(task, description=f"Scoring {name}")
-            for row in _score(
-                prediction, real, design, truth_populations, wanted, chosen, reference, layer, max_missing_genes
-            ):
-                rows.append({"model": name, **row})
-                bar.advance(task, 1 / len(chosen))
-        if ceiling:
-            bar.update(task, description="Scoring the ceiling")
-            for row in _ceiling_rows(real, truth_populations, wanted, chosen, layer, seed):
-                rows.append({"model": _CEILING, **row})
-                bar.advance(task, 1 / len(chosen))
-    table = _with_bounds(pd.DataFrame(rows), chosen, names, n_bootstrap, seed)
-    real.uns[_keys.UNS] = {**dict(real.uns.get(_keys.UNS, {})), _keys.SCORES: table}
+    check_options(
+        reference=reference, max_missing_genes=max_missing_genes, max_controls=max_controls, n_bootstrap=n_bootstrap
+    )
+    chosen = resolve_metrics(metrics)
+    names = baseline_names(baselines)
+    slots = {"layer": layer, "counts_layer": counts_layer, "modality": modality}
+    real = open_cells(truth, name="the truth", **slots)
+    given = _open_predictions(pred, names, slots)
+    with_counts = check_needs(chosen, real, given, counts_layer)
+    first = next(iter(given.values()))
+    design = design_of_metadata(
+        first.metadata, perturbation_key=perturbation_key, control=control, context_keys=context_keys
+    )
+    observed = populations(real.obs, design)
+    found = find_populations(given, design, need_controls=reference == "predicted")
+    wanted = wanted_populations(found, observed, design)
+    genes, reports = align(real, given, max_missing_genes)
+    predictions: dict[str, Prediction] = {
+        name: GivenPrediction(reader.with_genes(genes), found[name]) for name, reader in given.items()
+    }
+    if names:
+        predictions |= fit_baselines(
+            names,
+            whole_in_memory(truth, modality),
+            design,
+            wanted,
+            genes,
+            split_key=split_key,
+            counts_layer=counts_layer,
+            library_size_key=library_size_key,
+            seed=seed,
+        )
+    plan = Plan(
+        real.with_genes(genes), observed, wanted, predictions, reference, max_controls, ceiling, with_counts, seed
+    )
+    scored = score_plan(plan, chosen, client=client, progress=progress)
+    models = [*predictions, *([CEILING] if ceiling else [])]
+    table = tabulate(scored, chosen, models, names, n_bootstrap=n_bootstrap, seed=seed)
+    table.attrs["genes"] = {name: str(report) for name, report in reports.items()}
+    _keep(truth, table, modality)
     return table
 
 
-def _named(pred: AnnData | MuData | Mapping[str, AnnData | MuData], modality: str | None) -> dict[str, AnnData]:
+def _open_predictions(
+    pred: Data | Mapping[str, Data], baselines: Sequence[str], slots: dict[str, str | None]
+) -> dict[str, CellReader]:
     if isinstance(pred, Mapping):
-        if not pred:
-            raise OptionError("there is no prediction to evaluate")
-        return {name: select_modality(value, modality) for name, value in pred.items()}
-    adata = select_modality(pred, modality)
-    return {str(adata.uns.get(_keys.UNS, {}).get("model", "prediction")): adata}
+        readers = {str(name): open_cells(data, name=f"prediction {name!r}", **slots) for name, data in pred.items()}
+    else:
+        reader = open_cells(pred, name="the prediction", **slots)
+        name = str(reader.metadata.get("model", _UNNAMED))
+        readers = {_UNNAMED if name in (CEILING, *baselines) else name: reader}
+    if not readers:
+        raise OptionError("there is no prediction to evaluate")
+    taken = [name for name in readers if name in (CEILING, *baselines)] if isinstance(pred, Mapping) else []
+    if taken:
+        raise OptionError(f"a prediction is called {taken[0]!r}, as a baseline or the ceiling is", remedy="Rename it.")
+    return readers
 
 
-def _wanted(named: Mapping[str, AnnData], design: Design, truth: Populations) -> list[tuple[str, str]]:
-    """The populations that are predicted and real; all predictions must have the same."""
-    found: list[tuple[str, str]] | None = None
-    for name, adata in named.items():
-        here = list(populations(adata.obs, design, need_controls=False))
-        unknown = [" / ".join(key) for key in here if key not in truth.cells]
-        if unknown:
-            raise MetricInputError(
-                f"{len(unknown)} predicted populations are not in the truth: {list_names(unknown)}", where=name
-            )
-        if found is not None and set(here) != set(found):
-            other = [" / ".join(key) for key in set(here) ^ set(found)]
-            raise MetricInputError(
-                f"the predictions are of different populations: {list_names(other)}",
-                where=name,
-                remedy="Predict the same contexts and perturbations with every model.",
-            )
-        found = here
-    if not found:
-        raise MetricInputError(
-            "there is no perturbed population in the prediction", where=f"obs[{design.perturbation_key!r}]"
-        )
-    return found
+def score_plan(
+    plan: Plan, metrics: Sequence[Metric], *, client: Client | None, progress: bool, title: str = "Scoring populations"
+) -> list[Scored]:
+    """Score a plan block by block, and return the scores in the order of its populations."""
+    scored: list[Scored] = []
+    with Progress(disable=not progress, transient=True) as bar:
+        task = bar.add_task(title, total=len(plan.wanted))
+        models = len(plan.predictions) + int(plan.ceiling)
+        for some in run_blocks(plan.blocks(), [metric.name for metric in metrics], client):
+            scored += some
+            bar.advance(task, len(some) / models)
+    order = {(context, plan.real.display(label)): number for number, (context, label) in enumerate(plan.wanted)}
+    return sorted(scored, key=lambda score: order[score.context, score.label])
 
 
-def _baseline_names(baselines: str | Sequence[str] | None) -> list[str]:
-    if baselines is None:
-        return []
-    names = list(BASELINES) if baselines == "all" else [baselines] if isinstance(baselines, str) else list(baselines)
-    unknown = [name for name in names if name not in BASELINES]
-    if unknown:
-        raise UnknownNameError("baseline", unknown, BASELINES)
-    return names
-
-
-def _baseline(
-    name: str,
-    truth: AnnData,
-    design: Design,
-    wanted: Sequence[tuple[str, str]],
-    split_key: str | None,
-    counts_layer: str | None,
-    library_size_key: str | None,
-    *,
-    modality: str | None,
-    seed: int,
-) -> AnnData:
-    """Train a baseline on what is not predicted, and predict the wanted populations."""
-    adata = truth
-    if split_key is None or split_key not in truth.obs:
-        # nothing says what may be seen: hide just what is to be predicted
-        held = populations(truth.obs, design)
-        adata, split_key = truth.copy(), "_transpert_split"
-        values = np.full(adata.n_obs, _keys.TRAIN, dtype=object)
-        for key in wanted:
-            values[held.cells[key]] = _keys.TEST
-        adata.obs[split_key] = pd.Categorical(values)
-    cls = BASELINES[name]
-    cls.setup_anndata(
-        adata,
-        perturbation_key=design.perturbation_key,
-        control=design.control,
-        context_keys=list(design.context_keys),
-        dose_key=design.dose_key,
-        time_key=design.time_key,
-        split_key=split_key,
-        layer=counts_layer if counts_layer in adata.layers else None,
-        library_size_key=library_size_key,
-    )
-    model = cls(adata)
-    model.train()
-    return model.predict_populations(wanted, seed=seed)
-
-
-def _score(
-    pred: AnnData,
-    truth: AnnData,
-    design: Design,
-    real: Populations,
-    wanted: Sequence[tuple[str, str]],
-    metrics: Sequence[Metric],
-    reference: str,
-    layer: str | None,
-    max_missing: float,
-):
-    """Yield a row for each population and metric."""
-    genes = truth.var_names
-    shared = genes[genes.isin(pred.var_names)] if max_missing else genes
-    pred, _ = pp.align_genes(pred, list(shared))
-    if len(shared) < (1 - max_missing) * len(genes):
-        pp.align_genes(pred, list(genes), max_missing=max_missing)
-    columns = genes.get_indexer(shared)
-    own = populations(pred.obs, design, need_controls=reference == "predicted")
-    predicted, observed = log_values(pred, layer, where="the prediction"), log_values(truth, layer, where="the truth")
-    for context, label in wanted:
-        comparison = Comparison(
-            predicted[own.cells[context, label]],
-            observed[real.cells[context, label]][:, columns],
-            observed[real.controls[context]][:, columns],
-            predicted[own.controls[context]] if reference == "predicted" else None,
-        )
-        for metric in metrics:
-            yield {
-                "context": context,
-                "perturbation": label,
-                "metric": metric.name,
-                "value": metric.function(comparison),
-            }
-
-
-def _ceiling_rows(
-    truth: AnnData,
-    real: Populations,
-    wanted: Sequence[tuple[str, str]],
-    metrics: Sequence[Metric],
-    layer: str | None,
-    seed: int,
-):
-    """Yield a row for each population and metric: one half of the real cells as a prediction of the other."""
-    observed = log_values(truth, layer, where="the truth")
-    rng = np.random.default_rng(seed)
-    for context, label in wanted:
-        cells = rng.permutation(real.cells[context, label])
-        if len(cells) < 4:
-            values = {metric.name: float("nan") for metric in metrics}
-        else:
-            half = len(cells) // 2
-            comparison = Comparison(observed[cells[:half]], observed[cells[half:]], observed[real.controls[context]])
-            values = {metric.name: metric.function(comparison) for metric in metrics}
-        for name, value in values.items():
-            yield {"context": context, "perturbation": label, "metric": name, "value": value}
-
-
-def _with_bounds(
-    table: pd.DataFrame, metrics: Sequence[Metric], baselines: Sequence[str], n_bootstrap: int, seed: int
-) -> pd.DataFrame:
-    """Add means, floors, ceilings, normalised values and intervals."""
-    by_name = {metric.name: metric for metric in metrics}
-    summary = []
-    for (model, name), part in table.groupby(["model", "metric"], sort=False):
-        low, high = bootstrap_interval(part["value"].to_numpy(), n_samples=n_bootstrap, seed=seed)
-        summary.append(
-            {
-                "model": model,
-                "context": MEAN,
-                "perturbation": MEAN,
-                "metric": name,
-                "value": part["value"].mean(),
-                "ci_low": low,
-                "ci_high": high,
-                "n": len(part),
-                "n_undefined": int(part["value"].isna().sum()),
-            }
-        )
-    full = pd.concat([table, pd.DataFrame(summary)], ignore_index=True)
-    keys = ["context", "perturbation", "metric"]
-    full["baseline"] = np.nan
-    means = full[full["context"] == MEAN].set_index(["model", "metric"])["value"]
-    for name, metric in by_name.items():
-        best = _best(metric, {b: means.get((b, name), np.nan) for b in baselines})
-        if best is not None:
-            floor = full[(full["model"] == best) & (full["metric"] == name)].set_index(keys)["value"]
-            rows = full["metric"] == name
-            full.loc[rows, "baseline"] = floor.reindex(pd.MultiIndex.from_frame(full.loc[rows, keys])).to_numpy()
-    ceiling = full[full["model"] == _CEILING].set_index(keys)["value"]
-    full["ceiling"] = ceiling.reindex(pd.MultiIndex.from_frame(full[keys])).to_numpy()
-    ordered = full["metric"].map(lambda name: by_name[name].direction in ("higher", "lower"))
-    full["normalised"] = np.where(
-        ordered, normalise(full["value"].to_numpy(), full["baseline"].to_numpy(), full["ceiling"].to_numpy()), np.nan
-    )
-    columns = ["model", *keys, "value", "baseline", "ceiling", "normalised", "ci_low", "ci_high", "n", "n_undefined"]
-    return full[columns]
-
-
-def _best(metric: Metric, values: Mapping[str, float]) -> str | None:
-    best: str | None = None
-    for name, value in values.items():
-        if np.isfinite(value) and (best is None or metric.better(value, values[best])):
-            best = name
-    return best
-
-
-def score_table(scores: pd.DataFrame, *, value: str = "value") -> pd.DataFrame:
-    """Arrange the mean scores as one row a model and one column a metric.
-
-    Parameters
-    ----------
-    scores
-        What :func:`evaluate` returned.
-    value
-        Column to show: ``"value"`` or ``"normalised"``.
-
-    Returns
-    -------
-    Models x metrics.
-    """
-    means = scores[scores["context"] == MEAN]
-    table = means.pivot(index="model", columns="metric", values=value)
-    return table.reindex(index=means["model"].unique(), columns=means["metric"].unique())
+def _keep(truth: Data, table: pd.DataFrame, modality: str | None) -> None:
+    if isinstance(truth, AnnData | MuData):
+        adata = select_modality(truth, modality)
+        adata.uns[_keys.UNS] = {**dict(adata.uns.get(_keys.UNS, {})), _keys.SCORES: table}

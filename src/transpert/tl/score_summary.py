@@ -1,0 +1,182 @@
+"""Scores as one tidy table: values, means, floors, ceilings and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from transpert.metrics import Metric, Panel, bootstrap_interval, normalise
+
+from ._scoring import CEILING, Scored
+
+__all__ = ["ALL", "COLUMNS", "MEAN", "best_of", "score_table", "tabulate"]
+
+MEAN = "mean"  # in the columns context and perturbation: the mean over all populations
+ALL = "all"  # in the column perturbation: a score of a whole context
+_KEYS = ["context", "perturbation", "metric"]
+COLUMNS = ["model", *_KEYS, "value", "baseline", "ceiling", "normalised", "ci_low", "ci_high", "n", "n_undefined"]
+
+
+def tabulate(
+    scored: Sequence[Scored],
+    metrics: Sequence[Metric],
+    models: Sequence[str],
+    baselines: Sequence[str],
+    *,
+    n_bootstrap: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Arrange scores in one table.
+
+    Parameters
+    ----------
+    scored
+        The scores of every model on every population, in the order in which populations are shown.
+    metrics
+        The metrics.
+    models
+        Names of models in the order in which they are shown, the ceiling last if there is one.
+    baselines
+        Those of them that are baselines.
+    n_bootstrap
+        Resamples of the populations; 0 for no intervals.
+    seed
+        Seed of the resamples.
+
+    Returns
+    -------
+    One row a model, population and metric; one row a context, for metrics that have one value a context; and one row
+    a model and metric with the means.
+    """
+    parts, means = [], []
+    for model in models:
+        own = [score for score in scored if score.model == model]
+        summaries = [score.summary for score in own if score.summary is not None]
+        panel = Panel.gather(summaries) if summaries else None
+        for metric in metrics:
+            part = _values(own, panel, metric)
+            parts.append(part.assign(model=model, metric=metric.name))
+            low, high = _interval(part["value"].to_numpy(), panel, metric, n_bootstrap, seed)
+            means.append(
+                {
+                    "model": model,
+                    "context": MEAN,
+                    "perturbation": MEAN,
+                    "metric": metric.name,
+                    "value": part["value"].mean(),
+                    "ci_low": low,
+                    "ci_high": high,
+                    "n": len(part),
+                    "n_undefined": int(part["value"].isna().sum()),
+                }
+            )
+    table = pd.concat([*parts, pd.DataFrame(means)], ignore_index=True)
+    return _with_bounds(table, metrics, baselines)[COLUMNS]
+
+
+def _values(own: Sequence[Scored], panel: Panel | None, metric: Metric) -> pd.DataFrame:
+    """The values of one model and metric."""
+    labels = pd.DataFrame({"context": [s.context for s in own], "perturbation": [s.label for s in own]}, dtype=object)
+    if metric.level == "population":
+        return labels.assign(value=[score.values[metric.name] for score in own])
+    values = np.array([]) if panel is None else metric.function(panel)
+    if metric.per == "context":
+        by_context = {} if panel is None else dict(zip(panel.contexts, values, strict=True))
+        contexts = list(dict.fromkeys(labels["context"]))
+        one = pd.DataFrame({"context": contexts, "perturbation": ALL}, dtype=object)
+        return one.assign(value=[by_context.get(context, np.nan) for context in contexts])
+    # populations too small for a summary have no value, and are counted as undefined
+    full = np.full(len(own), np.nan)
+    full[[score.summary is not None for score in own]] = values
+    return labels.assign(value=full)
+
+
+def _interval(
+    values: np.ndarray, panel: Panel | None, metric: Metric, n_bootstrap: int, seed: int
+) -> tuple[float, float]:
+    if not n_bootstrap:
+        return float("nan"), float("nan")
+    if metric.per == "population" or metric.level == "population":
+        return bootstrap_interval(values, n_samples=n_bootstrap, seed=seed)
+    if panel is None or len(panel.context) < 2:
+        return float("nan"), float("nan")
+    # the score of a context is computed again from resampled perturbations
+    rng = np.random.default_rng(seed)
+    rows = [panel.rows(context) for context in panel.contexts]
+    drawn = [np.concatenate([rng.choice(own, len(own)) for own in rows]) for _ in range(n_bootstrap)]
+    means = [_mean(metric.function(_resampled(panel, chosen, metric.needs))) for chosen in drawn]
+    means = [mean for mean in means if np.isfinite(mean)]
+    if len(means) < 2:
+        return float("nan"), float("nan")
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
+
+
+def _resampled(panel: Panel, rows: np.ndarray, needs: Sequence[str]) -> Panel:
+    return Panel(
+        panel.perturbation[rows],
+        panel.context[rows],
+        tuple(panel.targets[row] for row in rows),
+        {name: panel[name][rows] for name in needs},
+    )
+
+
+def _with_bounds(table: pd.DataFrame, metrics: Sequence[Metric], baselines: Sequence[str]) -> pd.DataFrame:
+    """Add floors, ceilings and normalised values."""
+    by_name = {metric.name: metric for metric in metrics}
+    means = table[table["context"] == MEAN].set_index(["model", "metric"])["value"]
+    table["baseline"] = np.nan
+    for name, metric in by_name.items():
+        best = best_of(metric, {baseline: means.get((baseline, name), np.nan) for baseline in baselines})
+        if best is not None:
+            floor = table[(table["model"] == best) & (table["metric"] == name)].set_index(_KEYS)["value"]
+            rows = table["metric"] == name
+            table.loc[rows, "baseline"] = floor.reindex(pd.MultiIndex.from_frame(table.loc[rows, _KEYS])).to_numpy()
+    ceiling = table[table["model"] == CEILING].set_index(_KEYS)["value"]
+    table["ceiling"] = ceiling.reindex(pd.MultiIndex.from_frame(table[_KEYS])).to_numpy()
+    ordered = table["metric"].map({name: metric.direction in ("higher", "lower") for name, metric in by_name.items()})
+    bounds = table["value"].to_numpy(), table["baseline"].to_numpy(), table["ceiling"].to_numpy()
+    table["normalised"] = np.where(ordered, normalise(*bounds), np.nan)
+    return table
+
+
+def best_of(metric: Metric, values: Mapping[str, float]) -> str | None:
+    """Return the name with the best value, None where there is none."""
+    best: str | None = None
+    for name, value in values.items():
+        if np.isfinite(value) and (best is None or metric.better(value, values[best])):
+            best = name
+    return best
+
+
+def score_table(scores: pd.DataFrame, *, value: str = "value") -> pd.DataFrame:
+    """Arrange the mean scores as one row a model and one column a metric.
+
+    Parameters
+    ----------
+    scores
+        What :func:`evaluate` returned.
+    value
+        Column to show: ``"value"`` or ``"normalised"``.
+
+    Returns
+    -------
+    Models x metrics.
+
+    Examples
+    --------
+    >>> import pandas as pd, transpert as tp
+    >>> row = {"model": "a", "context": "mean", "perturbation": "mean", "metric": "mse", "value": 0.5}
+    >>> tp.tl.score_table(pd.DataFrame([row])).loc["a", "mse"]
+    np.float64(0.5)
+    """
+    means = scores[scores["context"] == MEAN]
+    table = means.pivot(index="model", columns="metric", values=value)
+    return table.reindex(index=means["model"].unique(), columns=means["metric"].unique())
