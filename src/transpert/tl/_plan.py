@@ -109,9 +109,7 @@ def align(
     """
     reports = {name: _alignment(truth, prediction, max_missing) for name, prediction in predictions.items()}
     missing = {gene for report in reports.values() for gene in report.missing}
-    told = [
-        f"{name}: {report}" for name, report in reports.items() if report.missing or report.extra or report.reordered
-    ]
+    unlike = {name: r for name, r in reports.items() if r.missing or r.extra or r.reordered}
     if unlike:
         told = "; ".join(f"{name}: {report}" for name, report in unlike.items())
         left = f"; all are scored on the {len(truth.genes) - len(missing)} genes they share" if missing else ""
@@ -195,12 +193,7 @@ class Plan:
 
     def _block(self, context: str, labels: Sequence[str], position: Mapping[str, int]) -> Block:
         parts = [self.real.conditions[label].parts for label in labels]
-        real = [
-            self.truth.fetch(
-                self.real.cells[context, label], f"population {context} / {label}", with_counts=self.with_counts
-            )
-            for label in labels
-        ]
+        real = GivenPrediction(self.truth, self.real)
         predicted = {
             name: tuple(prediction.cells(context, label, with_counts=self.with_counts) for label in labels)
             for name, prediction in self.predictions.items()
