@@ -6,5 +6,15 @@ from .differential_expression import rank_genes_groups
 from .embed import embed_together
 from .evaluation import evaluate, score_table
 from .fold_changes import effects
+from .paired import compare
 
-__all__ = ["effects", "embed_together", "evaluate", "predict", "rank_genes_groups", "score_table", "to_counts"]
+__all__ = [
+    "compare",
+    "effects",
+    "embed_together",
+    "evaluate",
+    "predict",
+    "rank_genes_groups",
+    "score_table",
+    "to_counts",
+]

@@ -22,7 +22,7 @@ from transpert.metrics import Metric, Population
 from transpert.pp import AlignmentReport
 
 from ._populations import Populations, populations
-from ._predictions import Prediction, some_of
+from ._predictions import GivenPrediction, Prediction, some_of
 from ._reading import CellReader
 from ._scoring import Block, Controls
 
