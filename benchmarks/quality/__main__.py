@@ -14,7 +14,7 @@ from .configuration import chosen, load_methods, load_tasks
 from .environments import default_folder
 from .report import write_report
 from .results import Run, read_results, tidy
-from .running import Places, make, missing
+from .running import Places, commit, make, missing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     tasks, methods = load_tasks(), load_methods()
     places = Places(arguments.data, arguments.results, arguments.environments)
+    commit()  # the code of this process is what is there now, whatever is changed while it runs
     names = chosen(arguments.task, tasks, "task")
     for seed, task_name in product(arguments.seeds, names):
         task = tasks[task_name]

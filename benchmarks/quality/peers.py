@@ -73,7 +73,7 @@ def export(adata: AnnData, task: Task, wanted: list[tuple[str, str]], place: Pat
     )
     exported.var.index.name = None
     exported.write_h5ad(place / "cells.h5ad")
-    contexts = exported.obs.drop_duplicates("context").set_index("context")
+    contexts = exported.obs.drop_duplicates("context").set_index("context", drop=False)
     rows = [
         {
             "context": context,

@@ -11,34 +11,27 @@ from importlib.metadata import version
 
 import numpy as np
 import scvi
-from exchange import CONTEXT, PERTURBATION, read_job, write_predictions
+from exchange import PERTURBATION, read_job, write_predictions
 
 
 def main() -> None:
     """Train, predict, write."""
     job = read_job()
     scvi.settings.seed = job.seed
-    keys = [CONTEXT] if job.config.get("context_as_covariate") else None
-    scvi.model.SCVI.setup_anndata(
-        job.cells,
-        layer="counts",
-        batch_key=PERTURBATION,
-        categorical_covariate_keys=keys,
-        size_factor_key="library_size",
-    )
+    scvi.model.SCVI.setup_anndata(job.cells, layer="counts", batch_key=PERTURBATION)
     model = scvi.model.SCVI(job.cells, **job.config["model"])
     start = time.perf_counter()
     model.train(**job.config["train"], accelerator="cpu", logger=False, enable_progress_bar=False)
     trained = time.perf_counter()
-    # rates are shares of the genes at hand; the share of a cell's counts that these genes hold is that of its controls
-    size = np.asarray(job.cells.layers["counts"].sum(axis=1)).ravel() / job.cells.obs["library_size"].to_numpy()
-    share = dict(zip(job.cells.obs_names, size, strict=True))
+    # scVI gives shares of the counts of the genes at hand; what these are of all counts is known for every control cell
+    held = np.asarray(job.cells.layers["counts"].sum(axis=1)).ravel() / job.cells.obs["library_size"].to_numpy()
+    held_of = dict(zip(job.cells.obs_names, held, strict=True))
 
     def decoded(context: str, label: str) -> np.ndarray:
         controls = job.controls(context)
-        rates = model.get_normalized_expression(controls, transform_batch=label, library_size=1.0, return_numpy=True)
-        covered = np.array([share[name] for name in controls.obs_names]).mean()
-        return np.log1p(rates * 1e4 * covered)
+        shares = model.get_normalized_expression(controls, transform_batch=label, library_size=1.0, return_numpy=True)
+        own = np.array([held_of[name] for name in controls.obs_names])
+        return np.log1p(shares * 1e4 * own[:, None])
 
     blocks = [(row, decoded(row["context"], row["perturbation"])) for row in job.wanted]
     blocks += [(context, decoded(context, job.control)) for context in job.contexts()]
