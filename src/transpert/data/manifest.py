@@ -102,10 +102,12 @@ class Manifest:
                 raise
             raise StoreError("the manifest cannot be read", where=str(path), remedy="Restore the file.") from error
 
-    def damaged(self, folder: Path, *, checksum: bool) -> list[str]:
+    def damaged(self, folder: Path, *, checksum: bool, below: str = "") -> list[str]:
         """Return what is wrong with the files: missing, of another size and, if asked, of another checksum."""
         found = []
         for name, (size, digest) in self.files.items():
+            if not name.startswith(below):
+                continue
             path = folder / name
             if not path.is_file():
                 found.append(f"{name} is missing")
@@ -115,9 +117,13 @@ class Manifest:
                 found.append(f"{name} has another checksum")
         return found
 
-    def check(self, folder: Path, *, checksum: bool) -> None:
-        """Raise :class:`~transpert.errors.StoreError` if files are damaged."""
-        found = self.damaged(folder, checksum=checksum)
+    def check_part(self, folder: Path, part: int) -> None:
+        """Raise :class:`~transpert.errors.StoreError` if a file of a part has another checksum."""
+        self.check(folder, checksum=True, below=f"{self.parts[part]['name']}/")
+
+    def check(self, folder: Path, *, checksum: bool, below: str = "") -> None:
+        """Raise :class:`~transpert.errors.StoreError` if files, or those below a folder, are damaged."""
+        found = self.damaged(folder, checksum=checksum, below=below)
         if found:
             raise StoreError(
                 f"{len(found)} of {len(self.files)} files are damaged: {list_names(found, quote=False, limit=4)}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -14,6 +13,7 @@ import annbatch
 import anndata as ad
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 from annbatch.abc import Sampler
@@ -70,6 +70,7 @@ class Store:
         self.manifest = Manifest.read(self.path)
         self.manifest.check(self.path, checksum=False)
         self._obs: pd.DataFrame | None = None
+        self._annotation: ad.AnnData | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> Self:
@@ -113,6 +114,36 @@ class Store:
         if self._obs is None:
             self._obs = self.read_obs([*self.design.columns, _keys.LIBRARY_SIZE], names=False)
         return self._obs
+
+    @property
+    def annotation(self) -> ad.AnnData:
+        """The cells without their counts: ``obs`` and ``var`` in an AnnData whose matrix is empty; made once.
+
+        What is written into its ``obs`` counts for models that are set up with the store, so a split is made with
+        ``tp.pp.split(store.annotation, ...)``. Nothing is written to disk. The cells are called by their position.
+        """
+        if self._annotation is None:
+            obs = self.obs.set_axis(pd.RangeIndex(self.n_obs).astype(str))
+            empty = sparse.csr_matrix(self.shape, dtype=np.float32)
+            self._annotation = ad.AnnData(empty, obs=obs, var=pd.DataFrame(index=self.genes.rename(None)))
+        return self._annotation
+
+    def names(self, positions: np.ndarray) -> np.ndarray:
+        """Read the names of some cells; the tables on disk are read in blocks, of which only those needed."""
+        positions = np.asarray(positions, dtype=np.int64)
+        found = np.empty(len(positions), dtype=object)
+        start = 0
+        for file in self.manifest.obs_files:
+            table = pq.ParquetFile(self.path / file)
+            index = [name for name in table.schema_arrow.names if name.startswith("__index_level")]
+            for block in range(table.num_row_groups):
+                stop = start + table.metadata.row_group(block).num_rows
+                here = np.flatnonzero((positions >= start) & (positions < stop))
+                if len(here):
+                    names = table.read_row_group(block, columns=index).column(0)
+                    found[here] = names.take(pa.array(positions[here] - start)).to_pylist()
+                start = stop
+        return found
 
     @property
     def library_size(self) -> np.ndarray:
@@ -378,6 +409,9 @@ class StoreSource:
     -----
     Runs of neighbouring positions are read at once; a :class:`~transpert.data.SetSampler` with ``slice_size=64``
     asks for such runs.
+
+    The files of a part are compared with their checksums when the part is first read: the fast codecs decode parts of
+    a chunk, and then do not look at the checksum that zarr keeps with it.
     """
 
     cells_per_read = 8192
@@ -386,15 +420,20 @@ class StoreSource:
         self.n_obs, self.n_vars = store.shape
         self.library_size, self.embedding = store.library_size, None
         self.fingerprint, self._path = store.fingerprint, store.path
-        self._request = _Request()
         self._lock = threading.Lock()
-        with zarrs_pipeline(), warnings.catch_warnings():
-            # parts added later may need wider numbers than the first ones
-            warnings.filterwarnings("ignore", message="Adding dataset with dtype")
-            self._loader = annbatch.Loader(batch_sampler=self._request, preload_to_gpu=False, to=None)
-            for part in store.manifest.parts:
-                self._loader.add_dataset(ad.io.sparse_dataset(zarr.open_group(store.path / part["name"], mode="r")))
-            self.read(np.zeros(1, dtype=np.int64))  # opens the arrays, while the fast codecs are chosen
+        self._manifest, self._unverified = store.manifest, set(range(len(store.manifest.parts)))
+        groups = [zarr.open_group(store.path / part["name"], mode="r") for part in store.manifest.parts]
+        widths = [group["data"].dtype for group in groups]
+        # annbatch overflows where one request spans parts with counts of different width: one reader for each width
+        self._readers = {width: _Reader() for width in dict.fromkeys(widths)}
+        sizes = np.array([part["n_obs"] for part in store.manifest.parts])
+        self._ends, self._start_in_reader = np.cumsum(sizes), np.zeros(len(sizes), dtype=np.int64)
+        self._reader_of = np.array([list(self._readers).index(width) for width in widths])
+        with zarrs_pipeline():
+            for number, (width, group) in enumerate(zip(widths, groups, strict=True)):
+                self._start_in_reader[number] = self._readers[width].add(group)
+            for reader in self._readers.values():
+                reader.read(np.zeros(1, dtype=np.int64))  # opens the arrays, while the fast codecs are chosen
 
     def read(self, positions: np.ndarray) -> sparse.csr_matrix:
         """Return the raw counts of the cells at ``positions``, in that order, CSR float32.
@@ -404,17 +443,59 @@ class StoreSource:
         transpert.errors.StoreError
             If a shard is damaged.
         """
-        with self._lock:  # one request at a time: the loader holds it
-            self._request.positions = np.asarray(positions, dtype=np.int64)
+        positions = np.asarray(positions, dtype=np.int64)
+        with self._lock:  # one request at a time: the readers hold it
+            self._verify(positions)
             try:
-                counts = next(iter(self._loader))["X"]
+                return self._read(positions).astype(np.float32)
             except Exception as error:  # zarr and its codecs raise whatever they like
                 raise StoreError(
                     f"cells cannot be read: {error}",
                     where=str(self._path),
                     remedy="Store(path).verify() names the damaged files; restore them.",
                 ) from error
-        return counts.astype(np.float32)
+
+    def _verify(self, positions: np.ndarray) -> None:
+        """Compare parts that are read for the first time with their checksums."""
+        if not self._unverified:
+            return
+        for part in self._unverified.intersection(np.unique(self._parts_of(positions)).tolist()):
+            self._manifest.check_part(self._path, part)
+            self._unverified.discard(part)
+
+    def _parts_of(self, positions: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._ends, positions, side="right")
+
+    def _read(self, positions: np.ndarray) -> sparse.csr_matrix:
+        readers = list(self._readers.values())
+        if len(readers) == 1:
+            return readers[0].read(positions)
+        part = self._parts_of(positions)
+        starts = np.concatenate([[0], self._ends[:-1]])
+        within = positions - starts[part] + self._start_in_reader[part]
+        asked = [np.flatnonzero(self._reader_of[part] == number) for number in range(len(readers))]
+        found = [reader.read(within[rows]) for reader, rows in zip(readers, asked, strict=True) if len(rows)]
+        return sparse.vstack(found, format="csr")[np.argsort(np.concatenate(asked))]
+
+
+class _Reader:
+    """Reads cells out of parts whose counts have the same width, through annbatch."""
+
+    def __init__(self) -> None:
+        self._request, self._n_obs = _Request(), 0
+        self._loader = annbatch.Loader(batch_sampler=self._request, preload_to_gpu=False, to=None)
+
+    def add(self, part: zarr.Group) -> int:
+        """Add a part, and return the position of its first cell."""
+        matrix = ad.io.sparse_dataset(part)
+        self._loader.add_dataset(matrix)
+        self._n_obs += matrix.shape[0]
+        return self._n_obs - matrix.shape[0]
+
+    def read(self, positions: np.ndarray) -> sparse.csr_matrix:
+        """Return the cells at positions among those of the parts."""
+        self._request.positions = positions
+        return sparse.csr_matrix(next(iter(self._loader))["X"])
 
 
 class _Request(Sampler):

@@ -494,7 +494,7 @@ def _gather(bucket: Path, n_rows: int, n_genes: int) -> sparse.csr_matrix:
 
 
 def _write_part(path: Path, counts: sparse.csr_matrix) -> None:
-    """Write a CSR matrix as AnnData does, in one shard for each array, with checksums that are tested on reading."""
+    """Write a CSR matrix as AnnData does, in one shard for each array."""
     with zarrs_pipeline():
         group = zarr.open_group(path, mode="w-", zarr_format=3)
         group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(counts.shape)})

@@ -22,17 +22,19 @@ from transpert import _keys
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert._counts import log1p_per_10k
 from transpert.conditions import PerturbationVocabulary
-from transpert.errors import ControlError, ModelFileError, NotTrainedError, TranspertError
+from transpert.data import Store
+from transpert.errors import ControlError, ModelFileError, NotTrainedError, OptionError, TranspertError
 from transpert.groups import ControlMatching, Design, Groups, make_groups, match_controls
 from transpert.groups.table import context_labels
-from transpert.transport import GroupEffects, ReadoutOptions, estimate_dispersion, group_effects
+from transpert.transport import GroupEffects, ReadoutOptions, effects_from_statistics, estimate_dispersion
 
-from .cells import Cells, read_cells
+from .cells import Cells, DataSource, read_cells
 from .prediction import Population, SetPrediction, assemble, read_out
 from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, saved_data, source_of
 from .requests import Contexts, Request, expand_requests, request_of
 from .saving import read_model, write_model
+from .store_input import Data, StoredCells, check_unchanged, open_cells
 
 __all__ = ["PerturbationModel"]
 
@@ -46,7 +48,7 @@ class PerturbationModel(BaseModelClass):
     Parameters
     ----------
     adata
-        Data registered with :meth:`setup_anndata`.
+        Data registered with :meth:`setup_anndata`, :meth:`setup_mudata` or :meth:`setup_store`.
     registry
         Registry of a saved model, in place of ``adata``.
     """
@@ -54,18 +56,21 @@ class PerturbationModel(BaseModelClass):
     # what turns a predicted mean into cells; a user's choice overrides it
     _default_readout: ClassVar[str] = "counts"
 
-    def __init__(self, adata: AnnData | MuData | None = None, registry: dict[str, Any] | None = None) -> None:
-        super().__init__(adata, registry)
+    def __init__(self, adata: Data | None = None, registry: dict[str, Any] | None = None) -> None:
+        # scvi-tools registers the annotation of a store in its place; the counts stay on disk
+        super().__init__(adata.annotation if isinstance(adata, Store) else adata, registry)
         arguments = dict(self.registry_[SETUP_ARGS_KEY])
         self.source = source_of(arguments)
         self.readout_options = ReadoutOptions()
         self.module: torch.nn.Module = torch.nn.Module()
-        self._cells: Cells | None = None
+        self._cells: Cells | StoredCells | None = None
+        self._fingerprint: str | None = None  # of the store it is trained on
         self._genes: np.ndarray | None = None
         self._labels: tuple[str, ...] = ()
         self._dispersion: np.ndarray | None = None
         if adata is not None:
-            self._cells = read_cells(adata, self.source)
+            self._cells = open_cells(adata, self.source)
+            self._fingerprint = adata.fingerprint if isinstance(adata, Store) else None
             self._genes = self._cells.genes
             column = self._cells.obs[self.design.perturbation_key].astype(str)
             self._labels = tuple(sorted(pd.unique(column)))
@@ -202,6 +207,59 @@ class PerturbationModel(BaseModelClass):
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
 
+    @classmethod
+    def setup_store(
+        cls, store: Store, *, split_key: str | None = None, layer: str | None = None, design: Design | None = None
+    ) -> None:
+        """Register the cells of a store, which stay on disk; the model is then made with ``SCALE(store)``.
+
+        Parameters
+        ----------
+        store
+            The cells.
+        split_key
+            Column of ``store.annotation.obs`` with the split, as ``tp.pp.split(store.annotation, ...)`` writes it. All
+            cells are used by default.
+        layer
+            Layer in which an AnnData of such cells has its counts: only for a saved model that is to be loaded with
+            one.
+        design
+            The columns that describe the experiment; those the store was built with by default.
+
+        Raises
+        ------
+        transpert.errors.TranspertError
+            If anything about the data is wrong; nothing is registered then.
+
+        Examples
+        --------
+        >>> import tempfile, transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=20, n_cells=30)
+        >>> design = tp.groups.Design("perturbation", "control", ("context",))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
+        ...     tp.RidgeTransport.setup_store(store)
+        ...     model = tp.RidgeTransport(store)
+        ...     model.train()
+        ...     model.predict(perturbations="P0", progress=False).n_vars
+        20
+        """
+        chosen = dataclasses.replace(design or store.design, **({} if split_key is None else {"split_key": split_key}))
+        cls._register_store(store, chosen, layer)
+
+    @classmethod
+    def _register_store(cls, store: Store, design: Design, layer: str | None, **kwargs: Any) -> None:
+        """Register a store so that the registry is that of an AnnData of the same cells."""
+        source = DataSource(design)
+        cells = open_cells(store, source)
+        check_groups(cells, design)
+        arguments = cls._get_setup_method_args(
+            cls=cls, adata=None, **{**design.to_dict(), "layer": layer}, library_size_key=None, embedding_key=None
+        )
+        manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
+        manager.register_fields(store.annotation, **kwargs)
+        cls.register_manager(manager)
+
     # --- what is known about the data -----------------------------------------------------------------------
 
     @property
@@ -220,7 +278,7 @@ class PerturbationModel(BaseModelClass):
         return PerturbationVocabulary(self._labels, self.design.control)
 
     @property
-    def cells(self) -> Cells:
+    def cells(self) -> Cells | StoredCells:
         """The cells the model was set up with.
 
         Raises
@@ -255,7 +313,7 @@ class PerturbationModel(BaseModelClass):
 
     def _training_effects(self) -> GroupEffects:
         groups, matching = self._training_groups()
-        effects = group_effects(self.cells.counts, self.cells.library_size, groups, matching)
+        effects = effects_from_statistics(self.cells.statistics(groups.codes, len(groups)), groups, matching)
         self._dispersion = estimate_dispersion(effects.statistics)
         return effects
 
@@ -266,7 +324,7 @@ class PerturbationModel(BaseModelClass):
         *,
         doses: Sequence[float | str] | float | str | None = None,
         times: Sequence[float] | float | None = None,
-        adata: AnnData | MuData | None = None,
+        adata: Data | None = None,
         n_cells: int | None = None,
         readout: str | None = None,
         include_controls: bool = True,
@@ -360,7 +418,7 @@ class PerturbationModel(BaseModelClass):
 
     def _predict_requests(
         self,
-        cells: Cells,
+        cells: Cells | StoredCells,
         requests: Sequence[Request],
         n_cells: int | None,
         readout: str | None,
@@ -385,7 +443,7 @@ class PerturbationModel(BaseModelClass):
         *,
         doses: Sequence[float | str] | float | str | None = None,
         times: Sequence[float] | float | None = None,
-        adata: AnnData | MuData | None = None,
+        adata: Data | None = None,
         key_added: str | None = None,
         seed: int = 0,
     ) -> pd.DataFrame:
@@ -475,9 +533,11 @@ class PerturbationModel(BaseModelClass):
         latent = np.concatenate(latents)[back] if all(value is not None for value in latents) else None
         return counts, latent
 
-    def _other_cells(self, adata: AnnData | MuData, max_missing: float) -> Cells:
+    def _other_cells(self, adata: Data, max_missing: float) -> Cells | StoredCells:
         # a split says what to train on; other data is only predicted for
         source = dataclasses.replace(self.source, design=dataclasses.replace(self.design, split_key=None))
+        if isinstance(adata, Store):
+            return open_cells(adata, source, genes=self.genes)
         return read_cells(adata, source, genes=self.genes, max_missing=max_missing)
 
     def _check_trained(self) -> None:
@@ -488,7 +548,7 @@ class PerturbationModel(BaseModelClass):
         """Raise for conditions the model cannot predict; perturbations must be known by default."""
         self.vocabulary.require(request.label for request in requests)
 
-    def _controls(self, cells: Cells, context: str, n_cells: int | None, seed: int) -> Cells:
+    def _controls(self, cells: Cells | StoredCells, context: str, n_cells: int | None, seed: int) -> Cells:
         labels = context_labels(cells.obs, self.design)
         is_control = (cells.obs[self.design.perturbation_key].astype(str) == self.design.control).to_numpy()
         positions = np.flatnonzero((labels == context) & is_control)
@@ -547,6 +607,12 @@ class PerturbationModel(BaseModelClass):
             If the folder exists and ``overwrite`` is false.
         """
         self._check_trained()
+        if save_anndata and isinstance(self._cells, StoredCells):
+            raise OptionError(
+                "the cells of a store are not saved with a model",
+                where="save_anndata",
+                remedy="Keep the store, and pass it to load().",
+            )
         plain, arrays = self._state()
         description = {
             "class": type(self).__name__,
@@ -555,6 +621,7 @@ class PerturbationModel(BaseModelClass):
             "labels": list(self._labels),
             "readout": self.readout_options.to_dict(),
             "state": plain,
+            "store": self._fingerprint,
         }
         arrays = {
             **{f"state/{key}": value for key, value in arrays.items()},
@@ -573,7 +640,7 @@ class PerturbationModel(BaseModelClass):
     def load(  # type: ignore[override]
         cls,
         dir_path: str | os.PathLike[str],
-        adata: AnnData | MuData | None = None,
+        adata: Data | None = None,
         *,
         device: str | torch.device = "cpu",
     ) -> Self:
@@ -584,7 +651,7 @@ class PerturbationModel(BaseModelClass):
         dir_path
             The folder.
         adata
-            Data set up like the training data; without it the model predicts only for data passed to
+            Data set up like the training data, or a store; without it the model predicts only for data passed to
             :meth:`predict`. Data that was saved with the model is read if there is any.
         device
             Where the network goes.
@@ -597,6 +664,8 @@ class PerturbationModel(BaseModelClass):
         ------
         transpert.errors.ModelFileError
             If the folder is not a model, is a model of another class or format, or is damaged.
+        transpert.errors.StoreError
+            If the model was trained on a store that has changed since.
         """
         description, weights, arrays = read_model(dir_path, device=device)
         if description["class"] != cls.__name__:
@@ -608,14 +677,21 @@ class PerturbationModel(BaseModelClass):
         registry = restore(description["registry"])
         if adata is None:
             adata = saved_data(dir_path)
-        if adata is not None:
+        if isinstance(adata, Store):
+            check_unchanged(adata, description.get("store"))
+            arguments = registry[SETUP_ARGS_KEY]
+            cls._register_store(
+                adata, source_of(arguments).design, arguments["layer"], source_registry=registry, extend_categories=True
+            )
+        elif adata is not None:
             setup: Callable[..., None] = getattr(cls, registry.get(SETUP_METHOD_NAME, "setup_anndata"))
             setup(adata, source_registry=registry, extend_categories=True, **registry[SETUP_ARGS_KEY])
         model = cls._from_options(adata, None if adata is not None else registry, description["options"])
         genes = arrays.pop("genes").astype(object)
         if adata is not None:
-            model._cells = read_cells(adata, model.source, genes=genes)
+            model._cells = open_cells(adata, model.source, genes=genes)
         model._genes = genes
+        model._fingerprint = description.get("store")
         model._labels = tuple(description["labels"])
         model._dispersion = arrays.pop("dispersion", None)
         model.readout_options = ReadoutOptions.from_dict(description["readout"])
@@ -632,9 +708,7 @@ class PerturbationModel(BaseModelClass):
         return model
 
     @classmethod
-    def _from_options(
-        cls, adata: AnnData | MuData | None, registry: dict[str, Any] | None, options: dict[str, Any]
-    ) -> Self:
+    def _from_options(cls, adata: Data | None, registry: dict[str, Any] | None, options: dict[str, Any]) -> Self:
         return cls(adata, registry=registry, **options)
 
     def summary(self) -> str:

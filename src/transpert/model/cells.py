@@ -15,8 +15,10 @@ from scipy import sparse
 
 from transpert import _keys, pp
 from transpert._counts import check_counts, library_sizes
+from transpert.data import MemorySource
 from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
+from transpert.transport import GroupStatistics, group_statistics
 
 __all__ = ["Cells", "DataSource", "modality_of", "read_cells"]
 
@@ -91,6 +93,19 @@ class Cells:
 
     def __len__(self) -> int:
         return self.counts.shape[0]
+
+    @property
+    def slice_size(self) -> int:
+        """Neighbouring cells that a sampler draws together: 1, memory answers single cells as fast."""
+        return 1
+
+    def source(self) -> MemorySource:
+        """Return the cells for a :class:`~transpert.data.SetDataModule`."""
+        return MemorySource(self.counts, self.library_size, self.embedding)
+
+    def statistics(self, codes: np.ndarray, n_groups: int) -> GroupStatistics:
+        """Compute the statistics of groups, :func:`transpert.transport.group_statistics`."""
+        return group_statistics(self.counts, self.library_size, codes, n_groups)
 
     def __getitem__(self, positions: np.ndarray) -> Cells:
         embedding = None if self.embedding is None else self.embedding[positions]

@@ -62,6 +62,9 @@ class TrainingOptions:
         Steps between two validations.
     set_size, sets_per_batch
         Cells in a set, and sets in a step.
+    slice_size
+        Neighbouring cells that are drawn together. By default single cells from memory; from a store, whose cells lie
+        shuffled inside their group, runs of up to 64, which are read much faster.
     weighting
         How often a group is drawn: ``"uniform"``, ``"cells"`` or ``"tempered"``.
     learning_rate, weight_decay
@@ -86,6 +89,7 @@ class TrainingOptions:
     steps_per_epoch: int = 20
     set_size: int = 32
     sets_per_batch: int = 8
+    slice_size: int | None = None
     weighting: Literal["uniform", "cells", "tempered"] = "tempered"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
@@ -100,6 +104,8 @@ class TrainingOptions:
         for name in ("steps", "steps_per_epoch", "set_size", "sets_per_batch", "patience", "accumulate"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}", where="TrainingOptions", remedy="At least 1.")
+        if self.slice_size is not None and self.slice_size < 1:
+            raise OptionError(f"slice_size is {self.slice_size}", where="TrainingOptions", remedy="At least 1.")
         for name in ("learning_rate", "gradient_clip"):
             if getattr(self, name) <= 0:
                 raise OptionError(f"{name} is {getattr(self, name)}", where="TrainingOptions", remedy="Above 0.")

@@ -12,12 +12,11 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from lightning.pytorch.strategies import Strategy
-from mudata import MuData
 
 from transpert._compat import SETUP_ARGS_KEY
 from transpert._counts import log1p_per_10k
 from transpert.conditions import Condition, Embedding
-from transpert.data import MemorySource, SetDataModule, SetSampler
+from transpert.data import SetDataModule, SetSampler
 from transpert.errors import OptionError, TrainingError
 from transpert.groups import ControlMatching, Groups
 from transpert.nn import (
@@ -29,7 +28,7 @@ from transpert.nn import (
     NetworkSizes,
     SetOptions,
 )
-from transpert.transport import Anchor, AnchorOptions, GroupEffects, ReadoutOptions, fit_stack
+from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, ReadoutOptions, fit_stack
 
 from .base import PerturbationModel
 from .baselines.closed_form import control_statistics
@@ -51,6 +50,7 @@ from .prediction import SetPrediction
 from .processes import is_sharded
 from .registration import jsonable
 from .requests import Request
+from .store_input import Data
 from .training import (
     CheckpointSettings,
     Resume,
@@ -80,7 +80,7 @@ class SCALE(PerturbationModel):
     Parameters
     ----------
     adata
-        Data registered with :meth:`setup_anndata` or :meth:`setup_mudata`.
+        Data registered with :meth:`setup_anndata`, :meth:`setup_mudata` or :meth:`setup_store`.
     registry
         Registry of a saved model, in place of ``adata``.
     preset
@@ -117,7 +117,7 @@ class SCALE(PerturbationModel):
 
     def __init__(
         self,
-        adata: AnnData | MuData | None = None,
+        adata: Data | None = None,
         registry: dict[str, Any] | None = None,
         *,
         preset: str = "small",
@@ -281,7 +281,7 @@ class SCALE(PerturbationModel):
             shifts = np.zeros((len(groups), len(self.genes)))
             for row, members in enumerate(self._groups_of(effects, groups)):
                 shifts[members] = anchored[row]
-        self._set_statistics(groups)
+        self._set_statistics(effects.statistics, groups)
         data = self._data_module(groups, matching, folds)
         settings = TrainerSettings(
             max_epochs or max(self.options.training.steps // self.options.training.steps_per_epoch, 1),
@@ -335,8 +335,13 @@ class SCALE(PerturbationModel):
 
     def _data_module(self, groups: Groups, matching: ControlMatching, folds: np.ndarray) -> SetDataModule:
         cells, options = self.cells, self.options.training
-        source = MemorySource(cells.counts, cells.library_size, cells.embedding)
-        shared = {"set_size": options.set_size, "sets_per_batch": options.sets_per_batch, "seed": self.seed}
+        source = cells.source()
+        shared = {
+            "set_size": options.set_size,
+            "sets_per_batch": options.sets_per_batch,
+            "seed": self.seed,
+            "slice_size": options.slice_size or min(cells.slice_size, options.set_size),
+        }
         batches = options.steps_per_epoch * options.accumulate
         train = SetSampler(groups, matching, batches_per_epoch=batches, weighting=options.weighting, **shared)
         validation = None
@@ -344,18 +349,17 @@ class SCALE(PerturbationModel):
             validation = SetSampler(groups, matching, batches_per_epoch=_VALIDATION_BATCHES, **shared)
         return SetDataModule(source, train, validation, on_device="auto")
 
-    def _set_statistics(self, groups: Groups) -> None:
+    def _set_statistics(self, statistics: GroupStatistics, groups: Groups) -> None:
         """Give the networks mean and standard deviation of the training cells."""
-        cells = self.cells
-        used = cells[np.flatnonzero(groups.codes >= 0)]
-        statistics = control_statistics(used)
+        pooled = statistics.pool(np.ones((1, len(statistics))))
         genes = tuple(
             torch.as_tensor(value[0], dtype=torch.float32)
-            for value in (statistics.mean_log, np.sqrt(statistics.var_log))
+            for value in (pooled.mean_log, np.sqrt(np.maximum(pooled.var_log, 0)))
         )
         inputs = genes
-        if used.embedding is not None:
-            inputs = tuple(torch.as_tensor(v) for v in (used.embedding.mean(axis=0), used.embedding.std(axis=0)))
+        if self.cells.embedding is not None:
+            used = self.cells.embedding[groups.codes >= 0]
+            inputs = tuple(torch.as_tensor(v) for v in (used.mean(axis=0), used.std(axis=0)))
         for member in self.module.members:  # type: ignore[union-attr]
             member.set_statistics(inputs, genes)
 
@@ -483,7 +487,7 @@ class SCALE(PerturbationModel):
         latent = torch.cat([member.encode(states[rows][None].to(device))[0].cpu() for rows in order])
         return latent[back].numpy()
 
-    def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
+    def get_latent_representation(self, adata: Data | None = None) -> np.ndarray:
         """Return the latent state of every cell.
 
         Parameters

@@ -1,7 +1,7 @@
 """Transport without learning: effects of groups, the anchor, the stack, and the count read-out."""
 
 from .anchor import Anchor, AnchorPrediction
-from .effects import GroupEffects, PopulationMeans, group_effects
+from .effects import GroupEffects, PopulationMeans, effects_from_statistics, group_effects
 from .options import AnchorOptions, ReadoutOptions
 from .perturbation_ridge import PerturbationRidge, RidgeChoice
 from .rates import mean_log_of_rate, shift_mean_log
@@ -20,6 +20,7 @@ __all__ = [
     "PopulationMeans",
     "ReadoutOptions",
     "RidgeChoice",
+    "effects_from_statistics",
     "estimate_dispersion",
     "fit_stack",
     "group_effects",

@@ -13,7 +13,7 @@ from transpert.groups import ControlMatching, Groups
 from .options import EffectSpace
 from .statistics import GroupStatistics, group_statistics
 
-__all__ = ["GroupEffects", "PopulationMeans", "group_effects"]
+__all__ = ["GroupEffects", "PopulationMeans", "effects_from_statistics", "group_effects"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,9 +37,9 @@ class PopulationMeans:
     error_log: np.ndarray
 
     @classmethod
-    def weighted(cls, statistics: GroupStatistics, weights: np.ndarray) -> PopulationMeans:
+    def weighted(cls, statistics: GroupStatistics, weights: sparse.csr_array) -> PopulationMeans:
         """Average groups with the given weights, ``(Q, P)``; each row sums to 1."""
-        squared = weights**2
+        squared = weights.multiply(weights).tocsr()
         per_cell = 1 / np.maximum(statistics.n_cells, 1)[:, None]
         n_cells = (weights > 0) @ statistics.n_cells
         return cls(
@@ -155,22 +155,51 @@ def group_effects(
     6
     """
     statistics = group_statistics(counts, np.asarray(library_size, dtype=float), groups.codes, len(groups))
+    return effects_from_statistics(statistics, groups, matching)
+
+
+def effects_from_statistics(statistics: GroupStatistics, groups: Groups, matching: ControlMatching) -> GroupEffects:
+    """Compare every condition in every context with its matched controls, from the statistics of the groups.
+
+    Parameters
+    ----------
+    statistics
+        Statistics of all groups, in their order.
+    groups
+        The groups of the cells.
+    matching
+        Their controls.
+
+    Returns
+    -------
+    As :func:`group_effects`.
+    """
     contexts = groups.table["context"].to_numpy()
     rows: dict[tuple[str, Condition], list[int]] = {}
     for group in groups.perturbed_groups:
         rows.setdefault((contexts[group], groups.conditions[group]), []).append(int(group))
-    treated = np.zeros((len(rows), len(groups)))
-    control = np.zeros((len(rows), len(groups)))
+    treated: list[tuple[int, np.ndarray, np.ndarray]] = []
+    control: list[tuple[int, np.ndarray, np.ndarray]] = []
     for row, members in enumerate(rows.values()):
         share = statistics.n_cells[members] / statistics.n_cells[members].sum()
-        treated[row, members] = share
+        treated.append((row, np.array(members), share))
         for weight, member in zip(share, members, strict=True):
             matched = matching.control_groups[member]
-            control[row, matched] += weight * statistics.n_cells[matched] / statistics.n_cells[matched].sum()
+            n_cells = statistics.n_cells[matched]
+            control.append((row, matched, weight * n_cells / n_cells.sum()))
+    shape = (len(rows), len(groups))
     return GroupEffects(
         np.array([context for context, _ in rows], dtype=object),
         tuple(condition for _, condition in rows),
-        PopulationMeans.weighted(statistics, treated),
-        PopulationMeans.weighted(statistics, control),
+        PopulationMeans.weighted(statistics, _weights(treated, shape)),
+        PopulationMeans.weighted(statistics, _weights(control, shape)),
         statistics,
     )
+
+
+def _weights(entries: list[tuple[int, np.ndarray, np.ndarray]], shape: tuple[int, int]) -> sparse.csr_array:
+    """The weights of groups in rows; sparse, because with many groups the zeros would outweigh the statistics."""
+    row = np.concatenate([np.full(len(groups), number) for number, groups, _ in entries])
+    column = np.concatenate([groups for _, groups, _ in entries])
+    weight = np.concatenate([weights for _, _, weights in entries])
+    return sparse.csr_array((weight, (row, column)), shape=shape)  # entries of the same place are summed

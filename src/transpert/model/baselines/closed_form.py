@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, override
 
 import numpy as np
-from anndata import AnnData
-from mudata import MuData
 
 from transpert.conditions import Condition, Embedding
 from transpert.errors import OptionError
@@ -19,6 +17,7 @@ from ..cells import Cells
 from ..embeddings import EmbeddingLike, check_perturbations, embedding_arrays, embedding_from_arrays, resolve_embedding
 from ..prediction import SetPrediction
 from ..requests import Request
+from ..store_input import Data
 
 __all__ = ["Additive", "ContextMean", "MeanFoldChange", "MeanShift", "NearestPerturbation", "RidgeTransport"]
 
@@ -42,7 +41,7 @@ class ClosedFormModel(PerturbationModel):
 
     def __init__(
         self,
-        adata: AnnData | MuData | None = None,
+        adata: Data | None = None,
         registry: dict[str, Any] | None = None,
         *,
         readout: Readout | None = None,
@@ -138,7 +137,7 @@ class RidgeTransport(ClosedFormModel):
 
     def __init__(
         self,
-        adata: AnnData | MuData | None = None,
+        adata: Data | None = None,
         registry: dict[str, Any] | None = None,
         *,
         anchor: AnchorOptions | None = None,

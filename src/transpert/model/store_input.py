@@ -1,0 +1,220 @@
+"""Cells of a store as the input of a model: read when they are needed, never held together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from transpert.data import CellSource, Store
+from transpert.data.prefetch import prefetch
+from transpert.errors import GeneError, OptionError, StoreError, list_names
+from transpert.transport import GroupStatistics, group_statistics
+
+from .cells import Cells, DataSource, read_cells
+
+__all__ = ["Data", "StoredCells", "check_unchanged", "open_cells", "stream_statistics"]
+
+type Data = AnnData | MuData | Store
+
+# a slice of a store that is read at once: one chunk of a part decodes 32 cells
+_SLICE = 64
+# cells whose statistics are computed at a time
+_CELLS_PER_BLOCK = 16_384
+
+
+class StoredCells:
+    """The cells of a store, with the interface of :class:`~transpert.model.cells.Cells`.
+
+    The annotation and the library sizes are in memory, the counts and the names of the cells are read when cells are
+    asked for by position.
+
+    Parameters
+    ----------
+    store
+        The store.
+    source
+        The design; its columns must be in ``store.annotation.obs``.
+    genes
+        Genes to read, in this order; those of the store by default.
+
+    Raises
+    ------
+    transpert.errors.GeneError
+        If the store lacks a gene.
+    transpert.errors.TranspertError
+        If the annotation does not fit the design.
+    """
+
+    embedding: None = None
+
+    def __init__(self, store: Store, source: DataSource, *, genes: Sequence[str] | None = None) -> None:
+        if source.embedding_key is not None:
+            raise OptionError(
+                "a store holds no embedding",
+                where=f"embedding_key={source.embedding_key!r}",
+                remedy="Train on the genes, or hold the cells in an AnnData.",
+            )
+        annotation = store.annotation
+        source.design.check(annotation.obs)
+        self.store = store
+        self.obs: pd.DataFrame = annotation.obs[list(source.design.columns)]
+        self.library_size = store.library_size
+        self.genes = np.asarray(annotation.var_names if genes is None else genes, dtype=object)
+        self._columns = _columns_of(annotation.var_names, self.genes, str(store.path))
+        self._source: CellSource | None = None
+
+    def __len__(self) -> int:
+        return self.store.n_obs
+
+    def __getitem__(self, positions: np.ndarray) -> Cells:
+        positions = np.asarray(positions)
+        obs = self.obs.iloc[positions].set_axis(pd.Index(self.store.names(positions), dtype="str"))
+        return Cells(self.source().read(positions), self.library_size[positions], obs, self.genes)
+
+    @property
+    def slice_size(self) -> int:
+        """Neighbouring cells that a sampler draws together: a store is read much faster in runs."""
+        return _SLICE
+
+    def source(self) -> CellSource:
+        """Return the cells for a :class:`~transpert.data.SetDataModule`."""
+        if self._source is None:
+            cells = self.store.source()
+            self._source = cells if self._columns is None else _ChosenGenes(cells, self._columns)
+        return self._source
+
+    def statistics(self, codes: np.ndarray, n_groups: int) -> GroupStatistics:
+        """Compute the statistics of groups in one pass over the cells; see :func:`stream_statistics`."""
+        return stream_statistics(self.source(), codes, n_groups)
+
+
+class _ChosenGenes:
+    """Some genes of a source, in another order."""
+
+    embedding: None = None
+
+    def __init__(self, source: CellSource, columns: np.ndarray) -> None:
+        self._source, self._columns = source, columns
+        self.n_obs, self.n_vars = source.n_obs, len(columns)
+        self.library_size, self.cells_per_read = source.library_size, source.cells_per_read
+        self.fingerprint = source.fingerprint
+
+    def read(self, positions: np.ndarray) -> sparse.csr_matrix:
+        counts = self._source.read(positions)[:, self._columns]
+        counts.sort_indices()
+        return counts
+
+
+def open_cells(data: Data, source: DataSource, *, genes: Sequence[str] | None = None) -> Cells | StoredCells:
+    """Read the cells of an AnnData or MuData, or open those of a store.
+
+    Parameters
+    ----------
+    data
+        The cells.
+    source
+        Where their counts and annotation are.
+    genes
+        Align to these genes, by name.
+
+    Raises
+    ------
+    transpert.errors.TranspertError
+        If anything about the data is wrong.
+    """
+    if isinstance(data, Store):
+        return StoredCells(data, source, genes=genes)
+    return read_cells(data, source, genes=genes)
+
+
+def _columns_of(known: pd.Index, genes: np.ndarray, where: str) -> np.ndarray | None:
+    """Where the genes stand in the store; ``None`` where they are those of the store."""
+    columns = known.get_indexer(genes)
+    missing = genes[columns < 0]
+    if len(missing):
+        raise GeneError(
+            f"{len(missing)} of {len(genes)} genes are missing: {list_names(missing)}",
+            where=where,
+            remedy="Build the store with genes= those of the model.",
+        )
+    return None if np.array_equal(columns, np.arange(len(known))) else columns
+
+
+def stream_statistics(
+    source: CellSource, codes: np.ndarray, n_groups: int, *, cells_per_block: int = _CELLS_PER_BLOCK
+) -> GroupStatistics:
+    """Compute the statistics of groups in one pass over cells that are read a block at a time.
+
+    Memory is that of the result, four arrays ``(P, G)`` of float64, and of two blocks.
+
+    Parameters
+    ----------
+    source
+        Where the cells are.
+    codes : (n_obs,)
+        The group of each cell; cells with -1 are not read.
+    n_groups
+        Number of groups ``P``.
+    cells_per_block
+        Cells read at a time.
+
+    Returns
+    -------
+    The statistics, as :func:`transpert.transport.group_statistics` computes them, up to rounding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.data import MemorySource
+    >>> from transpert.model.store_input import stream_statistics
+    >>> source = MemorySource(np.array([[1, 0], [3, 0]]), np.array([1e4, 1e4]))
+    >>> stream_statistics(source, np.array([0, 0]), 1, cells_per_block=1).mean_rate.round(3).tolist()
+    [[2.0, 0.0]]
+    """
+    used = np.flatnonzero(codes >= 0)
+    blocks = [used[start : start + cells_per_block] for start in range(0, len(used), cells_per_block)]
+    n_cells = np.bincount(codes[used], minlength=n_groups)
+    # first and second moments, which are divided by the number of cells at the end
+    moments = {name: np.zeros((n_groups, source.n_vars)) for name in ("mean_rate", "var_rate", "mean_log", "var_log")}
+    inverse = np.zeros(n_groups)
+    counts_of = prefetch(lambda: map(source.read, blocks), ahead=1)
+    for positions, counts in zip(blocks, counts_of, strict=True):
+        present, local = np.unique(codes[positions], return_inverse=True)
+        part = group_statistics(counts, source.library_size[positions], local, len(present))
+        weight = part.n_cells[:, None]
+        for kind in ("rate", "log"):
+            mean, var = getattr(part, f"mean_{kind}"), getattr(part, f"var_{kind}")
+            moments[f"mean_{kind}"][present] += weight * mean
+            moments[f"var_{kind}"][present] += weight * (var + mean**2)
+        inverse[present] += part.n_cells * part.mean_inverse_library
+    divisor = np.maximum(n_cells, 1)
+    for kind in ("rate", "log"):
+        mean, square = moments[f"mean_{kind}"], moments[f"var_{kind}"]
+        mean /= divisor[:, None]
+        square /= divisor[:, None]
+        square -= mean**2
+        np.maximum(square, 0, out=square)
+    return GroupStatistics(n_cells, mean_inverse_library=inverse / divisor, **moments)
+
+
+def check_unchanged(store: Store, fingerprint: str | None) -> None:
+    """Raise :class:`~transpert.errors.StoreError` if a model was trained on a store that was another then.
+
+    Parameters
+    ----------
+    store
+        The store as it is.
+    fingerprint
+        Fingerprint of the store that the model was trained on; ``None`` for a model trained on cells in memory.
+    """
+    if fingerprint is not None and store.fingerprint != fingerprint:
+        raise StoreError(
+            "the store is not the one that the model was trained on, or has changed since",
+            where=f"{store.path}, fingerprint {store.fingerprint} instead of {fingerprint}",
+            remedy="Load the model without data, and pass other cells to predict(adata=).",
+        )
