@@ -28,18 +28,18 @@ from transpert.groups import ControlMatching, Design, Groups, make_groups, match
 from transpert.groups.table import context_labels
 from transpert.transport import GroupEffects, ReadoutOptions, effects_from_statistics, estimate_dispersion
 
-from .cells import Cells, DataSource, read_cells
+from .cells import Cells, read_cells
 from .prediction import Population, SetPrediction, assemble, read_out
 from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, saved_data, source_of
 from .requests import Contexts, Request, expand_requests, request_of
 from .saving import read_model, write_model
-from .store_input import Data, StoredCells, check_unchanged, open_cells
+from .store_input import Data, StoredCells, StoreInput, check_unchanged, open_cells
 
 __all__ = ["PerturbationModel"]
 
 
-class PerturbationModel(BaseModelClass):
+class PerturbationModel(StoreInput, BaseModelClass):
     """Base class of every model: it owns the data, the requests, the read-out and the files.
 
     A model says how it is fitted (:meth:`_fit`), what it predicts for one population (:meth:`_predict_set`), and
@@ -205,59 +205,6 @@ class PerturbationModel(BaseModelClass):
         check_groups(cells, source.design)
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
         manager.register_fields(mdata, **kwargs)
-        cls.register_manager(manager)
-
-    @classmethod
-    def setup_store(
-        cls, store: Store, *, split_key: str | None = None, layer: str | None = None, design: Design | None = None
-    ) -> None:
-        """Register the cells of a store, which stay on disk; the model is then made with ``SCALE(store)``.
-
-        Parameters
-        ----------
-        store
-            The cells.
-        split_key
-            Column of ``store.annotation.obs`` with the split, as ``tp.pp.split(store.annotation, ...)`` writes it. All
-            cells are used by default.
-        layer
-            Layer in which an AnnData of such cells has its counts: only for a saved model that is to be loaded with
-            one.
-        design
-            The columns that describe the experiment; those the store was built with by default.
-
-        Raises
-        ------
-        transpert.errors.TranspertError
-            If anything about the data is wrong; nothing is registered then.
-
-        Examples
-        --------
-        >>> import tempfile, transpert as tp
-        >>> adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=20, n_cells=30)
-        >>> design = tp.groups.Design("perturbation", "control", ("context",))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     store = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
-        ...     tp.RidgeTransport.setup_store(store)
-        ...     model = tp.RidgeTransport(store)
-        ...     model.train()
-        ...     model.predict(perturbations="P0", progress=False).n_vars
-        20
-        """
-        chosen = dataclasses.replace(design or store.design, **({} if split_key is None else {"split_key": split_key}))
-        cls._register_store(store, chosen, layer)
-
-    @classmethod
-    def _register_store(cls, store: Store, design: Design, layer: str | None, **kwargs: Any) -> None:
-        """Register a store so that the registry is that of an AnnData of the same cells."""
-        source = DataSource(design)
-        cells = open_cells(store, source)
-        check_groups(cells, design)
-        arguments = cls._get_setup_method_args(
-            cls=cls, adata=None, **{**design.to_dict(), "layer": layer}, library_size_key=None, embedding_key=None
-        )
-        manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
-        manager.register_fields(store.annotation, **kwargs)
         cls.register_manager(manager)
 
     # --- what is known about the data -----------------------------------------------------------------------
