@@ -116,13 +116,14 @@ def noise_corrected_errors(
     noise_controls: np.ndarray,
     *,
     targets: Sequence[Sequence[int]] | None = None,
+    capped: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Squared error of predicted profiles, and squared size of real effects, less what sampling noise adds to them.
 
     ``error = (|predicted - real|^2 - noise_predicted - noise_real) / genes`` and
     ``effect = (|real - controls|^2 - noise_real - noise_controls) / genes``, without the targets of each perturbation.
-    The noise of a prediction is credited only as far as that of the real cells, and in total only as far as the
-    predicted profiles spread over perturbations: otherwise scattering cells around a wrong mean would pay.
+    With the cap, the noise of a prediction is credited only as far as that of the real cells, and in total only as far
+    as the predicted profiles spread over perturbations: otherwise scattering cells around a wrong mean would pay.
 
     Parameters
     ----------
@@ -132,6 +133,8 @@ def noise_corrected_errors(
         Their noise, from :func:`bulk_noise`.
     targets
         For each perturbation, the columns of the genes it acts on.
+    capped
+        Cap the noise that is credited.
 
     Returns
     -------
@@ -157,9 +160,9 @@ def noise_corrected_errors(
     kept = _kept(real.shape, targets)
     genes = kept.sum(axis=1)
     weights = np.divide(1.0, genes, out=np.zeros(len(genes)), where=genes > 0)
-    credit = np.minimum(noise[0], noise[1])
+    credit = np.minimum(noise[0], noise[1]) if capped else noise[0]
     claimed = float(credit @ weights)
-    if claimed > 0:
+    if capped and claimed > 0:
         credit = credit * min(1.0, _spread(predicted, kept, weights) / claimed)
     errors = (((predicted - real) ** 2 * kept).sum(axis=1) - credit - noise[1]) * weights
     effects = (((real - controls) ** 2 * kept).sum(axis=1) - noise[1] - noise[2]) * weights
