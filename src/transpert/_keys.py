@@ -18,6 +18,11 @@ LATENT: Final = "X_scale"  # obsm: latent state of SCALE
 PCA: Final = "X_pca"  # obsm: projection with the loadings of the training cells
 UNS: Final = "transpert"  # uns: everything of ours that fits no standard slot
 SCORES: Final = "scores"  # uns[UNS]: the tidy table of tl.evaluate
+EFFECT: Final = "effect"  # varm: predicted natural-log fold changes, genes x populations
+EFFECT_LOWER: Final = "effect_lower"  # varm: lower bounds of their intervals
+EFFECT_UPPER: Final = "effect_upper"  # varm: upper bounds of their intervals
+UNCERTAINTY: Final = "uncertainty"  # uns[UNS]: level of the intervals, and a row a population
+OOD_SCORE: Final = "ood_score"  # obs: how far a population is from what was trained on
 RANK_GENES: Final = "rank_genes_groups"  # uns: exactly as scanpy writes it
 
 # --- values of obs["split"] --------------------------------------------------------------------------------

@@ -193,3 +193,12 @@ def test_fingerprints_of_drugs() -> None:
     assert drugs.dimension == 256 and not np.array_equal(drugs.values[0], drugs.values[2])
     with pytest.raises(ConditionError, match="2 drugs cannot be read: 'bad', 'none'"):
         Embedding.from_smiles({"good": "C", "bad": "C(((", "none": None})
+
+
+def test_distances_are_in_units_of_those_between_known_names() -> None:
+    line = Embedding(tuple("ABCDEF"), np.array([[0.0], [1.0], [2.0], [3.0], [7.0], [3.5]]))
+    known = ["A", "B", "C", "D"]
+    assert [line.distance(name, known) for name in "BEF"] == pytest.approx([0, 4, 0.5])
+    # the units of a table make no difference, nor does it how wide the other one is
+    both = combine([line, Embedding(line.names, np.zeros((6, 5)))])
+    assert both.distance("E", known) == pytest.approx(4, rel=1e-5)

@@ -113,13 +113,3 @@ def test_what_has_no_vector_or_is_too_little_is_said() -> None:
         ridge.coefficients("log1p", table, Condition(("Q",)), "c0", np.ones(N, dtype=bool))
     pair = ridge.coefficients("log1p", table, Condition(("P0", "P1")), "c0", np.ones(N, dtype=bool))
     assert not pair.any()
-
-
-def test_distances_are_in_units_of_those_between_measured_perturbations() -> None:
-    table, effects, variances, embedding, _ = screen()
-    far = Embedding(
-        (*embedding.names, "near", "far"),
-        np.vstack([embedding.values, embedding.values[:1] + 0.01, np.full((1, E), 50)]),
-    )
-    ridge = PerturbationRidge.fit(table, effects, variances, far)
-    assert ridge.distance("P0") == 0 and ridge.distance("near") < 0.1 and ridge.distance("far") > 10

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
+from scipy.spatial import KDTree
 
 from transpert.errors import ConditionError, OptionError, UnknownNameError
 
@@ -213,6 +214,41 @@ class Embedding:
         own = self._places[name]
         cosine = (centred @ centred[own]) / (lengths * lengths[own])
         return pd.Series(cosine, index=pd.Index(self.names), name=name).drop(name).nlargest(n)
+
+    def distance(self, name: str, known: Iterable[str]) -> float:
+        """Return how far a name is from some known ones.
+
+        Parameters
+        ----------
+        name
+            The name.
+        known
+            Names that something is known about.
+
+        Returns
+        -------
+        Distance to the nearest of them, every table on the same footing, in units of the median distance of a known
+        name to the nearest other one: 0 for a known name, 1 for one as far as known ones are from each other.
+
+        Raises
+        ------
+        transpert.errors.UnknownNameError
+            If a name has no vector.
+        """
+        known = list(dict.fromkeys(str(other) for other in known))
+        if name in known:
+            return 0.0
+        vectors = self.lookup(known).astype(np.float64)
+        scale = np.sqrt(np.maximum(np.add.reduceat(vectors.var(axis=0), self._starts), 1e-12))
+        standard = vectors / np.repeat(scale, self.blocks)
+        target = self.lookup([name])[0] / np.repeat(scale, self.blocks)
+        nearest = np.linalg.norm(standard - target, axis=1).min()
+        between = KDTree(standard).query(standard, k=2)[0][:, 1] if len(known) > 1 else np.ones(1)
+        return float(nearest / max(np.median(between), 1e-12))
+
+    @property
+    def _starts(self) -> list[int]:
+        return [0, *np.cumsum(self.blocks)[:-1].tolist()]
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as names x dimensions."""

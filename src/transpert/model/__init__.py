@@ -14,6 +14,7 @@ from .baselines import (
 )
 from .options import PRESETS, JoiningOptions, ScaleOptions, TrainingOptions
 from .scale import SCALE
+from .uncertainty import Uncertainty
 
 __all__ = [
     "BASELINES",
@@ -31,4 +32,5 @@ __all__ = [
     "RidgeTransport",
     "ScaleOptions",
     "TrainingOptions",
+    "Uncertainty",
 ]

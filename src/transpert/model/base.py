@@ -26,7 +26,12 @@ from transpert.data import Store
 from transpert.errors import ControlError, ModelFileError, NotTrainedError, OptionError, TranspertError
 from transpert.groups import ControlMatching, Design, Groups, make_groups, match_controls
 from transpert.groups.table import context_labels
-from transpert.transport import GroupEffects, ReadoutOptions, effects_from_statistics, estimate_dispersion
+from transpert.transport import (
+    GroupEffects,
+    ReadoutOptions,
+    effects_from_statistics,
+    estimate_dispersion,
+)
 
 from .cells import Cells, read_cells
 from .prediction import Population, SetPrediction, assemble, read_out
@@ -35,11 +40,12 @@ from .registration import check_groups, jsonable, registry_fields, restore, save
 from .requests import Contexts, Request, expand_requests, request_of
 from .saving import read_model, write_model
 from .store_input import Data, StoredCells, StoreInput, check_unchanged, open_cells
+from .uncertainty import UncertaintyEstimates, UncertaintyMethods, predict_uncertainty, write_uncertainty
 
 __all__ = ["PerturbationModel"]
 
 
-class PerturbationModel(StoreInput, BaseModelClass):
+class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
     """Base class of every model: it owns the data, the requests, the read-out and the files.
 
     A model says how it is fitted (:meth:`_fit`), what it predicts for one population (:meth:`_predict_set`), and
@@ -276,6 +282,7 @@ class PerturbationModel(StoreInput, BaseModelClass):
         readout: str | None = None,
         include_controls: bool = True,
         max_missing_genes: float = 0.0,
+        interval: float | None = None,
         progress: bool = True,
         seed: int = 0,
     ) -> AnnData:
@@ -301,6 +308,10 @@ class PerturbationModel(StoreInput, BaseModelClass):
             Add the control cells, which the tools of scanpy and pertpy need as a reference.
         max_missing_genes
             Share of the model's genes that ``adata`` may lack.
+        interval
+            Also write effects with intervals of this level, as :meth:`get_uncertainty` gives them: ``varm["effect"]``,
+            ``varm["effect_lower"]``, ``varm["effect_upper"]``, ``uns["transpert"]["uncertainty"]`` and
+            ``obs["ood_score"]``.
         progress
             Show a progress bar.
         seed
@@ -332,9 +343,16 @@ class PerturbationModel(StoreInput, BaseModelClass):
             times=times,
         )
         self._check_requests(requests)
-        return self._predict_requests(
+        found = None
+        if interval is not None:
+            found = predict_uncertainty(self, cells, requests, level=interval, n_cells=None, seed=seed)
+        pred = self._predict_requests(
             cells, requests, n_cells, readout, include_controls=include_controls, progress=progress, seed=seed
         )
+        if found is not None:
+            sizes = [len(self._controls(cells, request.context, n_cells, seed)) for request in requests]
+            write_uncertainty(pred, found, sizes)
+        return pred
 
     def predict_populations(self, wanted: Sequence[tuple[str, str]], *, seed: int = 0) -> AnnData:
         """Predict populations by their labels.
@@ -382,59 +400,6 @@ class PerturbationModel(StoreInput, BaseModelClass):
         if include_controls:
             populations += [self._control_population(control) for control in controls.values()]
         return assemble(populations, self.design, model=type(self).__name__)
-
-    def get_effects(
-        self,
-        contexts: Contexts = None,
-        perturbations: str | Sequence[str] | None = None,
-        *,
-        doses: Sequence[float | str] | float | str | None = None,
-        times: Sequence[float] | float | None = None,
-        adata: Data | None = None,
-        key_added: str | None = None,
-        seed: int = 0,
-    ) -> pd.DataFrame:
-        """Predict log fold changes, without drawing cells.
-
-        Parameters
-        ----------
-        contexts, perturbations, doses, times, adata, seed
-            As in :meth:`predict`.
-        key_added
-            Also write the table to ``varm[key_added]`` of the data of the model.
-
-        Returns
-        -------
-        Genes x populations: natural-log fold changes of the mean counts per 10k implied by the predicted mean log1p,
-        ``log(expm1(predicted) + 0.05) - log(expm1(control) + 0.05)``.
-
-        Raises
-        ------
-        transpert.errors.TranspertError
-            As :meth:`predict`.
-        """
-        self._check_trained()
-        cells = self.cells if adata is None else self._other_cells(adata, 0.0)
-        requests = expand_requests(
-            cells,
-            self.source,
-            self.vocabulary,
-            contexts=contexts,
-            perturbations=perturbations,
-            doses=doses,
-            times=times,
-        )
-        self._check_requests(requests)
-        columns = {}
-        for request in requests:
-            control = self._controls(cells, request.context, None, seed)
-            before = _mean_log(control)
-            after = self._predict_set(control, request, seed=seed).mean_log
-            columns[f"{request.context}: {request.condition}"] = _log_fold(after) - _log_fold(before)
-        table = pd.DataFrame(columns, index=pd.Index(self.genes.astype(str)), dtype=np.float32)
-        if key_added is not None and isinstance(self.adata, AnnData):
-            self.adata.varm[key_added] = table
-        return table
 
     def counterfactual(
         self, adata: AnnData, perturbation: str, *, dose: float | str | None = None, seed: int = 0
@@ -570,6 +535,9 @@ class PerturbationModel(StoreInput, BaseModelClass):
             "state": plain,
             "store": self._fingerprint,
         }
+        if self.uncertainty is not None:
+            description["uncertainty"], known = self.uncertainty.to_state()
+            arrays = {**arrays, **{f"uncertainty/{key}": value for key, value in known.items()}}
         arrays = {
             **{f"state/{key}": value for key, value in arrays.items()},
             "genes": self.genes.astype(str),
@@ -643,6 +611,10 @@ class PerturbationModel(StoreInput, BaseModelClass):
         model._dispersion = arrays.pop("dispersion", None)
         model.readout_options = ReadoutOptions.from_dict(description["readout"])
         state = {key.removeprefix("state/"): value for key, value in arrays.items()}
+        known = {key: state.pop(key) for key in list(state) if key.startswith("uncertainty/")}
+        if "uncertainty" in description:
+            known = {key.removeprefix("uncertainty/"): value for key, value in known.items()}
+            model.uncertainty = UncertaintyEstimates.from_state(description["uncertainty"], known)
         try:
             model._restore(description["state"], state)
             model.module.load_state_dict(weights)
@@ -675,11 +647,3 @@ class PerturbationModel(StoreInput, BaseModelClass):
     def summary_string(self) -> str:
         """What ``print(model)`` shows."""
         return self.summary()
-
-
-def _mean_log(cells: Cells) -> np.ndarray:
-    return np.asarray(log1p_per_10k(cells.counts, cells.library_size).mean(axis=0)).ravel()
-
-
-def _log_fold(mean_log: np.ndarray) -> np.ndarray:
-    return np.log(np.expm1(mean_log) + 0.05)

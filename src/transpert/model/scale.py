@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, override
 
@@ -62,6 +62,7 @@ from .training import (
     run_training,
 )
 from .training_plan import TransportTrainingPlan
+from .uncertainty import UncertaintyEstimates
 
 __all__ = ["SCALE"]
 
@@ -395,26 +396,51 @@ class SCALE(PerturbationModel):
         """Weigh network and anchor by what each says about groups it has not seen."""
         joining = self.options.joining
         fold = self._fold_of_rows(effects, groups, folds)
+        unseen = None
+        if joining.members > 1 and (fold >= 0).all():
+            unseen = self._left_out_networks(effects, groups, fold, anchored)
         if joining.gate is not None:
             self.gate = joining.gate
-            return
-        if self.options.anchor is None or (fold < 0).all():
+        elif self.options.anchor is None or unseen is None:
             self.gate = 1.0 if self.options.anchor is None else 0.0
-            return
-        networks = np.zeros_like(anchored)
+        else:
+            observed, weights = effects.shift(), np.sqrt(np.minimum(effects.treated.n_cells, effects.control.n_cells))
+            fitted = fit_stack(
+                {"anchor": anchored, "network": unseen}, observed, weights, prior={"anchor": 1.0, "network": 0.0}
+            )
+            self.gate = fitted["network"]
+            self.gate_table = _gate_table(effects, anchored, unseen, observed, self.gate)
+        self.uncertainty = UncertaintyEstimates.fit(effects, self._left_out_predictor(effects, anchored, unseen))
+
+    def _left_out_networks(
+        self, effects: GroupEffects, groups: Groups, fold: np.ndarray, anchored: np.ndarray
+    ) -> np.ndarray:
+        """Mean shifts, ``(P, G)``, that each row gets from the network that has not seen it."""
+        shifts = np.zeros_like(anchored)
         for row, members in enumerate(self._groups_of(effects, groups)):
             values = groups.context_values(members[0])
             request = Request(effects.contexts[row], values, effects.conditions[row], "")
             control = self._controls(self.cells, request.context, 512, self.seed)
-            start = anchored[row] if joining.kind == "residual" else None
-            network, _, _ = self._network_shift(control, request, start, members=[int(fold[row])], seed=self.seed)
-            networks[row] = network
-        observed, weights = effects.shift(), np.sqrt(np.minimum(effects.treated.n_cells, effects.control.n_cells))
-        fitted = fit_stack(
-            {"anchor": anchored, "network": networks}, observed, weights, prior={"anchor": 1.0, "network": 0.0}
-        )
-        self.gate = fitted["network"]
-        self.gate_table = _gate_table(effects, anchored, networks, observed, self.gate)
+            start = anchored[row] if self.options.joining.kind == "residual" else None
+            shifts[row], _, _ = self._network_shift(control, request, start, members=[int(fold[row])], seed=self.seed)
+        return shifts
+
+    def _left_out_predictor(
+        self, effects: GroupEffects, anchored: np.ndarray, unseen: np.ndarray | None
+    ) -> Callable[[str, np.ndarray], np.ndarray | None]:
+        """What the model says about groups in which something is new: networks as far as they have left it out."""
+        gate, anchor = self.gate, self.anchor
+        joined = anchored if gate == 0 else None
+        if unseen is not None:
+            joined = (1 - gate) * anchored + gate * unseen
+
+        def predict(situation: str, rows: np.ndarray) -> np.ndarray | None:
+            if situation == self.left_out_level and joined is not None:
+                return joined[rows]
+            # in other situations the network was not tried; the anchor errs at least as much as both together
+            return None if anchor is None else anchor.predict_new(effects, situation, rows)  # type: ignore[arg-type]
+
+        return predict
 
     # --- prediction -----------------------------------------------------------------------------------------
 

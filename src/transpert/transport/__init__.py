@@ -9,11 +9,14 @@ from .readout import estimate_dispersion, transport_counts
 from .shrinkage import shrink_effects
 from .stack import fit_stack
 from .statistics import GroupStatistics, group_statistics
+from .uncertainty import PSEUDO_RATE, ErrorModel, log_fold_of_means, observed_log_folds
 
 __all__ = [
+    "PSEUDO_RATE",
     "Anchor",
     "AnchorOptions",
     "AnchorPrediction",
+    "ErrorModel",
     "GroupEffects",
     "GroupStatistics",
     "PerturbationRidge",
@@ -25,7 +28,9 @@ __all__ = [
     "fit_stack",
     "group_effects",
     "group_statistics",
+    "log_fold_of_means",
     "mean_log_of_rate",
+    "observed_log_folds",
     "shift_mean_log",
     "shrink_effects",
     "transport_counts",

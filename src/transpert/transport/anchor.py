@@ -235,6 +235,33 @@ class Anchor:
             shifts.append(prediction.mean_log - control.mean_log[0])
         return np.array(shifts)
 
+    def predict_new(self, effects: GroupEffects, situation: Situation, rows: np.ndarray) -> np.ndarray:
+        """Predict training groups as if their context, their perturbation, or just the pair of both were new.
+
+        Parameters
+        ----------
+        effects
+            The effects the anchor was fitted to.
+        situation
+            What is new.
+        rows : (R,)
+            Rows to predict.
+
+        Returns
+        -------
+        ``(R, G)``: predicted shifts of the mean log1p; NaN where leaving that out leaves another situation.
+        """
+        shifts = np.full((len(rows), effects.control.mean_log.shape[1]), np.nan)
+        for number, row in enumerate(rows):
+            context, condition = effects.contexts[row], effects.conditions[row]
+            allowed = ~self.leave_out(int(row), situation)
+            if not allowed.any() or self._situation(condition, context, allowed) != situation:
+                continue
+            control = _as_statistics(effects, int(row))
+            prediction = self.predict(condition, context, control, allowed=allowed, measured=False)
+            shifts[number] = prediction.mean_log - control.mean_log[0]
+        return shifts
+
     def leave_out(self, row: int, situation: Situation) -> np.ndarray:
         """Return the effects that must not be seen if a row is to be new in a given way, ``(P,)`` bool."""
         context, condition = self.table.contexts[row], self.table.conditions[row]

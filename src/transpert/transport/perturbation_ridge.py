@@ -185,30 +185,6 @@ class PerturbationRidge:
             by_part[kept] -= (target[kept] @ inverse[np.ix_(kept, left)]) @ onto
         return deviations.weights_of(by_part, choice.own_share)
 
-    def distance(self, part: str) -> float:
-        """Distance of a perturbation to the nearest measured one, in units of the median of such distances.
-
-        Parameters
-        ----------
-        part
-            Name of the perturbation.
-
-        Returns
-        -------
-        0 for a measured one; 1 is as far as measured ones are from each other.
-
-        Raises
-        ------
-        transpert.errors.UnknownNameError
-            If it has no vector.
-        """
-        if part in self.parts:
-            return 0.0
-        between = _squared_distances(self._known, self._known)
-        np.fill_diagonal(between, np.inf)
-        typical = np.median(np.sqrt(between.min(axis=1)))
-        return float(np.sqrt(_squared_distances(self._standard([part]), self._known).min()) / max(typical, 1e-12))
-
     # --- choosing -------------------------------------------------------------------------------------------
 
     def _choose(self, table: EffectTable, effects: np.ndarray, variances: np.ndarray) -> RidgeChoice:

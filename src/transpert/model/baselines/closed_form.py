@@ -18,6 +18,7 @@ from ..embeddings import EmbeddingLike, check_perturbations, embedding_arrays, e
 from ..prediction import SetPrediction
 from ..requests import Request
 from ..store_input import Data
+from ..uncertainty import UncertaintyEstimates
 
 __all__ = ["Additive", "ContextMean", "MeanFoldChange", "MeanShift", "NearestPerturbation", "RidgeTransport"]
 
@@ -152,6 +153,13 @@ class RidgeTransport(ClosedFormModel):
     @override
     def _anchor_options(self) -> AnchorOptions:
         return self._chosen
+
+    @override
+    def _fit(self, effects: GroupEffects) -> None:
+        super()._fit(effects)
+        assert self.anchor is not None
+        anchor = self.anchor
+        self.uncertainty = UncertaintyEstimates.fit(effects, lambda new, rows: anchor.predict_new(effects, new, rows))
 
     @override
     def _options(self) -> dict[str, Any]:

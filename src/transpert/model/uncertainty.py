@@ -1,0 +1,431 @@
+"""How sure a model is: intervals of its effects, and how far what is asked for is from what it was trained on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from transpert import _keys
+from transpert.conditions import Embedding
+from transpert.errors import AssumptionWarning, NotTrainedError
+from transpert.transport import (
+    PSEUDO_RATE,
+    ErrorModel,
+    GroupEffects,
+    GroupStatistics,
+    group_statistics,
+    log_fold_of_means,
+    observed_log_folds,
+)
+
+from .cells import Cells
+from .requests import Contexts, Request, expand_requests
+from .store_input import Data, StoredCells
+
+if TYPE_CHECKING:
+    from .base import PerturbationModel
+
+__all__ = ["Familiarity", "Uncertainty", "UncertaintyEstimates", "predict_uncertainty", "write_uncertainty"]
+
+# left out groups, at most, from which the errors of a situation are learned
+_MOST_LEFT_OUT = 60
+_SITUATIONS = ("pair", "context", "perturbation")
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Uncertainty:
+    """Predicted effects with their intervals.
+
+    Parameters
+    ----------
+    effects, lower, upper
+        Genes x populations: natural-log fold changes, as :meth:`~transpert.model.PerturbationModel.get_effects` gives
+        them, and the bounds of the interval.
+    conditions
+        One row a population: ``context``, ``perturbation``, ``situation`` (what about it is new), ``n_left_out``
+        (groups its errors were learned from), ``context_distance``, ``perturbation_distance`` and ``ood_score``, the
+        larger of the two.
+    level
+        Share of effects that an interval is to contain.
+    """
+
+    effects: pd.DataFrame
+    lower: pd.DataFrame
+    upper: pd.DataFrame
+    conditions: pd.DataFrame
+    level: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Familiarity:
+    """What a model was trained on, to say how far something else is from it.
+
+    Parameters
+    ----------
+    contexts
+        The contexts with perturbed training cells.
+    profiles : (C, G)
+        Mean log1p of the controls of each.
+    unit
+        Distance between a context and the nearest other one in the middle of the training contexts; with fewer than
+        three contexts the distance that sampling alone makes.
+    perturbations
+        The single perturbations that were trained on.
+    pairs
+        Context and perturbation of every training group.
+    """
+
+    contexts: tuple[str, ...]
+    profiles: np.ndarray
+    unit: float
+    perturbations: tuple[str, ...]
+    pairs: frozenset[tuple[str, str]]
+
+    @classmethod
+    def of(cls, effects: GroupEffects) -> Self:
+        """Remember the contexts and perturbations of measured effects."""
+        contexts = tuple(dict.fromkeys(effects.contexts))
+        first = [int(np.flatnonzero(effects.contexts == context)[0]) for context in contexts]
+        profiles = effects.control.mean_log[first]
+        noise = np.sqrt(2 * effects.control.error_log[first].sum(axis=1)).mean()
+        unit = float(noise)
+        if len(contexts) > 2:
+            between = np.linalg.norm(profiles[:, None] - profiles[None], axis=2)
+            np.fill_diagonal(between, np.inf)
+            unit = max(unit, float(np.median(between.min(axis=1))))
+        parts = tuple(sorted({part for condition in effects.conditions for part in condition.parts}))
+        pairs = frozenset((str(c), k.label) for c, k in zip(effects.contexts, effects.conditions, strict=True))
+        return cls(contexts, profiles, max(unit, _TINY), parts, pairs)
+
+    def context_distance(self, context: str, profile: np.ndarray) -> float:
+        """Distance of a control profile to the nearest training context; 0 for one of them."""
+        if context in self.contexts:
+            return 0.0
+        return float(np.linalg.norm(self.profiles - profile, axis=1).min() / self.unit)
+
+    def perturbation_distance(self, parts: Sequence[str], embedding: Embedding | None) -> float:
+        """Largest distance of a part to the nearest one trained on; infinite if nothing is known about it."""
+        new = [part for part in parts if part not in self.perturbations]
+        if not new:
+            return 0.0
+        if embedding is None:
+            return float("inf")
+        return max(embedding.distance(part, self.perturbations) for part in new)
+
+    def situation(self, request: Request) -> str:
+        """What about a request is new: ``"perturbation"``, ``"context"``, their ``"pair"``, or nothing (``"seen"``)."""
+        condition = request.condition
+        if any(part not in self.perturbations for part in condition.parts):
+            return "perturbation"
+        if request.context not in self.contexts:
+            return "context"
+        return "seen" if (request.context, condition.label) in self.pairs else "pair"
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return plain data and arrays."""
+        plain = {
+            "contexts": list(self.contexts),
+            "unit": self.unit,
+            "perturbations": list(self.perturbations),
+            "pairs": sorted(map(list, self.pairs)),
+        }
+        return plain, {"profiles": self.profiles}
+
+    @classmethod
+    def from_state(cls, plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """Make it from what :meth:`to_state` returned."""
+        pairs = frozenset((context, label) for context, label in plain["pairs"])
+        names = tuple(plain["perturbations"])
+        return cls(tuple(plain["contexts"]), arrays["profiles"], float(plain["unit"]), names, pairs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UncertaintyEstimates:
+    """Everything a trained model remembers about its own errors.
+
+    Parameters
+    ----------
+    familiarity
+        What it was trained on.
+    errors
+        Errors where a context, a perturbation or the pair of both is new, as far as that could be imitated.
+    """
+
+    familiarity: Familiarity
+    errors: Mapping[str, ErrorModel]
+
+    @classmethod
+    def fit(
+        cls,
+        effects: GroupEffects,
+        left_out: Callable[[str, np.ndarray], np.ndarray | None],
+        *,
+        seed: int = 0,
+    ) -> Self:
+        """Learn errors from left-out groups.
+
+        Parameters
+        ----------
+        effects
+            Effects of the training groups.
+        left_out
+            Given a situation and rows ``(R,)`` of the effects: the shifts of the mean log1p, ``(R, G)``, that are
+            predicted for them when just that is new, with NaN where it cannot be imitated; ``None`` if nowhere.
+        seed
+            Seed for choosing rows where there are many.
+        """
+        observed, variance = observed_log_folds(effects)
+        rows = np.random.default_rng(seed).permutation(len(effects))[:_MOST_LEFT_OUT]
+        errors = {}
+        for situation in _SITUATIONS:
+            shifts = left_out(situation, rows)
+            if shifts is None:
+                continue
+            usable = np.isfinite(shifts).all(axis=1)
+            if usable.sum() < 2:
+                continue
+            used = rows[usable]
+            before = effects.control.mean_log[used]
+            predicted = log_fold_of_means(np.maximum(before + shifts[usable], 0), before)
+            errors[situation] = ErrorModel.fit(predicted, observed[used], variance[used])
+        return cls(Familiarity.of(effects), errors)
+
+    def errors_for(self, situation: str) -> ErrorModel | None:
+        """Errors in a situation; if that could not be imitated, the largest of the others, with a warning."""
+        # what was measured is known at least as well as the same pair would be if it had been left out
+        wanted = "pair" if situation == "seen" else situation
+        if wanted in self.errors or not self.errors:
+            return self.errors.get(wanted)
+        name, found = max(self.errors.items(), key=lambda item: float(np.mean(item[1].spread)))
+        if situation != "seen":
+            warnings.warn(
+                f"The training data could not imitate that a {wanted} is new; intervals are those for a new {name}.",
+                AssumptionWarning,
+                stacklevel=4,
+            )
+        return found
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return plain data and arrays."""
+        plain, arrays = self.familiarity.to_state()
+        described: dict[str, Any] = {"familiarity": plain, "errors": {}}
+        for name, errors in self.errors.items():
+            described["errors"][name], own = errors.to_state()
+            arrays |= {f"{name}_{key}": value for key, value in own.items()}
+        return described, arrays
+
+    @classmethod
+    def from_state(cls, plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """Make it from what :meth:`to_state` returned."""
+        errors = {
+            name: ErrorModel.from_state(own, {key: arrays[f"{name}_{key}"] for key in ("spread", "quantiles")})
+            for name, own in plain["errors"].items()
+        }
+        return cls(Familiarity.from_state(plain["familiarity"], arrays), errors)
+
+
+def predict_uncertainty(
+    model: PerturbationModel,
+    cells: Cells | StoredCells,
+    requests: Sequence[Request],
+    *,
+    level: float,
+    n_cells: int | None,
+    seed: int,
+) -> Uncertainty:
+    """Predict effects with intervals; see :meth:`~transpert.model.PerturbationModel.get_uncertainty`."""
+    estimates = model.uncertainty
+    if estimates is None or not estimates.errors:
+        raise NotTrainedError(
+            f"this {type(model).__name__} has no predictions of left-out groups to learn its errors from",
+            remedy="Intervals need RidgeTransport, or SCALE with an anchor or several members, and a few groups.",
+        )
+    effects, lower, upper, rows = {}, {}, {}, []
+    embedding: Embedding | None = getattr(model, "embedding", None)
+    for request in requests:
+        control = model._controls(cells, request.context, None, seed)
+        statistics = _statistics(control)
+        before = statistics.mean_log[0]
+        after = model._predict_set(control, request, seed=seed).mean_log
+        known = estimates.familiarity
+        situation = known.situation(request)
+        errors = estimates.errors_for(situation)
+        assert errors is not None
+        variance = 0.0 if n_cells is None else _sampling_variance(statistics, after, n_cells)
+        half = errors.half_width(level, variance)
+        name = f"{request.context}: {request.condition}"
+        effects[name] = log_fold_of_means(after, before)
+        # no gene falls below zero counts
+        floor = log_fold_of_means(np.zeros_like(before), before)
+        lower[name], upper[name] = np.maximum(effects[name] - half, floor), effects[name] + half
+        distances = (
+            known.context_distance(request.context, before),
+            known.perturbation_distance(request.condition.parts, embedding),
+        )
+        rows.append((request.context, str(request.condition), situation, errors.n_groups, *distances, max(distances)))
+    columns = ["context", "perturbation", "situation", "n_left_out"]
+    columns += ["context_distance", "perturbation_distance", _keys.OOD_SCORE]
+    table = pd.DataFrame(rows, columns=columns, index=pd.Index(list(effects), dtype=object))
+    genes = pd.Index(model.genes.astype(str))
+    frames = [pd.DataFrame(values, index=genes, dtype=np.float32) for values in (effects, lower, upper)]
+    return Uncertainty(*frames, table, level)
+
+
+def write_uncertainty(adata: AnnData, found: Uncertainty, sizes: Sequence[int]) -> None:
+    """Write effects, their intervals and the distances into the slots of a prediction.
+
+    Parameters
+    ----------
+    adata
+        The prediction.
+    found
+        What :func:`predict_uncertainty` returned.
+    sizes
+        Cells of each population, which come first and in the order of ``found.conditions``; the rest are controls.
+    """
+    for key, frame in (
+        (_keys.EFFECT, found.effects),
+        (_keys.EFFECT_LOWER, found.lower),
+        (_keys.EFFECT_UPPER, found.upper),
+    ):
+        # a slash in a name would be a folder in the file
+        adata.varm[key] = frame.set_axis(frame.columns.str.replace("/", "\u2215", regex=False), axis=1)
+    adata.uns[_keys.UNS][_keys.UNCERTAINTY] = {"level": found.level, "conditions": found.conditions}
+    scores = np.repeat(found.conditions[_keys.OOD_SCORE].to_numpy(), sizes)
+    adata.obs[_keys.OOD_SCORE] = np.concatenate([scores, np.zeros(adata.n_obs - len(scores))])
+
+
+def _statistics(control: Cells) -> GroupStatistics:
+    return group_statistics(control.counts, control.library_size, np.zeros(len(control), dtype=int), 1)
+
+
+def _sampling_variance(statistics: GroupStatistics, after: np.ndarray, n_cells: int) -> np.ndarray:
+    """Sampling variance of an effect measured in ``n_cells`` treated cells and these controls, ``(G,)``."""
+    slopes = [np.exp(mean) / (np.expm1(mean) + PSEUDO_RATE) for mean in (after, statistics.mean_log[0])]
+    spread = statistics.var_log[0]
+    # log1p values vary about in proportion to their mean where the mean is small
+    grown = spread * np.clip(after / np.maximum(statistics.mean_log[0], _TINY), 0.1, 10)
+    molecule = (np.log1p(statistics.mean_inverse_library[0]) / n_cells) ** 2
+    treated = np.maximum(grown / n_cells, molecule)
+    return slopes[0] ** 2 * treated + slopes[1] ** 2 * spread / max(int(statistics.n_cells[0]), 1)
+
+
+class UncertaintyMethods:
+    """What models say about effects, and how sure they are."""
+
+    uncertainty: UncertaintyEstimates | None = None
+
+    def get_effects(
+        self: PerturbationModel,
+        contexts: Contexts = None,
+        perturbations: str | Sequence[str] | None = None,
+        *,
+        doses: Sequence[float | str] | float | str | None = None,
+        times: Sequence[float] | float | None = None,
+        adata: Data | None = None,
+        key_added: str | None = None,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Predict log fold changes, without drawing cells.
+
+        Parameters
+        ----------
+        contexts, perturbations, doses, times, adata, seed
+            As in :meth:`predict`.
+        key_added
+            Also write the table to ``varm[key_added]`` of the data of the model.
+
+        Returns
+        -------
+        Genes x populations: natural-log fold changes of the mean counts per 10k implied by the predicted mean log1p,
+        ``log(expm1(predicted) + 0.05) - log(expm1(control) + 0.05)``.
+
+        Raises
+        ------
+        transpert.errors.TranspertError
+            As :meth:`predict`.
+        """
+        self._check_trained()
+        cells = self.cells if adata is None else self._other_cells(adata, 0.0)
+        requests = expand_requests(
+            cells,
+            self.source,
+            self.vocabulary,
+            contexts=contexts,
+            perturbations=perturbations,
+            doses=doses,
+            times=times,
+        )
+        self._check_requests(requests)
+        columns = {}
+        for request in requests:
+            control = self._controls(cells, request.context, None, seed)
+            before = _statistics(control).mean_log[0]
+            after = self._predict_set(control, request, seed=seed).mean_log
+            columns[f"{request.context}: {request.condition}"] = log_fold_of_means(after, before)
+        table = pd.DataFrame(columns, index=pd.Index(self.genes.astype(str)), dtype=np.float32)
+        if key_added is not None and isinstance(self.adata, AnnData):
+            self.adata.varm[key_added] = table
+        return table
+
+    def get_uncertainty(
+        self: PerturbationModel,
+        contexts: Contexts = None,
+        perturbations: str | Sequence[str] | None = None,
+        *,
+        doses: Sequence[float | str] | float | str | None = None,
+        times: Sequence[float] | float | None = None,
+        level: float = 0.9,
+        n_cells: int | None = None,
+        adata: Data | None = None,
+        seed: int = 0,
+    ) -> Uncertainty:
+        """Predict effects with intervals, and say how far each condition is from what was trained on.
+
+        While training, the model predicts groups that it has not seen: with their context, their perturbation or
+        their pair left out. How far it is off, gene by gene and less the sampling error of what it is compared with,
+        gives the interval in each of these situations.
+
+        Parameters
+        ----------
+        contexts, perturbations, doses, times, adata, seed
+            As in :meth:`predict`.
+        level
+            Share of effects that an interval is to contain.
+        n_cells
+            Cells in which the effect is measured, whose sampling error then belongs to the interval; by default the
+            interval is for the effect in the whole population.
+
+        Returns
+        -------
+        Effects and bounds as genes x populations, natural-log fold changes; and for every population what is new
+        about it and its distances from the training data. A distance of 1 is that between neighbours in the
+        training data; it is infinite for a perturbation without a vector.
+
+        Raises
+        ------
+        transpert.errors.NotTrainedError
+            If the model is not trained, or has no left-out predictions to learn from.
+        transpert.errors.TranspertError
+            As :meth:`predict`.
+        """
+        self._check_trained()
+        cells = self.cells if adata is None else self._other_cells(adata, 0.0)
+        requests = expand_requests(
+            cells,
+            self.source,
+            self.vocabulary,
+            contexts=contexts,
+            perturbations=perturbations,
+            doses=doses,
+            times=times,
+        )
+        self._check_requests(requests)
+        return predict_uncertainty(self, cells, requests, level=level, n_cells=n_cells, seed=seed)

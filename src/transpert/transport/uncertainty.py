@@ -1,0 +1,150 @@
+"""How far predicted effects are off, learned from groups that were left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from transpert.errors import OptionError
+
+from .effects import GroupEffects
+
+__all__ = ["PSEUDO_RATE", "ErrorModel", "log_fold_of_means", "observed_log_folds"]
+
+# counts per 10k added before a log fold change of means is taken
+PSEUDO_RATE = 0.05
+# the error of a gene is a mean over the groups left out; so many groups' worth of the typical gene keep it steady
+_PRIOR_GROUPS = 2.0
+_N_QUANTILES = 401
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ErrorModel:
+    """Errors of predicted effects of groups that the prediction has not seen.
+
+    Parameters
+    ----------
+    spread : (G,)
+        Standard deviation of the error of each gene, beyond the sampling error of what it was compared with.
+    quantiles : (401,)
+        Quantiles, at equal steps from 0 to 1, of the absolute error in units of its standard deviation.
+    n_groups
+        How many groups were left out.
+    """
+
+    spread: np.ndarray
+    quantiles: np.ndarray
+    n_groups: int
+
+    @classmethod
+    def fit(cls, predicted: np.ndarray, observed: np.ndarray, variance: np.ndarray) -> Self:
+        """Learn the errors from predictions of left-out groups.
+
+        The mean squared error of a gene, less its sampling variance, is the variance of the prediction's own error;
+        it is drawn a little towards that of the typical gene. Errors need not be normal: how many standard deviations
+        an interval spans is read off the errors themselves, those that tell more about predictions than about
+        sampling counting more.
+
+        Parameters
+        ----------
+        predicted, observed : (P, G)
+            Effects.
+        variance : (P, G)
+            Sampling variance of the observed effects.
+
+        Returns
+        -------
+        The errors.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from transpert.transport import ErrorModel
+        >>> errors = np.random.default_rng(0).normal(size=(50, 100))
+        >>> model = ErrorModel.fit(np.zeros((50, 100)), errors, np.zeros((50, 100)))
+        >>> round(float(model.half_width(0.9).mean()), 1)
+        1.6
+        """
+        squared = (observed - predicted) ** 2
+        own = np.maximum((squared - variance).mean(axis=0), 0)
+        n_groups = len(squared)
+        variance_of_gene = (n_groups * own + _PRIOR_GROUPS * own.mean()) / (n_groups + _PRIOR_GROUPS)
+        total = np.maximum(variance_of_gene + variance, 1e-12)
+        standard = np.sqrt(squared / total).ravel()
+        weight = (np.maximum(variance_of_gene, 1e-12) / total).ravel()
+        order = np.argsort(standard)
+        reached = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
+        quantiles = np.interp(np.linspace(0, 1, _N_QUANTILES), reached, standard[order])
+        return cls(np.sqrt(variance_of_gene), quantiles, n_groups)
+
+    def half_width(self, level: float, variance: np.ndarray | float = 0.0) -> np.ndarray:
+        """Return half the width of a predictive interval for each gene, ``(G,)``.
+
+        Parameters
+        ----------
+        level
+            Share of effects that the interval is to contain.
+        variance
+            Sampling variance of what is measured; 0 for the effect in the whole population.
+
+        Raises
+        ------
+        transpert.errors.OptionError
+            If ``level`` is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise OptionError(f"the level of an interval is {level}", remedy="Give a number from 0 to 1, like 0.9.")
+        span = float(np.interp(level, np.linspace(0, 1, _N_QUANTILES), self.quantiles))
+        return span * np.sqrt(self.spread**2 + variance)
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return plain data and arrays."""
+        return {"n_groups": self.n_groups}, {"spread": self.spread, "quantiles": self.quantiles}
+
+    @classmethod
+    def from_state(cls, plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """Make errors from what :meth:`to_state` returned."""
+        return cls(arrays["spread"], arrays["quantiles"], int(plain["n_groups"]))
+
+
+def log_fold_of_means(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Return the natural-log fold change between two means of log1p counts per 10k.
+
+    Parameters
+    ----------
+    after, before
+        Mean log1p counts per 10k.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.transport import log_fold_of_means
+    >>> float(log_fold_of_means(np.log1p(19.95), np.log1p(9.95)).round(3))
+    0.693
+    """
+    return np.log(np.expm1(after) + PSEUDO_RATE) - np.log(np.expm1(before) + PSEUDO_RATE)
+
+
+def observed_log_folds(effects: GroupEffects) -> tuple[np.ndarray, np.ndarray]:
+    """Return measured effects as log fold changes of mean log1p values, and their sampling variances.
+
+    Parameters
+    ----------
+    effects
+        Measured effects.
+
+    Returns
+    -------
+    Effects and variances, each ``(P, G)``.
+    """
+    molecule = np.log1p(np.average(effects.statistics.mean_inverse_library))
+    variance = np.zeros_like(effects.treated.mean_log)
+    for means in (effects.treated, effects.control):
+        slope = np.exp(means.mean_log) / (np.expm1(means.mean_log) + PSEUDO_RATE)
+        # a gene seen in no cell still has the error of one molecule
+        one = (molecule / np.maximum(means.n_cells, 1)[:, None]) ** 2
+        variance += slope**2 * np.maximum(means.error_log, one)
+    return log_fold_of_means(effects.treated.mean_log, effects.control.mean_log), variance

@@ -1,0 +1,156 @@
+"""Intervals that contain what they promise, and distances that say how far away a condition is."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pytest
+
+import transpert as tp
+from transpert.errors import AssumptionWarning, NotTrainedError, OptionError
+from transpert.transport import ErrorModel, log_fold_of_means
+
+SETUP = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts", "split_key": "split"}
+
+
+def many_cells(*, held: list[str], key: str, n_train: int = 60, **options):
+    """A screen of which little is trained on, and the effects in the many cells that were held back."""
+    adata = tp.datasets.simulate(n_genes=120, n_cells=500, library_size=20_000, **options)
+    rng = np.random.default_rng(0)
+    split = np.full(adata.n_obs, "train", dtype=object)
+    split[adata.obs[key].isin(held).to_numpy() & (adata.obs["perturbation"] != "control").to_numpy()] = "test"
+    groups = adata.obs.groupby(["context", "perturbation"], observed=True).indices
+    for (_, label), cells in groups.items():
+        if label != "control" and split[cells[0]] == "train":
+            split[rng.permutation(cells)[n_train:]] = "test"
+    adata.obs["split"] = split
+    logs = adata.X.toarray()
+    truth = {
+        f"{context}: {label}": log_fold_of_means(
+            logs[cells].mean(axis=0, dtype=float), logs[groups[context, "control"]].mean(axis=0, dtype=float)
+        )
+        for (context, label), cells in groups.items()
+        if label != "control"
+    }
+    return adata, truth
+
+
+def covered(found, truth) -> float:
+    inside = [(found.lower[name] <= truth[name]) & (truth[name] <= found.upper[name]) for name in found.effects.columns]
+    return float(np.mean(inside))
+
+
+def test_intervals_for_new_contexts_cover_what_they_promise() -> None:
+    held = [f"context_{i}" for i in range(4)]
+    adata, truth = many_cells(held=held, key="context", n_contexts=16, n_perturbations=3, dependence=0.7, seed=4)
+    tp.RidgeTransport.setup_anndata(adata, **SETUP)
+    model = tp.RidgeTransport(adata)
+    model.train()
+    found = model.get_uncertainty({"context": held})
+    assert set(found.conditions["situation"]) == {"context"}
+    assert 0.85 <= covered(found, truth) <= 0.95
+    half = model.get_uncertainty({"context": held}, level=0.5)
+    assert 0.4 <= covered(half, truth) <= 0.6
+    # the effect in forty cells has their sampling error besides
+    few = model.get_uncertainty({"context": held}, n_cells=40)
+    assert (few.upper - few.lower).mean().mean() > 1.1 * (found.upper - found.lower).mean().mean()
+
+
+def test_intervals_for_new_perturbations_cover_what_they_promise() -> None:
+    held = [f"P{i}" for i in range(12)]
+    adata, truth = many_cells(
+        held=held, key="perturbation", n_contexts=1, n_perturbations=60, embedding_dimension=4, embedding_noise=0.3,
+        context_dependence="none", seed=5,
+    )  # fmt: skip
+    table = tp.conditions.Embedding.from_frame(adata.uns["simulation"]["embedding"])
+    tp.RidgeTransport.setup_anndata(adata, **SETUP)
+    widths = {}
+    for name, embedding in (("true", table), ("shuffled", table.shuffle(1))):
+        model = tp.RidgeTransport(adata, embeddings=embedding)
+        model.train()
+        found = model.get_uncertainty(perturbations=held)
+        assert set(found.conditions["situation"]) == {"perturbation"}
+        assert 0.85 <= covered(found, truth) <= 0.95, name
+        widths[name] = (found.upper - found.lower).mean().mean()
+    # what is known about a perturbation makes the interval narrower
+    assert widths["true"] < 0.85 * widths["shuffled"]
+
+
+def test_slots_files_and_distances(screen, tmp_path) -> None:
+    screen.obs["split"] = np.where(screen.obs["context"] == "context_0", "test", "train")
+    tp.SCALE.setup_anndata(screen, **SETUP)
+    training = tp.model.TrainingOptions(steps=12, steps_per_epoch=6, set_size=16, sets_per_batch=4)
+    model = tp.SCALE(screen, preset="tiny", training=training)
+    model.train(enable_progress_bar=False, accelerator="cpu")
+    pred = model.predict({"context": ["context_0", "context_1"]}, ["P0"], interval=0.9, progress=False)
+    assert list(pred.varm["effect"]) == ["context_0: P0", "context_1: P0"]
+    assert (pred.varm["effect_lower"] <= pred.varm["effect"]).all(axis=None)
+    assert (pred.varm["effect"] <= pred.varm["effect_upper"]).all(axis=None)
+    table = pred.uns["transpert"]["uncertainty"]["conditions"]
+    assert table["situation"].tolist() == ["context", "seen"]
+    assert table["context_distance"].iloc[0] > 0 == table["context_distance"].iloc[1]
+    is_new = (pred.obs["context"] == "context_0") & (pred.obs["source"] == "predicted")
+    assert (pred.obs.loc[is_new, "ood_score"] == table["ood_score"].iloc[0]).all()
+    assert (pred.obs.loc[~is_new, "ood_score"] == 0).all()
+    expected = model.get_effects({"context": "context_0"}, ["P0"])
+    np.testing.assert_allclose(pred.varm["effect"]["context_0: P0"], expected["context_0: P0"], atol=1e-5)
+    pred.write_h5ad(tmp_path / "x.h5ad")
+    again = anndata.read_h5ad(tmp_path / "x.h5ad")
+    assert again.uns["transpert"]["uncertainty"]["level"] == 0.9
+    model.save(tmp_path / "model")
+    loaded = tp.SCALE.load(tmp_path / "model", screen).predict(
+        {"context": ["context_0", "context_1"]}, ["P0"], interval=0.9, progress=False
+    )
+    np.testing.assert_array_equal(loaded.varm["effect_upper"], pred.varm["effect_upper"])
+
+
+def test_a_context_unlike_all_others_is_far_away() -> None:
+    adata = tp.datasets.simulate(n_contexts=8, n_perturbations=2, n_genes=60, n_cells=60)
+    odd = adata.obs["context"].isin(["context_6", "context_7"]).to_numpy()
+    counts = adata.layers["counts"].toarray()
+    counts[(adata.obs["context"] == "context_7").to_numpy()] = counts[(adata.obs["context"] == "context_7").to_numpy()][
+        :, ::-1
+    ]
+    adata.layers["counts"] = counts
+    adata.obs["split"] = np.where(odd, "test", "train")
+    tp.RidgeTransport.setup_anndata(adata, **SETUP)
+    model = tp.RidgeTransport(adata)
+    model.train()
+    scores = model.get_uncertainty(perturbations=["P0"]).conditions.set_index("context")["ood_score"]
+    assert scores["context_0"] == 0 and scores["context_7"] > 1.5 * scores["context_6"] > 0
+
+
+def test_what_cannot_be_known_is_said(screen) -> None:
+    screen.obs["split"] = np.where(screen.obs["perturbation"].isin(["P2", "P1+P2"]), "test", "train")
+    tp.RidgeTransport.setup_anndata(screen, **SETUP)
+    model = tp.RidgeTransport(screen)
+    model.train()
+    found = model.get_uncertainty(perturbations=["P2"])
+    assert np.isinf(found.conditions["ood_score"]).all()
+    with pytest.raises(OptionError, match="level"):
+        model.get_uncertainty(level=90)
+    tp.MeanShift.setup_anndata(screen, **SETUP)
+    baseline = tp.MeanShift(screen)
+    baseline.train()
+    with pytest.raises(NotTrainedError, match="no predictions of left-out groups"):
+        baseline.predict(perturbations=["P0"], interval=0.9)
+    one = screen[screen.obs["context"] == "context_0"].copy()
+    tp.RidgeTransport.setup_anndata(one, **SETUP)
+    narrow = tp.RidgeTransport(one)
+    narrow.train()
+    with pytest.warns(AssumptionWarning, match="could not imitate that a context is new"):
+        narrow.get_uncertainty({"context": "context_1"}, ["P0"], adata=screen)
+
+
+def test_errors_follow_genes_and_heavy_tails() -> None:
+    rng = np.random.default_rng(0)
+    sizes = np.repeat([0.1, 1.0], 200)
+    errors = rng.standard_t(3, size=(80, 400)) * sizes
+    sampling = 0.3 * rng.normal(size=errors.shape)
+    model = ErrorModel.fit(np.zeros_like(errors), errors + sampling, np.full_like(errors, 0.09))
+    fresh = rng.standard_t(3, size=(80, 400)) * sizes
+    inside = np.abs(fresh) <= model.half_width(0.9)
+    assert 0.85 <= inside.mean() <= 0.95
+    assert 0.85 <= inside[:, 200:].mean() <= 0.95
+    again = ErrorModel.from_state(*model.to_state())
+    np.testing.assert_array_equal(again.half_width(0.9), model.half_width(0.9))
