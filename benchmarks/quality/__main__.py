@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
         for split, method_name in product(splits, chosen(arguments.method, methods, "method")):
             method = methods[method_name]
             this = Run(task_name, split, method_name, seed)
-            if task_name in method.cannot or not missing(this, task, places, again=arguments.again):
+            if not method.takes(task_name) or not missing(this, task, places, again=arguments.again):
                 continue
             start = time.perf_counter()
             result = make(this, task, method, places, arguments.limit)

@@ -17,10 +17,11 @@ from transpert.conditions import parse_perturbation
 from transpert.errors import OptionError, UnknownNameError
 from transpert.groups.table import context_labels
 
-from .configuration import Split, Task
+from .configuration import Split, Task, merged
 
 PERTURBATION = "perturbation"
 LIBRARY = "library_size"
+_SHUFFLE_SEED = 0
 
 
 def design_of(task: Task) -> tp.groups.Design:
@@ -44,7 +45,8 @@ def setup_arguments(task: Task) -> dict[str, object]:
 
 def cells_of(task: Task, split: Split, folder: Path) -> anndata.AnnData:
     """Return the cells with log1p counts per 10k in ``X``, counts, library sizes and the split."""
-    adata = _source(task.name, json.dumps(task.source, sort_keys=True), task.library_size_key, folder).copy()
+    source = merged(task.source, {"simulate": split.simulate} if split.simulate else {})
+    adata = _source(json.dumps(source, sort_keys=True), task.library_size_key, folder).copy()
     adata = adata[_large_groups(adata.obs, task)].copy()
     _hold_out(adata, task, split)
     if task.n_genes and task.n_genes < adata.n_vars:
@@ -55,7 +57,7 @@ def cells_of(task: Task, split: Split, folder: Path) -> anndata.AnnData:
 
 
 @lru_cache(maxsize=1)
-def _source(name: str, source: str, library: str | None, folder: Path) -> anndata.AnnData:
+def _source(source: str, library: str | None, folder: Path) -> anndata.AnnData:
     options = json.loads(source)
     if "simulate" in options:
         return tp.datasets.simulate(
@@ -115,8 +117,12 @@ def embeddings_of(adata: anndata.AnnData, task: Task, folder: Path) -> pd.DataFr
     """Embedding of every perturbation of a task, where it has some."""
     if task.embedding is None:
         return None
-    if task.embedding == "simulated":
-        return adata.uns["simulation"]["embedding"]
+    if task.embedding in ("simulated", "shuffled"):
+        table = adata.uns["simulation"]["embedding"]
+        if task.embedding == "simulated":
+            return table
+        order = np.random.default_rng(_SHUFFLE_SEED).permutation(len(table))
+        return pd.DataFrame(table.to_numpy()[order], index=table.index, columns=table.columns)
     with np.load(folder / task.embedding, allow_pickle=False) as table:
         genes, vectors = table["genes"].astype(str), table["embedding"].astype(np.float32)
     labels = set(adata.obs[PERTURBATION].astype(str)) - {task.control}

@@ -27,6 +27,8 @@ class Split:
         A draw in their place, as :func:`transpert.pp.split` takes it.
     cells
         Columns and values of perturbed cells in their place, where the unit is none of ``pp.split`` (a dose).
+    simulate
+        Options of the simulation that replace those of the task, where the splits are cells of a grid.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Split:
     fraction: float = 0.2
     seed: int = 0
     cells: dict[str, list[str]] = field(default_factory=dict)
+    simulate: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,10 @@ class Task:
     min_cells
         Groups (context, perturbation) with fewer cells are left out.
     embedding
-        Perturbation embeddings: an npz file with ``genes`` and ``embedding``, or ``"simulated"``.
+        Perturbation embeddings: an npz file with ``genes`` and ``embedding``, ``"simulated"``, or ``"shuffled"``: the
+        simulated ones, each given to another perturbation.
     extra
-        Metrics beyond those of every task: ``"mmd_pca"`` or ``"n_significant"``.
+        Metrics beyond those of every task: names of the evaluator's, or ``"mmd_pca"``.
     splits
         The fixed splits.
     """
@@ -99,6 +103,8 @@ class Method:
         peer: the environment, the runner, and the configuration that it reads.
     cannot
         Tasks that it cannot do, and why.
+    only
+        Tasks that it is meant for; all if empty.
     not_run
         Why its other missing cells are missing.
     """
@@ -108,7 +114,12 @@ class Method:
     family: str
     options: dict[str, Any]
     cannot: dict[str, str] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
     not_run: str = "not run: outside the time budget"
+
+    def takes(self, task: str) -> bool:
+        """Whether the method is meant for a task and can do it."""
+        return task not in self.cannot and (not self.only or task in self.only)
 
 
 def load_tasks(folder: Path = HERE / "tasks") -> dict[str, Task]:

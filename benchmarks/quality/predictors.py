@@ -19,13 +19,14 @@ Wanted = list[tuple[str, str]]
 
 
 def predict_baseline(
-    adata: AnnData, task: Task, method: Method, wanted: Wanted, seed: int
+    adata: AnnData, task: Task, method: Method, wanted: Wanted, seed: int, embeddings: pd.DataFrame | None
 ) -> tuple[AnnData, dict[str, Any]]:
     """Fit a baseline and predict what was held out."""
     options = dict(method.options)
     cls = getattr(tp, options.pop("cls"))
+    known = _embeddings(options, embeddings, default="none")
     cls.setup_anndata(adata, **setup_arguments(task))
-    model = cls(adata, **options)
+    model = cls(adata, **options, **known)
     start = time.perf_counter()
     model.train()
     trained = time.perf_counter()
@@ -37,9 +38,10 @@ def predict_scale(
     adata: AnnData, task: Task, method: Method, wanted: Wanted, seed: int, embeddings: pd.DataFrame | None
 ) -> tuple[AnnData, dict[str, Any]]:
     """Train SCALE with the options of a method and predict what was held out."""
+    options = dict(method.options)
+    known = _embeddings(options, embeddings, default="task")
     tp.SCALE.setup_anndata(adata, **setup_arguments(task))
-    known = {} if embeddings is None else {"embeddings": embeddings}
-    model = tp.SCALE(adata, **scale_arguments(adata, method.options), **known, seed=seed)
+    model = tp.SCALE(adata, **scale_arguments(adata, options), **known, seed=seed)
     start = time.perf_counter()
     model.train(enable_progress_bar=False, enable_model_summary=False, logger=False)
     trained = time.perf_counter()
@@ -53,6 +55,14 @@ def predict_scale(
         "steps": model.options.training.steps,
         "options": model.options.to_dict(),
     }
+
+
+def _embeddings(options: dict[str, Any], table: pd.DataFrame | None, *, default: str) -> dict[str, Any]:
+    """The argument ``embeddings``: those of the task, none, or ``"coexpression"`` of the control cells."""
+    chosen = options.pop("embeddings", default)
+    if chosen == "task":
+        return {} if table is None else {"embeddings": table}
+    return {} if chosen == "none" else {"embeddings": chosen}
 
 
 def scale_arguments(adata: AnnData, options: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ HEADINGS = {
     "pearson_delta": "PDCorr",
     "overlap_at_n": "DE overlap",
     "n_sig_ratio": "n sig ratio",
-    "n_significant": "significant genes",
+    "de_nsig_counts_pred": "significant genes",
+    "discrimination_score_cosine": "discrimination",
     "mse_delta": "delta MSE",
     "energy_distance": "E-distance",
     "mmd_pca": "MMD, 50 PCs",
@@ -76,7 +77,7 @@ def _task_section(task: Task, scores: Scores | None, results: list[Result], rows
     title = f"## {task.title}\n\n{task.question}"
     if scores is None:
         return f"{title}\n\nNot run."
-    shown = [name for name, method in methods.items() if method.family != "ablation"]
+    shown = [n for n, m in methods.items() if m.family != "ablation" and (not m.only or task.name in m.only)]
     metrics = ["pearson_delta", "overlap_at_n", "n_sig_ratio", *task.extra, "mse_delta", "energy_distance"]
     header = [
         "method",
@@ -194,7 +195,7 @@ def _missing_section(tasks: dict[str, Task], methods: dict[str, Method], results
     lines = []
     made = {(r.run.task, r.run.method): r.status for r in results}
     for name, method in methods.items():
-        without = [task for task in tasks if (task, name) not in made and task not in method.cannot]
+        without = [task for task in tasks if (task, name) not in made and method.takes(task)]
         if without:
             lines.append(f"- {method.label}: {', '.join(without)} ({method.not_run})")
         failed = {

@@ -103,7 +103,7 @@ def _predicted(
     adata: AnnData, task: Task, method: Method, wanted: list[tuple[str, str]], seed: int, places: Places, limit: float
 ) -> tuple[AnnData, dict[str, Any]]:
     if method.family == "baseline":
-        return predict_baseline(adata, task, method, wanted, seed)
+        return predict_baseline(adata, task, method, wanted, seed, embeddings_of(adata, task, places.data))
     if method.family == "peer":
         return predict_peer(
             adata, task, method, wanted, seed, data=places.data, environments=places.environments, limit=limit

@@ -10,7 +10,7 @@ import pandas as pd
 from transpert.metrics import METRICS, bootstrap_interval
 
 FLOOR, CEILING, OURS = "MeanShift", "Replicate", "SCALE"
-LOWER_IS_BETTER = {"mmd_pca", "n_significant"}
+LOWER_IS_BETTER = {"mmd_pca", "de_nsig_counts_pred"}
 N_SAMPLES = 2_000
 
 

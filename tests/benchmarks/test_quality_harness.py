@@ -53,7 +53,7 @@ def task() -> Task:
         splits=(Split("first", holdout={"context": ["context_0"]}),),
         context_keys=("context",),
         library_size_key="library_size",
-        extra=("n_significant",),
+        extra=("de_nsig_counts_pred",),
     )
 
 
@@ -170,6 +170,13 @@ def test_embeddings_are_looked_up_by_name(cells, task, tmp_path):
     named = Task("named", "", "", {}, task.splits, context_keys=("context",), embedding="table.npz")
     assert embeddings_of(cells, named, tmp_path).to_numpy().tolist() == [[0, 0, 1], [1, 0, 0]]
     assert embeddings_of(cells, task, tmp_path) is None
+
+
+def test_a_cell_of_a_grid_replaces_options_of_the_simulation(task, tmp_path):
+    split = Split("larger", holdout={"context": ["context_0"]}, simulate={"n_contexts": 4})
+    grown = cells_of(task, split, tmp_path)
+    assert grown.obs["context"].nunique() == 4
+    assert grown.n_vars == 30
 
 
 def synthetic(values: dict[str, list[float]], metric: str = "pearson_delta", task: str = "t") -> pd.DataFrame:
