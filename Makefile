@@ -33,8 +33,8 @@ docs: setup ## build the documentation into docs/_build/html
 tutorials: setup ## execute the tutorials in place
 	@sh scripts/bootstrap doc && env -u MPLBACKEND .venv/bin/jupyter nbconvert --to notebook --execute --inplace tutorials/*.ipynb
 
-benchmarks: setup ## print the anchor and SCALE tables (needs the data files, see benchmarks/README.md)
-	@$(PYTHON) benchmarks/leave_one_out.py --help
+benchmarks: setup ## say how the quality benchmark is run (it needs data files, see benchmarks/README.md)
+	@$(PYTHON) -m benchmarks.quality run --help
 
 clean: ## remove what the targets made
 	@rm -rf .venv .bootstrap .pytest_cache .ruff_cache .mypy_cache docs/_build quickstart lightning_logs

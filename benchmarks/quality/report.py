@@ -6,8 +6,10 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from .configuration import Method, Task
+from .figures import GRID, draw_grid, grid_table
 from .results import Result, tidy
 from .summary import OURS, Scores, Value
 from .targets import PEERS, targets
@@ -32,10 +34,14 @@ def write_report(
 ) -> None:
     """Write the page as Markdown."""
     rows = tidy(results)
-    scores = {name: Scores(rows[rows["task"] == name]) for name in tasks if len(rows) and (rows["task"] == name).any()}
+    run = [name for name in tasks if name != GRID and len(rows) and (rows["task"] == name).any()]
+    scores = {name: Scores(rows[rows["task"] == name]) for name in run}
     parts = [_head(results, command)]
     for name, task in tasks.items():
         own = [result for result in results if result.run.task == name]
+        if name == GRID:
+            parts.append(_grid_section(task, rows, own, out))
+            continue
         parts.append(_task_section(task, scores.get(name), own, rows, methods))
     parts += [
         _targets_section(scores, results),
@@ -73,7 +79,9 @@ on a test split. DE overlap depends on which controls the predicted cells are co
 ones; where a peer predicts controls too, its overlap with those is given below its table."""
 
 
-def _task_section(task: Task, scores: Scores | None, results: list[Result], rows, methods: dict[str, Method]) -> str:  # type: ignore[no-untyped-def]
+def _task_section(
+    task: Task, scores: Scores | None, results: list[Result], rows: pd.DataFrame, methods: dict[str, Method]
+) -> str:
     title = f"## {task.title}\n\n{task.question}"
     if scores is None:
         return f"{title}\n\nNot run."
@@ -93,6 +101,21 @@ def _task_section(task: Task, scores: Scores | None, results: list[Result], rows
         lines.append(_row(_method_row(name, methods[name], task, scores, results, metrics)))
     parts = [title, "\n".join(lines), _differences(scores, methods), _own_controls(rows, task, methods)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _grid_section(task: Task, rows: pd.DataFrame, results: list[Result], out: Path) -> str:
+    title = f"## {task.title}\n\n{task.question}"
+    table = grid_table(rows[rows["task"] == task.name], results, task) if len(rows) else pd.DataFrame()
+    if not len(table):
+        return f"{title}\n\nNot run."
+    picture = out.with_name("quality_grid.png")
+    draw_grid(table, picture)
+    header = ["contexts", "perturbations", "PDCorr, SCALE minus RidgeTransport", "gate", "n"]
+    lines = [_row(header), _row(["---"] * len(header))]
+    for row in table.itertuples():
+        gain = f"{row.gain:.3f} ({row.low:.3f}, {row.high:.3f})"
+        lines.append(_row([str(row.contexts), str(row.perturbations), gain, f"{row.gate:.2f}", str(row.n)]))
+    return f"{title}\n\n![Gain and gate over the number of contexts]({picture.name})\n\n" + "\n".join(lines)
 
 
 def _method_row(
@@ -143,7 +166,7 @@ def _differences(scores: Scores, methods: dict[str, Method]) -> str:
     return "Paired over the populations that both have; * where the interval excludes 0.\n\n" + "\n".join(lines)
 
 
-def _own_controls(rows, task: Task, methods: dict[str, Method]) -> str:  # type: ignore[no-untyped-def]
+def _own_controls(rows: pd.DataFrame, task: Task, methods: dict[str, Method]) -> str:
     own = rows[(rows["task"] == task.name) & (rows["reference"] == "predicted")]
     if not len(own):
         return ""

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.quality.cells import cells_of, embeddings_of, wanted_populations
 from benchmarks.quality.configuration import Method, Split, Task, load_methods, load_tasks, merged
 from benchmarks.quality.environments import python_of
+from benchmarks.quality.figures import draw_grid, grid_table
 from benchmarks.quality.peers import PeerTimeoutError, export, predict_peer
 from benchmarks.quality.predictors import scale_arguments
 from benchmarks.quality.report import write_report
@@ -235,3 +236,21 @@ def test_the_page_keeps_losers_and_names_what_was_not_run(task, tmp_path):
     assert f"| {methods['CellFlow'].label} | not run" in page
     assert "-0.700 (-0.800, -0.600)*" in page
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_grid_shows_gain_and_gate(tmp_path):
+    splits = tuple(
+        Split(f"{c} x {p}", by="context", simulate={"n_contexts": c, "n_perturbations": p})
+        for c in (6, 18) for p in (4, 20)
+    )  # fmt: skip
+    grid = Task("simulated_grid", "", "", {}, splits)
+    parts, results = [], []
+    for number, split in enumerate(splits):
+        own = synthetic({"SCALE": [0.5 + 0.1 * number, 0.6], "RidgeTransport": [0.5, 0.6]}, task=grid.name)
+        parts.append(own.assign(split=split.name))
+        results.append(Result(Run(grid.name, split.name, "SCALE", 0), "done", "", {"gate": number / 4}))
+    table = grid_table(pd.concat(parts), results, grid)
+    assert table["gain"].tolist() == pytest.approx([0, 0.05, 0.1, 0.15])
+    assert table["gate"].tolist() == [0, 0.25, 0.5, 0.75]
+    draw_grid(table, tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").stat().st_size > 5_000
