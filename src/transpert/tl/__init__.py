@@ -1,5 +1,6 @@
 """Tools: AnnData in, AnnData slots out."""
 
+from .auditing import audit
 from .counterfactual import predict
 from .counts import to_counts
 from .differential_expression import rank_genes_groups
@@ -9,6 +10,7 @@ from .fold_changes import effects
 from .paired import compare
 
 __all__ = [
+    "audit",
     "compare",
     "effects",
     "embed_together",

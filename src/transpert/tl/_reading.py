@@ -104,7 +104,7 @@ class CellReader:
         return replace(self, genes=genes, columns=None if same else positions)
 
     def fetch(self, rows: np.ndarray, what: str, *, with_counts: bool = False) -> Fetch:
-        """Return what reads some cells, values in the order of ``rows``; errors name them ``what``.
+        """Return what reads some cells, in the order of ``rows``, which may repeat; errors name them ``what``.
 
         Cells in memory are cut out at once. Cells in a file are read by whoever calls the result.
         """
@@ -126,16 +126,15 @@ def _same(value: Any) -> Any:
 def _read(
     values: Slot, counts: Slot | None, rows: np.ndarray, columns: np.ndarray | None, what: str
 ) -> tuple[Matrix, Matrix | None]:
-    # files want positions in ascending order
-    order = np.argsort(rows, kind="stable")
-    back = np.argsort(order, kind="stable")
-    straight = bool(np.array_equal(order, np.arange(len(order))))
+    # files want positions in ascending order, each once
+    unique, back = np.unique(rows, return_inverse=True)
+    straight = bool(np.array_equal(unique, rows))
     found = []
     for slot, check in ((values, check_log1p), (counts, check_counts)):
         if slot is None:
             found.append(None)
             continue
-        block = slot.rows(rows[order], columns)
+        block = slot.rows(unique, columns)
         if not slot.checked:
             check(block, where=f"{slot.where} of {what}")
         found.append(block if straight else block[back])
