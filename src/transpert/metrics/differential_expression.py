@@ -179,7 +179,8 @@ def _tests(populations: list[np.ndarray | sparse.spmatrix], controls: np.ndarray
         stacked = np.vstack([part.toarray() if sparse.issparse(part) else np.asarray(part) for part in parts])
         stacked = stacked.astype(dtype, copy=False)
     names = [str(number) for number in range(len(populations))]
-    groups = np.repeat([*names, _CONTROLS], [part.shape[0] for part in parts])
+    n_cells = {name: part.shape[0] for name, part in zip(names, populations, strict=True)}
+    groups = np.repeat([*names, _CONTROLS], [*n_cells.values(), controls.shape[0]])
     obs = pd.DataFrame({"group": groups}, index=pd.RangeIndex(len(groups)).astype(str))
     # illico logs to loguru and draws its own bar, in the middle of ours
     logger.disable("illico")
@@ -193,7 +194,11 @@ def _tests(populations: list[np.ndarray | sparse.spmatrix], controls: np.ndarray
     for name in names:
         part = table.xs(name, level=0)
         p_value = np.clip(np.nan_to_num(part["p_value"].to_numpy(dtype=float), nan=1.0), 0, 1)
-        found.append(RankSums(p_value, np.nan_to_num(part[z_column].to_numpy(dtype=float))))
+        z_score = np.nan_to_num(part[z_column].to_numpy(dtype=float))
+        # within the continuity correction of its mean the statistic says nothing; illico corrects beyond the mean
+        middle = n_cells[name] * controls.shape[0] / 2
+        nothing = np.abs(part["statistic"].to_numpy(dtype=float) - middle) <= 0.5
+        found.append(RankSums(np.where(nothing, 1.0, p_value), np.where(nothing, 0.0, z_score)))
     return found
 
 

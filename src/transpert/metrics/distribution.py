@@ -62,7 +62,7 @@ def energy_distance(cells: Cells, other: Cells, *, squared: bool = False, self_p
     if squared:
         between = x.mean_square + y.mean_square - 2 * float(x.mean @ y.mean)
     else:
-        between = sum(float(np.sqrt(block).sum()) for block in _squared_distances(x, y)) / (x.n_cells * y.n_cells)
+        between = _distance_sum(x, y) / (x.n_cells * y.n_cells)
     return 2 * between - sum(_within(z, squared, self_pairs) for z in (x, y))
 
 
@@ -121,16 +121,14 @@ def _within(population: Population, squared: bool, self_pairs: bool) -> float:
         mean = max(2 * (population.mean_square - float(population.mean @ population.mean)), 0.0)
         return mean if self_pairs else mean * n / max(n - 1, 1)
     if population.distance_sum is None:
-        population.distance_sum = sum(
-            float(np.sqrt(block).sum()) for block in _squared_distances(population, population)
-        )
+        population.distance_sum = _distance_sum(population, population)
     return population.distance_sum / (n * n if self_pairs else max(n * (n - 1), 1))
 
 
 def _kernel_sum(x: Population, y: Population, bandwidths: np.ndarray) -> float:
     total = 0.0
     for block in _squared_distances(x, y):
-        total += sum(float(np.exp(block / -width).sum()) for width in bandwidths) / len(bandwidths)
+        total += sum(float(np.exp(block / -width).sum(dtype=np.float64)) for width in bandwidths) / len(bandwidths)
     return total
 
 
@@ -138,17 +136,21 @@ def _squared_distances(x: Population, y: Population) -> Iterator[np.ndarray]:
     """Squared distances of the cells of ``x`` to those of ``y``, in blocks of rows."""
     # around a common origin near both: far from it, rounding would be larger than the distances
     there = y.centred
-    here = there if x is y else (x.dense - y.mean).astype(np.result_type(x.dense, there), copy=False)
-    squares = (there**2).sum(axis=1)
+    here = there if x is y else (x.dense - y.mean.astype(there.dtype)).astype(there.dtype, copy=False)
+    own = y.centred_squares if x is y else np.einsum("ij,ij->i", here, here)
     for start in range(0, len(here), _BLOCK):
-        rows = here[start : start + _BLOCK]
-        block = rows @ there.T
+        rows = slice(start, start + _BLOCK)
+        block = here[rows] @ there.T
         block *= -2
-        block += (rows**2).sum(axis=1)[:, None]
-        block += squares
+        block += own[rows, None]
+        block += y.centred_squares
         np.maximum(block, 0, out=block)
         if x is y:
             # rounding makes the distance of a cell to itself a little more than nothing
-            local = np.arange(len(rows))
+            local = np.arange(len(block))
             block[local, start + local] = 0
-        yield block.astype(np.float64) if block.dtype != np.float64 else block
+        yield block
+
+
+def _distance_sum(x: Population, y: Population) -> float:
+    return sum(float(np.sqrt(block, out=block).sum(dtype=np.float64)) for block in _squared_distances(x, y))

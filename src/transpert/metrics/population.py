@@ -122,7 +122,12 @@ class Population:
     @cached_property
     def centred(self) -> np.ndarray:
         """The cells around their mean, dense."""
-        return (self.dense - self.mean).astype(self.dense.dtype, copy=False)
+        return self.dense - self.mean.astype(self.dense.dtype)
+
+    @cached_property
+    def centred_squares(self) -> np.ndarray:
+        """Squared distances of the cells to their mean, ``(N,)``."""
+        return np.einsum("ij,ij->i", self.centred, self.centred)
 
     @cached_property
     def mean_square(self) -> float:

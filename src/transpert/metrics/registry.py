@@ -138,7 +138,7 @@ _TESTED = frozenset(
 
 
 def score_panel(
-    comparisons: Iterable[Comparison], metrics: str | Sequence[str] | Sequence[Metric] = "default", *, block: int = 16
+    comparisons: Iterable[Comparison], metrics: str | Sequence[str] | Sequence[Metric] = "default", *, block: int = 32
 ) -> dict[str, np.ndarray]:
     """Score all populations of one prediction.
 

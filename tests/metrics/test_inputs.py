@@ -1,0 +1,127 @@
+"""Every function says which of its arrays it cannot use, and how many entries are wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from transpert import metrics
+from transpert.errors import MetricInputError
+
+ON_EFFECTS = {
+    "pearson_delta": metrics.pearson_delta,
+    "mse_delta": metrics.mse_delta,
+    "mae_delta": metrics.mae_delta,
+    "mse": metrics.mse,
+    "mae": metrics.mae,
+    "discrimination_score": metrics.discrimination_score,
+    "normalised_inverse_rank": metrics.normalised_inverse_rank,
+    "weighted_mse": lambda p, r: metrics.weighted_mse(p, r, np.full((4, 9), 1 / 9)),
+    "weighted_r2": lambda p, r: metrics.weighted_r2(p, r, np.full((4, 9), 1 / 9)),
+    "pearson_delta_perturbed": metrics.pearson_delta_perturbed,
+    "centroid_accuracy": metrics.centroid_accuracy,
+    "top_recall": metrics.top_recall,
+    "top_average_precision": metrics.top_average_precision,
+    "unique_gene_error": lambda p, r: metrics.unique_gene_error(p, r, np.ones((4, 9), bool)),
+    "residual_pearson": lambda p, r: metrics.residual_pearson(p, r, list("aabb"), list("xyxy")),
+    "residual_r2": lambda p, r: metrics.residual_r2(p, r, list("aabb"), list("xyxy")),
+    "noise_corrected_errors": lambda p, r: metrics.noise_corrected_errors(p, r, np.ones((4, 9)), *np.ones((3, 4))),
+}
+SPOILT_EFFECTS = {
+    "nan": (lambda x: np.where(np.arange(9) == 3, np.nan, x), "4 of 36 entries are NaN or infinite .in the predicted"),
+    "infinite": (lambda x: np.where(np.arange(9) == 3, np.inf, x), "4 of 36 entries are NaN or infinite"),
+    "transposed": (lambda x: x.T, r"shape \(9, 4\), the real ones \(4, 9\) .*transposed"),
+    "empty": (lambda x: x[:0], r"shape \(0, 9\)"),
+    "mismatched": (lambda x: x[:, :7], r"shape \(4, 7\), the real ones \(4, 9\)"),
+}
+
+
+@pytest.mark.parametrize("name", ON_EFFECTS)
+@pytest.mark.parametrize("kind", SPOILT_EFFECTS)
+def test_spoilt_effects_are_refused(name, kind) -> None:
+    good = np.random.default_rng(0).normal(size=(4, 9))
+    spoil, message = SPOILT_EFFECTS[kind]
+    with pytest.raises(MetricInputError, match=message):
+        ON_EFFECTS[name](spoil(good), good)
+
+
+ON_CELLS = {
+    "energy_distance": metrics.energy_distance,
+    "maximum_mean_discrepancy": metrics.maximum_mean_discrepancy,
+    "differential_expression": metrics.differential_expression,
+    "rank_sums": lambda x, y: metrics.rank_sums([x], y),
+    "variance_ratio": metrics.variance_ratio,
+    "zero_fraction_gap": metrics.zero_fraction_gap,
+    "Comparison": lambda x, y: metrics.Comparison(x, y, y),
+    "predicted controls": lambda x, y: metrics.Comparison(y, y, y, x),
+    "counts": lambda x, y: metrics.Population(y, x),
+}
+SPOILT_CELLS = {
+    "nan": (lambda x: np.where(np.arange(6) == 3, np.nan, x), "20 of 120 entries are NaN or infinite"),
+    "infinite": (lambda x: np.where(np.arange(6) == 3, np.inf, x), "20 of 120 entries are NaN or infinite"),
+    "negative": (lambda x: np.where(np.arange(6) == 3, -1.0, x), "20 of 120 entries are negative"),
+    "empty": (lambda x: x[:0], r"shape \(0, 6\)"),
+    "transposed": (lambda x: x.T, "20 genes, not 6.*may be transposed"),
+    "mismatched": (lambda x: x[:, :5], "5 genes, not 6.*Align the genes"),
+}
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
+@pytest.mark.parametrize("name", ON_CELLS)
+@pytest.mark.parametrize("kind", SPOILT_CELLS)
+def test_spoilt_cells_are_refused(name, kind, make) -> None:
+    good = np.random.default_rng(0).gamma(1.0, 1.0, (20, 6))
+    spoil, message = SPOILT_CELLS[kind]
+    with pytest.raises(MetricInputError, match=message):
+        ON_CELLS[name](make(spoil(good)), make(good))
+
+
+@pytest.mark.parametrize("function", [metrics.bulk_profile, metrics.bulk_noise])
+@pytest.mark.parametrize("kind", ["nan", "infinite", "negative", "empty"])
+def test_spoilt_counts_are_refused(function, kind) -> None:
+    spoil, message = SPOILT_CELLS[kind]
+    with pytest.raises(MetricInputError, match=message):
+        function(spoil(np.ones((20, 6))))
+
+
+def test_other_arguments_that_do_not_fit_are_named() -> None:
+    good = np.random.default_rng(0).normal(size=(4, 9))
+    ones = np.ones(4)
+    with pytest.raises(MetricInputError, match=r"the weights have shape \(4, 8\)"):
+        metrics.weighted_mse(good, good, np.ones((4, 8)))
+    with pytest.raises(MetricInputError, match="1 of 36 entries are negative .in weights"):
+        metrics.weighted_mse(good, good, np.where(np.arange(36).reshape(4, 9) == 3, -1, 1))
+    with pytest.raises(MetricInputError, match="36 of 36 entries are NaN"):
+        metrics.effect_weights(good * np.nan)
+    with pytest.raises(MetricInputError, match="4 real lists of targets|lists of targets"):
+        metrics.discrimination_score(good, good, targets=[(1,)])
+    with pytest.raises(MetricInputError, match="significant genes"):
+        metrics.unique_gene_error(good, good, np.ones((4, 8), bool))
+    with pytest.raises(MetricInputError, match="counting perturbations"):
+        metrics.residual_r2(good, good, list("aabb"), list("xy"))
+    with pytest.raises(MetricInputError, match="reference"):
+        metrics.pearson_delta_perturbed(good, good, reference=np.ones(3))
+    with pytest.raises(MetricInputError, match="a variance is negative"):
+        metrics.noise_corrected_errors(good, good, good, -ones, ones, ones)
+    with pytest.raises(MetricInputError, match="3 cells have counts, 4 have log1p values"):
+        metrics.Population(np.ones((4, 9)), np.ones((3, 9)))
+    table = metrics.differential_expression(np.eye(4), np.ones((3, 4)))
+    other = metrics.differential_expression(np.eye(5), np.ones((3, 5)))
+    for function in (
+        metrics.overlap_at_n,
+        metrics.precision_at_n,
+        metrics.direction_match,
+        metrics.fold_change_spearman,
+        metrics.significant_recall,
+        metrics.area_under_curve,
+        metrics.n_significant_ratio,
+        metrics.direction_fidelity,
+        metrics.direction_reach,
+        metrics.significant_jaccard,
+        metrics.fold_change_error,
+    ):
+        with pytest.raises(MetricInputError, match="4 predicted and 5 real genes"):
+            function(table, other)
+    with pytest.raises(MetricInputError, match="1 predicted and 2 real numbers"):
+        metrics.n_significant_spearman(np.ones(1), np.ones(2))
