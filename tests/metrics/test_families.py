@@ -121,7 +121,7 @@ def test_populations_tested_together_are_as_tested_alone() -> None:
 def test_conventions_of_fold_changes() -> None:
     x, y = cells(0), cells(1, 30)
     x[:, 0] = y[:, 1] = x[:, 2] = y[:, 2] = 0
-    theirs = metrics.differential_expression(x, y, convention=metrics.CELL_EVAL)
+    theirs = metrics.differential_expression(x, y, convention=metrics.CONVENTIONS["cell-eval"])
     with np.errstate(divide="ignore", invalid="ignore"):
         fold = np.log2(np.expm1(x.mean(axis=0)) / np.expm1(y.mean(axis=0)))
     fold[2] = 0

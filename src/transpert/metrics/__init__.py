@@ -6,9 +6,7 @@ from .challenge import challenge_score, direction_fidelity, direction_reach, fol
 from .comparison import Comparison
 from .delta import mae, mae_delta, mse, mse_delta, pearson_delta
 from .differential_expression import (
-    CELL_EVAL,
-    CHALLENGE_2026,
-    TRANSPERT,
+    CONVENTIONS,
     Convention,
     DifferentialExpression,
     RankSums,
@@ -37,11 +35,9 @@ from .residuals import interaction, residual_pearson, residual_r2
 from .systema import centroid_accuracy, pearson_delta_perturbed
 
 __all__ = [
-    "CELL_EVAL",
-    "CHALLENGE_2026",
+    "CONVENTIONS",
     "METRICS",
     "PANELS",
-    "TRANSPERT",
     "Comparison",
     "Convention",
     "DifferentialExpression",

@@ -22,6 +22,7 @@ from ._inputs import check_cells
 __all__ = [
     "CELL_EVAL",
     "CHALLENGE_2026",
+    "CONVENTIONS",
     "TRANSPERT",
     "Convention",
     "DifferentialExpression",
@@ -67,6 +68,7 @@ TRANSPERT = Convention()
 CELL_EVAL = Convention(mean="geometric", pseudo_rate=0.0, single_precision=True)
 # cell-eval2 0.20.0, preset vcc2026: 1e-9 and 5 counts per million are 1e-11 and 0.05 per 10k
 CHALLENGE_2026 = Convention(pseudo_rate=1e-11, min_control_rate=0.05, from_counts=True)
+CONVENTIONS: dict[str, Convention] = {"transpert": TRANSPERT, "cell-eval": CELL_EVAL, "vcc2026": CHALLENGE_2026}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,7 +223,7 @@ def differential_expression(
     alpha
         Level of significance after Benjamini-Hochberg, where no convention is given.
     convention
-        How fold changes are taken and which genes are tested; ours (``TRANSPERT``) by default.
+        How fold changes are taken and which genes are tested: a value of ``CONVENTIONS``, ``"transpert"`` by default.
 
     Returns
     -------
