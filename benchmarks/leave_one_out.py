@@ -63,7 +63,9 @@ def run_type(adata: anndata.AnnData, cell_type: str, arguments: argparse.Namespa
     start = time.perf_counter()
     model.train(enable_progress_bar=False)
     seconds = time.perf_counter() - start
-    pred = model.predict(contexts={"cell_type": cell_type}, seed=arguments.seed, progress=False)
+    # as many cells as were measured, so that tests on both have the same power
+    n_cells = int((data.obs["split"] == "test").sum())
+    pred = model.predict({"cell_type": cell_type}, n_cells=n_cells, seed=arguments.seed, progress=False)
     scores = tp.tl.evaluate(
         pred,
         data,

@@ -273,6 +273,23 @@ def test_combinations_in_any_order(screen) -> None:
     assert set(preds[1].obs["perturbation"].astype(str)) == {pair, "control"}
 
 
+@pytest.mark.parametrize("name", ["RidgeTransport", "SCALE"])
+def test_as_many_cells_as_asked_for(name, screen) -> None:
+    """Every control cell is moved equally often, and the controls are written once."""
+    model = trained(name, screen)
+    n_controls = int(((screen.obs["context"] == "context_0") & (screen.obs["perturbation"] == "control")).sum())
+    for n_cells in (n_controls - 5, 2 * n_controls + 3):
+        pred = model.predict({"context": "context_0"}, ["P0"], n_cells=n_cells, progress=False)
+        moved = pred[pred.obs["source"] == "predicted"]
+        assert moved.n_obs == n_cells
+        assert pred.n_obs - moved.n_obs == min(n_cells, n_controls)
+        assert pred.obs_names.is_unique
+        often = moved.obs["control_id"].value_counts().reindex(pred.obs["control_id"].unique(), fill_value=0)
+        assert often.max() - often.min() == int(n_cells > n_controls)
+    with pytest.raises(OptionError, match="n_cells"):
+        model.predict({"context": "context_0"}, ["P0"], n_cells=0, progress=False)
+
+
 def test_genes_are_aligned_by_name(screen) -> None:
     model = trained("RidgeTransport", screen)
     expected = model.predict({"context": "context_1"}, ["P0"], progress=False)

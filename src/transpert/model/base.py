@@ -33,7 +33,7 @@ from transpert.transport import (
     estimate_dispersion,
 )
 
-from .cells import Cells, read_cells
+from .cells import Cells, read_cells, repeated
 from .prediction import Population, SetPrediction, assemble, read_out
 from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, saved_data, source_of
@@ -301,7 +301,9 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
         adata
             Other data with control cells to move, with the same columns; genes are aligned by name.
         n_cells
-            Number of control cells moved in each context, drawn without replacement; all by default.
+            Number of cells of each predicted population; one for each control cell of the context by default. With
+            fewer, so many control cells are drawn without replacement; with more, every control cell is moved equally
+            often, up to one. A test of differential expression has the power of one on so many real cells.
         readout
             ``"counts"``, ``"expected"`` or ``"added"``; the model's own by default.
         include_controls
@@ -350,11 +352,13 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
             cells, requests, n_cells, readout, include_controls=include_controls, progress=progress, seed=seed
         )
         if found is not None:
-            sizes = [len(self._controls(cells, request.context, n_cells, seed)) for request in requests]
+            sizes = [n_cells or len(self._controls(cells, request.context, None, seed)) for request in requests]
             write_uncertainty(pred, found, sizes)
         return pred
 
-    def predict_populations(self, wanted: Sequence[tuple[str, str]], *, seed: int = 0) -> AnnData:
+    def predict_populations(
+        self, wanted: Sequence[tuple[str, str]], *, n_cells: int | None = None, seed: int = 0
+    ) -> AnnData:
         """Predict populations by their labels.
 
         Parameters
@@ -362,6 +366,8 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
         wanted
             Context (values of the context columns joined by ``" | "``) and condition label of each population, as
             :func:`transpert.tl.evaluate` names them.
+        n_cells
+            Number of cells of each, as in :meth:`predict`.
         seed
             Seed of every draw.
 
@@ -378,7 +384,7 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
         requests = [request_of(self.cells, self.source, self.vocabulary, *population) for population in wanted]
         self._check_requests(requests)
         return self._predict_requests(
-            self.cells, requests, None, None, include_controls=True, progress=False, seed=seed
+            self.cells, requests, n_cells, None, include_controls=True, progress=False, seed=seed
         )
 
     def _predict_requests(
@@ -396,7 +402,8 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
         populations: list[Population] = []
         with Progress(disable=not progress, transient=True) as bar:
             for number, request in bar.track(list(enumerate(requests)), description="Predicting populations"):
-                populations.append(self._population(controls[request.context], request, readout, seed=seed + number))
+                moved = repeated(controls[request.context], n_cells, seed)
+                populations.append(self._population(moved, request, readout, seed=seed + number))
         if include_controls:
             populations += [self._control_population(control) for control in controls.values()]
         return assemble(populations, self.design, model=type(self).__name__)
@@ -461,6 +468,9 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
         self.vocabulary.require(request.label for request in requests)
 
     def _controls(self, cells: Cells | StoredCells, context: str, n_cells: int | None, seed: int) -> Cells:
+        """Read the control cells of a context, at most so many of them."""
+        if n_cells is not None and n_cells < 1:
+            raise OptionError(f"n_cells is {n_cells}", remedy="Give the number of cells of a population, at least 1.")
         labels = context_labels(cells.obs, self.design)
         is_control = (cells.obs[self.design.perturbation_key].astype(str) == self.design.control).to_numpy()
         positions = np.flatnonzero((labels == context) & is_control)

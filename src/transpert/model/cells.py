@@ -20,7 +20,7 @@ from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
 from transpert.transport import GroupStatistics, group_statistics
 
-__all__ = ["Cells", "DataSource", "modality_of", "read_cells"]
+__all__ = ["Cells", "DataSource", "modality_of", "read_cells", "repeated"]
 
 # below this many genes the counts of a cell are taken for a selection, whose sum is not a library size
 _SELECTION_OF_GENES = 10_000
@@ -112,6 +112,15 @@ class Cells:
         return Cells(
             self.counts[positions], self.library_size[positions], self.obs.iloc[positions], self.genes, embedding
         )
+
+
+def repeated(cells: Cells, n_cells: int | None, seed: int) -> Cells:
+    """Return at least so many cells: every one equally often, up to one."""
+    if n_cells is None or n_cells <= len(cells):
+        return cells
+    whole, rest = divmod(n_cells, len(cells))
+    drawn = np.random.default_rng(seed).choice(len(cells), size=rest, replace=False)
+    return cells[np.sort(np.concatenate([np.tile(np.arange(len(cells)), whole), drawn]))]
 
 
 def modality_of(data: AnnData | MuData, modality: str | None) -> AnnData:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.utils import make_index_unique
 from scipy import sparse
 
 from transpert import _keys
@@ -180,4 +181,5 @@ def _unique_names(populations: Sequence[Population]) -> pd.Index:
     for number, population in enumerate(populations):
         suffix = "" if population.request is None else f"-{population.request.label}-{number}"
         names.extend(f"{name}{suffix}" for name in population.cells.obs.index)
-    return pd.Index(names, dtype=object)
+    # a control cell that is moved twice gives two cells
+    return make_index_unique(pd.Index(names, dtype=object))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -76,26 +76,28 @@ class BaselinePrediction:
         The baseline.
     genes
         Genes to keep, in order.
-    order
-        The number of each population, for its seed.
+    sizes
+        The number of cells to predict of each population; the place of a population is part of its seed.
     seed
         Seed of every draw.
     """
 
     model: PerturbationModel
     genes: pd.Index
-    order: dict[tuple[str, str], int]
+    sizes: dict[tuple[str, str], int]
     seed: int
     _controls: dict[str, tuple[Matrix, Matrix | None]] = field(default_factory=dict)
 
     def cells(self, context: str, label: str, *, with_counts: bool) -> Fetch:
         """Predict a population."""
-        adata = self.model.predict_populations([(context, label)], seed=self.seed + self.order[context, label])
+        key = (context, label)
+        seed = self.seed + list(self.sizes).index(key)
+        adata = self.model.predict_populations([key], n_cells=self.sizes[key], seed=seed)
         return partial(_part, *self._values(adata, _keys.PREDICTED, with_counts))
 
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
         """Return the controls that the baseline moves."""
-        label = next(label for other, label in self.order if other == context)
+        label = next(label for other, label in self.sizes if other == context)
         adata = self.model.predict_populations([(context, label)], seed=self.seed)
         values, counts = self._values(adata, _keys.CONTROL, with_counts)
         rows = some_of(np.arange(values.shape[0]), limit, seed)
@@ -150,7 +152,7 @@ def fit_baselines(
     names: Sequence[str],
     truth: AnnData,
     design: Design,
-    wanted: Sequence[tuple[str, str]],
+    wanted: Mapping[tuple[str, str], int],
     genes: pd.Index,
     *,
     split_key: str | None,
@@ -169,7 +171,8 @@ def fit_baselines(
     design
         Columns and label.
     wanted
-        The populations that are predicted; where nothing says what may be seen, just these are hidden.
+        The populations that are predicted, and the number of cells of each; where nothing says what may be seen, just
+        these are hidden.
     genes
         Genes to predict.
     split_key, counts_layer, library_size_key
@@ -190,7 +193,6 @@ def fit_baselines(
         for key in wanted:
             values[held.cells[key]] = _keys.TEST
         truth.obs[split_key] = pd.Categorical(values)
-    order = {key: number for number, key in enumerate(wanted)}
     trained = {}
     for name in names:
         cls = BASELINES[name]
@@ -207,5 +209,5 @@ def fit_baselines(
         )
         model = cls(truth)
         model.train()
-        trained[name] = BaselinePrediction(model, genes, order, seed)
+        trained[name] = BaselinePrediction(model, genes, dict(wanted), seed)
     return trained

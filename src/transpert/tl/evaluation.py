@@ -72,7 +72,8 @@ def evaluate(
         metrics (:data:`transpert.metrics.METRICS`).
     baselines
         Names of baselines, or ``"all"``: they are trained on the training cells of ``truth`` (``split_key``), which are
-        read into memory for it, and scored alongside. The best of them on a metric is its floor.
+        read into memory for it, predict as many cells as the first prediction has, and are scored alongside. The best
+        of them on a metric is its floor.
     ceiling
         Score a random half of the real cells of each population against the other half.
     reference
@@ -169,7 +170,7 @@ def evaluate(
             names,
             whole_in_memory(truth, modality),
             design,
-            wanted,
+            {key: len(next(iter(found.values())).cells[key]) for key in wanted},
             genes,
             split_key=split_key,
             counts_layer=counts_layer,
