@@ -158,3 +158,14 @@ def test_offline_says_where_to_put_the_file(monkeypatch, tmp_path) -> None:
     entry = replace(tp.datasets.PUBLIC_SETS["norman19"], url="http://127.0.0.1:9/norman.h5ad")
     with pytest.raises(DownloadError, match="norman19.h5ad"):
         tp.datasets.read_public(entry)
+
+
+def test_what_all_perturbations_do_alike() -> None:
+    options = {"n_contexts": 1, "n_perturbations": 40, "n_genes": 200, "n_cells": 5, "context_dependence": "none"}
+    shares = []
+    for size in (0.0, 1.0):
+        adata = tp.datasets.simulate(**options, embedding_dimension=4, systematic_effect=size)
+        truth = adata.varm["true_effects"].to_numpy()
+        shares.append((truth.mean(axis=1) ** 2).sum() / (truth**2).mean(axis=1).sum())
+    # of independent effects a fortieth is common by chance; with as much in common as not it is one half
+    assert shares[0] < 0.08 and 0.4 < shares[1] < 0.6

@@ -47,6 +47,8 @@ class SimulationOptions:
         Batches; each shifts every gene a little, in controls too.
     effect_size
         Standard deviation of the log fold change of a gene that moves.
+    systematic_effect
+        Size of what all perturbations do alike, relative to ``effect_size``; in many screens it is most of an effect.
     moved
         Share of the genes that a perturbation moves.
     null
@@ -86,6 +88,7 @@ class SimulationOptions:
     times: tuple[float, ...] = ()
     n_batches: int = 1
     effect_size: float = 1.0
+    systematic_effect: float = 0.0
     moved: float = 0.2
     null: float = 0.0
     context_dependence: Literal["none", "linear", "nonlinear"] = "linear"
@@ -109,7 +112,7 @@ class SimulationOptions:
         for name in ("moved", "null", "embedding_noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise _wrong(name, getattr(self, name), "From 0 to 1.")
-        for name in ("effect_size", "dependence", "context_spread", "cell_spread", "dispersion"):
+        for name in ("effect_size", "systematic_effect", "dependence", "context_spread", "cell_spread", "dispersion"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise _wrong(name, getattr(self, name), "A finite number from 0 upwards.")
         for name in ("interaction", "state_dependence"):
@@ -233,6 +236,8 @@ def _effects(
         moves = np.broadcast_to(rng.random(o.n_genes) < o.moved, shape)
     else:
         sizes, moves = rng.normal(size=shape), rng.random(shape) < o.moved
+    if o.systematic_effect:
+        sizes = sizes + o.systematic_effect * rng.normal(size=o.n_genes)
     common = o.effect_size * sizes * moves
     effects = np.broadcast_to(common, (o.n_contexts, *shape)).copy()
     if o.context_dependence != "none":
