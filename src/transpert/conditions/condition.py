@@ -1,4 +1,4 @@
-"""One condition: which perturbations, at which doses, after what time."""
+"""One condition: which perturbations, in which direction, at which doses, after what time."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ class Condition:
         Dose of each part, in the unit of the data; ``None`` where no dose is recorded. Defaults to ``None`` for each.
     time
         Time since the perturbation, in the unit of the data, or ``None``.
+    directions
+        What was done to each part, for example ``"CRISPRi"``, ``"CRISPRa"`` or ``"knock-out"``; ``None`` where it is
+        not said. The same gene in another direction is another condition.
 
     Raises
     ------
     transpert.errors.ConditionError
-        If a dose is negative or not finite, or doses and parts differ in number.
+        If a dose is negative or not finite, or doses or directions and parts differ in number.
 
     Examples
     --------
@@ -48,8 +51,16 @@ class Condition:
     parts: tuple[str, ...] = ()
     doses: tuple[float | None, ...] = ()
     time: float | None = None
+    directions: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
+        directions = self.directions or (None,) * len(self.parts)
+        if len(directions) != len(self.parts):
+            raise ConditionError(
+                f"{len(self.parts)} perturbations but {len(directions)} directions",
+                where=_keys.COMBINATION.join(self.parts),
+                remedy="Give one direction for each part, or one for all.",
+            )
         doses = self.doses or (None,) * len(self.parts)
         if len(doses) != len(self.parts):
             raise ConditionError(
@@ -64,6 +75,7 @@ class Condition:
                 )
         order = sorted(range(len(self.parts)), key=lambda i: (self.parts[i], -1.0 if doses[i] is None else doses[i]))
         object.__setattr__(self, "parts", tuple(self.parts[i] for i in order))
+        object.__setattr__(self, "directions", tuple(directions[i] for i in order))
         object.__setattr__(self, "doses", tuple(None if doses[i] is None else float(doses[i]) for i in order))
 
     @property
@@ -83,13 +95,22 @@ class Condition:
 
     def singles(self) -> tuple[Condition, ...]:
         """Return the parts as conditions of their own, at the same dose and time."""
-        return tuple(Condition((part,), (dose,), self.time) for part, dose in zip(self.parts, self.doses, strict=True))
+        return tuple(
+            Condition((part,), (dose,), self.time, (direction,))
+            for part, dose, direction in zip(self.parts, self.doses, self.directions, strict=True)
+        )
+
+    @property
+    def action(self) -> tuple[tuple[str, str | None], ...]:
+        """What was perturbed and in which direction, whatever the dose and the time."""
+        return tuple(zip(self.parts, self.directions, strict=True))
 
     def __str__(self) -> str:
         if self.is_control:
             return "control" if self.time is None else f"control, time {self.time:g}"
         parts = [
-            part if dose is None else f"{part} ({dose:g})" for part, dose in zip(self.parts, self.doses, strict=True)
+            part + ("" if direction is None else f" {direction}") + ("" if dose is None else f" ({dose:g})")
+            for part, dose, direction in zip(self.parts, self.doses, self.directions, strict=True)
         ]
         return " + ".join(parts) + ("" if self.time is None else f", time {self.time:g}")
 
@@ -144,6 +165,7 @@ def parse_condition(
     control: str,
     dose: float | str | Sequence[float] | None = None,
     time: float | None = None,
+    direction: str | Sequence[str | None] | None = None,
 ) -> Condition:
     """Read one condition as it stands in the columns of a data set.
 
@@ -158,6 +180,9 @@ def parse_condition(
         NaN means no dose.
     time
         Time since the perturbation, or ``None``. NaN means no time.
+    direction
+        One direction for all parts, one per part (a sequence or ``"CRISPRa+CRISPRi"``, in the order of the label), or
+        ``None``. NaN means none.
 
     Returns
     -------
@@ -178,20 +203,34 @@ def parse_condition(
     moment = _number(time, label, "time")
     if not parts:
         return Condition(time=moment)
+    doses = _by_part(_doses(dose, label), parts, label, "dose")
+    return Condition(parts, doses, moment, _by_part(_directions(direction), parts, label, "direction"))
+
+
+def _by_part[V](given: list[V], parts: tuple[str, ...], label: str, kind: str) -> tuple[V, ...]:
+    """Deal out what was given in the order of the label to the sorted parts."""
     spelled = [part.strip() for part in str(label).split(_keys.COMBINATION)]
-    given = _doses(dose, label)
     if len(given) == 1:
-        doses = given * len(parts)
-    elif len(given) == len(spelled):
-        by_name = dict(zip(spelled, given, strict=True))
-        doses = [by_name[part] for part in parts]
-    else:
+        return tuple(given * len(parts))
+    if len(given) != len(spelled):
         raise ConditionError(
-            f"{len(given)} doses for {len(spelled)} perturbations",
+            f"{len(given)} {kind}s for {len(spelled)} perturbations",
             where=label,
-            remedy="Give one dose for each part, or one for all.",
+            remedy=f"Give one {kind} for each part, or one for all.",
         )
-    return Condition(parts, tuple(doses), moment)
+    by_name = dict(zip(spelled, given, strict=True))
+    return tuple(by_name[part] for part in parts)
+
+
+def _directions(direction: object) -> list[str | None]:
+    values: Sequence[object]
+    if isinstance(direction, str):
+        values = direction.split(_keys.COMBINATION)
+    elif isinstance(direction, Sequence):
+        values = direction
+    else:
+        values = [direction]
+    return [value.strip() if isinstance(value, str) and value.strip() not in ("", "nan") else None for value in values]
 
 
 def _doses(dose: object, label: str) -> list[float | None]:

@@ -33,6 +33,9 @@ class Design:
         Column with the time since the perturbation.
     split_key
         Column with ``"train"``, ``"validation"`` and ``"test"``, as written by :func:`transpert.pp.split`.
+    direction_key
+        Column with the direction of a genetic perturbation (``"CRISPRi"``, ``"CRISPRa"``, ``"knock-out"``), or
+        ``"CRISPRa+CRISPRi"`` for the parts of a combination; NaN for controls.
 
     Raises
     ------
@@ -53,6 +56,7 @@ class Design:
     dose_key: str | None = None
     time_key: str | None = None
     split_key: str | None = None
+    direction_key: str | None = None
 
     def __post_init__(self) -> None:
         keys = (self.context_keys,) if isinstance(self.context_keys, str) else tuple(self.context_keys)
@@ -64,7 +68,7 @@ class Design:
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that the design names."""
-        optional = (self.batch_key, self.dose_key, self.time_key, self.split_key)
+        optional = (self.batch_key, self.dose_key, self.time_key, self.split_key, self.direction_key)
         return (self.perturbation_key, *self.context_keys, *(column for column in optional if column is not None))
 
     def check(self, obs: pd.DataFrame) -> None:

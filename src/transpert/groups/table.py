@@ -177,15 +177,20 @@ def _conditions(obs: pd.DataFrame, design: Design) -> tuple[list[Condition], np.
             "label": obs[design.perturbation_key].astype(str).to_numpy(dtype=object),
             "dose": (obs[design.dose_key] if design.dose_key else missing).astype(object).to_numpy(),
             "time": (obs[design.time_key] if design.time_key else missing).astype(object).to_numpy(),
+            "direction": (obs[design.direction_key] if design.direction_key else missing).astype(object).to_numpy(),
         }
     )
     # parse every distinct spelling once; there are few of them and many cells
-    grouped = written.groupby(["label", "dose", "time"], sort=False, dropna=False)
+    grouped = written.groupby(["label", "dose", "time", "direction"], sort=False, dropna=False)
     number = grouped.ngroup().to_numpy()
     _, first = np.unique(number, return_index=True)
     parsed = [
         parse_condition(
-            row.label, control=design.control, dose=None if pd.isna(row.dose) else row.dose, time=_plain(row.time)
+            row.label,
+            control=design.control,
+            dose=None if pd.isna(row.dose) else row.dose,
+            time=_plain(row.time),
+            direction=None if pd.isna(row.direction) else str(row.direction),
         )
         for row in written.iloc[first].itertuples()
     ]
@@ -200,7 +205,9 @@ def _plain(value: object) -> float | None:
 
 def _order(condition: Condition) -> tuple:
     doses = tuple(-1.0 if dose is None else dose for dose in condition.doses)
-    return (len(condition.parts) > 0, condition.parts, doses, -1.0 if condition.time is None else condition.time)
+    directions = tuple(direction or "" for direction in condition.directions)
+    time = -1.0 if condition.time is None else condition.time
+    return (len(condition.parts) > 0, condition.parts, doses, time, directions)
 
 
 def _dose(condition: Condition, spelling: str) -> float | str:

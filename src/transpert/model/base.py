@@ -118,6 +118,7 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
         dose_key: str | None = None,
         time_key: str | None = None,
         split_key: str | None = None,
+        direction_key: str | None = None,
         layer: str | None = None,
         library_size_key: str | None = None,
         embedding_key: str | None = None,
@@ -144,6 +145,10 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
         split_key
             Column with ``"train"``, ``"validation"`` and ``"test"``. Perturbed cells outside the first two are
             never looked at. All cells are used by default.
+        direction_key
+            Column with the direction of a genetic perturbation: ``"CRISPRi"``, ``"CRISPRa"``, ``"knock-out"``, or
+            ``"CRISPRa+CRISPRi"`` for the parts of a combination. The same gene in another direction is another
+            condition.
         layer
             Layer with raw counts; ``X`` by default.
         library_size_key
@@ -180,6 +185,7 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
         dose_key: str | None = None,
         time_key: str | None = None,
         split_key: str | None = None,
+        direction_key: str | None = None,
         layer: str | None = None,
         library_size_key: str | None = None,
         embedding_key: str | None = None,
@@ -193,7 +199,9 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
             Cells.
         modality
             The modality with the counts.
-        perturbation_key, control, context_keys, batch_key, dose_key, time_key, split_key, layer, library_size_key
+        perturbation_key, control, context_keys, batch_key, dose_key, time_key, split_key, direction_key
+            As in :meth:`setup_anndata`.
+        layer, library_size_key
             As in :meth:`setup_anndata`.
         embedding_key
             As in :meth:`setup_anndata`; a key of ``obsm`` of the modality.
@@ -277,6 +285,7 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
         *,
         doses: Sequence[float | str] | float | str | None = None,
         times: Sequence[float] | float | None = None,
+        directions: Sequence[str] | str | None = None,
         adata: Data | None = None,
         n_cells: int | None = None,
         readout: str | None = None,
@@ -296,8 +305,8 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
             perturbed training cells is what the model is for; it needs control cells.
         perturbations
             Labels; all labels of the data by default.
-        doses, times
-            Crossed with the perturbations; none by default.
+        doses, times, directions
+            Crossed with the perturbations; none by default, and the direction that each has in the data.
         adata
             Other data with control cells to move, with the same columns; genes are aligned by name.
         n_cells
@@ -343,6 +352,7 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
             perturbations=perturbations,
             doses=doses,
             times=times,
+            directions=directions,
         )
         self._check_requests(requests)
         found = None

@@ -31,18 +31,22 @@ class ConditionTable:
         For each context column the values that were trained on.
     batches
         The batches that were trained on.
+    directions
+        The directions that were trained on; empty where none is recorded.
     """
 
     perturbations: tuple[str, ...]
     contexts: Mapping[str, tuple[str, ...]]
     batches: tuple[str, ...]
+    directions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, groups: Groups, perturbations: Sequence[str]) -> Self:
         """Number what occurs in the training groups."""
         table = groups.table[~groups.table["is_control"]]
         contexts = {key: tuple(sorted(pd.unique(table[context_column(key)]))) for key in groups.design.context_keys}
-        return cls(tuple(perturbations), contexts, tuple(sorted(pd.unique(table["batch"]))))
+        directions = {direction for condition in groups.conditions for direction in condition.directions if direction}
+        return cls(tuple(perturbations), contexts, tuple(sorted(pd.unique(table["batch"]))), tuple(sorted(directions)))
 
     def encode(
         self,
@@ -68,19 +72,25 @@ class ConditionTable:
         Raises
         ------
         transpert.errors.UnknownNameError
-            If a perturbation is not in the table: it is never replaced by zeros.
+            If a perturbation or a direction is not in the table: it is never replaced by zeros.
         """
         row = {name: i for i, name in enumerate(self.perturbations, start=1)}
         unknown = sorted({part for condition in conditions for part in condition.parts} - set(row))
         if unknown:
             raise UnknownNameError("perturbation", unknown, self.perturbations, where="the perturbation table")
+        turned = {name: i for i, name in enumerate(self.directions, start=1)}
+        strange = {d for condition in conditions for d in condition.directions if d is not None and d not in turned}
+        if strange:
+            raise UnknownNameError("direction", sorted(strange), self.directions, where="the table of directions")
         width = max([1, *(len(condition.parts) for condition in conditions)])
         parts = np.zeros((len(conditions), width), dtype=np.int64)
         doses = np.zeros((len(conditions), width), dtype=np.float32)
         given = np.zeros((len(conditions), width), dtype=bool)
+        directions = np.zeros((len(conditions), width), dtype=np.int64)
         for i, condition in enumerate(conditions):
             for j, (part, dose) in enumerate(zip(condition.parts, condition.doses, strict=True)):
                 parts[i, j] = row[part]
+                directions[i, j] = turned.get(condition.directions[j] or "", 0)
                 given[i, j] = dose is not None
                 doses[i, j] = 0.0 if dose is None else np.log10(1 + dose)
         times = [np.log1p(condition.time or 0.0) for condition in conditions]
@@ -94,6 +104,7 @@ class ConditionTable:
             torch.tensor(times, dtype=torch.float32),
             torch.tensor(context, dtype=torch.long).view(len(conditions), len(self.contexts)),
             torch.tensor([batch_codes.get(batch or "", 0) for batch in batches], dtype=torch.long),
+            direction=torch.from_numpy(directions) if self.directions else None,
         )
 
     def encode_groups(self, groups: Groups) -> ConditionBatch:
@@ -107,10 +118,12 @@ class ConditionTable:
             "perturbations": list(self.perturbations),
             "contexts": {key: list(values) for key, values in self.contexts.items()},
             "batches": list(self.batches),
+            "directions": list(self.directions),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a table from what :meth:`to_dict` returned."""
         contexts = {key: tuple(names) for key, names in values["contexts"].items()}
-        return cls(tuple(values["perturbations"]), contexts, tuple(values["batches"]))
+        directions = tuple(values.get("directions", ()))
+        return cls(tuple(values["perturbations"]), contexts, tuple(values["batches"]), directions)

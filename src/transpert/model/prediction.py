@@ -167,6 +167,8 @@ def _annotate(population: Population, design: Design) -> pd.DataFrame:
             obs[key] = value
         if design.dose_key is not None:
             obs[design.dose_key] = request.dose
+        if design.direction_key is not None:
+            obs[design.direction_key] = pd.Series(request.direction, index=obs.index, dtype=object)
         if design.time_key is not None:
             obs[design.time_key] = np.nan if request.condition.time is None else request.condition.time
     obs[_keys.SOURCE] = population.source

@@ -109,6 +109,7 @@ def source_of(arguments: dict[str, Any]) -> DataSource:
         arguments["dose_key"],
         arguments["time_key"],
         arguments["split_key"],
+        arguments.get("direction_key"),
     )
     return DataSource(
         design,

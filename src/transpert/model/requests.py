@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition
-from transpert.errors import ConditionError, UnknownNameError
+from transpert.errors import ConditionError, UnknownNameError, list_names
 from transpert.groups.table import context_labels
 
 from .cells import Cells, DataSource
@@ -36,6 +36,8 @@ class Request:
         The perturbation as the data spells it.
     dose
         The dose as it is written into ``obs``.
+    direction
+        The direction as it is written into ``obs``.
     """
 
     context: str
@@ -43,6 +45,7 @@ class Request:
     condition: Condition
     label: str
     dose: float | str = float("nan")
+    direction: str | float = float("nan")
 
 
 def expand_requests(
@@ -54,6 +57,7 @@ def expand_requests(
     perturbations: str | Sequence[str] | None,
     doses: Sequence[float | str] | float | str | None,
     times: Sequence[float] | float | None,
+    directions: Sequence[str] | str | None = None,
 ) -> list[Request]:
     """Cross the wanted contexts with the wanted conditions.
 
@@ -67,8 +71,8 @@ def expand_requests(
         How the data spells its perturbations.
     contexts
         Values of the context columns, as for :meth:`~transpert.model.PerturbationModel.predict`.
-    perturbations, doses, times
-        The conditions.
+    perturbations, doses, times, directions
+        The conditions. Where no direction is given, it is the one that the perturbation has in the data.
 
     Returns
     -------
@@ -82,7 +86,12 @@ def expand_requests(
         If doses or times are asked of data without them, or the control label is asked for.
     """
     design = source.design
-    for values, key, kind in ((doses, design.dose_key, "dose"), (times, design.time_key, "time")):
+    asked = (
+        (doses, design.dose_key, "dose"),
+        (times, design.time_key, "time"),
+        (directions, design.direction_key, "direction"),
+    )
+    for values, key, kind in asked:
         if values is not None and key is None:
             raise ConditionError(f"a {kind} is asked for, but the data has none", remedy=f"Set it up with {kind}_key=.")
     labels = _as_list(perturbations)
@@ -91,10 +100,34 @@ def expand_requests(
     requests = []
     for context, values in _contexts(cells, source, contexts).items():
         for label, dose, time in product(labels, _as_list(doses) or [None], _as_list(times) or [None]):
-            condition = parse_condition(label, control=vocabulary.control, dose=dose, time=time)
-            spelled = vocabulary.spelling(label)
-            requests.append(Request(context, values, condition, spelled, np.nan if dose is None else dose))
+            for direction in _as_list(directions) or [_usual_direction(cells, source, vocabulary, label)]:
+                condition = parse_condition(
+                    label, control=vocabulary.control, dose=dose, time=time, direction=direction
+                )
+                spelled = vocabulary.spelling(label)
+                written = (np.nan if value is None else value for value in (dose, direction))
+                requests.append(Request(context, values, condition, spelled, *written))
     return requests
+
+
+def _usual_direction(cells: Cells, source: DataSource, vocabulary: PerturbationVocabulary, label: str) -> str | None:
+    """The one direction in which a perturbation was given, or else the one of all perturbations."""
+    design = source.design
+    if design.direction_key is None:
+        return None
+    names, given = cells.obs[design.perturbation_key].astype(str), cells.obs[design.direction_key]
+    perturbed = (names != vocabulary.control) & given.notna()
+    for rows in (perturbed & (names == vocabulary.spelling(label)), perturbed):
+        found = sorted(set(given[rows].astype(str)))
+        if len(found) == 1:
+            return found[0]
+        if len(found) > 1:
+            break
+    raise ConditionError(
+        f"{label!r} may have been given in several directions: {list_names(found) or 'none is recorded'}",
+        where=f"obs[{design.direction_key!r}]",
+        remedy="Say which in directions=.",
+    )
 
 
 def _as_list(values: object) -> list | None:
@@ -149,5 +182,7 @@ def request_of(
     if dose is not None and "+" not in dose:
         dose = float(dose)
     time = float(given["time"]) if "time" in given else None
-    condition = parse_condition(name, control=vocabulary.control, dose=dose, time=time)
-    return Request(context, values[context], condition, vocabulary.spelling(name), np.nan if dose is None else dose)
+    direction = given.get("direction")
+    condition = parse_condition(name, control=vocabulary.control, dose=dose, time=time, direction=direction)
+    written = (np.nan if value is None else value for value in (dose, direction))
+    return Request(context, values[context], condition, vocabulary.spelling(name), *written)

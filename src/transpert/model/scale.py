@@ -189,6 +189,7 @@ class SCALE(PerturbationModel):
             tuple(len(values) + 1 for values in table.contexts.values()),
             len(table.batches) + 1,
             () if self.embedding is None else self.embedding.blocks,
+            len(table.directions),
         )
         vectors = None if self.embedding is None else network_table(self.embedding, self.vocabulary.parts)
         with torch.random.fork_rng(devices=[]):

@@ -329,6 +329,7 @@ class UncertaintyMethods:
         *,
         doses: Sequence[float | str] | float | str | None = None,
         times: Sequence[float] | float | None = None,
+        directions: Sequence[str] | str | None = None,
         adata: Data | None = None,
         key_added: str | None = None,
         seed: int = 0,
@@ -337,7 +338,7 @@ class UncertaintyMethods:
 
         Parameters
         ----------
-        contexts, perturbations, doses, times, adata, seed
+        contexts, perturbations, doses, times, directions, adata, seed
             As in :meth:`predict`.
         key_added
             Also write the table to ``varm[key_added]`` of the data of the model.
@@ -362,6 +363,7 @@ class UncertaintyMethods:
             perturbations=perturbations,
             doses=doses,
             times=times,
+            directions=directions,
         )
         self._check_requests(requests)
         columns = {}
@@ -382,6 +384,7 @@ class UncertaintyMethods:
         *,
         doses: Sequence[float | str] | float | str | None = None,
         times: Sequence[float] | float | None = None,
+        directions: Sequence[str] | str | None = None,
         level: float = 0.9,
         n_cells: int | None = None,
         adata: Data | None = None,
@@ -395,7 +398,7 @@ class UncertaintyMethods:
 
         Parameters
         ----------
-        contexts, perturbations, doses, times, adata, seed
+        contexts, perturbations, doses, times, directions, adata, seed
             As in :meth:`predict`.
         level
             Share of effects that an interval is to contain.
@@ -426,6 +429,7 @@ class UncertaintyMethods:
             perturbations=perturbations,
             doses=doses,
             times=times,
+            directions=directions,
         )
         self._check_requests(requests)
         return predict_uncertainty(self, cells, requests, level=level, n_cells=n_cells, seed=seed)

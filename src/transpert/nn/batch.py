@@ -37,6 +37,8 @@ class NetworkSizes:
         Batches, with 0 for unknown.
     table_blocks
         Widths of the tables that were put side by side in the table of perturbations; empty for one table.
+    n_directions
+        Directions of perturbations, without the unknown one; 0 where none is recorded.
     """
 
     n_inputs: int
@@ -45,6 +47,7 @@ class NetworkSizes:
     n_contexts: tuple[int, ...] = ()
     n_batches: int = 1
     table_blocks: tuple[int, ...] = ()
+    n_directions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class ConditionBatch:
         Batch; 0 for unknown.
     has_time : (S,)
         Whether a time is given; ``None`` takes ``time`` as it is, 0 included.
+    direction : (S, P)
+        Direction of each part; 0 for unknown. ``None`` where none is recorded.
     """
 
     perturbation: Tensor
@@ -76,6 +81,7 @@ class ConditionBatch:
     context: Tensor
     batch: Tensor
     has_time: Tensor | None = None
+    direction: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
         """Move all tensors to a device."""

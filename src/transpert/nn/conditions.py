@@ -77,7 +77,8 @@ class ConditionEncoder(nn.Module):
         if table is not None and options.tables == "gated" and len(sizes.table_blocks) > 1:
             self.gate = TableGate(sizes.table_blocks, width)
             n_features = width
-        self.part = mlp(n_features + _DOSE_FEATURES, 2 * width, width)
+        self.n_directions = sizes.n_directions
+        self.part = mlp(n_features + _DOSE_FEATURES + self.n_directions, 2 * width, width)
         self.contexts = nn.ModuleList(nn.Embedding(n, width) for n in sizes.n_contexts)
         self.batch = nn.Embedding(sizes.n_batches, width)
         for embedding in (*self.contexts, self.batch):
@@ -131,7 +132,11 @@ class ConditionEncoder(nn.Module):
             torch.ones_like(condition.batch[:, None]), self.options.unknown_perturbation_rate, generator
         )
         action = self._action(condition, features) * present
-        parts = self.part(torch.cat([features * hidden[:, None], doses], dim=-1)) * action
+        known = [features * hidden[:, None], doses]
+        if self.n_directions:
+            direction = condition.perturbation * 0 if condition.direction is None else condition.direction
+            known.append(functional.one_hot(direction, self.n_directions + 1)[..., 1:].to(features.dtype))
+        parts = self.part(torch.cat(known, dim=-1)) * action
         perturbation = parts.sum(dim=1)
         tokens = [
             perturbation,

@@ -64,6 +64,7 @@ def design_of_metadata(
         keys,
         dose_key=own.get("dose_key"),
         time_key=own.get("time_key"),
+        direction_key=own.get("direction_key"),
     )
 
 
@@ -130,7 +131,8 @@ def populations(obs: pd.DataFrame, design: Design, *, need_controls: bool = True
 def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Condition], dict[str, str]]:
     """One label a condition, the same however a combination or a dose is written; empty for controls."""
     written = pd.DataFrame({"name": obs[design.perturbation_key].astype(str).to_numpy(dtype=object)})
-    tags = [(key, name) for key, name in ((design.dose_key, "dose"), (design.time_key, "time")) if key in obs]
+    columns = ((design.dose_key, "dose"), (design.time_key, "time"), (design.direction_key, "direction"))
+    tags = [(key, name) for key, name in columns if key in obs]
     for key, name in tags:
         written[name] = obs[key].to_numpy(dtype=object)
     grouped = written.groupby(list(written), sort=False, dropna=False)
@@ -160,6 +162,9 @@ def _label(condition: Condition) -> str:
         tags.append("dose " + (doses[0] if len(set(doses)) == 1 else _keys.COMBINATION.join(doses)))
     if condition.time is not None:
         tags.append(f"time {condition.time:g}")
+    if any(condition.directions):
+        directions = [direction or "nan" for direction in condition.directions]
+        tags.append("direction " + (directions[0] if len(set(directions)) == 1 else _keys.COMBINATION.join(directions)))
     return ", ".join(tags)
 
 

@@ -203,6 +203,7 @@ def fit_baselines(
             context_keys=list(design.context_keys),
             dose_key=design.dose_key,
             time_key=design.time_key,
+            direction_key=design.direction_key,
             split_key=split_key,
             layer=counts_layer if counts_layer in truth.layers else None,
             library_size_key=library_size_key,

@@ -270,7 +270,7 @@ class Anchor:
         if situation == "perturbation":
             parts = set(condition.parts)
             return np.array([bool(parts & set(other.parts)) for other in self.table.conditions])
-        return self.table.of_context(context) & np.array([c.parts == condition.parts for c in self.table.conditions])
+        return self.table.of_context(context) & np.array([c.action == condition.action for c in self.table.conditions])
 
     def apply(self, space: str, effect: np.ndarray, before: np.ndarray, rate: np.ndarray) -> np.ndarray:
         """Apply an effect in one space to a population with a given mean log1p and mean rate, each ``(G,)``."""
@@ -318,7 +318,7 @@ class Anchor:
         return interpolate_over(condition, usable, at)
 
     def _is_known(self, condition: Condition, allowed: np.ndarray) -> bool:
-        return any(c.parts == condition.parts and ok for c, ok in zip(self.table.conditions, allowed, strict=True))
+        return any(c.action == condition.action and ok for c, ok in zip(self.table.conditions, allowed, strict=True))
 
     def _coefficients(
         self,
@@ -507,7 +507,10 @@ class Anchor:
     ) -> Self:
         """Make an anchor from what :meth:`to_state` returned, and the embedding it was fitted with."""
         options = AnchorOptions.from_dict(plain["options"])
-        conditions = tuple(Condition(tuple(c["parts"]), tuple(c["doses"]), c["time"]) for c in plain["conditions"])
+        conditions = tuple(
+            Condition(tuple(c["parts"]), tuple(c["doses"]), c["time"], tuple(c.get("directions", ())))
+            for c in plain["conditions"]
+        )
         contexts = np.array(plain["contexts"], dtype=object)
         table = EffectTable(contexts, conditions, arrays["weights"], arrays["profiles"])
         ridge = None

@@ -37,7 +37,7 @@ def interpolate_over(
     -------
     Effect and variance, each ``(G,)``.
     """
-    same = sorted({c for c in known if c.parts == condition.parts}, key=lambda c: (c.time or 0.0, c.doses))
+    same = sorted({c for c in known if c.action == condition.action}, key=lambda c: (c.time or 0.0, c.doses))
     if not same:
         return effect_of(condition)
     times = sorted({c.time for c in same if c.time is not None})

@@ -32,7 +32,7 @@ _LARGEST_WEIGHT = 3.0
 # hyperparameters are compared on at most this many contexts
 _MOST_CONTEXTS = 12
 
-type Setting = tuple[tuple[float | None, ...], float | None]
+type Setting = tuple[tuple[float | None, ...], float | None, tuple[str | None, ...]]
 type _Target = tuple[list[int], np.ndarray, list[np.ndarray]]
 
 
@@ -68,8 +68,9 @@ class PerturbationRidge:
     """A kernel ridge regression of effects on embeddings of perturbations, one for each space of effects.
 
     For a perturbation that was not measured it gives weights of measured effects, the same for every gene: each
-    measured perturbation stands for its deviation from the mean effect of its context. Doses, times and directions
-    are matched: of every measured perturbation the rows nearest to what is asked for are used.
+    measured perturbation stands for its deviation from the mean effect of its context. Doses and times
+    are matched: of every measured perturbation the rows nearest to what is asked for are used, and none of another
+    direction.
 
     Parameters
     ----------
@@ -170,7 +171,7 @@ class PerturbationRidge:
         choice = self.choices[space]
         if choice.gain < _LEAST_GAIN:
             return nothing
-        deviations = _deviations(table, self.parts, (condition.doses, condition.time), context, allowed)
+        deviations = _deviations(table, self.parts, _setting(condition), context, allowed)
         # a perturbation says nothing about itself here: it is either unknown or to be taken for unknown
         kept = deviations.known & np.array([part != condition.parts[0] for part in self.parts])
         if kept.sum() < _FEWEST_PERTURBATIONS:
@@ -196,14 +197,14 @@ class PerturbationRidge:
         place = {part: i for i, part in enumerate(self.parts)}
         targets: list[_Target] = []
         contexts = list(dict.fromkeys(table.contexts[single]))[:_MOST_CONTEXTS]
-        settings = {(c.doses, c.time) for c, ok in zip(table.conditions, single, strict=True) if ok}
+        settings = {_setting(c) for c, ok in zip(table.conditions, single, strict=True) if ok}
         for context in contexts:
             main = context_coefficients(table, context, single) @ weighted
             for setting in settings:
                 rows = [
                     row
                     for row in np.flatnonzero(single & table.of_context(context))
-                    if (table.conditions[row].doses, table.conditions[row].time) == setting
+                    if _setting(table.conditions[row]) == setting
                 ]
                 if len(rows) < _FEWEST_PERTURBATIONS:
                     continue
@@ -338,6 +339,8 @@ def _deviations(
         condition = table.conditions[row]
         if len(condition.parts) != 1:
             continue
+        if _opposed(condition, setting):
+            continue
         key, apart = (place[condition.parts[0]], table.contexts[row]), _apart(condition, setting)
         best = nearest.get(key)
         if best is None or apart < best[0]:
@@ -362,9 +365,19 @@ def _deviations(
     return _Deviations(share(used), share([u for u in used if u[2] == context]), of_context, centre)
 
 
+def _setting(condition: Condition) -> Setting:
+    return condition.doses, condition.time, condition.directions
+
+
+def _opposed(condition: Condition, setting: Setting) -> bool:
+    """Whether a condition is known to have another direction than the one asked for."""
+    own, asked = condition.directions[0], setting[2][0]
+    return own is not None and asked is not None and own != asked
+
+
 def _apart(condition: Condition, setting: Setting) -> float:
     """How far dose and time of a condition are from those asked for, on log scales."""
-    (dose, *_), time = setting
+    (dose, *_), time, _ = setting
     own = condition.doses[0]
     doses = abs(np.log10(1 + own) - np.log10(1 + dose)) if own is not None and dose is not None else 0.0
     times = abs(np.log1p(condition.time) - np.log1p(time)) if condition.time is not None and time is not None else 0.0

@@ -382,7 +382,7 @@ def control_statistics(control: Cells) -> GroupStatistics:
 
 
 def _same_parts(anchor: Anchor, condition: Condition) -> np.ndarray:
-    return np.array([other.parts == condition.parts for other in anchor.table.conditions], dtype=bool)
+    return np.array([other.action == condition.action for other in anchor.table.conditions], dtype=bool)
 
 
 def _rows_of(anchor: Anchor, condition: Condition, *, context: str | None = None) -> np.ndarray:

@@ -102,6 +102,7 @@ class Replicate(NoChange):
                 control=design.control,
                 dose=None if design.dose_key is None else row[design.dose_key],
                 time=None if design.time_key is None else row[design.time_key],
+                direction=None if design.direction_key is None else row[design.direction_key],
             )
             if condition == request.condition:
                 found.append(position)
