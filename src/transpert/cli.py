@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,34 +33,85 @@ def quickstart(
 
 @app.command()
 def evaluate(
-    pred: Annotated[Path, typer.Argument(help="Predicted cells, h5ad.", exists=True)],
-    truth: Annotated[Path, typer.Argument(help="Real cells, h5ad.", exists=True)],
+    pred: Annotated[Path, typer.Argument(help="Predicted cells: h5ad, or a zarr folder.", exists=True)],
+    truth: Annotated[Path, typer.Argument(help="Real cells: h5ad, or a zarr folder.", exists=True)],
     perturbation_key: Annotated[str | None, typer.Option(help="Column with the perturbation.")] = None,
     control: Annotated[str | None, typer.Option(help="Label of control cells.")] = None,
     context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
-    metrics: Annotated[str, typer.Option(help="Panel of metrics.")] = "default",
+    metrics: Annotated[
+        str, typer.Option(help="default, cell-eval, vcc2026, calibrated, all; or names separated by commas.")
+    ] = "default",
     baselines: Annotated[str | None, typer.Option(help="'all', or names separated by commas.")] = None,
+    ceiling: Annotated[bool, typer.Option(help="Score one half of the real cells against the other.")] = True,
+    reference: Annotated[str, typer.Option(help="Controls of the prediction: real, or predicted.")] = "real",
+    split_key: Annotated[str, typer.Option(help="Column with the split, for the baselines.")] = "split",
+    counts_layer: Annotated[str, typer.Option(help="Layer with raw counts.")] = "counts",
+    library_size_key: Annotated[str | None, typer.Option(help="Column with library sizes, for the baselines.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer with log1p counts per 10k, in place of X.")] = None,
+    max_missing_genes: Annotated[float, typer.Option(help="Share of genes that a prediction may lack.")] = 0.0,
+    max_controls: Annotated[int | None, typer.Option(help="Number of controls of a context; all if not given.")] = None,
+    n_bootstrap: Annotated[int, typer.Option(help="Resamples of the perturbations; 0 for no intervals.")] = 1_000,
+    workers: Annotated[int, typer.Option(help="Processes to score in; more than 1 needs the extra dask.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    audit: Annotated[Path | None, typer.Option(help="Also audit the metrics, and write the audit here.")] = None,
+    cell_eval: Annotated[Path | None, typer.Option(help="Also write both files as cell-eval reads them, here.")] = None,
     out: Annotated[Path, typer.Option(help="Where to write the scores.")] = Path("scores.csv"),
 ) -> None:
     """Score a prediction against the truth."""
-    import anndata
-
     from transpert import tl
 
     names = None if baselines is None else "all" if baselines == "all" else baselines.split(",")
-    with _named_errors():
+    design = {"perturbation_key": perturbation_key, "control": control, "context_keys": context_key or None}
+    chosen = metrics.split(",") if "," in metrics else metrics
+    shared = {
+        **design,
+        "metrics": chosen,
+        "layer": layer,
+        "max_missing_genes": max_missing_genes,
+        "max_controls": max_controls,
+        "n_bootstrap": n_bootstrap,
+        "seed": seed,
+    }
+    with _named_errors(), _workers(workers) as client:
         table = tl.evaluate(
-            anndata.read_h5ad(pred),
-            anndata.read_h5ad(truth),
-            perturbation_key=perturbation_key,
-            control=control,
-            context_keys=context_key,
-            metrics=metrics,
+            pred,
+            truth,
+            **shared,
             baselines=names,
+            ceiling=ceiling,
+            reference=reference,
+            split_key=split_key,
+            counts_layer=counts_layer,
+            library_size_key=library_size_key,
+            client=client,
         )
-    table.to_csv(out, index=False)
-    typer.echo(tl.score_table(table).round(3).to_string())
-    typer.echo(f"Written to {out}.")
+        table.to_csv(out, index=False)
+        typer.echo(tl.score_table(table).round(3).to_string())
+        typer.echo(f"Written to {out}.")
+        if audit is not None:
+            tl.audit(pred, truth, **shared, client=client).to_csv(audit, index=False)
+            typer.echo(f"Audit written to {audit}.")
+        if cell_eval is not None:
+            files = tl.to_cell_eval(pred, truth, cell_eval, **design, layer=layer)
+            typer.echo(f"For cell-eval: {files[0]} and {files[1]}.")
+
+
+@contextmanager
+def _workers(number: int) -> Iterator[Any]:
+    """Processes to score in, or None."""
+    if number <= 1:
+        yield None
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        from transpert.errors import DependencyError
+
+        raise DependencyError(
+            "--workers needs dask", remedy="Install it with: pip install 'transpert[dask]'."
+        ) from error
+    with LocalCluster(n_workers=number, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as c:
+        yield c
 
 
 class _named_errors:

@@ -39,3 +39,24 @@ def test_evaluate_from_files(screen, tmp_path) -> None:
     assert result.exit_code == 0, result.output
     scores = tp.tl.score_table(pd.read_csv(tmp_path / "scores.csv"))
     assert scores.loc["prediction", "pearson_delta"] > 0.999
+
+
+def test_evaluate_passes_on_every_option(screen, tmp_path) -> None:
+    truth = screen[screen.obs["context"].isin(["context_0", "context_1"])].copy()
+    truth.write_h5ad(tmp_path / "truth.h5ad")
+    truth[truth.obs["context"] == "context_0"].copy().write_zarr(tmp_path / "pred.zarr")
+    keys = ["--context-key", "context", "--perturbation-key", "perturbation", "--control", "control"]
+    more = ["--metrics", "pearson_delta,mse_delta", "--no-ceiling", "--reference", "predicted", "--max-controls", "20"]
+    rest = ["--n-bootstrap", "0", "--seed", "3", "--max-missing-genes", "0.1", "--counts-layer", "counts"]
+    out = ["--out", str(tmp_path / "s.csv"), "--audit", str(tmp_path / "a.csv"), "--cell-eval", str(tmp_path / "ce")]
+    files = [str(tmp_path / "pred.zarr"), str(tmp_path / "truth.h5ad")]
+    result = CliRunner().invoke(app, ["evaluate", *files, *keys, *more, *rest, *out])
+    assert result.exit_code == 0, result.output
+    scores = pd.read_csv(tmp_path / "s.csv")
+    assert set(scores["metric"]) == {"pearson_delta", "mse_delta"} and set(scores["model"]) == {"prediction"}
+    assert scores["ci_low"].isna().all()
+    assert "no change, resampled controls" in set(pd.read_csv(tmp_path / "a.csv")["prediction"])
+    assert sorted(path.name for path in (tmp_path / "ce").iterdir()) == ["pred.h5ad", "real.h5ad"]
+    twice = CliRunner().invoke(app, ["evaluate", *files, *keys, "--layer", "log", "--out", str(tmp_path / "x.csv")])
+    assert twice.exit_code == 1 and "unknown layer: 'log'" in twice.output
+    assert not (tmp_path / "x.csv").exists()

@@ -6,6 +6,7 @@ from .counts import to_counts
 from .differential_expression import rank_genes_groups
 from .embed import embed_together
 from .evaluation import evaluate, score_table
+from .export import to_cell_eval
 from .fold_changes import effects
 from .paired import compare
 
@@ -18,5 +19,6 @@ __all__ = [
     "predict",
     "rank_genes_groups",
     "score_table",
+    "to_cell_eval",
     "to_counts",
 ]

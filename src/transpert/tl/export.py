@@ -1,0 +1,132 @@
+"""Predictions as other evaluators read them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from transpert.errors import ControlError, OptionError
+
+from ._plan import align, find_populations, wanted_populations
+from ._populations import Populations, design_of_metadata, populations
+from ._reading import CellReader, Data, open_cells
+
+__all__ = ["to_cell_eval"]
+
+
+def to_cell_eval(
+    pred: Data,
+    truth: Data,
+    folder: str | os.PathLike,
+    *,
+    perturbation_key: str | None = None,
+    control: str | None = None,
+    context_keys: str | Sequence[str] | None = None,
+    control_label: str = "non-targeting",
+    layer: str | None = None,
+    modality: str | None = None,
+    overwrite: bool = False,
+) -> tuple[Path, Path]:
+    """Write a prediction and its truth as cell-eval reads them.
+
+    cell-eval wants two files with the same genes in the same order, the same perturbations, and controls in both.
+    Both files get just these; a prediction without controls is given the real ones.
+
+    Parameters
+    ----------
+    pred
+        Predicted cells, log1p counts per 10k: an AnnData, a MuData, or the path of an ``.h5ad`` file or zarr folder.
+    truth
+        The real cells with controls; the same kinds.
+    folder
+        Where to write ``pred.h5ad`` and ``real.h5ad``; made if it does not exist.
+    perturbation_key, control, context_keys
+        Columns and label, as for :func:`evaluate`.
+    control_label
+        What controls are called in the files.
+    layer
+        Layer with log1p counts per 10k, in place of ``X``.
+    modality
+        Modality of MuData objects.
+    overwrite
+        Replace files that exist.
+
+    Returns
+    -------
+    The two paths. In the files, ``obs["target_gene"]`` is the perturbation and ``obs["celltype"]`` the context, which
+    are cell-eval's own defaults: ``cell-eval run -ap pred.h5ad -ar real.h5ad --celltype-col celltype``.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If a file exists and is not to be replaced, or a perturbation is called like the controls.
+    transpert.errors.TranspertError
+        As :func:`evaluate`, for data that cannot be compared.
+
+    Examples
+    --------
+    >>> import tempfile, transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=2, n_genes=20, n_cells=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in tp.tl.to_cell_eval(adata, adata, folder)]
+    ['pred.h5ad', 'real.h5ad']
+    """
+    paths = Path(folder) / "pred.h5ad", Path(folder) / "real.h5ad"
+    there = [path.name for path in paths if path.exists()]
+    if there and not overwrite:
+        raise OptionError(f"{' and '.join(there)} exist already", where=str(folder), remedy="Pass overwrite=True.")
+    real = open_cells(truth, name="the truth", layer=layer, modality=modality)
+    predicted = open_cells(pred, name="the prediction", layer=layer, modality=modality)
+    design = design_of_metadata(
+        predicted.metadata, perturbation_key=perturbation_key, control=control, context_keys=context_keys
+    )
+    observed = populations(real.obs, design)
+    own = find_populations({predicted.name: predicted}, design, need_controls=False)[predicted.name]
+    wanted = wanted_populations({predicted.name: own}, observed, design)
+    genes, _ = align(real, {predicted.name: predicted}, 0.0)
+    names = {label: observed.display(label) for _, label in wanted}
+    if control_label in names.values():
+        raise OptionError(f"a perturbation is called {control_label!r}", remedy="Choose another control_label.")
+    contexts = list(dict.fromkeys(context for context, _ in wanted))
+    lacking = [context for context in contexts if context not in own.controls]
+    if lacking and len(lacking) < len(contexts):
+        raise ControlError(
+            f"the prediction has controls of some contexts, and none of {', '.join(lacking)}",
+            where=predicted.name,
+            remedy="Predict with controls of all contexts, or of none.",
+        )
+    real, predicted = real.with_genes(genes), predicted.with_genes(genes)
+    controls = (real, observed) if lacking else (predicted, own)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    _write(paths[0], (predicted, own), controls, wanted, names, control_label)
+    _write(paths[1], (real, observed), (real, observed), wanted, names, control_label)
+    return paths
+
+
+def _write(
+    path: Path,
+    cells: tuple[CellReader, Populations],
+    controls: tuple[CellReader, Populations],
+    wanted: Sequence[tuple[str, str]],
+    names: dict[str, str],
+    control_label: str,
+) -> None:
+    blocks, labels = [], []
+    for (reader, found), keys in (
+        (controls, [(context, None) for context in dict.fromkeys(context for context, _ in wanted)]),
+        (cells, list(wanted)),
+    ):
+        for context, label in keys:
+            rows = found.controls[context] if label is None else found.cells[context, label]
+            blocks.append(sparse.csr_matrix(reader.read(rows, f"{context} / {label or 'controls'}")))
+            labels += [(control_label if label is None else names[label], context)] * len(rows)
+    obs = pd.DataFrame(labels, columns=["target_gene", "celltype"]).astype("category")
+    obs.index = pd.Index([f"cell_{number}" for number in np.arange(len(obs))], dtype=object)
+    var = pd.DataFrame(index=cells[0].genes)
+    AnnData(sparse.vstack(blocks, format="csr").astype(np.float32), obs=obs, var=var).write_h5ad(path)
