@@ -27,6 +27,8 @@ from .panel import Panel
 
 __all__ = ["ENTRIES", "Metric"]
 
+type Direction = Literal["higher", "lower", "one", "none"]
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -58,7 +60,7 @@ class Metric:
 
     name: str
     family: str
-    direction: Literal["higher", "lower", "one", "none"]
+    direction: Direction
     needs: tuple[str, ...]
     function: Callable
     level: Literal["population", "panel"] = "population"
@@ -93,7 +95,7 @@ def _count(predicted: DifferentialExpression, real: DifferentialExpression, *, s
     return float((predicted if side == "pred" else real).n_significant)
 
 
-def _discrimination(metric: str) -> Callable[[Panel], np.ndarray]:
+def _discrimination(metric: discrimination.Metric) -> Callable[[Panel], np.ndarray]:
     def score(panel: Panel) -> np.ndarray:
         return panel.each(
             lambda rows: discrimination.discrimination_score(
@@ -131,7 +133,7 @@ def _top(metric: str, n: int | None) -> Metric:
     )
 
 
-def _genes(name: str, function: Callable, direction: str = "higher", **options: object) -> Metric:
+def _genes(name: str, function: Callable, direction: Direction = "higher", **options: object) -> Metric:
     return Metric(
         name,
         "differential expression",
@@ -142,18 +144,20 @@ def _genes(name: str, function: Callable, direction: str = "higher", **options: 
     )
 
 
+_AGREEMENT: tuple[tuple[str, Direction, Callable], ...] = (
+    ("overlap_at_n", "higher", gene_agreement.overlap_at_n),
+    ("precision_at_n", "higher", gene_agreement.precision_at_n),
+    ("n_sig_ratio", "one", gene_agreement.n_significant_ratio),
+    ("direction_match", "higher", gene_agreement.direction_match),
+)
+
 _OURS = (
     Metric("pearson_delta", "delta", "higher", _DELTA, _of_means(delta.pearson_delta, *_DELTA), panels=_CELL_EVAL),
     Metric("mse_delta", "delta", "lower", _DELTA, _of_means(delta.mse_delta, *_DELTA), panels=_CELL_EVAL),
     Metric("mae_delta", "delta", "lower", _DELTA, _of_means(delta.mae_delta, *_DELTA), panels=_CELL_EVAL),
     *(
         Metric(name, "differential expression", direction, ("de_real", "de_predicted"), _of_tables(function, TRANSPERT))
-        for name, direction, function in (
-            ("overlap_at_n", "higher", gene_agreement.overlap_at_n),
-            ("precision_at_n", "higher", gene_agreement.precision_at_n),
-            ("n_sig_ratio", "one", gene_agreement.n_significant_ratio),
-            ("direction_match", "higher", gene_agreement.direction_match),
-        )
+        for name, direction, function in _AGREEMENT
     ),
     Metric("energy_distance", "distribution", "lower", _CELLS, lambda c: energy_distance(c.predicted, c.real)),
     Metric(
@@ -216,7 +220,7 @@ _OF_CELL_EVAL = (
 )
 
 
-def _challenge(name: str, function: Callable, direction: str = "higher") -> Metric:
+def _challenge(name: str, function: Callable, direction: Direction = "higher") -> Metric:
     return Metric(
         name,
         "challenge",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 
@@ -48,7 +51,7 @@ def check_cells(cells: np.ndarray | sparse.spmatrix, *, where: str, n_genes: int
     if n_genes is not None and cells.shape[1] != n_genes:
         hint = "It may be transposed." if cells.shape[0] == n_genes else "Align the genes by name."
         raise MetricInputError(f"the matrix has {cells.shape[1]} genes, not {n_genes}", where=where, remedy=hint)
-    values = cells.data if sparse.issparse(cells) else np.asarray(cells)
+    values: np.ndarray = np.asarray(cells.data if sparse.issparse(cells) else cells)
     check_finite(values, where)
     negative = int(np.count_nonzero(values < 0))
     if negative:
@@ -81,7 +84,7 @@ def check_deltas(
     return predicted, real
 
 
-def check_same_length(a: np.ndarray, b: np.ndarray, *, what: str) -> None:
+def check_same_length(a: Sized, b: Sized, *, what: str) -> None:
     """Check that two arrays have as many entries.
 
     Raises
@@ -93,7 +96,7 @@ def check_same_length(a: np.ndarray, b: np.ndarray, *, what: str) -> None:
         raise MetricInputError(f"{len(a)} predicted and {len(b)} real {what}", where=what)
 
 
-def dense(cells: np.ndarray | sparse.spmatrix) -> np.ndarray:
+def dense(cells: Any) -> np.ndarray:
     """Return cells as a dense matrix of floating type: float32 stays float32, everything else becomes float64."""
     values = cells.toarray() if sparse.issparse(cells) else np.asarray(cells)
     return values if values.dtype == np.float32 else values.astype(np.float64, copy=False)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .differential_expression import CELL_EVAL, CHALLENGE_2026, TRANSPERT, Convention, DifferentialExpression
 from .distribution import energy_distance
-from .population import Matrix, Population
+from .population import Population
 
 __all__ = ["Comparison"]
 
@@ -37,10 +37,11 @@ class Comparison:
         If the matrices are empty, do not fit, or hold NaN, infinite or negative values.
     """
 
-    predicted: Matrix | Population
-    real: Matrix | Population
-    controls: Matrix | Population
-    predicted_controls: Matrix | Population | None = None
+    # matrices are taken too, and wrapped
+    predicted: Population
+    real: Population
+    controls: Population
+    predicted_controls: Population | None = None
     perturbation: str = ""
     context: str = ""
     targets: tuple[int, ...] = ()

@@ -7,7 +7,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import anndata
 import illico
@@ -17,7 +17,7 @@ from loguru import logger
 from scipy import sparse
 from scipy.stats import false_discovery_control
 
-from ._inputs import check_cells
+from ._inputs import check_cells, dense
 
 __all__ = [
     "CELL_EVAL",
@@ -178,8 +178,7 @@ def _tests(populations: list[np.ndarray | sparse.spmatrix], controls: np.ndarray
         stacked = sparse.vstack([sparse.csr_matrix(part) for part in parts], format="csr").astype(dtype)
         stacked.sort_indices()
     else:
-        stacked = np.vstack([part.toarray() if sparse.issparse(part) else np.asarray(part) for part in parts])
-        stacked = stacked.astype(dtype, copy=False)
+        stacked = np.vstack([dense(part) for part in parts]).astype(dtype, copy=False)
     names = [str(number) for number in range(len(populations))]
     n_cells = {name: part.shape[0] for name, part in zip(names, populations, strict=True)}
     groups = np.repeat([*names, _CONTROLS], [*n_cells.values(), controls.shape[0]])
@@ -277,7 +276,7 @@ def assemble(
 def mean_rate(cells: np.ndarray | sparse.spmatrix, *, geometric: bool = False) -> np.ndarray:
     """Mean counts per 10k of log1p values, arithmetic or geometric."""
     # scipy averages float32 in float32, whatever dtype is asked for
-    values = cells.astype(np.float64) if sparse.issparse(cells) else np.asarray(cells, dtype=np.float64)
+    values: Any = cells.astype(np.float64) if sparse.issparse(cells) else np.asarray(cells, dtype=np.float64)
     if geometric:
         return np.expm1(np.asarray(values.mean(axis=0)).ravel())
     rates = values.expm1() if sparse.issparse(values) else np.expm1(values)

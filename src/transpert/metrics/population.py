@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -182,9 +183,10 @@ class Population:
         if key not in self._tables:
             rank_sums_together([self], controls, from_counts=convention.from_counts)
             tests = self._tests[id(controls), convention.from_counts][1]
-            rates = [population._means(convention) for population in (self, controls)]
             arithmetic = Convention(from_counts=convention.from_counts)
-            self._tables[key] = assemble(tests, *rates, controls._means(arithmetic), convention)
+            self._tables[key] = assemble(
+                tests, self._means(convention), controls._means(convention), controls._means(arithmetic), convention
+            )
         return self._tables[key]
 
     def _means(self, convention: Convention) -> np.ndarray:
@@ -196,7 +198,7 @@ class Population:
         if not from_counts:
             return self.cells
         # per million, as the challenge has it: the logarithm may make ties
-        per_million = self.rates * (1e6 / _PER)
+        per_million: Any = self.rates * (1e6 / _PER)
         return per_million.log1p() if sparse.issparse(per_million) else np.log1p(per_million)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from transpert.errors import MetricInputError
 
-from ._inputs import check_cells, check_deltas, check_same_length
+from ._inputs import check_cells, check_deltas, check_same_length, dense
 
 __all__ = ["bulk_noise", "bulk_profile", "noise_corrected_errors"]
 
@@ -94,11 +95,10 @@ def bulk_noise(counts: np.ndarray | sparse.spmatrix, *, total: float = BULK_TOTA
         return 0.0
     rest = everything - np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
     whole = bulk_profile(counts, total=total)
-    rows = counts.tocsr() if sparse.issparse(counts) else np.asarray(counts)
+    rows: Any = sparse.csr_matrix(counts) if sparse.issparse(counts) else np.asarray(counts)
     first, second = np.zeros(n_genes), np.zeros(n_genes)
     for start in range(0, n_cells, _BLOCK):
-        block = rows[start : start + _BLOCK]
-        block = (block.toarray() if sparse.issparse(block) else block).astype(np.float64)
+        block = dense(rows[start : start + _BLOCK]).astype(np.float64)
         left = rest[start : start + _BLOCK, None]
         # around the whole profile, or the difference of the two sums would lose its digits
         profiles = np.log1p((sums - block) * np.divide(total, left, out=np.zeros_like(left), where=left > 0)) - whole
