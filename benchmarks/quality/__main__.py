@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     runs.add_argument("--data", type=Path, default=Path("data"), help="folder of the data files")
     runs.add_argument("--environments", type=Path, default=default_folder(), help="folder of the peers' environments")
-    runs.add_argument("--limit", type=float, default=1_800, help="seconds that a run may take")
+    runs.add_argument("--limit", type=float, default=1_800, help="seconds of processor time that a run may take")
     runs.add_argument("--again", action="store_true", help="try again what failed or took too long")
     runs.set_defaults(function=run)
     tables = commands.add_parser("table", help="write the page from the results there are")

@@ -66,7 +66,7 @@ def make(run: Run, task: Task, method: Method, places: Places, limit: float) -> 
         with time_limit(limit):
             result = _made(run, task, method, places, limit, details)
     except (OutOfTimeError, PeerTimeoutError):
-        result = Result(run, "timeout", f"stopped after {limit:.0f} s", details)
+        result = Result(run, "timeout", f"stopped after {limit:.0f} s of processor time", details)
     except PeerError as error:
         result = Result(run, "failed", str(error), details)
     except Exception as error:  # noqa: BLE001 one failing run must not end a night of runs
@@ -113,19 +113,21 @@ def _predicted(
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise :class:`OutOfTimeError` in the main thread after some seconds."""
+    """Raise :class:`OutOfTimeError` in the main thread after some seconds of processor time.
+
+    Not of the clock: what else runs on the machine would decide then who is ready in time.
+    """
 
     def stop(*_: object) -> None:
         raise OutOfTimeError
 
-    before = signal.signal(signal.SIGALRM, stop)
-    # the runner of a peer has the same limit, and says more clearly that it was reached
-    signal.setitimer(signal.ITIMER_REAL, seconds + 60)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def machine() -> str:
