@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from transpert.conditions import Condition
 from transpert.groups import Groups
 
 from .options import LeaveOut
 
-__all__ = ["assign_folds", "resolve_level"]
+__all__ = ["assign_folds", "resolve_level", "rows_like_asked"]
 
 
 def resolve_level(groups: Groups, level: LeaveOut, split_kind: str | None) -> str:
@@ -67,6 +70,41 @@ def assign_folds(groups: Groups, level: str, n_folds: int, *, seed: int = 0) -> 
     if len(np.unique(number)) >= 2:
         folds[perturbed] = number % min(n_folds, len(np.unique(number)))
     return folds
+
+
+def rows_like_asked(conditions: Sequence[Condition], folds: np.ndarray, split_kind: str | None) -> np.ndarray:
+    """Choose the left-out rows that ask what the split asks, which is what the networks are to be weighed by.
+
+    Where combinations of known perturbations are to be predicted, a perturbation that was left out as a whole says
+    nothing: the anchor knows the parts of what is asked, but not of that.
+
+    Parameters
+    ----------
+    conditions
+        Condition of every row.
+    folds : (P,)
+        Fold of every row, which was left out together.
+    split_kind
+        The ``kind`` that :func:`transpert.pp.split` wrote, or ``None``.
+
+    Returns
+    -------
+    ``(P,)`` bool: combinations of perturbations measured alone in other folds, if the split holds out combinations;
+    all rows otherwise.
+    """
+    if split_kind != "combination":
+        return np.ones(len(folds), dtype=bool)
+    alone: dict[str, set[int]] = {}
+    for condition, fold in zip(conditions, folds, strict=True):
+        if len(condition.parts) == 1:
+            alone.setdefault(condition.parts[0], set()).add(int(fold))
+    return np.array(
+        [
+            len(condition.parts) > 1 and all(alone.get(part, set()) - {int(fold)} for part in condition.parts)
+            for condition, fold in zip(conditions, folds, strict=True)
+        ],
+        dtype=bool,
+    )
 
 
 def _shuffled_rank(names: list[str], rng: np.random.Generator) -> np.ndarray:

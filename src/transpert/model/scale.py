@@ -43,7 +43,7 @@ from .embeddings import (
     resolve_embedding,
 )
 from .fingerprints import data_fingerprint
-from .folds import assign_folds, resolve_level
+from .folds import assign_folds, resolve_level, rows_like_asked
 from .module import TransportModule
 from .options import JoiningOptions, ScaleOptions, TrainingOptions
 from .prediction import SetPrediction
@@ -67,6 +67,7 @@ from .uncertainty import UncertaintyEstimates
 __all__ = ["SCALE"]
 
 _VALIDATION_BATCHES = 6
+_LEAST_ROWS = 2  # groups like those asked for, without which nothing speaks for the networks
 _KEEP = "keep"  # an option that is not given stays as the preset has it
 
 
@@ -406,10 +407,16 @@ class SCALE(PerturbationModel):
             self.gate = 1.0 if self.options.anchor is None else 0.0
         else:
             observed, weights = effects.shift(), np.sqrt(np.minimum(effects.treated.n_cells, effects.control.n_cells))
-            fitted = fit_stack(
-                {"anchor": anchored, "network": unseen}, observed, weights, prior={"anchor": 1.0, "network": 0.0}
-            )
-            self.gate = fitted["network"]
+            rows = rows_like_asked(effects.conditions, fold, self._split_kind())
+            self.gate = 0.0
+            if np.count_nonzero(rows) >= _LEAST_ROWS:
+                fitted = fit_stack(
+                    {"anchor": anchored[rows], "network": unseen[rows]},
+                    observed[rows],
+                    weights[rows],
+                    prior={"anchor": 1.0, "network": 0.0},
+                )
+                self.gate = fitted["network"]
             self.gate_table = _gate_table(effects, anchored, unseen, observed, self.gate)
         self.uncertainty = UncertaintyEstimates.fit(effects, self._left_out_predictor(effects, anchored, unseen))
 
