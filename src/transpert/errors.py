@@ -24,6 +24,7 @@ __all__ = [
     "ModelFileError",
     "NotTrainedError",
     "OptionError",
+    "ProcessError",
     "SplitError",
     "StoreError",
     "TrainingError",
@@ -101,6 +102,10 @@ class TrainingError(TranspertError, RuntimeError):
 
 class ModelFileError(TranspertError, OSError):
     """A folder or file is not a saved model, or of another version."""
+
+
+class ProcessError(TrainingError):
+    """One of several processes that train together is gone, or does not answer."""
 
 
 class CheckpointError(TranspertError, OSError):

@@ -66,9 +66,11 @@ class TransportModule(BaseModuleClass):
         *,
         left_out: bool = False,
         draws: Draws | None = None,
-        every_member: bool = False,
     ) -> LossOutput:
         """Return the mean loss of the members on the sets they are to see.
+
+        A member that is to see none of these sets runs on one of them without effect, so that all processes always
+        run the same networks, and the optimiser treats a member alike however the sets are shared out.
 
         Parameters
         ----------
@@ -80,28 +82,25 @@ class TransportModule(BaseModuleClass):
             Take the sets that each member does *not* train on.
         draws
             Gives the random numbers of a member for the chosen sets; the global ones of torch by default.
-        every_member
-            Run also the members that have none of these sets, without effect: where parameters are shared out among
-            processes, all of them must run the same networks.
         """
-        totals: dict[str, list[Tensor]] = {}
-        weights = []
-        for number, member in enumerate(self.members):
-            chosen = torch.nonzero((folds == number) == left_out).flatten()
-            if len(self.members) == 1:
-                chosen = torch.arange(len(folds), device=folds.device)
-            if not len(chosen) and not every_member:
-                continue
-            weights.append(len(chosen))
-            if not len(chosen):
-                chosen = torch.zeros(1, dtype=torch.long, device=folds.device)
-            generator = None if draws is None else draws(number, chosen)
-            for name, value in member.losses(batch[chosen], generator=generator).items():  # type: ignore[operator]
-                totals.setdefault(name, []).append(value)
-        if not sum(weights):
+        chosen = [torch.nonzero((folds == number) == left_out).flatten() for number in range(len(self.members))]
+        if len(self.members) == 1:
+            chosen = [torch.arange(len(folds), device=folds.device)]
+        share = torch.tensor([len(rows) for rows in chosen], device=folds.device)
+        n_sets = sum(map(len, chosen))
+        if not n_sets:
             nothing = torch.zeros((), device=folds.device, requires_grad=not left_out)
             return LossOutput(loss=nothing, n_obs_minibatch=0)
-        share = torch.tensor(weights, device=folds.device) / sum(weights)
-        means = {name: (torch.stack(values) * share).sum() for name, values in totals.items()}
+        totals: dict[str, list[Tensor]] = {}
+        for number, (member, rows) in enumerate(zip(self.members, chosen, strict=True)):
+            rows = rows if len(rows) else torch.zeros(1, dtype=torch.long, device=folds.device)
+            generator = None if draws is None else draws(number, rows)
+            for name, value in member.losses(batch[rows], generator=generator).items():  # type: ignore[operator]
+                totals.setdefault(name, []).append(value)
+        # chosen by where, not by multiplying with 0, which would keep a NaN
+        means = {
+            name: torch.where(share > 0, torch.stack(values) * share / n_sets, 0.0).sum()
+            for name, values in totals.items()
+        }
         terms = {name: value.detach() for name, value in means.items() if name != "total"}
-        return LossOutput(loss=means["total"], extra_metrics=terms, n_obs_minibatch=sum(weights))
+        return LossOutput(loss=means["total"], extra_metrics=terms, n_obs_minibatch=n_sets)

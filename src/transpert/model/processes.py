@@ -24,7 +24,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
-from transpert.errors import OptionError, TrainingError
+from transpert.errors import OptionError, ProcessError, TranspertError
 from transpert.nn.blocks import TransformerBlock
 
 __all__ = [
@@ -75,7 +75,8 @@ class ShardedStrategy(ModelParallelStrategy):
         assert self.model is not None
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         named = get_optimizer_state_dict(self.model, getattr(optimizer, "_optimizer", optimizer), options=options)
-        return _renamed(named, {name: number for number, name in enumerate(self._trained_names())})
+        # only the first process is given the whole, and writes it
+        return _renamed(named, {name: number for number, name in enumerate(self._trained_names())}) if named else {}
 
     @override
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -141,7 +142,7 @@ def choose_strategy(strategy: str | Strategy, devices: Any, checkpoint_io: Check
     if strategy == "auto" and (_count(devices) > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1):
         chosen = "ddp"
     if chosen == "ddp":
-        # a process may have no set for one of the networks, whose parameters then have no gradient there
+        # some choices of options leave parameters without use
         chosen = DDPStrategy(find_unused_parameters=True, timeout=_TIMEOUT)
     elif chosen == "fsdp2":
         chosen = ShardedStrategy()
@@ -207,12 +208,12 @@ def is_first_process() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def lost_process(error: BaseException, world_size: int) -> TrainingError | None:
+def lost_process(error: BaseException, world_size: int) -> ProcessError | None:
     """Return the error to raise if another process is gone, ``None`` if the error means something else."""
     is_distributed = isinstance(error, distributed.DistError) or bool(_LOST.search(str(error)))
-    if world_size < 2 or not isinstance(error, RuntimeError) or isinstance(error, TrainingError) or not is_distributed:
+    if world_size < 2 or isinstance(error, TranspertError) or not is_distributed:
         return None
-    return TrainingError(
+    return ProcessError(
         f"another of the {world_size} processes has stopped or does not answer",
         where=str(error).splitlines()[0][:200] if str(error) else None,
         remedy='Look at the messages of the others; start all of them again with resume="auto".',

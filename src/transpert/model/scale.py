@@ -17,7 +17,7 @@ from transpert._compat import SETUP_ARGS_KEY
 from transpert._counts import log1p_per_10k
 from transpert.conditions import Condition, Embedding
 from transpert.data import SetDataModule, SetSampler
-from transpert.errors import OptionError, TrainingError
+from transpert.errors import OptionError, ProcessError, TrainingError
 from transpert.groups import ControlMatching, Groups
 from transpert.nn import (
     ConditionOptions,
@@ -163,6 +163,7 @@ class SCALE(PerturbationModel):
         self.gate = 0.0
         self.gate_table: pd.DataFrame | None = None
         self.left_out_level = ""
+        self.completed_history: dict[str, pd.DataFrame] = {}
         self._table: ConditionTable | None = None
         if self._cells is not None:
             self._build()
@@ -253,7 +254,9 @@ class SCALE(PerturbationModel):
         Raises
         ------
         transpert.errors.TrainingError
-            If the loss is not finite (the best weights so far are restored), or one of several processes is gone.
+            If the loss is not finite; the best weights so far are restored.
+        transpert.errors.ProcessError
+            If one of several processes is gone.
         transpert.errors.CheckpointError
             If a checkpoint belongs to a training with other options or data, is damaged, or cannot be written, or if
             a new training would write among the checkpoints of another.
@@ -301,7 +304,7 @@ class SCALE(PerturbationModel):
             "max_epochs": settings.max_epochs,
             "precision": str(settings.precision),
             "early_stopping": settings.early_stopping,
-            "epochs of earlier trainings": len((self.history or {}).get("train_loss", ())),
+            "epochs of earlier trainings": len(self.completed_history.get("train_loss", ())),
             "setup": jsonable(self.registry_[SETUP_ARGS_KEY]),
             "data": data_fingerprint(data.source, groups, self.genes),
         }
@@ -319,11 +322,13 @@ class SCALE(PerturbationModel):
         self.module.train()
         try:
             run_training(self, plan, data, settings, checkpoints, resumed, self.options.training, self.seed)
+        except ProcessError:
+            raise  # the weights may be in parts, some of which are gone
         except TrainingError:
             self._take_best_weights(plan)
             raise
         self._take_best_weights(plan)
-        self.is_trained_ = True
+        self.is_trained_, self.completed_history = True, dict(self.history or {})
         self._fit_gate(effects, groups, folds, anchored)
 
     def _take_best_weights(self, plan: TransportTrainingPlan) -> None:
@@ -599,7 +604,8 @@ class SCALE(PerturbationModel):
     def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self.gate, self.left_out_level = plain["gate"], plain["left_out_level"]
         self.gate_table = None if plain["gate_table"] is None else pd.DataFrame(plain["gate_table"])
-        self.history_ = {key: pd.DataFrame({key: values}) for key, values in plain["history"].items()}
+        self.completed_history = {key: pd.DataFrame({key: values}) for key, values in plain["history"].items()}
+        self.history_ = dict(self.completed_history)
         self.embedding = embedding_from_arrays(plain, arrays)
         if "anchor" in plain:
             own = {k.removeprefix("anchor_"): v for k, v in arrays.items() if k.startswith("anchor_")}

@@ -150,7 +150,9 @@ def run_training(
     Raises
     ------
     transpert.errors.TrainingError
-        If a loss is not finite, or another process is gone.
+        If a loss is not finite.
+    transpert.errors.ProcessError
+        If another process is gone.
     transpert.errors.CheckpointError
         If a checkpoint cannot be written.
     KeyboardInterrupt
@@ -218,14 +220,17 @@ class SetTrainRunner(TrainRunner):
                 raise
             raise lost from error
         finally:
+            if self.trainer.world_size == 1:
+                self.training_plan.history.settle()  # type: ignore[operator, union-attr]
             self._update_history()
         self.model.to_device(self.device)
         self.model.trainer = self.trainer
 
     @override
     def _update_history(self) -> None:
+        # after the trainings that came to their end: one that did not, and is resumed, is in the plan already
         frames = self.training_plan.history.frames()  # type: ignore[operator, union-attr]
-        self.model.history_ = join_histories(self.model.history_, frames)
+        self.model.history_ = join_histories(self.model.completed_history, frames)
 
 
 class _Interrupted(BaseException):

@@ -130,13 +130,9 @@ class TransportTrainingPlan(lightning.LightningModule):
     @override
     def training_step(self, batch: CellSets, batch_idx: int) -> Tensor:
         sets, folds = self._sets(batch)
-        output = self.module.loss(sets, folds, draws=self._draws(batch, _TRAINING), every_member=self._sharded)
+        output = self.module.loss(sets, folds, draws=self._draws(batch, _TRAINING))
         self._recent.append((batch, {"loss": output.loss.detach(), **output.extra_metrics}))
         return output.loss
-
-    @property
-    def _sharded(self) -> bool:
-        return self.device_mesh is not None
 
     @property
     def is_within_step(self) -> bool:
@@ -191,7 +187,6 @@ class TransportTrainingPlan(lightning.LightningModule):
                         sets[alone],
                         folds[alone],
                         draws=lambda member, chosen, draws=draws, alone=alone: draws(member, alone[chosen]),  # type: ignore[misc]
-                        every_member=self._sharded,
                     )
                 if not torch.isfinite(output.loss):
                     found.add(self._names[group])
@@ -213,7 +208,7 @@ class TransportTrainingPlan(lightning.LightningModule):
         sets, folds = self._sets(batch)
         # the same draws every time, so that losses can be compared
         draws = self._draws(batch, _VALIDATION)
-        output = self._current.loss(sets, folds, left_out=True, draws=draws, every_member=self._sharded)
+        output = self._current.loss(sets, folds, left_out=True, draws=draws)
         if output.n_obs_minibatch:
             terms = {"loss": output.loss, **output.extra_metrics}
             weight = torch.tensor(float(output.n_obs_minibatch), device=output.loss.device)

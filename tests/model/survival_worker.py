@@ -1,0 +1,127 @@
+"""A process that trains, for tests in which it is killed or is one of several.
+
+It is run by a fork server that has imported transpert once; ``task`` is a global that the test gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+import lightning
+import torch
+
+import transpert as tp
+from transpert.model import JoiningOptions, TrainingOptions, checkpoints
+from transpert.nn import EncoderOptions, FlowOptions
+
+TINY = {"steps": 6, "steps_per_epoch": 3, "set_size": 6, "sets_per_batch": 4}
+
+
+def outcome(model) -> dict:
+    losses = {name: table.to_numpy().ravel().tolist() for name, table in (model.history or {}).items()}
+    if not model.is_trained_:
+        return {"losses": losses}
+    predicted = model.predict(perturbations="P0", readout="expected", progress=False)
+    return {"losses": losses, "gate": model.gate, "X": predicted.X.tolist()}
+
+
+def make(**options):
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=20, n_cells=25)
+    tp.SCALE.setup_anndata(adata, perturbation_key="perturbation", context_keys=["context"], layer="counts")
+    return tp.SCALE(
+        adata,
+        preset="tiny",
+        joining=JoiningOptions(members=2),
+        encoder=EncoderOptions("mlp", 16, 1),
+        flow=FlowOptions(depth=1, n_heads=2, n_key_heads=1),
+        training=TrainingOptions(**{**TINY, **options}),
+    )
+
+
+class AtStep(lightning.Callback):
+    """Do something before a step of training."""
+
+    def __init__(self, step, action) -> None:
+        self.step, self.action = step, action
+
+    def on_train_batch_start(self, trainer, *args) -> None:
+        if trainer.global_step == self.step:
+            self.action()
+
+
+def stall(marker: Path, step: int) -> None:
+    """Hang while the checkpoint of a step is written, and say so."""
+    force = checkpoints._force_to_disk
+
+    def hang(path: Path) -> None:
+        force(path)
+        if path.name == "SHA256SUMS" and checkpoints.find_checkpoints(path.parents[1])[:1] == [
+            checkpoints.checkpoint_path(path.parents[1], step - 1)
+        ]:
+            marker.touch()
+            time.sleep(600)
+
+    checkpoints._force_to_disk = hang
+
+
+def poison(module, perturbation: int) -> None:
+    """Make the loss NaN where sets of a perturbation are."""
+    for member in module.members:
+
+        def spoiled(batch, losses=member.losses, **arguments):
+            found = losses(batch, **arguments)
+            factor = torch.nan if (batch.condition.perturbation == perturbation).any() else 1.0
+            return {**found, "total": found["total"] * factor}
+
+        member.losses = spoiled
+
+
+def run(task: dict) -> dict:
+    model = make(**task.get("options", {}))
+    callbacks = []
+    if task.get("die_at") is not None and task.get("rank", 0) == task.get("die_rank", 0):
+        number = getattr(signal, task.get("die_by", "SIGKILL"))
+        callbacks.append(AtStep(task["die_at"], lambda: os.kill(os.getpid(), number)))
+    if task.get("poison_at") is not None and task.get("rank", 1) == 1:
+        callbacks.append(AtStep(task["poison_at"], lambda: poison(model.module, 1)))
+    if "stall_at" in task:
+        stall(Path(task["marker"]), task["stall_at"])
+    arguments = {"enable_progress_bar": False, "accelerator": "cpu", **task.get("arguments", {})}
+    try:
+        model.train(**arguments, callbacks=callbacks)
+    except BaseException as error:  # noqa: BLE001 - the test looks at it
+        return {**outcome(model), "error": type(error).__name__, "message": str(error), "trace": traceback.format_exc()}
+    return outcome(model)
+
+
+def main(task: dict) -> None:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    if "world" in task:
+        # what torchrun sets
+        os.environ |= {
+            "RANK": str(task["rank"]),
+            "LOCAL_RANK": str(task["rank"]),
+            "WORLD_SIZE": str(task["world"]),
+            "LOCAL_WORLD_SIZE": str(task["world"]),
+            "GROUP_RANK": "0",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(task["port"]),
+            "TORCHELASTIC_RUN_ID": "test",
+        }
+    results = []
+    for each in task.get("runs", [{}]):
+        results.append(run({**task, **each}))
+        Path(task["out"]).write_text(json.dumps(results))
+    # the other processes may be gone, and are not waited for
+    os._exit(0)
+
+
+if "task" in globals():
+    main(globals()["task"])

@@ -1,0 +1,133 @@
+"""Processes that are killed while they train, and processes that train together."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import runpy
+import signal
+import socket
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transpert.model import checkpoints
+
+SCRIPT = Path(__file__).with_name("survival_worker.py")
+# the machine may be busy; a hang is what these tests are to find
+PATIENCE = 240
+STOPPING = {"learning_rate": 1e-12, "average": 0.0, "patience": 1, "steps": 30}
+
+
+def start(out: Path, **task):
+    """Start a process that trains; the server from which it is forked has imported transpert once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["transpert.model"])
+    task = {"out": str(out), **task}
+    process = context.Process(target=runpy.run_path, args=(str(SCRIPT),), kwargs={"init_globals": {"task": task}})
+    process.start()
+    return process
+
+
+def finish(*processes) -> None:
+    deadline = time.monotonic() + PATIENCE
+    for process in processes:
+        process.join(max(deadline - time.monotonic(), 0))
+    hung = [process for process in processes if process.is_alive()]
+    for process in hung:
+        process.kill()
+    assert not hung, "a process hangs"
+
+
+def results(out: Path):
+    return json.loads(out.read_text())
+
+
+def alone(**task):
+    """Train in this process, uninterrupted."""
+    worker = runpy.run_path(str(SCRIPT))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return json.loads(json.dumps(worker["run"](task)))
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return alone()
+
+
+def wait_for(exists, process) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not exists() and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(whole, tmp_path) -> None:
+    folder, marker, out = tmp_path / "run", tmp_path / "marker", tmp_path / "out.json"
+    saving = {"checkpoint_dir": str(folder), "checkpoint_every_n_steps": 1, "resume": "auto"}
+    # inside a step
+    process = start(out, arguments=saving, die_at=2)
+    finish(process)
+    assert process.exitcode == -signal.SIGKILL
+    assert checkpoints.find_checkpoints(folder)[0].name == "step-000000002"
+    # while the checkpoint of step 4 is written
+    process = start(out, arguments=saving, stall_at=4, marker=str(marker))
+    wait_for(marker.exists, process)
+    process.kill()
+    finish(process)
+    assert process.exitcode == -signal.SIGKILL
+    assert checkpoints.find_checkpoints(folder)[0].name == "step-000000003"
+    assert list(folder.glob(".unfinished-*"))
+    finish(start(out, arguments=saving))
+    assert results(out) == [whole]
+    assert not list(folder.glob(".unfinished-*"))
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_are_one(whole, strategy, tmp_path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    several = {"devices": 2, "strategy": strategy}
+    saving = {**several, "checkpoint_dir": str(tmp_path / "run"), "resume": "auto"}
+    runs = [
+        {"arguments": saving, "die_at": 3, "die_rank": 1, "die_by": "SIGTERM"},
+        {"arguments": saving},
+        {"arguments": several, "poison_at": 2},
+        *([{"arguments": several, "options": STOPPING}] if strategy == "ddp" else []),
+        {"arguments": several, "die_at": 3, "die_rank": 1},
+    ]
+    outs = [tmp_path / f"{rank}.json" for rank in range(2)]
+    processes = [start(out, runs=runs, rank=rank, world=2, port=port) for rank, out in enumerate(outs)]
+    finish(*processes)
+    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
+    ended, resumed, poisoned, *stopped, bereaved = results(outs[0])
+
+    # the second process alone is asked to end; both do, after the same step, and go on from there
+    assert ended["error"] == "SystemExit" and "interrupted after step 4" in ended["message"]
+    same(resumed, whole)
+    assert results(outs[1])[1] == resumed
+    # what several processes have written, one can read
+    same(alone(arguments={"resume": str(checkpoints.checkpoint_path(tmp_path / "run", 4))}), whole)
+    # the loss is NaN in the second process only, and both name the sets
+    assert poisoned["error"] == "TrainingError"
+    assert "the loss is not finite at step 2 of epoch 0 (in the sets of 'P0 / context_" in poisoned["message"]
+    assert "'P1 " not in poisoned["message"]
+    # early stopping is decided by all of them at once
+    for found in stopped:
+        expected = alone(options=STOPPING)
+        assert 2 <= len(expected["losses"]["validation_loss"]) < 10
+        same(found, expected)
+    # a process that is gone does not leave the other waiting
+    assert bereaved["error"] == "ProcessError" and "another of the 2 processes" in bereaved["message"]
+
+
+def same(found, expected) -> None:
+    assert found.get("error") is None, found.get("trace")
+    assert list(found["losses"]) == list(expected["losses"])
+    for name, losses in expected["losses"].items():
+        np.testing.assert_allclose(found["losses"][name], losses, rtol=1e-3, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(found["X"], expected["X"], atol=1e-3)
