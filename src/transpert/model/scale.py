@@ -21,6 +21,7 @@ from transpert.errors import OptionError, ProcessError, TrainingError
 from transpert.groups import ControlMatching, Groups
 from transpert.nn import (
     ConditionOptions,
+    DecoderOptions,
     EncoderOptions,
     FlowOptions,
     LossOptions,
@@ -87,7 +88,7 @@ class SCALE(PerturbationModel):
         Registry of a saved model, in place of ``adata``.
     preset
         ``"tiny"``, ``"small"``, ``"base"``, or ``"paper"`` (the choices of the paper).
-    encoder, sets, conditions, flow, losses, anchor, readout, joining, training
+    encoder, sets, conditions, flow, losses, decoder, anchor, readout, joining, training
         Options that replace those of the preset; ``anchor=None`` goes without an anchor.
     embeddings
         A vector for every perturbation: an :class:`~transpert.conditions.Embedding`, a DataFrame, several of either,
@@ -128,6 +129,7 @@ class SCALE(PerturbationModel):
         conditions: ConditionOptions | None = None,
         flow: FlowOptions | None = None,
         losses: LossOptions | None = None,
+        decoder: DecoderOptions | None = None,
         anchor: AnchorOptions | None | Literal["keep"] = _KEEP,  # type: ignore[assignment]
         readout: ReadoutOptions | None = None,
         joining: JoiningOptions | None = None,
@@ -143,6 +145,7 @@ class SCALE(PerturbationModel):
             conditions or start.network.conditions,
             flow or start.network.flow,
             losses or start.network.losses,
+            decoder or start.network.decoder,
         )
         self.options = ScaleOptions(
             network,
@@ -576,6 +579,7 @@ class SCALE(PerturbationModel):
             conditions=network.conditions,
             flow=network.flow,
             losses=network.losses,
+            decoder=network.decoder,
             anchor=chosen.anchor,
             readout=chosen.readout,
             joining=chosen.joining,
