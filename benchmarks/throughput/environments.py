@@ -12,6 +12,7 @@ REQUIREMENTS = {
     "cell-load": ["cell-load==0.10.4"],
     "scvi-tools": ["scvi-tools==1.5.1"],
     "bionemo-scdl": ["bionemo-scdl==0.1.3"],
+    "state": ["arc-state==0.11.1"],  # CC BY-NC-SA: run, never copied from
     "annbatch": ["annbatch[torch,numba]==0.3.1", "zarrs"],
 }
 

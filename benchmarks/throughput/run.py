@@ -21,7 +21,9 @@ from pathlib import Path
 
 from environments import REQUIREMENTS, python_of
 from generate import write_cells
+from growth import measure_growth
 from loaders import LOADERS, SET_SIZE, SETS
+from models import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [
@@ -34,23 +36,27 @@ ROWS = [
     ("paired sets from memory; single cells", "transpert-memory", "scvi-tools", "warm"),
     ("paired sets from disk; single cells", "transpert-store", "bionemo-scdl", "warm"),
     ("paired sets from disk; shuffled chunks", "transpert-store", "annbatch", "warm"),
+    ("training, end to end, matched parameters", "transpert-train", "state-train", "warm"),
+    ("prediction, end to end, matched parameters", "transpert-predict", "state-predict", "warm"),
 ]
+PACKAGES = {name: package for name, (_, package) in {**LOADERS, **MODELS}.items()}
 
 
 class Worker:
     """A loader in a process of its own."""
 
     def __init__(self, name: str, path: Path, peers: Path) -> None:
-        package = LOADERS[name][1]
+        package = PACKAGES[name]
         python = sys.executable if package == "transpert" else str(python_of(package, peers))
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")} if package == "transpert" else os.environ
-        script = str(Path(__file__).with_name("loaders.py"))
+        script = str(Path(__file__).with_name("models.py" if name in MODELS else "loaders.py"))
         self._log = path.with_name(f"{path.stem}-{name}.log")
         self._process = subprocess.Popen(
             [python, script, name, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._log.open("w"), text=True, env=environment,
         )  # fmt: skip
-        self.name, self.version = name, self._answer()["version"]
+        answer = self._answer()
+        self.name, self.version, self.parameters = name, answer["version"], answer.get("parameters")
 
     def measure(self, seconds: float, cache: str) -> dict[str, float]:
         """Let the loader run for some seconds."""
@@ -112,6 +118,7 @@ def compare(row: tuple[str, str, str, str], path: Path, peers: Path, *, pairs: i
             for worker in started if i % 2 == 0 else started[::-1]:
                 results[worker.name].append(worker.measure(seconds, cache))
         versions = {worker.name: worker.version for worker in started}
+        parameters = {worker.name: worker.parameters for worker in started if worker.parameters}
     rates = {name: [result["cells_per_s"] for result in found] for name, found in results.items()}
     ratios = [a / b for a, b in zip(rates[ours], rates[peer], strict=True)]
     return {
@@ -120,6 +127,7 @@ def compare(row: tuple[str, str, str, str], path: Path, peers: Path, *, pairs: i
         "ours": ours,
         "peer": peer,
         "peer_version": versions[peer],
+        **({"ours_parameters": parameters[ours], "peer_parameters": parameters[peer]} if parameters else {}),
         "ours_cells_per_s": statistics.median(rates[ours]),
         "peer_cells_per_s": statistics.median(rates[peer]),
         "ratio": statistics.median(ratios),
@@ -184,6 +192,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="duration of one measurement")
     parser.add_argument("--peers", nargs="+", choices=sorted(REQUIREMENTS), default=sorted(REQUIREMENTS))
     parser.add_argument("--folder", type=Path, default=ROOT / ".peers", help="environments and data")
+    parser.add_argument("--only", nargs="+", choices=sorted(PACKAGES), help="only rows with one of these")
+    parser.add_argument("--growth", type=int, nargs="+", help="cells of the stores between which growth is measured")
     parser.add_argument("--page", type=Path, help="write the page of the documentation to this file")
     arguments = parser.parse_args()
     rows = []
@@ -196,7 +206,9 @@ def main() -> None:
             write_cells(path, n_cells)
             print(f"generated {path} in {time.perf_counter() - start:.0f} s", file=sys.stderr)
         built = build(path)
-        wanted = [row for row in ROWS if LOADERS[row[2]][1] in arguments.peers]
+        wanted = [row for row in ROWS if PACKAGES[row[2]] in arguments.peers]
+        if arguments.only:
+            wanted = [row for row in wanted if {row[1], row[2]} & set(arguments.only)]
         for row in (built, *wanted):
             if not row:
                 continue
@@ -204,6 +216,10 @@ def main() -> None:
                 row = compare(row, path, arguments.folder, pairs=arguments.pairs, seconds=arguments.seconds)
             rows.append({"cells": n_cells, **row})
             print(json.dumps({**rows[-1], "machine": machine(), "date": str(date.today())}), flush=True)
+    if arguments.growth:
+        for row in measure_growth(data, arguments.growth):
+            rows.append(row)
+            print(json.dumps({**row, "machine": machine(), "date": str(date.today())}), flush=True)
     if arguments.page:
         sizes = " ".join(map(str, arguments.cells))
         options = f"--cells {sizes} --pairs {arguments.pairs} --seconds {arguments.seconds:g}"

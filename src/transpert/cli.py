@@ -9,9 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from transpert._console import named_errors
+from transpert.store_commands import store_app
+
 __all__ = ["app"]
 
 app = typer.Typer(help="Transport of cell populations under perturbation.", no_args_is_help=True, add_completion=False)
+app.add_typer(store_app, name="store")
 
 
 @app.command()
@@ -27,7 +31,7 @@ def quickstart(
     # heavy imports wait until a command needs them, so that --help is quick
     from transpert.quickstart import run_quickstart
 
-    with _named_errors():
+    with named_errors():
         run_quickstart(out, cell_type=cell_type, preset=preset, steps=steps, accelerator=accelerator, seed=seed)
 
 
@@ -72,7 +76,7 @@ def evaluate(
         "n_bootstrap": n_bootstrap,
         "seed": seed,
     }
-    with _named_errors(), _workers(workers) as client:
+    with named_errors(), _workers(workers) as client:
         table = tl.evaluate(
             pred,
             truth,
@@ -114,15 +118,36 @@ def _workers(number: int) -> Iterator[Any]:
         yield c
 
 
-class _named_errors:
-    """Print errors of transpert as one readable line, and leave with status 1."""
+@app.command()
+def profile(
+    cells: Annotated[Path, typer.Argument(help="A store, or an h5ad file with raw counts.", exists=True)],
+    preset: Annotated[str, typer.Option(help="Preset of SCALE.")] = "small",
+    steps: Annotated[int, typer.Option(help="Steps to time.")] = 30,
+    accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto.")] = "auto",
+    perturbation_key: Annotated[str, typer.Option(help="Column with the perturbation (h5ad).")] = "perturbation",
+    control: Annotated[str, typer.Option(help="Label of control cells (h5ad).")] = "control",
+    context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
+    batch_key: Annotated[str | None, typer.Option(help="Column with the batch.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer with raw counts; X by default.")] = None,
+) -> None:
+    """Say where a training on these cells spends its time, and what to change."""
+    import anndata
 
-    def __enter__(self) -> None:
-        return None
+    from transpert.data import Store
+    from transpert.model import SCALE, profile_training
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from transpert.errors import TranspertError
-
-        if isinstance(error, TranspertError):
-            typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
-            raise typer.Exit(1) from error
+    with named_errors():
+        if cells.is_dir():
+            data = Store(cells)
+            SCALE.setup_store(data)
+        else:
+            data = anndata.read_h5ad(cells)
+            SCALE.setup_anndata(
+                data,
+                perturbation_key=perturbation_key,
+                control=control,
+                context_keys=tuple(context_key or ()),
+                batch_key=batch_key,
+                layer=layer,
+            )
+        typer.echo(str(profile_training(SCALE(data, preset=preset), n_steps=steps, accelerator=accelerator)))

@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 from annbatch.abc import Sampler
+from rich.progress import Progress, TaskID
 from scipy import sparse
 
 from transpert import _keys
@@ -28,6 +30,7 @@ from .readers import CountReader, open_reader, zarrs_pipeline
 from .store_build import (
     GENE,
     GENES,
+    Report,
     align_genes,
     clean_up,
     collect_obs,
@@ -261,7 +264,7 @@ class Store:
             shutil.rmtree(folder)
         return Store(self.path)
 
-    def subset(self, cells: np.ndarray, out: str | os.PathLike, *, seed: int = 0) -> Store:
+    def subset(self, cells: np.ndarray, out: str | os.PathLike, *, seed: int = 0, progress: bool = False) -> Store:
         """Write some of the cells into a store of their own.
 
         Parameters
@@ -272,16 +275,19 @@ class Store:
             The new store.
         seed
             Seed of the shuffling inside groups.
+        progress
+            Show a progress bar.
         """
         mask = np.zeros(self.n_obs, dtype=bool)
         mask[cells] = True
         reader = _StoreReader(self)
         obs = collect_obs([reader], self.design.columns, None)
         groups = make_groups(obs, self.design, mask=mask)
-        return _finish(out, lambda folder: write_cells(
-            [reader], obs, self.genes, self.design, folder,
-            seed=seed, groups=groups, library_size_key=_keys.LIBRARY_SIZE,
-        ))  # fmt: skip
+        with _progress(progress) as report:
+            return _finish(out, lambda folder: write_cells(
+                [reader], obs, self.genes, self.design, folder,
+                seed=seed, groups=groups, library_size_key=_keys.LIBRARY_SIZE, report=report,
+            ))  # fmt: skip
 
 
 def build_store(
@@ -295,6 +301,7 @@ def build_store(
     library_size_key: str | None = None,
     cells_per_part: int | None = None,
     seed: int = 0,
+    progress: bool = False,
 ) -> Store:
     """Write cells into a store: grouped by context, condition and batch, shuffled inside the groups.
 
@@ -322,6 +329,8 @@ def build_store(
         Cells of a part; by default chosen so that a part has some 12 million counts.
     seed
         Seed of the shuffling.
+    progress
+        Show a progress bar.
 
     Returns
     -------
@@ -355,10 +364,25 @@ def build_store(
     required = [*design.columns, *([library_size_key] if library_size_key else [])]
     obs = collect_obs(readers, required, obs_columns)
     groups = make_groups(obs, design)
-    return _finish(out, lambda folder: write_cells(
-        readers, obs, shared, design, folder,
-        seed=seed, groups=groups, library_size_key=library_size_key, cells_per_part=cells_per_part,
-    ))  # fmt: skip
+    with _progress(progress) as report:
+        return _finish(out, lambda folder: write_cells(
+            readers, obs, shared, design, folder, seed=seed, groups=groups,
+            library_size_key=library_size_key, cells_per_part=cells_per_part, report=report,
+        ))  # fmt: skip
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[Report]:
+    """Show the steps of a build as bars."""
+    with Progress(disable=not shown) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+
+        yield report
 
 
 def _refuse_existing(out: Path) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -34,11 +34,13 @@ from .manifest import Manifest, checksums, write_json
 from .readers import CountReader, zarrs_pipeline
 
 __all__ = [
+    "Report",
     "align_genes",
     "clean_up",
     "collect_obs",
     "disk_errors",
     "group_records",
+    "ignore",
     "library_column",
     "partial_folder",
     "write_cells",
@@ -51,6 +53,13 @@ _COUNTS_PER_PART = 12_000_000  # counts of a part, which is held whole while it 
 _CELLS_PER_CHUNK = 32  # cells that are compressed together: the least that a read decodes
 _BYTES_PER_COUNT = 6  # gene and value in a temporary file; a compressed part takes less
 _SEGMENT = np.dtype(np.int64)
+
+
+type Report = Callable[[str, int, int], None]
+
+
+def ignore(what: str, done: int, total: int) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,6 +222,7 @@ def write_cells(
     library_size_key: str | None = None,
     cells_per_part: int | None = None,
     first_part: int = 0,
+    report: Report = ignore,
 ) -> Manifest:
     """Write the cells of ``groups`` into ``folder`` and return their manifest, which is not written.
 
@@ -238,6 +248,8 @@ def write_cells(
         Cells of a part; by default chosen to bound the memory.
     first_part
         Number of the first part.
+    report
+        Told what is done, how far it is, and how much there is of it.
     """
     _check_cells(readers)
     order = grouped_order(groups, seed)
@@ -256,11 +268,14 @@ def write_cells(
         _check_space(job, n_counts)
         _begin(job, {"design": design.to_dict(), "seed": seed, "library_size_key": library_size_key})
         try:
-            _scatter(job, per_cell)
+            _scatter(job, per_cell, report)
         except CountsError:  # these cells will never make a store
             shutil.rmtree(folder)
             raise
-        parts = [_finish_part(job, part) for part in range(job.n_parts)]
+        parts = []
+        for part in range(job.n_parts):
+            parts.append(_finish_part(job, part))
+            report("Writing parts", part + 1, job.n_parts)
         obs_file = f"obs-{first_part:05d}.parquet"
         table = obs.iloc[order].copy()
         table[_keys.LIBRARY_SIZE] = np.load(_library_file(job), mmap_mode="r")[:]
@@ -365,7 +380,7 @@ def _library_file(job: _Job) -> Path:
 
 
 # --- first step: scatter ------------------------------------------------------------------------------------------
-def _scatter(job: _Job, per_cell: float) -> None:
+def _scatter(job: _Job, per_cell: float, report: Report) -> None:
     """Append every cell to the file of its part."""
     progress = job.folder / "scatter" / "progress.json"
     done, sizes = 0, [0] * job.n_parts
@@ -396,6 +411,7 @@ def _scatter(job: _Job, per_cell: float) -> None:
             library.flush()
             sizes = [job.bucket(part).stat().st_size for part in range(job.n_parts)]
             write_json(progress, {"cells": offset + stop, "sizes": sizes})
+            report("Reading cells", offset + stop, len(job.dest))
         offset += reader.n_obs
 
 

@@ -13,6 +13,7 @@ from .baselines import (
     RidgeTransport,
 )
 from .options import PRESETS, JoiningOptions, ScaleOptions, TrainingOptions
+from .profiling import TrainingProfile, profile_training
 from .scale import SCALE
 from .uncertainty import Uncertainty
 
@@ -32,5 +33,7 @@ __all__ = [
     "RidgeTransport",
     "ScaleOptions",
     "TrainingOptions",
+    "TrainingProfile",
     "Uncertainty",
+    "profile_training",
 ]

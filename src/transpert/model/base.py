@@ -37,15 +37,16 @@ from .cells import Cells, read_cells, repeated
 from .prediction import Population, SetPrediction, assemble, read_out
 from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, saved_data, source_of
-from .requests import Contexts, Request, expand_requests, request_of
+from .requests import Contexts, Request, control_positions, expand_requests, request_of
 from .saving import read_model, write_model
 from .store_input import Data, StoredCells, StoreInput, check_unchanged, open_cells
+from .streaming import StreamedPrediction
 from .uncertainty import UncertaintyEstimates, UncertaintyMethods, predict_uncertainty, write_uncertainty
 
 __all__ = ["PerturbationModel"]
 
 
-class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
+class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, BaseModelClass):
     """Base class of every model: it owns the data, the requests, the read-out and the files.
 
     A model says how it is fitted (:meth:`_fit`), what it predicts for one population (:meth:`_predict_set`), and
@@ -408,7 +409,8 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
         progress: bool,
         seed: int,
     ) -> AnnData:
-        controls = {request.context: self._controls(cells, request.context, n_cells, seed) for request in requests}
+        contexts = dict.fromkeys(request.context for request in requests)
+        controls = {context: self._controls(cells, context, n_cells, seed) for context in contexts}
         populations: list[Population] = []
         with Progress(disable=not progress, transient=True) as bar:
             for number, request in bar.track(list(enumerate(requests)), description="Predicting populations"):
@@ -479,20 +481,7 @@ class PerturbationModel(StoreInput, UncertaintyMethods, BaseModelClass):
 
     def _controls(self, cells: Cells | StoredCells, context: str, n_cells: int | None, seed: int) -> Cells:
         """Read the control cells of a context, at most so many of them."""
-        if n_cells is not None and n_cells < 1:
-            raise OptionError(f"n_cells is {n_cells}", remedy="Give the number of cells of a population, at least 1.")
-        labels = context_labels(cells.obs, self.design)
-        is_control = (cells.obs[self.design.perturbation_key].astype(str) == self.design.control).to_numpy()
-        positions = np.flatnonzero((labels == context) & is_control)
-        if not len(positions):
-            raise ControlError(
-                f"the context {context!r} has no control cells to move",
-                where=f"obs[{self.design.perturbation_key!r}]",
-                remedy=f"Add cells labelled {self.design.control!r} of this context.",
-            )
-        if n_cells is not None and n_cells < len(positions):
-            positions = np.sort(np.random.default_rng(seed).choice(positions, size=n_cells, replace=False))
-        return cells[positions]
+        return cells[control_positions(cells, self.design, context, n_cells, seed)]
 
     def _population(self, control: Cells, request: Request, readout: str | None, *, seed: int) -> Population:
         prediction = self._predict_set(control, request, seed=seed)

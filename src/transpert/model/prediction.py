@@ -119,7 +119,7 @@ def read_out(
     return after, sparse.csr_matrix(moved) if kind == "counts" else None
 
 
-def assemble(populations: Sequence[Population], design: Design, *, model: str) -> AnnData:
+def assemble(populations: Sequence[Population], design: Design, *, model: str, first: int = 0) -> AnnData:
     """Put populations into one AnnData, in the slots that scanpy and pertpy look into.
 
     Parameters
@@ -130,6 +130,8 @@ def assemble(populations: Sequence[Population], design: Design, *, model: str) -
         The columns of the data the model was trained on.
     model
         Name of the model.
+    first
+        Number of the first population, where they are part of a larger result.
 
     Returns
     -------
@@ -138,7 +140,7 @@ def assemble(populations: Sequence[Population], design: Design, *, model: str) -
     ``obs``, latent states in ``obsm["X_scale"]`` where every population has them.
     """
     obs = pd.concat([_annotate(population, design) for population in populations])
-    obs.index = _unique_names(populations)
+    obs.index = _unique_names(populations, first)
     for column in (design.perturbation_key, *design.context_keys, _keys.SOURCE, design.batch_key):
         if column is not None:
             obs[column] = pd.Categorical(obs[column].astype(str))
@@ -177,10 +179,10 @@ def _annotate(population: Population, design: Design) -> pd.DataFrame:
     return obs
 
 
-def _unique_names(populations: Sequence[Population]) -> pd.Index:
+def _unique_names(populations: Sequence[Population], first: int) -> pd.Index:
     """Cell names: the control's own, followed by what was done to it."""
     names: list[str] = []
-    for number, population in enumerate(populations):
+    for number, population in enumerate(populations, start=first):
         suffix = "" if population.request is None else f"-{population.request.label}-{number}"
         names.extend(f"{name}{suffix}" for name in population.cells.obs.index)
     # a control cell that is moved twice gives two cells

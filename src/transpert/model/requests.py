@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition
-from transpert.errors import ConditionError, UnknownNameError, list_names
+from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
+from transpert.groups import Design
 from transpert.groups.table import context_labels
 
 from .cells import Cells, DataSource
+from .store_input import StoredCells
 
-__all__ = ["Request", "expand_requests", "request_of"]
+__all__ = ["Request", "control_positions", "expand_requests", "request_of"]
 
 Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
 
@@ -49,7 +51,7 @@ class Request:
 
 
 def expand_requests(
-    cells: Cells,
+    cells: Cells | StoredCells,
     source: DataSource,
     vocabulary: PerturbationVocabulary,
     *,
@@ -138,7 +140,7 @@ def _as_list(values: object) -> list | None:
     return list(values)  # type: ignore[call-overload]
 
 
-def _contexts(cells: Cells, source: DataSource, contexts: Contexts) -> dict[str, dict[str, str]]:
+def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts) -> dict[str, dict[str, str]]:
     """The wanted contexts that have cells, by label."""
     keys = source.design.context_keys
     known = cells.obs[list(keys)].astype(str).drop_duplicates()
@@ -186,3 +188,50 @@ def request_of(
     condition = parse_condition(name, control=vocabulary.control, dose=dose, time=time, direction=direction)
     written = (np.nan if value is None else value for value in (dose, direction))
     return Request(context, values[context], condition, vocabulary.spelling(name), *written)
+    condition = parse_condition(name, control=vocabulary.control, dose=dose, time=time)
+    return Request(context, values[context], condition, vocabulary.spelling(name), np.nan if dose is None else dose)
+
+
+def control_positions(
+    cells: Cells | StoredCells, design: Design, context: str, n_cells: int | None, seed: int
+) -> np.ndarray:
+    """Choose the control cells of a context that are moved.
+
+    Parameters
+    ----------
+    cells
+        The cells.
+    design
+        Their design.
+    context
+        Label of the context.
+    n_cells
+        How many, drawn without replacement; all by default, or if there are fewer.
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    Positions, ascending.
+
+    Raises
+    ------
+    transpert.errors.ControlError
+        If the context has no control cells.
+    transpert.errors.OptionError
+        If ``n_cells`` is below 1.
+    """
+    if n_cells is not None and n_cells < 1:
+        raise OptionError(f"n_cells is {n_cells}", remedy="Give the number of cells of a population, at least 1.")
+    labels = context_labels(cells.obs, design)
+    is_control = (cells.obs[design.perturbation_key].astype(str) == design.control).to_numpy()
+    positions = np.flatnonzero((labels == context) & is_control)
+    if not len(positions):
+        raise ControlError(
+            f"the context {context!r} has no control cells to move",
+            where=f"obs[{design.perturbation_key!r}]",
+            remedy=f"Add cells labelled {design.control!r} of this context.",
+        )
+    if n_cells is not None and n_cells < len(positions):
+        positions = np.sort(np.random.default_rng(seed).choice(positions, size=n_cells, replace=False))
+    return positions

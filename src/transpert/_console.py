@@ -1,0 +1,21 @@
+"""What the commands of the shell share."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["named_errors"]
+
+
+class named_errors:
+    """Print errors of transpert as one readable line, and leave with status 1."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from transpert.errors import TranspertError
+
+        if isinstance(error, TranspertError):
+            typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
+            raise typer.Exit(1) from error

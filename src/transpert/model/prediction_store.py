@@ -1,0 +1,196 @@
+"""Predictions on disk: parts that are there in full or not at all, put together into one AnnData in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import zarr
+from anndata import AnnData
+from scipy import sparse
+
+from transpert.data.manifest import write_json
+from transpert.data.store_build import disk_errors
+from transpert.errors import StoreError, list_names
+
+__all__ = ["PredictionParts", "digest_of"]
+
+
+class PredictionParts:
+    """The parts of an unfinished prediction, in a folder beside its result.
+
+    Parameters
+    ----------
+    target
+        The result. The parts are in a folder called ``<target>.partial``.
+    plan
+        What is predicted: a run with another plan does not go on with these parts.
+    n_parts
+        Number of parts.
+    rank
+        This process.
+
+    Raises
+    ------
+    transpert.errors.StoreError
+        If the result exists, or parts of another prediction are in the way.
+    """
+
+    def __init__(self, target: Path, plan: Mapping[str, Any], n_parts: int, *, rank: int = 0) -> None:
+        self.target, self.n_parts, self._rank = target, n_parts, rank
+        self.folder = target.with_name(target.name + ".partial")
+        if target.exists():
+            raise StoreError(
+                "there is something already", where=str(target), remedy="Choose another name, or delete it."
+            )
+        plan = json.loads(json.dumps({**plan, "n_parts": n_parts}))
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # one file for each process: they may begin at the same moment
+            write_json(self.folder / f"plan-{rank}.json", self._checked(plan))
+
+    def _checked(self, plan: dict[str, Any]) -> dict[str, Any]:
+        for path in self.folder.glob("plan-*.json"):
+            found = json.loads(path.read_text())
+            if found != plan:
+                differences = sorted(key for key in {*found, *plan} if found.get(key) != plan.get(key))
+                raise StoreError(
+                    f"an unfinished prediction differs in {list_names(differences)}",
+                    where=str(self.folder),
+                    remedy="Repeat the call that began it, with the same model, or delete the folder.",
+                )
+        return plan
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"part-{number:06d}.zarr"
+
+    def has(self, number: int) -> bool:
+        """Whether a part is there."""
+        return self._part(number).exists()
+
+    def write(self, number: int, cells: AnnData) -> None:
+        """Write a part; it gets its name when it is complete.
+
+        Raises
+        ------
+        transpert.errors.StoreError
+            If the disk is full.
+        """
+        beside = self.folder / f"writing-{self._rank}.zarr"
+        with disk_errors(self.folder):
+            shutil.rmtree(beside, ignore_errors=True)
+            cells.write_zarr(beside)
+            os.replace(beside, self._part(number))
+
+    @property
+    def missing(self) -> list[int]:
+        """The parts that are not there."""
+        return [number for number in range(self.n_parts) if not self.has(number)]
+
+    def finish(self) -> Path:
+        """Put the parts together, one after the other, and remove them.
+
+        Returns
+        -------
+        The result, which :func:`anndata.read_zarr` reads.
+        """
+        beside = self.target.with_name(f"{self.target.name}.joining-{self._rank}")
+        shutil.rmtree(beside, ignore_errors=True)
+        try:
+            with disk_errors(self.folder):
+                _join([self._part(number) for number in range(self.n_parts)], beside)
+                os.rename(beside, self.target)
+        except StoreError:
+            shutil.rmtree(beside, ignore_errors=True)
+            if not self.target.exists():  # else another process was faster
+                raise
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return self.target
+
+
+def _join(parts: Sequence[Path], out: Path) -> None:
+    categories = _all_categories(parts)
+    for number, part in enumerate(parts):
+        cells = _with_categories(anndata.read_zarr(part), categories)
+        if number == 0:
+            # not with write_zarr, which notes all shapes in one place before they are final
+            root = zarr.open_group(out, mode="w-", zarr_format=3)
+            anndata.io.write_elem(root, "/", cells)
+            _widen_row_starts(root)
+        else:
+            _append(root, cells)
+    zarr.consolidate_metadata(root.store)
+
+
+def _all_categories(parts: Sequence[Path]) -> dict[str, pd.Index]:
+    """The categories of every column over all parts, in alphabetical order."""
+    found: dict[str, set[str]] = {}
+    for part in parts:
+        for name, column in zarr.open_group(part, mode="r")["obs"].groups():
+            if column.attrs["encoding-type"] != "categorical":
+                continue
+            found.setdefault(name, set()).update(map(str, anndata.io.read_elem(column["categories"])))
+    return {name: pd.Index(sorted(values)) for name, values in found.items()}
+
+
+def _with_categories(cells: AnnData, categories: Mapping[str, pd.Index]) -> AnnData:
+    for name, known in categories.items():
+        cells.obs[name] = pd.Categorical(cells.obs[name].astype(str), categories=known)
+    return cells
+
+
+def _widen_row_starts(root: zarr.Group) -> None:
+    """Row starts of 64 bits: together the parts may have more counts than 32 bits can number."""
+    for matrix in _matrices(root).values():
+        starts = matrix["indptr"][:]
+        del matrix["indptr"]
+        anndata.io.write_elem(matrix, "indptr", starts.astype(np.int64))
+
+
+def _matrices(root: zarr.Group) -> dict[str, zarr.Group]:
+    layers = root["layers"]
+    return {"X": root["X"], **{name: layers[name] for name in layers}}  # type: ignore[dict-item]
+
+
+def _append(root: zarr.Group, cells: AnnData) -> None:
+    for name, matrix in _matrices(root).items():
+        rows = cells.X if name == "X" else cells.layers[name]
+        anndata.io.sparse_dataset(matrix).append(sparse.csr_matrix(rows))
+    for name, array in root["obsm"].arrays():  # type: ignore[union-attr]
+        array.append(cells.obsm[name])
+    obs: Any = root["obs"]
+    index = obs.attrs["_index"]
+    for name in (index, *obs.attrs["column-order"]):
+        values = cells.obs_names if name == index else cells.obs[name]
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            _extend(obs[name]["codes"], values.cat.codes)
+        elif isinstance(obs[name], zarr.Group):  # strings with a mask of those that are missing
+            _extend(obs[name]["values"], values)
+            _extend(obs[name]["mask"], values.isna())
+        else:
+            _extend(obs[name], values)
+
+
+def _extend(array: zarr.Array, values: Any) -> None:
+    array.append(np.asarray(values).astype(array.dtype))
+
+
+def digest_of(*parts: Mapping[str, np.ndarray] | Any) -> str:
+    """Return a checksum of arrays and plain data."""
+    digest = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        if isinstance(part, Mapping) and all(isinstance(value, np.ndarray) for value in part.values()):
+            for name, array in sorted(part.items()):
+                digest.update(name.encode())
+                digest.update(np.ascontiguousarray(array).data)
+        else:
+            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+    return digest.hexdigest()

@@ -1,0 +1,193 @@
+"""Predict more cells than fit into memory: part after part, each written when it is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from anndata import AnnData
+from rich.progress import Progress
+from scipy import sparse
+
+from transpert import _keys
+from transpert.errors import OptionError
+
+from .cells import Cells, repeated
+from .prediction import assemble
+from .prediction_store import PredictionParts, digest_of
+from .requests import Contexts, Request, control_positions, expand_requests
+from .store_input import Data, StoredCells
+
+if TYPE_CHECKING:
+    from .base import PerturbationModel
+
+__all__ = ["StreamedPrediction"]
+
+# cells that are predicted and held before they are written
+_CELLS_PER_PART = 32_768
+
+
+class StreamedPrediction:
+    """The part of a model that predicts straight into a store."""
+
+    def predict_to_store(
+        self: PerturbationModel,  # type: ignore[misc]
+        path: str | os.PathLike[str],
+        contexts: Contexts = None,
+        perturbations: str | Sequence[str] | None = None,
+        *,
+        doses: Sequence[float | str] | float | str | None = None,
+        times: Sequence[float] | float | None = None,
+        adata: Data | None = None,
+        n_cells: int | None = None,
+        readout: str | None = None,
+        include_controls: bool = True,
+        cells_per_part: int = _CELLS_PER_PART,
+        rank: int = 0,
+        world_size: int = 1,
+        progress: bool = True,
+        seed: int = 0,
+    ) -> Path | None:
+        """Predict populations into a zarr store, without holding them.
+
+        The result is an AnnData with the cells that :meth:`predict` would return, its values as CSR. The populations
+        are predicted in parts; a part that is written is not computed again, so that the same call goes on where it
+        was interrupted, and gives what an uninterrupted one would have given.
+
+        Parameters
+        ----------
+        path
+            The store to make, which :func:`anndata.read_zarr` reads. Until it is complete there is a folder
+            ``<path>.partial``; while it is put together both together take twice its size.
+        contexts, perturbations, doses, times, adata, n_cells, readout, include_controls, seed
+            As in :meth:`predict`.
+        cells_per_part
+            About how many cells are held at a time.
+        rank, world_size
+            Number of this process and of all processes, if several share the work, on one machine or with one file
+            system: all make this call with the same arguments but for ``rank``. The one that finds every part done
+            puts them together.
+        progress
+            Show a progress bar.
+
+        Returns
+        -------
+        The store, or ``None`` while other processes still have parts to do.
+
+        Raises
+        ------
+        transpert.errors.StoreError
+            If ``path`` exists, the disk is full, or an unfinished prediction of something else is in the way.
+        transpert.errors.TranspertError
+            As :meth:`predict`.
+
+        Examples
+        --------
+        >>> import tempfile, anndata, transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=20, n_cells=30)
+        >>> keys = {"perturbation_key": "perturbation", "context_keys": "context"}
+        >>> tp.RidgeTransport.setup_anndata(adata, layer="counts", **keys)
+        >>> model = tp.RidgeTransport(adata)
+        >>> model.train()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = model.predict_to_store(f"{folder}/pred.zarr", n_cells=10, progress=False)
+        ...     anndata.read_zarr(path).shape
+        (60, 20)
+        """
+        self._check_trained()
+        if cells_per_part < 1 or not 0 <= rank < world_size:
+            raise OptionError(
+                f"cells_per_part is {cells_per_part}, rank {rank} of {world_size}", where="predict_to_store"
+            )
+        cells = self.cells if adata is None else self._other_cells(adata, 0.0)
+        requests = expand_requests(
+            cells,
+            self.source,
+            self.vocabulary,
+            contexts=contexts,
+            perturbations=perturbations,
+            doses=doses,
+            times=times,
+        )
+        self._check_requests(requests)
+        blocks = _blocks(self, cells, requests, n_cells, cells_per_part, seed)
+        controls = list(dict.fromkeys(request.context for request in requests)) if include_controls else []
+        plan = {
+            "model": digest_of(*self._state(), _weights(self)),
+            "requests": digest_of([[r.context, str(r.condition), r.label, str(r.dose)] for r in requests]),
+            "controls": digest_of(cells.obs.shape, {"library_size": np.asarray(cells.library_size)}),
+            "n_cells": n_cells,
+            "readout": readout or self._default_readout,
+            "include_controls": include_controls,
+            "cells_per_part": cells_per_part,
+            "seed": seed,
+        }
+        parts = PredictionParts(Path(path), plan, len(blocks) + len(controls), rank=rank)
+        own = [number for number in range(rank, parts.n_parts, world_size) if not parts.has(number)]
+        with Progress(disable=not progress, transient=True) as bar:
+            for number in bar.track(own, description="Predicting parts"):
+                if number < len(blocks):
+                    made = _predicted_part(self, cells, requests, blocks[number], n_cells, readout, seed)
+                else:
+                    control = self._controls(cells, controls[number - len(blocks)], n_cells, seed)
+                    made = assemble([self._control_population(control)], self.design, model=type(self).__name__)
+                parts.write(number, _as_stored(made, self.design.columns))
+        return None if parts.missing else parts.finish()
+
+
+def _blocks(
+    model: PerturbationModel,
+    cells: Cells | StoredCells,
+    requests: Sequence[Request],
+    n_cells: int | None,
+    cells_per_part: int,
+    seed: int,
+) -> list[range]:
+    """Divide the requests into runs of one context and about so many cells."""
+    n_controls = {
+        context: n_cells or len(control_positions(cells, model.design, context, n_cells, seed))
+        for context in dict.fromkeys(request.context for request in requests)
+    }
+    blocks: list[range] = []
+    start = 0
+    for number, request in enumerate(requests):
+        at_most = max(1, cells_per_part // n_controls[requests[start].context])
+        if request.context != requests[start].context or number - start == at_most:
+            blocks.append(range(start, number))
+            start = number
+    return [*blocks, range(start, len(requests))]
+
+
+def _predicted_part(
+    model: PerturbationModel,
+    cells: Cells | StoredCells,
+    requests: Sequence[Request],
+    numbers: range,
+    n_cells: int | None,
+    readout: str | None,
+    seed: int,
+) -> AnnData:
+    control = model._controls(cells, requests[numbers[0]].context, n_cells, seed)
+    moved = repeated(control, n_cells, seed)
+    populations = [model._population(moved, requests[number], readout, seed=seed + number) for number in numbers]
+    return assemble(populations, model.design, model=type(model).__name__, first=numbers[0])
+
+
+def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:
+    """The same cells with sparse values, and with types of columns that do not differ from part to part."""
+    obs = cells.obs.copy()
+    for column in columns:
+        if column in obs and obs[column].dtype.kind not in "fiub":
+            obs[column] = obs[column].astype(str).astype("category")
+    obs[_keys.CONTROL_ID] = obs[_keys.CONTROL_ID].astype("category")
+    layers = {name: sparse.csr_matrix(values) for name, values in cells.layers.items() if name is not None}
+    return AnnData(
+        sparse.csr_matrix(cells.X), obs=obs, var=cells.var, layers=layers, obsm=dict(cells.obsm), uns=dict(cells.uns)
+    )
+
+
+def _weights(model: Any) -> dict[str, np.ndarray]:
+    return {name: value.detach().cpu().numpy() for name, value in model.module.state_dict().items()}

@@ -1,0 +1,131 @@
+"""Predictions on disk are those in memory, however often the work was interrupted or divided."""
+
+from __future__ import annotations
+
+import errno
+
+import anndata
+import numpy as np
+import pytest
+
+import transpert as tp
+from transpert.errors import OptionError, StoreError
+from transpert.model import TrainingOptions, prediction_store
+
+KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "batch_key": "batch", "layer": "counts"}
+
+
+@pytest.fixture(scope="module")
+def model() -> tp.SCALE:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=3, n_genes=40, n_cells=40, n_batches=2)
+    tp.SCALE.setup_anndata(adata, **KEYS)
+    training = TrainingOptions(steps=6, steps_per_epoch=3, set_size=16, sets_per_batch=4)
+    model = tp.SCALE(adata, preset="tiny", training=training, joining=tp.model.JoiningOptions(gate=0.5))
+    model.train(enable_progress_bar=False, accelerator="cpu")
+    return model
+
+
+OPTIONS = {"n_cells": 30, "seed": 3, "progress": False}
+
+
+def assert_same(stored, predicted) -> None:
+    """The cells on disk are those in memory."""
+    np.testing.assert_array_equal(stored.X.toarray(), predicted.X)
+    for name in filter(None, predicted.layers):
+        np.testing.assert_array_equal(stored.layers[name].toarray(), predicted.layers[name].toarray())
+    np.testing.assert_array_equal(stored.obsm["X_scale"], predicted.obsm["X_scale"])
+    assert list(stored.obs_names) == list(predicted.obs_names)
+    assert list(stored.var_names) == list(predicted.var_names)
+    assert list(stored.obs) == list(predicted.obs)
+    for name, column in predicted.obs.items():
+        assert stored.obs[name].tolist() == column.tolist(), name
+
+
+@pytest.mark.parametrize("cells_per_part", [1, 70, 10_000], ids=["one condition", "two conditions", "one context"])
+def test_cells_on_disk_are_those_in_memory(model, tmp_path, cells_per_part) -> None:
+    path = model.predict_to_store(tmp_path / "pred.zarr", cells_per_part=cells_per_part, **OPTIONS)
+    assert_same(anndata.read_zarr(path), model.predict(**OPTIONS))
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def stop_after(monkeypatch, n_parts: int) -> list[int]:
+    """Interrupt when so many parts have been written; return the numbers of those that are."""
+    written: list[int] = []
+    write = prediction_store.PredictionParts.write
+
+    def watched(self, number, cells):
+        if len(written) == n_parts:
+            raise KeyboardInterrupt
+        write(self, number, cells)
+        written.append(number)
+
+    monkeypatch.setattr(prediction_store.PredictionParts, "write", watched)
+    return written
+
+
+def test_an_interrupted_prediction_goes_on_without_repeating_itself(model, tmp_path, monkeypatch) -> None:
+    out = tmp_path / "pred.zarr"
+    with monkeypatch.context() as patch:
+        before = stop_after(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            model.predict_to_store(out, cells_per_part=1, **OPTIONS)
+    assert not out.exists()
+    with monkeypatch.context() as patch:
+        after = stop_after(patch, 10_000)
+        model.predict_to_store(out, cells_per_part=1, **OPTIONS)
+    assert before == [0, 1, 2, 3] and after == list(range(4, 12))  # nine conditions and three controls
+    assert_same(anndata.read_zarr(out), model.predict(**OPTIONS))
+
+
+def test_an_interrupted_joining_begins_anew(model, tmp_path, monkeypatch) -> None:
+    out = tmp_path / "pred.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction_store, "_append", lambda root, cells: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            model.predict_to_store(out, cells_per_part=70, **OPTIONS)
+    assert not out.exists()
+    path = model.predict_to_store(out, cells_per_part=70, **OPTIONS)
+    assert_same(anndata.read_zarr(path), model.predict(**OPTIONS))
+
+
+def test_processes_share_the_work(model, tmp_path) -> None:
+    out = tmp_path / "pred.zarr"
+    shared = {"cells_per_part": 1, "world_size": 2, **OPTIONS}
+    assert model.predict_to_store(out, rank=1, **shared) is None
+    assert model.predict_to_store(out, rank=0, **shared) == out
+    assert_same(anndata.read_zarr(out), model.predict(**OPTIONS))
+
+
+def test_another_prediction_is_not_gone_on_with(model, tmp_path, monkeypatch) -> None:
+    out = tmp_path / "pred.zarr"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            model.predict_to_store(out, cells_per_part=1, **OPTIONS)
+    with pytest.raises(StoreError, match="differs in 'seed'"):
+        model.predict_to_store(out, cells_per_part=1, **{**OPTIONS, "seed": 4})
+    with pytest.raises(StoreError, match="differs in 'n_parts', 'requests'"):
+        model.predict_to_store(out, perturbations=["P0"], cells_per_part=1, **OPTIONS)
+    assert len(list((tmp_path / "pred.zarr.partial").glob("part-*"))) == 1
+
+
+def test_what_is_there_is_not_overwritten(model, tmp_path) -> None:
+    out = tmp_path / "pred.zarr"
+    out.mkdir()
+    with pytest.raises(StoreError, match="something already"):
+        model.predict_to_store(out, **OPTIONS)
+    with pytest.raises(OptionError, match="rank 2 of 2"):
+        model.predict_to_store(tmp_path / "other.zarr", rank=2, world_size=2, **OPTIONS)
+    assert list(out.iterdir()) == []
+
+
+def test_a_full_disk_is_named_and_loses_nothing(model, tmp_path, monkeypatch) -> None:
+    def full(self, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "pred.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(anndata.AnnData, "write_zarr", full)
+        with pytest.raises(StoreError, match="the disk is full"):
+            model.predict_to_store(out, **OPTIONS)
+    assert model.predict_to_store(out, **OPTIONS) == out
