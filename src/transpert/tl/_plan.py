@@ -28,7 +28,9 @@ from ._scoring import Block, Controls
 
 __all__ = ["Plan", "align", "check_needs", "check_options", "find_populations", "wanted_populations"]
 
-_CELLS_PER_BLOCK = 2_000  # populations are tested together up to this many real cells, or as many as there are controls
+# populations are tested together, for controls are then sorted once, as long as they have no more values than this
+_VALUES_PER_BLOCK = 5_000_000
+_BLOCKS_PER_THREAD = 4  # so that workers finish at about the same time
 
 
 def check_options(*, reference: str, max_missing_genes: float, max_controls: int | None, n_bootstrap: int) -> None:
@@ -158,6 +160,8 @@ class Plan:
         Whether raw counts are needed.
     seed
         Seed of everything random.
+    n_threads
+        How many threads share the blocks.
     """
 
     truth: CellReader
@@ -169,6 +173,7 @@ class Plan:
     ceiling: bool
     with_counts: bool
     seed: int
+    n_threads: int = 1
 
     def blocks(self) -> Iterator[tuple[Block, Controls]]:
         """Cut the populations into blocks, context by context; cells are read as blocks are asked for."""
@@ -176,9 +181,17 @@ class Plan:
         for number, context in enumerate(dict.fromkeys(context for context, _ in self.wanted)):
             controls = self._controls(context, number)
             labels = [label for other, label in self.wanted if other == context]
-            room = max(_CELLS_PER_BLOCK, controls.real.n_cells)
-            for some in _portions(labels, [len(self.real.cells[context, label]) for label in labels], room):
+            sizes = [len(self.real.cells[context, label]) for label in labels]
+            for some in _portions(labels, sizes, self._room()):
                 yield self._block(context, some, position), controls
+
+    def _room(self) -> int:
+        """How many real cells a block may have."""
+        room = _VALUES_PER_BLOCK // len(self.truth.genes)
+        if self.n_threads == 1:
+            return room
+        total = sum(len(self.real.cells[key]) for key in self.wanted)
+        return min(room, total // (self.n_threads * _BLOCKS_PER_THREAD))
 
     def _controls(self, context: str, number: int) -> Controls:
         seed = self.seed + number

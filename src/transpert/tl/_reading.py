@@ -296,8 +296,15 @@ def _open_matrix(element: Any, path: str) -> Any:
 
 def _take(matrix: Any, rows: np.ndarray, columns: np.ndarray | None) -> Matrix:
     """Take rows, given in ascending order, of any kind of matrix; then columns."""
-    if isinstance(matrix, zarr.Array):
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+        block = matrix[int(rows[0]) : int(rows[-1]) + 1]
+    elif isinstance(matrix, zarr.Array):
         block = matrix.oindex[rows]
+    elif isinstance(matrix, ad.abc.CSRDataset):
+        # runs of neighbours are read at once where they are asked for by a mask
+        asked = np.zeros(matrix.shape[0], dtype=bool)
+        asked[rows] = True
+        block = matrix[asked]
     else:
         block = matrix[rows]
     if hasattr(block, "compute"):

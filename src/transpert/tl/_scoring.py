@@ -13,7 +13,7 @@ from transpert.metrics import Comparison, Population, Summary, panel_needs, prep
 
 from ._reading import Fetch, Matrix
 
-__all__ = ["CEILING", "Block", "Controls", "Scored", "run_blocks"]
+__all__ = ["CEILING", "Block", "Controls", "Scored", "count_threads", "run_blocks"]
 
 CEILING = "ceiling"
 _MIN_HALVES = 4  # cells; below, a half has no spread
@@ -143,6 +143,11 @@ def _halves(
     return Comparison(*halves, controls, **labels)
 
 
+def count_threads(client: Any | None) -> int:
+    """Return the number of threads of the workers of a client; 1 without."""
+    return 1 if client is None else max(sum(client.nthreads().values()), 1)
+
+
 def run_blocks(
     blocks: Iterable[tuple[Block, Controls]], metrics: Sequence[str], client: Any | None
 ) -> Iterator[list[Scored]]:
@@ -174,7 +179,7 @@ def run_blocks(
         from distributed import as_completed
     except ImportError as error:
         raise DependencyError("client= needs dask", remedy="Install it with: pip install 'transpert[dask]'.") from error
-    room = _JOBS_PER_THREAD * max(sum(client.nthreads().values()), 1)
+    room = _JOBS_PER_THREAD * count_threads(client)
     running = as_completed()
     shared: tuple[Controls, Any] | None = None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
@@ -18,7 +19,7 @@ from ._plan import Plan, align, check_needs, check_options, find_populations, wa
 from ._populations import design_of_metadata, populations, select_modality
 from ._predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
 from ._reading import CellReader, Data, open_cells
-from ._scoring import CEILING, Scored, run_blocks
+from ._scoring import CEILING, Scored, count_threads, run_blocks
 from .score_summary import MEAN, score_table, tabulate
 
 if TYPE_CHECKING:
@@ -213,6 +214,7 @@ def score_plan(
     with Progress(disable=not progress, transient=True) as bar:
         task = bar.add_task(title, total=len(plan.wanted))
         models = len(plan.predictions) + int(plan.ceiling)
+        plan = replace(plan, n_threads=count_threads(client))
         for some in run_blocks(plan.blocks(), [metric.name for metric in metrics], client):
             scored += some
             bar.advance(task, len(some) / models)
