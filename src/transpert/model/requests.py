@@ -188,8 +188,6 @@ def request_of(
     condition = parse_condition(name, control=vocabulary.control, dose=dose, time=time, direction=direction)
     written = (np.nan if value is None else value for value in (dose, direction))
     return Request(context, values[context], condition, vocabulary.spelling(name), *written)
-    condition = parse_condition(name, control=vocabulary.control, dose=dose, time=time)
-    return Request(context, values[context], condition, vocabulary.spelling(name), np.nan if dose is None else dose)
 
 
 def control_positions(

@@ -41,6 +41,7 @@ class StreamedPrediction:
         *,
         doses: Sequence[float | str] | float | str | None = None,
         times: Sequence[float] | float | None = None,
+        directions: Sequence[str] | str | None = None,
         adata: Data | None = None,
         n_cells: int | None = None,
         readout: str | None = None,
@@ -62,7 +63,7 @@ class StreamedPrediction:
         path
             The store to make, which :func:`anndata.read_zarr` reads. Until it is complete there is a folder
             ``<path>.partial``; while it is put together both together take twice its size.
-        contexts, perturbations, doses, times, adata, n_cells, readout, include_controls, seed
+        contexts, perturbations, doses, times, directions, adata, n_cells, readout, include_controls, seed
             As in :meth:`predict`.
         cells_per_part
             About how many cells are held at a time.
@@ -111,6 +112,7 @@ class StreamedPrediction:
             perturbations=perturbations,
             doses=doses,
             times=times,
+            directions=directions,
         )
         self._check_requests(requests)
         blocks = _blocks(self, cells, requests, n_cells, cells_per_part, seed)
