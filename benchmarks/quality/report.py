@@ -99,7 +99,13 @@ def _task_section(
     lines = [_row(header), _row(["---"] * len(header))]
     for name in shown:
         lines.append(_row(_method_row(name, methods[name], task, scores, results, metrics)))
-    parts = [title, "\n".join(lines), _differences(scores, methods), _own_controls(rows, task, methods)]
+    parts = [
+        title,
+        "\n".join(lines),
+        _head_to_head(scores, methods),
+        _differences(scores, methods),
+        _own_controls(rows, task, methods),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -163,7 +169,27 @@ def _differences(scores: Scores, methods: dict[str, Method]) -> str:
         values = [scores.difference(OURS, name, metric) for metric in MAIN]
         marked = [_number(value, interval=True) + ("*" if value and value.excludes_zero else "") for value in values]
         lines.append(_row([methods[name].label, *marked, str(values[0].n if values[0] else 0)]))
-    return "Paired over the populations that both have; * where the interval excludes 0.\n\n" + "\n".join(lines)
+    return "Differences, paired over the populations that both have; * where the interval excludes 0.\n\n" + "\n".join(
+        lines
+    )
+
+
+def _head_to_head(scores: Scores, methods: dict[str, Method]) -> str:
+    """Values on the populations that every method with a result has, where some were run on fewer than others."""
+    run = [name for name, method in methods.items() if name in scores.methods and method.family != "ablation"]
+    sizes = {len(scores.populations(name, MAIN[0])) for name in run}
+    common = scores.on_common_populations(run)
+    n = len(common.populations(run[0], MAIN[0]))
+    if len(sizes) == 1 or not n:
+        return ""
+    metrics = ["pearson_delta", "overlap_at_n", "n_sig_ratio", "mse_delta", "energy_distance"]
+    header = ["method", *(HEADINGS[metric] for metric in metrics)]
+    lines = [_row(header), _row(["---"] * len(header))]
+    for name in run:
+        values = [_number(common.value(name, metric), interval=False) for metric in metrics]
+        lines.append(_row([methods[name].label, *values]))
+    names = ", ".join(sorted(set(common.values.index.get_level_values("context"))))
+    return f"Head to head, on what all of these have been run on ({n} of the populations, in {names}):\n\n" + "\n".join(lines)
 
 
 def _own_controls(rows: pd.DataFrame, task: Task, methods: dict[str, Method]) -> str:
@@ -243,7 +269,7 @@ def _plain(value: float) -> str:
 def _number(value: Value | None, *, interval: bool) -> str:
     if value is None or not np.isfinite(value.mean):
         return _DASH
-    digits = 3 if abs(value.mean) < 10 else 0
+    digits = 3 if abs(value.mean) < 10 else 1
     text = f"{value.mean:.{digits}f}"
     if interval and np.isfinite(value.low):
         text += f" ({value.low:.{digits}f}, {value.high:.{digits}f})"

@@ -11,6 +11,7 @@ from transpert.metrics import METRICS, bootstrap_interval
 
 FLOOR, CEILING, OURS = "MeanShift", "Replicate", "SCALE"
 LOWER_IS_BETTER = {"mmd_pca", "de_nsig_counts_pred"}
+POPULATION = ["split", "context", "perturbation"]
 N_SAMPLES = 2_000
 
 
@@ -50,15 +51,21 @@ class Scores:
     """
 
     def __init__(self, rows: pd.DataFrame, reference: str = "real") -> None:
-        rows = rows[rows["reference"] == reference]
-        keys = ["method", "metric", "split", "context", "perturbation"]
-        self.values = rows.groupby(keys, dropna=False)["value"].mean()
-        self.seeds = rows.groupby("method")["seed"].nunique().to_dict()
+        self._rows = rows[rows["reference"] == reference]
+        self.values = self._rows.groupby(["method", "metric", *POPULATION], dropna=False)["value"].mean()
+        self.seeds = self._rows.groupby("method")["seed"].nunique().to_dict()
 
     @property
     def methods(self) -> list[str]:
         """Methods that have a result."""
         return sorted(self.seeds)
+
+    def on_common_populations(self, methods: list[str]) -> Scores:
+        """The same scores on the populations that all these methods have."""
+        rows = self._rows[self._rows["method"].isin(methods)]
+        owners = rows.groupby(POPULATION)["method"].transform("nunique")
+        kept = rows[owners == len(methods)]
+        return Scores(kept, str(kept["reference"].iloc[0]) if len(kept) else "real")
 
     def populations(self, method: str, metric: str) -> pd.Series:
         """Value of a method on every population."""

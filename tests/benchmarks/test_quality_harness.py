@@ -201,6 +201,13 @@ def test_differences_are_paired_over_common_populations():
     assert table.difference("A", "C", "pearson_delta") is None
 
 
+def test_methods_are_compared_on_what_all_of_them_have():
+    table = Scores(synthetic({"A": [0.5, 0.7, 0.9], "B": [0.4, 0.6]}))
+    common = table.on_common_populations(["A", "B"])
+    assert common.value("A", "pearson_delta").mean == pytest.approx(0.6)
+    assert common.value("B", "pearson_delta").n == 2
+
+
 def test_normalised_values_lie_between_floor_and_ceiling():
     table = Scores(synthetic({"MeanShift": [0.2, 0.4], "Replicate": [0.8, 1.0], "A": [0.5, 0.7]}))
     assert table.normalised("A", "pearson_delta") == pytest.approx(0.5)
