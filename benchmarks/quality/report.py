@@ -189,7 +189,8 @@ def _head_to_head(scores: Scores, methods: dict[str, Method]) -> str:
         values = [_number(common.value(name, metric), interval=False) for metric in metrics]
         lines.append(_row([methods[name].label, *values]))
     names = ", ".join(sorted(set(common.values.index.get_level_values("context"))))
-    return f"Head to head, on what all of these have been run on ({n} of the populations, in {names}):\n\n" + "\n".join(lines)
+    title = f"Head to head, on what all of these have been run on ({n} of the populations, in {names}):"
+    return "\n".join([title, "", *lines])
 
 
 def _own_controls(rows: pd.DataFrame, task: Task, methods: dict[str, Method]) -> str:
