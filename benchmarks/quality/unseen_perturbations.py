@@ -214,6 +214,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/benchmarks/unseen_perturbations.md"))
     parser.add_argument("--remarks", type=Path, help="Markdown that is put under the tables")
     parser.add_argument("--tasks", nargs="*", default=["100", "1000", "papalexi"])
+    parser.add_argument("--skip", default="", help="leave out methods whose name begins so")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     makers: dict[str, Callable[[], Task]] = {
@@ -229,7 +230,7 @@ def main() -> None:
         task = makers[key]()
         for name, build in methods(task).items():
             path = arguments.out / f"{key}-{name.replace(', ', '-').replace(' ', '_')}.csv"
-            if not path.exists():
+            if not path.exists() and not (arguments.skip and name.startswith(arguments.skip)):
                 run(task, name, build).to_csv(path, index=False)
                 print(f"{task.name}: {name} done", flush=True)
     order = {key: i for i, key in enumerate(("100", "1000", "papalexi"))}

@@ -131,3 +131,14 @@ def test_steps_below_one_are_refused(make_network, make_cells, conditions) -> No
     with pytest.raises(OptionError, match="steps is 0"):
         make_network().transport(make_cells(), conditions([[1]] * 3), steps=0)
     assert FlowOptions(steps=2).steps == 2
+
+
+def test_a_gate_over_one_useful_table_is_a_weighted_sum_of_projections() -> None:
+    from transpert.nn.conditions import TableGate
+
+    gate = TableGate((2, 3), 4)
+    features = torch.randn(5, 5)
+    shares = gate.logits(features).softmax(dim=-1)
+    first, second = gate.projections[0](features[:, :2]), gate.projections[1](features[:, 2:])
+    expected = shares[:, :1] * first + shares[:, 1:] * second
+    torch.testing.assert_close(gate(features), expected)
