@@ -21,7 +21,7 @@ HELD = [f"P{i}" for i in range(20)]
 def _large_screen():
     adata = tp.datasets.simulate(
         n_contexts=1, n_perturbations=70, n_genes=100, n_cells=40, n_control_cells=200, embedding_dimension=5,
-        embedding_noise=0.3, systematic_effect=0.7, context_dependence="none", moved=0.4, seed=11,
+        embedding_noise=0.2, systematic_effect=0.3, context_dependence="none", moved=0.4, seed=11,
     )  # fmt: skip
     adata.obs["split"] = np.where(adata.obs["perturbation"].isin(HELD), "test", "train")
     return adata, Embedding.from_frame(adata.uns["simulation"]["embedding"])

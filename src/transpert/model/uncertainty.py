@@ -79,7 +79,7 @@ class Familiarity:
     perturbations
         The single perturbations that were trained on.
     pairs
-        Context and perturbation of every training group.
+        Context and condition, with its dose and time, of every training group.
     """
 
     contexts: tuple[str, ...]
@@ -101,7 +101,7 @@ class Familiarity:
             np.fill_diagonal(between, np.inf)
             unit = max(unit, float(np.median(between.min(axis=1))))
         parts = tuple(sorted({part for condition in effects.conditions for part in condition.parts}))
-        pairs = frozenset((str(c), k.label) for c, k in zip(effects.contexts, effects.conditions, strict=True))
+        pairs = frozenset((str(c), str(k)) for c, k in zip(effects.contexts, effects.conditions, strict=True))
         return cls(contexts, profiles, max(unit, _TINY), parts, pairs)
 
     def context_distance(self, context: str, profile: np.ndarray) -> float:
@@ -126,7 +126,7 @@ class Familiarity:
             return "perturbation"
         if request.context not in self.contexts:
             return "context"
-        return "seen" if (request.context, condition.label) in self.pairs else "pair"
+        return "seen" if (request.context, str(condition)) in self.pairs else "pair"
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return plain data and arrays."""
