@@ -172,6 +172,14 @@ def test_effects_are_drawn_and_named() -> None:
         tp.pl.effects_scatter(pred, real, genes=["gene_x"])
 
 
+def test_drawing_effects_writes_nothing(truth, predictions) -> None:
+    pred, real = predictions["replica"].copy(), truth.copy()
+    real.varm["effects"] = np.zeros((truth.n_vars, 1))
+    axes = tp.pl.effects_scatter(pred, real, population="context_0: P1", show=False, **KEYS)
+    assert axes.get_title().startswith("context_0: P1\nPearson r = 1.00")
+    assert not pred.varm and (real.varm["effects"] == 0).all()
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.02, -1.0])
 def test_names_of_genes_do_not_cover_each_other(scale) -> None:
     pred, real = effect_tables()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 from anndata import AnnData
 
 from transpert import _keys, pp
@@ -12,7 +13,7 @@ from transpert.errors import MetricInputError, OptionError, UnknownNameError
 from transpert.metrics import DifferentialExpression, differential_expression
 from transpert.tl._populations import design_of, log_values, populations
 
-__all__ = ["TestedPopulation", "name_predictions", "tested_populations"]
+__all__ = ["TestedPopulation", "name_predictions", "obs_table", "tested_populations"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +50,11 @@ def name_predictions(pred: AnnData | Mapping[str, AnnData]) -> dict[str, AnnData
     return dict(pred)
 
 
+def obs_table(adata: AnnData) -> pd.DataFrame:
+    """Return the annotation of the cells, which is read first where it lies in a file."""
+    return adata.obs if isinstance(adata.obs, pd.DataFrame) else adata.obs.to_memory()
+
+
 def tested_populations(
     pred: AnnData | Mapping[str, AnnData],
     truth: AnnData,
@@ -71,11 +77,11 @@ def tested_populations(
     named = name_predictions(pred)
     first = next(iter(named.values()))
     design = design_of(first, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
-    real = populations(truth.obs, design)
+    real = populations(obs_table(truth), design)
     observed = log_values(truth, layer, where="the truth")
     aligned = {name: pp.align_genes(adata, list(truth.var_names))[0] for name, adata in named.items()}
     values = {name: log_values(adata, layer, where=name) for name, adata in aligned.items()}
-    rows = {name: populations(adata.obs, design, need_controls=False).cells for name, adata in aligned.items()}
+    rows = {name: populations(obs_table(adata), design, need_controls=False).cells for name, adata in aligned.items()}
     shared = {f"{key[0]}: {key[1]}": key for key in real if all(key in cells for cells in rows.values())}
     if not shared:
         raise MetricInputError(

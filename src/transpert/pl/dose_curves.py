@@ -19,6 +19,7 @@ from transpert.errors import ControlError, OptionError, UnknownNameError
 from transpert.groups.table import context_labels
 from transpert.tl._populations import design_of, log_values
 
+from ._comparison import obs_table
 from ._style import FAINT, MUTED, finish, legend_beside, make_axes, styles
 
 __all__ = ["dose_response"]
@@ -103,24 +104,25 @@ def dose_response(
     if dose_key is None:
         raise OptionError("nothing says which column holds the dose", where="dose_response", remedy="Give dose_key=.")
     pred, _ = pp.align_genes(pred, list(truth.var_names))
-    for adata, where in ((pred, "the prediction"), (truth, "the truth")):
-        absent = [key for key in (design.perturbation_key, dose_key, *design.context_keys) if key not in adata.obs]
+    obs, real_obs = obs_table(pred), obs_table(truth)
+    for table, where in ((obs, "the prediction"), (real_obs, "the truth")):
+        absent = [key for key in (design.perturbation_key, dose_key, *design.context_keys) if key not in table]
         if absent:
-            raise UnknownNameError("column", absent, map(str, adata.obs), where=f"obs of {where}")
-    contexts = context_labels(pred.obs, design)
-    labels = pred.obs[design.perturbation_key].astype(str).to_numpy()
+            raise UnknownNameError("column", absent, map(str, table.columns), where=f"obs of {where}")
+    contexts = context_labels(obs, design)
+    labels = obs[design.perturbation_key].astype(str).to_numpy()
     treated = labels != design.control
     context = _choose("context", context, contexts[treated])
     perturbation = _choose("perturbation", perturbation, labels[treated & (contexts == context)])
     observed_values = log_values(truth, layer, where="the truth")
-    there = context_labels(truth.obs, design) == context
-    names = truth.obs[design.perturbation_key].astype(str).to_numpy()
+    there = context_labels(real_obs, design) == context
+    names = real_obs[design.perturbation_key].astype(str).to_numpy()
     controls = np.flatnonzero(there & (names == design.control))
     if not len(controls):
         raise ControlError(f"there are no control cells of {context!r}", where="the truth")
-    real = _curve(observed_values, np.flatnonzero(there & (names == perturbation)), truth.obs[dose_key], "the truth")
+    real = _curve(observed_values, np.flatnonzero(there & (names == perturbation)), real_obs[dose_key], "the truth")
     rows = np.flatnonzero((contexts == context) & (labels == perturbation))
-    predicted = _curve(log_values(pred, layer, where="the prediction"), rows, pred.obs[dose_key], "the prediction")
+    predicted = _curve(log_values(pred, layer, where="the prediction"), rows, obs[dose_key], "the prediction")
     reference, reference_error = _moments(observed_values[controls])
     base = np.log2(reference + pseudo_rate)
     folds = np.log2(real.mean + pseudo_rate) - base
@@ -160,7 +162,7 @@ def _choose(kind: str, name: str | None, labels: np.ndarray) -> str:
     known = sorted(set(labels))
     if name is None and known:
         return known[0]
-    if name not in known:
+    if name is None or name not in known:
         raise UnknownNameError(kind, [str(name)], known, where="the prediction")
     return name
 
@@ -172,7 +174,7 @@ def _genes(genes: str | Sequence[str] | None, n_genes: int, folds: np.ndarray, k
     absent = [name for name in names if name not in known]
     if absent:
         raise UnknownNameError("gene", absent, known, where="var_names of the truth")
-    return known.get_indexer(names)
+    return known.get_indexer(pd.Index(names))
 
 
 def _curve(values: np.ndarray | sparse.csr_matrix, rows: np.ndarray, column: pd.Series, where: str) -> _Curve:
@@ -192,6 +194,6 @@ def _curve(values: np.ndarray | sparse.csr_matrix, rows: np.ndarray, column: pd.
 
 def _moments(cells: np.ndarray | sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """Mean counts per 10k of every gene and its standard error, from log1p values."""
-    dense = np.asarray(cells.todense() if sparse.issparse(cells) else cells, dtype=np.float64)
-    rates = np.expm1(dense)
+    dense = cells.toarray() if isinstance(cells, sparse.csr_matrix) else cells
+    rates = np.expm1(np.asarray(dense, dtype=np.float64))
     return rates.mean(axis=0), rates.std(axis=0, ddof=min(1, len(rates) - 1)) / np.sqrt(len(rates))

@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 from transpert.errors import UnknownNameError
 from transpert.tl import effects as compute_effects
 
+from ._comparison import obs_table
 from ._style import COLOURS, finish, make_axes
 
 __all__ = ["effects_scatter"]
@@ -68,13 +69,14 @@ def effects_scatter(
     ['gene_3', 'gene_7']
     """
     own = pred.uns.get("transpert", {}).get("design", {}) if isinstance(pred, AnnData) else {}
-    keys = {
-        "perturbation_key": perturbation_key or own.get("perturbation_key"),
-        "control": control or own.get("control"),
-        "context_keys": context_keys if context_keys is not None else [str(k) for k in own.get("context_keys", [])],
-    }
+    perturbation_key = perturbation_key or own.get("perturbation_key")
+    control = control or own.get("control")
+    if context_keys is None:
+        context_keys = [str(key) for key in own.get("context_keys", [])]
     tables = [
-        data if isinstance(data, pd.DataFrame) else compute_effects(data, **keys, key_added="effects")
+        data
+        if isinstance(data, pd.DataFrame)
+        else compute_effects(_bare(data), perturbation_key=perturbation_key, control=control, context_keys=context_keys)
         for data in (pred, truth)
     ]
     name = population or tables[0].columns[0]
@@ -104,6 +106,11 @@ def effects_scatter(
     return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)
 
 
+def _bare(adata: AnnData) -> AnnData:
+    """Refer to the same cells without their other slots: a plot writes nothing into what it is given."""
+    return AnnData(adata.X, obs=obs_table(adata), var=pd.DataFrame(index=adata.var_names), uns=dict(adata.uns))
+
+
 def _choose_genes(genes: str | Sequence[str] | None, n_labels: int, sizes: np.ndarray, known: pd.Index) -> np.ndarray:
     if genes is None:
         return np.argsort(-sizes, kind="stable")[:n_labels]
@@ -111,7 +118,7 @@ def _choose_genes(genes: str | Sequence[str] | None, n_labels: int, sizes: np.nd
     absent = [name for name in names if name not in known]
     if absent:
         raise UnknownNameError("gene", absent, known, where="both tables")
-    return known.get_indexer(names)
+    return known.get_indexer(pd.Index(names))
 
 
 def _name_genes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 from matplotlib.axes import Axes
@@ -81,7 +82,8 @@ def embedding(
         title = ", ".join(f"{(source == name).sum():,} {name}" for name in SOURCE_COLOURS) + " cells"
     figure, axes = make_axes(ax, (6.4, 4.6))
     # a copy of the coordinates alone: scanpy writes its palette into what it is given
-    drawn = AnnData(obs=together.obs[[_keys.SOURCE]].iloc[order].copy(), obsm={key: together.obsm[key][order]})
+    drawn = AnnData(obs=pd.DataFrame({_keys.SOURCE: pd.Categorical(source[order])}, index=together.obs_names[order]))
+    drawn.obsm[key] = np.asarray(together.obsm[key])[order]
     sc.pl.embedding(
         drawn,
         key.removeprefix("X_"),
