@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anndata as ad
 import numpy as np
@@ -18,10 +18,12 @@ from mudata import MuData
 from transpert import _keys
 from transpert.errors import UnknownNameError
 from transpert.groups import Design
-from transpert.model import BASELINES, PerturbationModel
 
 from ._populations import Populations, populations, select_modality
 from ._reading import CellReader, Data, Fetch, Matrix
+
+if TYPE_CHECKING:
+    from transpert.model import PerturbationModel
 
 __all__ = ["BaselinePrediction", "GivenPrediction", "Prediction", "baseline_names", "fit_baselines", "whole_in_memory"]
 
@@ -130,6 +132,8 @@ def baseline_names(baselines: str | Sequence[str] | None) -> list[str]:
     """
     if baselines is None:
         return []
+    from transpert.model import BASELINES  # models bring torch along, which takes seconds and memory
+
     names = list(BASELINES) if baselines == "all" else [baselines] if isinstance(baselines, str) else list(baselines)
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
@@ -186,6 +190,8 @@ def fit_baselines(
     """
     if not names:
         return {}
+    from transpert.model import BASELINES
+
     if split_key is None or split_key not in truth.obs:
         held = populations(truth.obs, design)
         truth, split_key = truth.copy(), _OWN_SPLIT

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from anndata import AnnData
 
-from transpert.model import PerturbationModel
+if TYPE_CHECKING:
+    from transpert.model import PerturbationModel
 
 __all__ = ["predict"]
 

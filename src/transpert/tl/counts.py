@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,12 @@ from transpert import _keys, pp
 from transpert.conditions import Condition, parse_perturbation
 from transpert.errors import ControlError, UnknownNameError
 from transpert.groups import Design
-from transpert.model.cells import Cells, DataSource, read_cells
-from transpert.model.prediction import Population, SetPrediction, assemble, read_out
-from transpert.model.requests import Request
 from transpert.transport import ReadoutOptions, estimate_dispersion, group_statistics
 
 from ._populations import design_of, log_values, populations
+
+if TYPE_CHECKING:
+    from transpert.model.cells import Cells
 
 __all__ = ["to_counts"]
 
@@ -84,6 +85,11 @@ def to_counts(
     >>> tp.tl.to_counts(means, adata).layers["counts"].shape
     (100, 20)
     """
+    # models bring torch along, which takes seconds and memory that an evaluation does not need
+    from transpert.model.cells import DataSource, read_cells
+    from transpert.model.prediction import Population, SetPrediction, assemble, read_out
+    from transpert.model.requests import Request
+
     reference = pred if isinstance(pred, AnnData) else controls
     design = design_of(reference, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
     source = DataSource(design, counts_layer if counts_layer in controls.layers else None, library_size_key)
