@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from transpert.conditions import Embedding
 from transpert.data.source import CellSource
 from transpert.errors import CheckpointError, list_names
 from transpert.groups import Groups
@@ -20,7 +21,9 @@ type Fingerprint = dict[str, Any]
 _SAMPLED_CELLS = 2048
 
 
-def data_fingerprint(source: CellSource, groups: Groups, genes: np.ndarray) -> dict[str, str]:
+def data_fingerprint(
+    source: CellSource, groups: Groups, genes: np.ndarray, perturbations: Embedding | None = None
+) -> dict[str, str]:
     """Describe the data of a training in a few words that change when it changes.
 
     Parameters
@@ -31,6 +34,8 @@ def data_fingerprint(source: CellSource, groups: Groups, genes: np.ndarray) -> d
         The groups they make.
     genes
         Names of the genes.
+    perturbations
+        Fixed vectors of the perturbations, if there are any.
 
     Returns
     -------
@@ -39,13 +44,15 @@ def data_fingerprint(source: CellSource, groups: Groups, genes: np.ndarray) -> d
     positions = np.unique(np.linspace(0, source.n_obs - 1, min(_SAMPLED_CELLS, source.n_obs)).astype(np.int64))
     sampled = source.read(positions)
     sampled.sort_indices()
-    conditions = "\n".join(map(str, groups.conditions)) + groups.table.to_csv()
     return {
         "cells": source.fingerprint,
         "counts": _digest(sampled.indptr, sampled.indices, sampled.data, source.library_size[positions]),
         "embedding": "none" if source.embedding is None else _digest(np.asarray(source.embedding[positions])),
-        "groups": _digest(groups.codes, np.frombuffer(conditions.encode(), dtype=np.uint8)),
-        "genes": _digest(np.frombuffer("\n".join(map(str, genes)).encode(), dtype=np.uint8)),
+        "groups": _digest(groups.codes, _letters([*groups.conditions, groups.table.to_csv()])),
+        "genes": _digest(_letters(genes)),
+        "perturbations": "none"
+        if perturbations is None
+        else _digest(_letters(perturbations.names), perturbations.values),
     }
 
 
@@ -88,6 +95,10 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(part, f"{name}.{key}" if name else str(key))
     else:
         yield name, value
+
+
+def _letters(values: Iterable[object]) -> np.ndarray:
+    return np.frombuffer("\n".join(map(str, values)).encode(), dtype=np.uint8)
 
 
 def _digest(*arrays: np.ndarray) -> str:

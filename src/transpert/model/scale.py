@@ -309,7 +309,7 @@ class SCALE(PerturbationModel):
             "early_stopping": settings.early_stopping,
             "epochs of earlier trainings": len(self.completed_history.get("train_loss", ())),
             "setup": jsonable(self.registry_[SETUP_ARGS_KEY]),
-            "data": data_fingerprint(data.source, groups, self.genes),
+            "data": data_fingerprint(data.source, groups, self.genes, self.embedding),
         }
         plan = TransportTrainingPlan(
             self.module,  # type: ignore[arg-type]
