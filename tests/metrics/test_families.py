@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.spatial.distance import cdist
 from scipy.stats import false_discovery_control, mannwhitneyu
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from transpert import metrics
 from transpert.errors import MetricInputError, OptionError
@@ -297,3 +297,14 @@ def test_the_challenge_has_no_score_without_a_scale() -> None:
         metrics.challenge_score(flat, flat, flat)
     with pytest.raises(MetricInputError, match="metrics are missing: 'nmse'"):
         metrics.challenge_score({name: 0.5 for name in names if name != "nmse"}, flat, flat)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_areas_under_curves_are_those_of_scikit_learn_with_ties(seed) -> None:
+    rng = np.random.default_rng(seed)
+    adjusted = np.round(rng.random(60), 1)
+    real = np.where(rng.random(60) < 0.3, 0.01, 0.9)
+    tables = [metrics.DifferentialExpression(np.ones(60), p, p, np.ones(60)) for p in (adjusted, real)]
+    scores = -np.log10(np.clip(adjusted, 1e-10, 1))
+    assert metrics.area_under_curve(*tables, curve="pr") == pytest.approx(average_precision_score(real < 0.05, scores))
+    assert metrics.area_under_curve(*tables, curve="roc") == pytest.approx(roc_auc_score(real < 0.05, scores))

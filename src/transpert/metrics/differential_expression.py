@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -175,7 +176,10 @@ def _tests(populations: list[np.ndarray | sparse.spmatrix], controls: np.ndarray
     parts = [*populations, controls]
     dtype = np.result_type(np.float32, *(part.dtype for part in parts))
     if all(sparse.issparse(part) for part in parts):
-        stacked = sparse.vstack([sparse.csr_matrix(part) for part in parts], format="csr").astype(dtype)
+        # as an array, illico does not check that indices are sorted; loading that check takes a second
+        stacked = sparse.csr_array(
+            sparse.vstack([sparse.csr_matrix(part) for part in parts], format="csr"), dtype=dtype
+        )
         stacked.sort_indices()
     else:
         stacked = np.vstack([dense(part) for part in parts]).astype(dtype, copy=False)
@@ -185,7 +189,8 @@ def _tests(populations: list[np.ndarray | sparse.spmatrix], controls: np.ndarray
     obs = pd.DataFrame({"group": groups}, index=pd.RangeIndex(len(groups)).astype(str))
     # illico logs to loguru and draws its own bar, in the middle of ours
     logger.disable("illico")
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+    # where a stream and filters belong to the process, threads must take turns
+    with _SILENCE, warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         table = illico.asymptotic_wilcoxon(
             anndata.AnnData(stacked, obs=obs), is_log1p=True, group_keys="group", reference=_CONTROLS
@@ -204,6 +209,7 @@ def _tests(populations: list[np.ndarray | sparse.spmatrix], controls: np.ndarray
 
 
 _CONTROLS = "controls"
+_SILENCE = threading.Lock()
 
 
 def differential_expression(

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 from scipy.stats import spearmanr
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from transpert.errors import OptionError
 
@@ -230,8 +229,14 @@ def area_under_curve(
     if labels.all() or not labels.any():
         return float("nan")
     scores = -np.log10(np.clip(predicted.adjusted, predicted.adjusted.dtype.type(_SMALLEST), 1))
-    score = average_precision_score if curve == "pr" else roc_auc_score
-    return float(score(labels, scores))
+    # true and false positives at every threshold; genes with the same score pass it together
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    hits = np.cumsum(labels[order])[last].astype(float)
+    misses = last + 1 - hits
+    if curve == "pr":
+        return float(np.sum(np.diff(hits, prepend=0) * hits / (last + 1)) / hits[-1])
+    return float(np.trapezoid(np.append(0, hits), np.append(0, misses)) / (hits[-1] * misses[-1]))
 
 
 def n_significant_ratio(predicted: DifferentialExpression, real: DifferentialExpression) -> float:

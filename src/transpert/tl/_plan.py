@@ -29,7 +29,7 @@ from ._scoring import Block, Controls
 __all__ = ["Plan", "align", "check_needs", "check_options", "find_populations", "wanted_populations"]
 
 # populations are tested together, for controls are then sorted once, as long as they have no more values than this
-_VALUES_PER_BLOCK = 5_000_000
+_VALUES_PER_BLOCK = 10_000_000
 _BLOCKS_PER_THREAD = 4  # so that workers finish at about the same time
 
 
