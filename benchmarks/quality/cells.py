@@ -127,4 +127,5 @@ def embeddings_of(adata: anndata.AnnData, task: Task, folder: Path) -> pd.DataFr
         genes, vectors = table["genes"].astype(str), table["embedding"].astype(np.float32)
     labels = set(adata.obs[PERTURBATION].astype(str)) - {task.control}
     names = sorted({part for label in labels for part in parse_perturbation(label, control=task.control)})
-    return pd.DataFrame(vectors, index=genes).loc[names]
+    known = pd.DataFrame(vectors, index=genes).loc[[task.aliases.get(name, name) for name in names]]
+    return known.set_axis(names)

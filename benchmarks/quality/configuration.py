@@ -59,6 +59,8 @@ class Task:
     embedding
         Perturbation embeddings: an npz file with ``genes`` and ``embedding``, ``"simulated"``, or ``"shuffled"``: the
         simulated ones, each given to another perturbation.
+    aliases
+        Names under which the embeddings have perturbations that were renamed since the data was published.
     extra
         Metrics beyond those of every task: names of the evaluator's, or ``"mmd_pca"``.
     splits
@@ -78,6 +80,7 @@ class Task:
     n_genes: int = 0
     min_cells: int = 0
     embedding: str | None = None
+    aliases: dict[str, str] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
 
     def split(self, name: str) -> Split:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -167,8 +168,8 @@ def test_cells_outside_log1p_are_brought_back_and_counted(task):
 
 
 def test_embeddings_are_looked_up_by_name(cells, task, tmp_path):
-    np.savez(tmp_path / "table.npz", genes=np.array(["P1", "X", "P0"]), embedding=np.eye(3))
-    named = Task("named", "", "", {}, task.splits, context_keys=("context",), embedding="table.npz")
+    np.savez(tmp_path / "table.npz", genes=np.array(["renamed", "X", "P0"]), embedding=np.eye(3))
+    named = replace(task, embedding="table.npz", aliases={"P1": "renamed"})
     assert embeddings_of(cells, named, tmp_path).to_numpy().tolist() == [[0, 0, 1], [1, 0, 0]]
     assert embeddings_of(cells, task, tmp_path) is None
 
