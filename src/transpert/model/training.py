@@ -170,7 +170,8 @@ def run_training(
                 "validation_loss", patience=options.patience, check_finite=False, check_on_train_epoch_end=False
             ),
         )
-    chosen: dict[str, Any] = {"logger": False, **trainer.other, "callbacks": callbacks}
+    defaults = {"logger": False, "check_val_every_n_epoch": 1}
+    chosen: dict[str, Any] = {**defaults, **trainer.other, "callbacks": callbacks}
     if isinstance(strategy, str):
         # a strategy carries its writer itself
         chosen["plugins"] = [*chosen.get("plugins", ()), writer]
@@ -186,7 +187,6 @@ def run_training(
             precision=trainer.precision,
             strategy=strategy,
             early_stopping=False,
-            check_val_every_n_epoch=1,
             gradient_clip_val=options.gradient_clip,
             accumulate_grad_batches=options.accumulate,
             ckpt_path=None if resumed is None else str(resumed),
