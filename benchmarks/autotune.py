@@ -2,8 +2,8 @@
 
     python benchmarks/autotune.py
 
-No test, because starting Ray takes far longer than the trials: on a busy 2-core machine, 2026-11-21, 151 s in all, of which
-the two trials took 7 s.
+No test, because starting Ray takes far longer than the trials: on a busy 2-core machine, 2026-11-21, 151 s in all,
+of which the two trials took 7 s.
 """
 
 from __future__ import annotations
