@@ -186,8 +186,8 @@ def page(results: dict[tuple[str, str], dict[str, float]], repeats: int) -> str:
         f"{many['seconds'] / few['seconds']:.1f} times the time of 50 (CPU {many['cpu'] / few['cpu']:.1f}); "
         f"peak {many['peak_gb']:.2f} GB.",
         "",
-        "cell-eval computes no intervals. Its full profile has one column more, the agreement of clusterings. The aim of",
-        "20 times is not reached where the factors above are smaller: the distances between all cells are most of what",
+        "cell-eval computes no intervals. Its full profile has one column more, the agreement of clusterings. The aim",
+        "of 20 times is not reached where the factors above are smaller: distances between all cells are most of what",
         "is left, and both tools multiply matrices for them.",
         "",
         "```sh",
