@@ -125,3 +125,14 @@ def test_the_smooth_read_out_has_the_mean_of_the_counts(tiny) -> None:
         assert ("counts" in pred.layers) == (name == "counts")
     # 24 cells: a single count more or less moves a mean by up to log1p(1e4 / library) / 24
     assert np.abs(means["counts"] - means["expected"]).max() < 0.5
+
+
+def test_the_gate_is_closed_for_combinations_when_none_was_tried(tiny) -> None:
+    """A weight fitted on single perturbations says nothing of pairs: they are left to the sum of what was measured."""
+    model, _ = predicted(tiny, joining=tp.model.JoiningOptions(members=2))
+    model.gate = 1.0
+    pair = model.get_effects({"context": "context_1"}, ["P0+P1"])
+    single = model.get_effects({"context": "context_1"}, ["P0"])
+    model.gate = 0.0
+    np.testing.assert_array_equal(model.get_effects({"context": "context_1"}, ["P0+P1"]), pair)
+    assert np.abs(model.get_effects({"context": "context_1"}, ["P0"]).to_numpy() - single.to_numpy()).max() > 1e-3

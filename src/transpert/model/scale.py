@@ -473,14 +473,25 @@ class SCALE(PerturbationModel):
         shift = np.zeros_like(before)
         if self.anchor is not None:
             shift = self.anchor.predict(request.condition, request.context, statistics).mean_log - before
-        if self.gate == 0:
+        gate = self._gate_of(request.condition)
+        if gate == 0:
             return SetPrediction(np.maximum(before + shift, 0), latent=self._latent_of(control))
         start = shift if self.options.joining.kind == "residual" else None
         network, pattern, latent = self._network_shift(control, request, start, seed=seed)
-        joined = (1 - self.gate) * shift + self.gate * network
+        joined = (1 - gate) * shift + gate * network
         # a network that counts little also has little to say about which cells move most
-        blended = (1 - self.gate) * joined + self.gate * pattern
+        blended = (1 - gate) * joined + gate * pattern
         return SetPrediction(np.maximum(before + joined, 0), blended, latent)
+
+    def _gate_of(self, condition: Condition) -> float:
+        """The weight of the network for a condition: none where the network was never tried on its like.
+
+        The gate is fitted on groups that were left out. Where no combination is among them, nothing is known of what
+        the network makes of one, while the anchor adds up effects that were measured.
+        """
+        if self.anchor is None or self.options.joining.gate is not None or not condition.is_combination:
+            return self.gate
+        return self.gate if any(known.is_combination for known in self.anchor.table.conditions) else 0.0
 
     @torch.no_grad()
     def _network_shift(
