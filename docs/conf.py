@@ -80,7 +80,9 @@ def copy_tutorials() -> None:
     shutil.rmtree(HERE / "tutorials", ignore_errors=True)
     (HERE / "tutorials").mkdir()
     for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb")):
-        shutil.copy(notebook, HERE / "tutorials" / notebook.name)
+        # links are written as they hold where the notebook lives
+        text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
+        (HERE / "tutorials" / notebook.name).write_text(text, encoding="utf-8")
 
 
 def write_api_pages() -> None:
