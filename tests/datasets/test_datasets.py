@@ -161,11 +161,13 @@ def test_offline_says_where_to_put_the_file(monkeypatch, tmp_path) -> None:
 
 
 def test_what_all_perturbations_do_alike() -> None:
-    options = {"n_contexts": 1, "n_perturbations": 40, "n_genes": 200, "n_cells": 5, "context_dependence": "none"}
+    # enough moved genes that their average is near what is expected
+    options = {"n_contexts": 1, "n_perturbations": 40, "n_genes": 1_000, "n_cells": 5, "context_dependence": "none"}
+    options |= {"moved": 1.0}
     shares = []
     for size in (0.0, 1.0):
         adata = tp.datasets.simulate(**options, embedding_dimension=4, systematic_effect=size)
         truth = adata.varm["true_effects"].to_numpy()
         shares.append((truth.mean(axis=1) ** 2).sum() / (truth**2).mean(axis=1).sum())
     # of independent effects a fortieth is common by chance; with as much in common as not it is one half
-    assert shares[0] < 0.08 and 0.4 < shares[1] < 0.6
+    assert shares[0] < 0.08 and 0.45 < shares[1] < 0.55
