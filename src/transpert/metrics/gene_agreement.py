@@ -76,7 +76,7 @@ def overlap_at_n(
     k = real.n_significant if n is None else min(n, real.n_significant)
     if k == 0:
         return float(empty)
-    return len(np.intersect1d(real.ranked()[:k], predicted.ranked()[:k])) / k
+    return _shared_top(predicted, real, k)
 
 
 def precision_at_n(
@@ -110,7 +110,12 @@ def precision_at_n(
     if real.n_significant == 0:
         return float(empty)
     k = predicted.n_significant if n is None else min(n, predicted.n_significant)
-    return len(np.intersect1d(real.ranked()[:k], predicted.ranked()[:k])) / k if k else 0.0
+    return _shared_top(predicted, real, k) if k else 0.0
+
+
+def _shared_top(predicted: DifferentialExpression, real: DifferentialExpression, k: int) -> float:
+    """Share of the top ``k`` genes that are the same on both sides."""
+    return len(np.intersect1d(real.ranked()[:k], predicted.ranked()[:k])) / k
 
 
 def direction_match(predicted: DifferentialExpression, real: DifferentialExpression) -> float:

@@ -37,7 +37,7 @@ from .cells import Cells, read_cells, repeated
 from .prediction import Population, SetPrediction, assemble, read_out
 from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, saved_data, source_of
-from .requests import Contexts, Request, control_positions, expand_requests, request_of
+from .requests import Contexts, Request, control_positions, expand_requests, population_sizes, request_of
 from .saving import read_model, write_model
 from .store_input import Data, StoredCells, StoreInput, check_unchanged, open_cells
 from .streaming import StreamedPrediction
@@ -343,19 +343,15 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         transpert.errors.ControlError
             If a context has no control cells.
         """
-        self._check_trained()
-        cells = self.cells if adata is None else self._other_cells(adata, max_missing_genes)
-        requests = expand_requests(
-            cells,
-            self.source,
-            self.vocabulary,
+        cells, requests = self._requested(
+            adata,
             contexts=contexts,
             perturbations=perturbations,
             doses=doses,
             times=times,
             directions=directions,
+            max_missing_genes=max_missing_genes,
         )
-        self._check_requests(requests)
         found = None
         if interval is not None:
             found = predict_uncertainty(self, cells, requests, level=interval, n_cells=None, seed=seed)
@@ -363,8 +359,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
             cells, requests, n_cells, readout, include_controls=include_controls, progress=progress, seed=seed
         )
         if found is not None:
-            sizes = [n_cells or len(self._controls(cells, request.context, None, seed)) for request in requests]
-            write_uncertainty(pred, found, sizes)
+            sizes = population_sizes(cells, self.design, requests, n_cells)
+            write_uncertainty(pred, found, [sizes[request.context] for request in requests])
         return pred
 
     def predict_populations(
@@ -445,12 +441,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         transpert.errors.TranspertError
             As :meth:`predict`.
         """
-        self._check_trained()
-        cells = self._other_cells(adata, 0.0)
-        requests = expand_requests(
-            cells, self.source, self.vocabulary, contexts=None, perturbations=perturbation, doses=dose, times=None
-        )
-        self._check_requests(requests)
+        cells, requests = self._requested(adata, contexts=None, perturbations=perturbation, doses=dose, times=None)
         labels = context_labels(cells.obs, self.design)
         order: list[np.ndarray] = []
         moved: list[Population] = []
@@ -463,6 +454,16 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         latents = [population.latent for population in moved]
         latent = np.concatenate(latents)[back] if all(value is not None for value in latents) else None
         return counts, latent
+
+    def _requested(
+        self, adata: Data | None, *, max_missing_genes: float = 0.0, **asked: Any
+    ) -> tuple[Cells | StoredCells, list[Request]]:
+        """Return the cells to move and what is asked of them, once it is known that the model can answer."""
+        self._check_trained()
+        cells = self.cells if adata is None else self._other_cells(adata, max_missing_genes)
+        requests = expand_requests(cells, self.source, self.vocabulary, **asked)
+        self._check_requests(requests)
+        return cells, requests
 
     def _other_cells(self, adata: Data, max_missing: float) -> Cells | StoredCells:
         # a split says what to train on; other data is only predicted for

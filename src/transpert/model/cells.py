@@ -20,7 +20,7 @@ from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
 from transpert.transport import GroupStatistics, group_statistics
 
-__all__ = ["Cells", "DataSource", "modality_of", "read_cells", "repeated"]
+__all__ = ["Cells", "DataSource", "control_statistics", "modality_of", "read_cells", "repeated"]
 
 # below this many genes the counts of a cell are taken for a selection, whose sum is not a library size
 _SELECTION_OF_GENES = 10_000
@@ -112,6 +112,11 @@ class Cells:
         return Cells(
             self.counts[positions], self.library_size[positions], self.obs.iloc[positions], self.genes, embedding
         )
+
+
+def control_statistics(control: Cells) -> GroupStatistics:
+    """Return the statistics of control cells as those of one group."""
+    return control.statistics(np.zeros(len(control), dtype=int), 1)
 
 
 def repeated(cells: Cells, n_cells: int | None, seed: int) -> Cells:

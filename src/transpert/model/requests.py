@@ -17,7 +17,7 @@ from transpert.groups.table import context_labels
 from .cells import Cells, DataSource
 from .store_input import StoredCells
 
-__all__ = ["Request", "control_positions", "expand_requests", "request_of"]
+__all__ = ["Request", "control_positions", "expand_requests", "population_sizes", "request_of"]
 
 Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
 
@@ -188,6 +188,14 @@ def request_of(
     condition = parse_condition(name, control=vocabulary.control, dose=dose, time=time, direction=direction)
     written = (np.nan if value is None else value for value in (dose, direction))
     return Request(context, values[context], condition, vocabulary.spelling(name), *written)
+
+
+def population_sizes(
+    cells: Cells | StoredCells, design: Design, requests: Sequence[Request], n_cells: int | None
+) -> dict[str, int]:
+    """Count the cells of a predicted population of each context, without reading any."""
+    contexts = dict.fromkeys(request.context for request in requests)
+    return {context: n_cells or len(control_positions(cells, design, context, n_cells, 0)) for context in contexts}
 
 
 def control_positions(

@@ -32,8 +32,7 @@ from transpert.nn import (
 from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, ReadoutOptions, fit_stack
 
 from .base import PerturbationModel
-from .baselines.closed_form import control_statistics
-from .cells import Cells
+from .cells import Cells, control_statistics
 from .condition_table import ConditionTable
 from .embeddings import (
     EmbeddingLike,

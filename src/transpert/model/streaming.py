@@ -18,7 +18,7 @@ from transpert.errors import OptionError
 from .cells import Cells, repeated
 from .prediction import assemble
 from .prediction_store import PredictionParts, digest_of
-from .requests import Contexts, Request, control_positions, expand_requests
+from .requests import Contexts, Request, population_sizes
 from .store_input import Data, StoredCells
 
 if TYPE_CHECKING:
@@ -103,19 +103,15 @@ class StreamedPrediction:
             raise OptionError(
                 f"cells_per_part is {cells_per_part}, rank {rank} of {world_size}", where="predict_to_store"
             )
-        cells = self.cells if adata is None else self._other_cells(adata, 0.0)
-        requests = expand_requests(
-            cells,
-            self.source,
-            self.vocabulary,
+        cells, requests = self._requested(
+            adata,
             contexts=contexts,
             perturbations=perturbations,
             doses=doses,
             times=times,
             directions=directions,
         )
-        self._check_requests(requests)
-        blocks = _blocks(self, cells, requests, n_cells, cells_per_part, seed)
+        blocks = _blocks(self, cells, requests, n_cells, cells_per_part)
         controls = list(dict.fromkeys(request.context for request in requests)) if include_controls else []
         plan = {
             "model": digest_of(*self._state(), _weights(self)),
@@ -146,17 +142,13 @@ def _blocks(
     requests: Sequence[Request],
     n_cells: int | None,
     cells_per_part: int,
-    seed: int,
 ) -> list[range]:
     """Divide the requests into runs of one context and about so many cells."""
-    n_controls = {
-        context: n_cells or len(control_positions(cells, model.design, context, n_cells, seed))
-        for context in dict.fromkeys(request.context for request in requests)
-    }
+    sizes = population_sizes(cells, model.design, requests, n_cells)
     blocks: list[range] = []
     start = 0
     for number, request in enumerate(requests):
-        at_most = max(1, cells_per_part // n_controls[requests[start].context])
+        at_most = max(1, cells_per_part // sizes[requests[start].context])
         if request.context != requests[start].context or number - start == at_most:
             blocks.append(range(start, number))
             start = number

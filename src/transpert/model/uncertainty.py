@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -19,13 +20,12 @@ from transpert.transport import (
     ErrorModel,
     GroupEffects,
     GroupStatistics,
-    group_statistics,
     log_fold_of_means,
     observed_log_folds,
 )
 
-from .cells import Cells
-from .requests import Contexts, Request, expand_requests
+from .cells import Cells, control_statistics
+from .requests import Contexts, Request
 from .store_input import Data, StoredCells
 
 if TYPE_CHECKING:
@@ -249,9 +249,7 @@ def predict_uncertainty(
         )
     effects, lower, upper, rows = {}, {}, {}, []
     embedding: Embedding | None = getattr(model, "embedding", None)
-    for request in requests:
-        control = model._controls(cells, request.context, None, seed)
-        statistics = _statistics(control)
+    for request, control, statistics in _with_controls(model, cells, requests, seed):
         before = statistics.mean_log[0]
         after = model._predict_set(control, request, seed=seed).mean_log
         known = estimates.familiarity
@@ -302,8 +300,15 @@ def write_uncertainty(adata: AnnData, found: Uncertainty, sizes: Sequence[int]) 
     adata.obs[_keys.OOD_SCORE] = np.concatenate([scores, np.zeros(adata.n_obs - len(scores))])
 
 
-def _statistics(control: Cells) -> GroupStatistics:
-    return group_statistics(control.counts, control.library_size, np.zeros(len(control), dtype=int), 1)
+def _with_controls(
+    model: PerturbationModel, cells: Cells | StoredCells, requests: Sequence[Request], seed: int
+) -> Iterator[tuple[Request, Cells, GroupStatistics]]:
+    """Yield every request with the controls of its context, which are read once for requests that follow each other."""
+    for context, asked in groupby(requests, key=lambda request: request.context):
+        control = model._controls(cells, context, None, seed)
+        statistics = control_statistics(control)
+        for request in asked:
+            yield request, control, statistics
 
 
 def _sampling_variance(statistics: GroupStatistics, after: np.ndarray, n_cells: int) -> np.ndarray:
@@ -353,23 +358,17 @@ class UncertaintyMethods:
         transpert.errors.TranspertError
             As :meth:`predict`.
         """
-        self._check_trained()
-        cells = self.cells if adata is None else self._other_cells(adata, 0.0)
-        requests = expand_requests(
-            cells,
-            self.source,
-            self.vocabulary,
+        cells, requests = self._requested(
+            adata,
             contexts=contexts,
             perturbations=perturbations,
             doses=doses,
             times=times,
             directions=directions,
         )
-        self._check_requests(requests)
         columns = {}
-        for request in requests:
-            control = self._controls(cells, request.context, None, seed)
-            before = _statistics(control).mean_log[0]
+        for request, control, statistics in _with_controls(self, cells, requests, seed):
+            before = statistics.mean_log[0]
             after = self._predict_set(control, request, seed=seed).mean_log
             columns[f"{request.context}: {request.condition}"] = log_fold_of_means(after, before)
         table = pd.DataFrame(columns, index=pd.Index(self.genes.astype(str)), dtype=np.float32)
@@ -419,17 +418,12 @@ class UncertaintyMethods:
         transpert.errors.TranspertError
             As :meth:`predict`.
         """
-        self._check_trained()
-        cells = self.cells if adata is None else self._other_cells(adata, 0.0)
-        requests = expand_requests(
-            cells,
-            self.source,
-            self.vocabulary,
+        cells, requests = self._requested(
+            adata,
             contexts=contexts,
             perturbations=perturbations,
             doses=doses,
             times=times,
             directions=directions,
         )
-        self._check_requests(requests)
         return predict_uncertainty(self, cells, requests, level=level, n_cells=n_cells, seed=seed)

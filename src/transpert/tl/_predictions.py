@@ -88,13 +88,15 @@ class BaselinePrediction:
     genes: pd.Index
     sizes: dict[tuple[str, str], int]
     seed: int
-    _controls: dict[str, tuple[Matrix, Matrix | None]] = field(default_factory=dict)
+    _numbers: dict[tuple[str, str], int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._numbers = {key: number for number, key in enumerate(self.sizes)}
 
     def cells(self, context: str, label: str, *, with_counts: bool) -> Fetch:
         """Predict a population."""
         key = (context, label)
-        seed = self.seed + list(self.sizes).index(key)
-        adata = self.model.predict_populations([key], n_cells=self.sizes[key], seed=seed)
+        adata = self.model.predict_populations([key], n_cells=self.sizes[key], seed=self.seed + self._numbers[key])
         return partial(_part, *self._values(adata, _keys.PREDICTED, with_counts))
 
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:

@@ -10,10 +10,10 @@ import numpy as np
 
 from transpert.conditions import Condition, Embedding
 from transpert.errors import OptionError
-from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, group_statistics
+from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics
 
 from ..base import PerturbationModel
-from ..cells import Cells
+from ..cells import Cells, control_statistics
 from ..embeddings import EmbeddingLike, check_perturbations, embedding_arrays, embedding_from_arrays, resolve_embedding
 from ..prediction import SetPrediction
 from ..requests import Request
@@ -374,11 +374,6 @@ def _most_similar(embedding: Embedding, condition: Condition, known: Sequence[Co
     lengths = np.linalg.norm(vectors - centre, axis=1)
     cosine = (vectors - centre) @ target / np.maximum(lengths, 1e-12)
     return cosine >= cosine.max() - 1e-9
-
-
-def control_statistics(control: Cells) -> GroupStatistics:
-    """Statistics of one population of control cells."""
-    return group_statistics(control.counts, control.library_size, np.zeros(len(control), dtype=int), 1)
 
 
 def _same_parts(anchor: Anchor, condition: Condition) -> np.ndarray:
