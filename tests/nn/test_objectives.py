@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transpert.nn import (
+    CellDecoder,
+    DecoderOptions,
     LossOptions,
     SetBatch,
     couple,
@@ -20,6 +22,7 @@ from transpert.nn import (
     interpolate,
     velocity_of,
 )
+from transpert.nn.comparison import InnerProducts, WrittenCells, compare_decoded
 
 
 def objective(make_network, make_cells, conditions, predict, loss, conversion) -> torch.Tensor:
@@ -163,3 +166,48 @@ def test_the_target_is_only_pulled_where_gradients_are_let_through(stop, make_ne
     x1 = make_cells(seed=1).requires_grad_()
     network.losses(SetBatch(make_cells(), x1, conditions([[1]] * 3)))["total"].backward()
     assert (x1.grad is None or not x1.grad.any()) == stop
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_products_of_cells_give_the_losses_of_written_cells(masked) -> None:
+    generator = torch.Generator().manual_seed(0)
+    n_genes, mean, scale = 60, torch.rand(60, generator=generator), torch.rand(60, generator=generator) + 0.1
+    decoder = CellDecoder(4, n_genes, DecoderOptions())
+    true = tuple(torch.randn(3, 7, n_genes, generator=generator) for _ in range(2))
+    latent = [torch.randn(3, 7, 4, generator=generator) for _ in range(2)]
+    partners = torch.stack([torch.randperm(7, generator=generator) for _ in range(3)])
+    mask = torch.arange(7).expand(3, -1) < torch.tensor([[7], [4], [5]]) if masked else None
+    if masked:
+        partners = torch.arange(7).expand(3, -1)
+
+    def values(kernels: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        comparison = compare_decoded(decoder, true, mean, scale, mask, kernels=kernels)
+        assert isinstance(comparison, WrittenCells if kernels else InnerProducts)
+        before, after = (comparison.decode(cells) for cells in latent)
+        found = [
+            comparison.squared_error(before, 0),
+            comparison.squared_error(after, 1, partners),
+            comparison.energy(after, 1),
+            comparison.mmd(after, 1),
+            comparison.mean_change(before, after),
+        ]
+        total = torch.stack([value.square().mean() for value in found]).sum()
+        return found, list(torch.autograd.grad(total, decoder.parameters()))
+
+    (products, gradients), (written, expected) = values(False), values(True)
+    for ours, theirs in zip([*products, *gradients], [*written, *expected], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_cells_are_written_out_where_products_would_not_do() -> None:
+    true = (torch.zeros(1, 2, 60), torch.zeros(1, 2, 60))
+    statistics = torch.zeros(60), torch.ones(60)
+
+    def kind(decoder: CellDecoder) -> type:
+        return type(compare_decoded(decoder, true, *statistics, None, kernels=False))
+
+    assert kind(CellDecoder(4, 60, DecoderOptions())) is InnerProducts
+    assert kind(CellDecoder(40, 60, DecoderOptions())) is WrittenCells
+    assert kind(CellDecoder(4, 60, DecoderOptions(output="softplus"))) is WrittenCells
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert kind(CellDecoder(4, 60, DecoderOptions())) is WrittenCells

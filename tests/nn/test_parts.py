@@ -152,4 +152,6 @@ def test_standardised_cells_are_the_decoded_ones(output, make_network) -> None:
     network.set_statistics((torch.zeros(10), torch.ones(10)), (torch.rand(10), torch.rand(10) + 0.1))
     latent = torch.randn(5, 16)
     expected = (network.decode(latent) - network.gene_mean) / network.gene_scale
-    torch.testing.assert_close(network._decode_standardised(latent), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        network.decoder.standardised(latent, network.gene_mean, network.gene_scale), expected, atol=1e-5, rtol=1e-5
+    )

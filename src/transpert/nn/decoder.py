@@ -38,6 +38,15 @@ class CellDecoder(nn.Module):
         values = mean + scale * self.body(latent)
         return functional.softplus(values, beta=10.0) if self.options.output == "softplus" else values
 
+    @property
+    def last(self) -> nn.Linear:
+        """The layer that puts out the genes."""
+        return self.body[-1]  # type: ignore[return-value]
+
+    def units(self, latent: Tensor) -> Tensor:
+        """Return the layer before the genes, ``(..., h)``."""
+        return self.body[:-1](latent)
+
     def standardised(self, latent: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
         """Return ``(forward(...) - mean) / scale``, without the detour where the output is linear."""
         if self.options.output == "linear":

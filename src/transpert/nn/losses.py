@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["energy_distance", "gaussian_mmd"]
+__all__ = ["energy_distance", "energy_of_distances", "gaussian_mmd", "root_of_squares"]
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
@@ -14,10 +14,13 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         if x.dtype in (torch.float16, torch.bfloat16) or y.dtype in (torch.float16, torch.bfloat16):
             x, y = x.float(), y.float()
-        squared = (
-            x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :] - 2 * x @ y.transpose(-1, -2)
-        ).clamp_min(0)
-        return (squared + 1e-6).sqrt()
+        return root_of_squares(x.square().sum(-1), y.square().sum(-1), x @ y.transpose(-1, -2))
+
+
+def root_of_squares(square_x: Tensor, square_y: Tensor, products: Tensor) -> Tensor:
+    """Euclidean distances of cells from their squared lengths ``(S, N)``, ``(S, M)`` and products ``(S, N, M)``."""
+    squared = torch.sub(square_x[..., :, None] + square_y[..., None, :], products, alpha=2).clamp_min(0)
+    return (squared + 1e-6).sqrt()
 
 
 def _mean_of_pairs(matrix: Tensor, mask_x: Tensor | None, mask_y: Tensor | None) -> Tensor:
@@ -72,10 +75,17 @@ def energy_distance(x: Tensor, y: Tensor, *, mask_x: Tensor | None = None, mask_
     >>> round(energy_distance(x, x + 1).item(), 2)
     2.83
     """
+    return energy_of_distances(_distances(x, y), _distances(x, x), _distances(y, y), mask_x=mask_x, mask_y=mask_y)
+
+
+def energy_of_distances(
+    between: Tensor, within_x: Tensor, within_y: Tensor, *, mask_x: Tensor | None = None, mask_y: Tensor | None = None
+) -> Tensor:
+    """Return the energy distance of sets whose distances ``(S, N, M)``, ``(S, N, N)`` and ``(S, M, M)`` are known."""
     return (
-        2 * _mean_of_pairs(_distances(x, y), mask_x, mask_y)
-        - _mean_without_self(_distances(x, x), mask_x)
-        - _mean_without_self(_distances(y, y), mask_y)
+        2 * _mean_of_pairs(between, mask_x, mask_y)
+        - _mean_without_self(within_x, mask_x)
+        - _mean_without_self(within_y, mask_y)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +13,15 @@ from torch.nn import functional
 from transpert.errors import OptionError
 
 from .batch import ConditionBatch, NetworkSizes, SetBatch, Transported
+from .comparison import Comparison, compare_decoded
 from .conditions import ConditionEncoder, EncodedCondition
 from .coupling import couple
 from .decoder import CellDecoder
 from .draws import DrawSource, draw_uniform
 from .encoders import CellEncoder
 from .flow import FlowField, endpoint_of, interpolate, start_of_path, velocity_of
-from .losses import energy_distance, gaussian_mmd
 from .options import NetworkOptions
-from .sets import SetEncoder, mean_over_cells
+from .sets import SetEncoder
 from .solvers import solve
 
 __all__ = ["TransportNetwork"]
@@ -187,23 +188,26 @@ class TransportNetwork(nn.Module):
         states = (batch.x0, batch.x1) if batch.state0 is None else (batch.state0, batch.state1)
         z0, z1 = self.encode(states[0], mask), self.encode(states[1], mask)  # type: ignore[arg-type]
         target = z1.detach() if weights.stop_gradient else z1
-        partners = couple(z0, target, flow.coupling, mask=mask, generator=generator)[..., None]
-        target = target.gather(1, partners.expand_as(target))
+        partners = couple(z0, target, flow.coupling, mask=mask, generator=generator)
+        target = target.gather(1, partners[..., None].expand_as(target))
         encoded = self._encode_condition(batch.condition, generator)
         start = start_of_path(z0, flow.prior, generator)
         t = draw_uniform((len(z0),), generator, z0)
         zt = interpolate(t, start, target)
         output = self.field(t, zt, encoded, mask)
         # decoded cells are compared in standard deviations of the genes, in which the decoder puts them out
-        decoded, true = (self._decode_standardised(z0), self._decode_standardised(z1)), self._standardised(batch)
+        comparison = compare_decoded(
+            self.decoder, (batch.x0, batch.x1), self.gene_mean, self.gene_scale, mask, kernels=self._wants_kernels
+        )
+        decoded = comparison.decode(z0), comparison.decode(z1)
         terms = {"endpoint": self._endpoint_error(output, target, t, zt, start, mask)}
-        terms |= self._reconstruction_terms(decoded, true, mask)
+        terms |= self._reconstruction_terms(comparison, decoded)
         if weights.decoded_endpoint:
             endpoint = endpoint_of(output, flow.predict, flow.conversion, t, zt, start)
-            paired = true[1].gather(1, partners.expand_as(true[1]))
-            terms["decoded_endpoint"] = _squared_error(self._decode_standardised(endpoint), paired, mask)
+            terms["decoded_endpoint"] = comparison.squared_error(comparison.decode(endpoint), 1, partners)
         if weights.set_level or weights.mean_shift:
-            terms |= self._set_terms(self._arrive(start, encoded, mask), decoded[0], true, mask)
+            arrived = comparison.decode(self._arrive(start, encoded, mask))
+            terms |= self._set_terms(comparison, arrived, decoded[0])
         weighted = [getattr(weights, name) * value for name, value in terms.items()]
         terms["total"] = torch.stack(weighted).sum()
         return terms
@@ -225,47 +229,39 @@ class TransportNetwork(nn.Module):
             )
         return _squared_error(predicted, true, mask)
 
-    def _reconstruction_terms(
-        self, decoded: tuple[Tensor, Tensor], true: tuple[Tensor, Tensor], mask: Tensor | None
-    ) -> dict[str, Tensor]:
+    @property
+    def _wants_kernels(self) -> bool:
+        weights = self.options.losses
+        return bool(weights.reconstruction_mmd or (weights.set_level and weights.set_kernel == "mmd"))
+
+    def _reconstruction_terms(self, comparison: Comparison, decoded: tuple[Any, Any]) -> dict[str, Tensor]:
         """Errors of control and perturbed cells that were encoded and decoded."""
-        pairs = list(zip(decoded, true, strict=True))
-        terms = {"reconstruction": _half_sum(_squared_error(seen, cells, mask) for seen, cells in pairs)}
+        seen = list(enumerate(decoded))
+        terms = {"reconstruction": _half_sum(comparison.squared_error(cells, number) for number, cells in seen)}
         if self.options.losses.reconstruction_mmd:
-            terms["reconstruction_mmd"] = _half_sum(
-                gaussian_mmd(seen, cells, mask_x=mask, mask_y=mask).mean() for seen, cells in pairs
-            )
+            terms["reconstruction_mmd"] = _half_sum(comparison.mmd(cells, number).mean() for number, cells in seen)
         return terms
 
     def _arrive(self, start: Tensor, encoded: EncodedCondition, mask: Tensor | None) -> Tensor:
-        """Predict whole sets, decoded and standardised, as transport does with one step: from start to end."""
+        """Predict the latent states of whole sets as transport does with one step: from start to end."""
         flow = self.options.flow
         zero = torch.zeros(len(start), device=start.device, dtype=start.dtype)
         output = self.field(zero, start, encoded, mask)
-        return self._decode_standardised(endpoint_of(output, flow.predict, flow.conversion, zero, start, start))
+        return endpoint_of(output, flow.predict, flow.conversion, zero, start, start)
 
-    def _set_terms(
-        self, predicted: Tensor, decoded_control: Tensor, true: tuple[Tensor, Tensor], mask: Tensor | None
-    ) -> dict[str, Tensor]:
+    def _set_terms(self, comparison: Comparison, predicted: Any, decoded_control: Any) -> dict[str, Tensor]:
         """Errors of whole sets, which do not know which cell became which."""
         weights = self.options.losses
         terms: dict[str, Tensor] = {}
         if weights.set_level:
-            distance = energy_distance if weights.set_kernel == "energy" else gaussian_mmd
-            scale = predicted.shape[-1] ** 0.5 if weights.set_kernel == "energy" else 1.0
-            terms["set_level"] = (distance(predicted, true[1], mask_x=mask, mask_y=mask) / scale).mean()
+            if weights.set_kernel == "energy":
+                distance = comparison.energy(predicted, 1) / self.sizes.n_genes**0.5
+            else:
+                distance = comparison.mmd(predicted, 1)
+            terms["set_level"] = distance.mean()
         if weights.mean_shift:
-            before, after, start, end = (
-                mean_over_cells(cells, mask) for cells in (decoded_control, predicted, true[0], true[1])
-            )
-            terms["mean_shift"] = ((after - before) - (end - start)).square().mean()
+            terms["mean_shift"] = comparison.mean_change(decoded_control, predicted).square().mean()
         return terms
-
-    def _decode_standardised(self, latent: Tensor) -> Tensor:
-        return self.decoder.standardised(latent, self.gene_mean, self.gene_scale)
-
-    def _standardised(self, batch: SetBatch) -> tuple[Tensor, Tensor]:
-        return (batch.x0 - self.gene_mean) / self.gene_scale, (batch.x1 - self.gene_mean) / self.gene_scale
 
 
 def _squared_error(predicted: Tensor, true: Tensor, mask: Tensor | None) -> Tensor:

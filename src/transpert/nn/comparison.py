@@ -1,0 +1,204 @@
+"""Decoded cells beside true ones: either all genes are written out, or the inner products of the cells are enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .decoder import CellDecoder
+from .losses import energy_distance, energy_of_distances, gaussian_mmd, root_of_squares
+from .sets import mean_over_cells
+
+__all__ = ["Comparison", "InnerProducts", "WrittenCells", "compare_decoded"]
+
+# with so many genes for each unit of the layer before them, products of units cost less than genes
+_GENES_PER_UNIT = 4
+
+
+class Comparison(Protocol):
+    """What the losses ask about decoded cells, standardised, and the control (0) and perturbed (1) cells of a batch.
+
+    ``decode`` maps latent states ``(S, N, d)`` to whatever the other methods take.
+    """
+
+    def decode(self, latent: Tensor) -> Any:
+        """Decode cells."""
+
+    def squared_error(self, decoded: Any, population: int, partners: Tensor | None = None) -> Tensor:
+        """Mean squared difference from the cells of a population, or from the ones of them numbered ``(S, N)``."""
+
+    def energy(self, decoded: Any, population: int) -> Tensor:
+        """Energy distance from a population, ``(S,)``."""
+
+    def mmd(self, decoded: Any, population: int) -> Tensor:
+        """Maximum mean discrepancy from a population, ``(S,)``."""
+
+    def mean_change(self, before: Any, after: Any) -> Tensor:
+        """Change of the mean of decoded cells minus that of the true ones, ``(S, G)``."""
+
+
+def compare_decoded(
+    decoder: CellDecoder,
+    true: tuple[Tensor, Tensor],
+    mean: Tensor,
+    scale: Tensor,
+    mask: Tensor | None,
+    *,
+    kernels: bool,
+) -> Comparison:
+    """Return the cheaper way to compare.
+
+    Parameters
+    ----------
+    decoder
+        The decoder.
+    true : (S, N, G)
+        Control and perturbed cells, log1p counts per 10k.
+    mean, scale : (G,)
+        Of every gene; cells are compared in standard deviations.
+    mask : (S, N)
+        Which cells are real; all by default.
+    kernels
+        Whether the maximum mean discrepancy will be asked for, which wants all genes.
+    """
+    cells = tuple(torch.addcmul(-mean / scale, x, 1 / scale) for x in true)
+    narrow = _GENES_PER_UNIT * decoder.last.in_features <= decoder.last.out_features
+    # products of half precision would leave nothing of the difference of two cells
+    single = not torch.is_autocast_enabled(mean.device.type)
+    if decoder.options.output == "linear" and narrow and single and not kernels:
+        return InnerProducts(decoder, cells, mask)  # type: ignore[arg-type]
+    return WrittenCells(decoder, cells, mean, scale, mask)  # type: ignore[arg-type]
+
+
+class WrittenCells:
+    """Decode every gene of every cell.
+
+    Parameters
+    ----------
+    decoder
+        The decoder.
+    true : (S, N, G)
+        Control and perturbed cells, standardised.
+    mean, scale : (G,)
+        Of every gene.
+    mask : (S, N)
+        Which cells are real.
+    """
+
+    def __init__(
+        self, decoder: CellDecoder, true: tuple[Tensor, Tensor], mean: Tensor, scale: Tensor, mask: Tensor | None
+    ) -> None:
+        self._decoder, self._true, self._mean, self._scale, self._mask = decoder, true, mean, scale, mask
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return all genes, ``(S, N, G)``, standardised."""
+        return self._decoder.standardised(latent, self._mean, self._scale)
+
+    def squared_error(self, decoded: Tensor, population: int, partners: Tensor | None = None) -> Tensor:
+        """As :class:`Comparison` says."""
+        true = self._true[population]
+        if partners is not None:
+            true = true.gather(1, partners[..., None].expand_as(true))
+        if self._mask is None:
+            return functional.mse_loss(decoded, true)
+        return (decoded - true)[self._mask].square().mean()
+
+    def energy(self, decoded: Tensor, population: int) -> Tensor:
+        """As :class:`Comparison` says."""
+        return energy_distance(decoded, self._true[population], mask_x=self._mask, mask_y=self._mask)
+
+    def mmd(self, decoded: Tensor, population: int) -> Tensor:
+        """As :class:`Comparison` says."""
+        return gaussian_mmd(decoded, self._true[population], mask_x=self._mask, mask_y=self._mask)
+
+    def mean_change(self, before: Tensor, after: Tensor) -> Tensor:
+        """As :class:`Comparison` says."""
+        first, last, *true = (mean_over_cells(cells, self._mask) for cells in (before, after, *self._true))
+        return (last - first) - (true[1] - true[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Products:
+    """Decoded cells as the units before the genes, with what they give.
+
+    Parameters
+    ----------
+    units : (S, N, h + 1)
+        The layer before the genes, and 1 for the bias.
+    images : (S, N, h + 1)
+        The same times the products of the weights: its product with other units is the one of the decoded cells.
+    squares : (S, N)
+        Squared length of the decoded cell.
+    """
+
+    units: Tensor
+    images: Tensor
+    squares: Tensor
+
+
+class InnerProducts:
+    r"""Compare by inner products of cells, without decoding a gene.
+
+    With weights ``W`` of the last layer, a decoded cell ``W h`` and a true one ``y`` have the squared distance
+    :math:`h^T (W^T W) h - 2 h^T (W^T y) + y^T y`. The losses are functions of such distances, so that the last layer
+    is needed once a true cell instead of four times a pair, and the backward pass saves as much.
+
+    Parameters
+    ----------
+    decoder
+        A decoder with linear output.
+    true : (S, N, G)
+        Control and perturbed cells, standardised.
+    mask : (S, N)
+        Which cells are real.
+    """
+
+    def __init__(self, decoder: CellDecoder, true: tuple[Tensor, Tensor], mask: Tensor | None) -> None:
+        self._decoder, self._true, self._mask = decoder, true, mask
+        self._weight = torch.cat([decoder.last.weight, decoder.last.bias[:, None]], dim=1)
+        self._gram = self._weight.T @ self._weight
+        self._projected = tuple(cells @ self._weight for cells in true)
+        self._squares = tuple(cells.square().sum(dim=-1) for cells in true)
+
+    def decode(self, latent: Tensor) -> _Products:
+        """Return what is needed of the cells."""
+        units = functional.pad(self._decoder.units(latent), (0, 1), value=1.0)
+        images = units @ self._gram
+        return _Products(units, images, (units * images).sum(dim=-1))
+
+    def squared_error(self, decoded: _Products, population: int, partners: Tensor | None = None) -> Tensor:
+        """As :class:`Comparison` says."""
+        projected, squares = self._projected[population], self._squares[population]
+        if partners is not None:
+            projected = projected.gather(1, partners[..., None].expand_as(projected))
+            squares = squares.gather(1, partners)
+        errors = decoded.squares - 2 * (decoded.units * projected).sum(dim=-1) + squares
+        return (errors if self._mask is None else errors[self._mask]).mean() / len(self._weight)
+
+    def energy(self, decoded: _Products, population: int) -> Tensor:
+        """As :class:`Comparison` says."""
+        true, squares = self._true[population], self._squares[population]
+        between = decoded.units @ self._projected[population].transpose(-1, -2)
+        within = decoded.images @ decoded.units.transpose(-1, -2)
+        return energy_of_distances(
+            root_of_squares(decoded.squares, squares, between),
+            root_of_squares(decoded.squares, decoded.squares, within),
+            root_of_squares(squares, squares, true @ true.transpose(-1, -2)),
+            mask_x=self._mask,
+            mask_y=self._mask,
+        )
+
+    def mmd(self, decoded: _Products, population: int) -> Tensor:
+        """As :class:`Comparison` says."""
+        cells = decoded.units @ self._weight.T
+        return gaussian_mmd(cells, self._true[population], mask_x=self._mask, mask_y=self._mask)
+
+    def mean_change(self, before: _Products, after: _Products) -> Tensor:
+        """As :class:`Comparison` says."""
+        first, last = (mean_over_cells(cells.units, self._mask) for cells in (before, after))
+        start, end = (mean_over_cells(cells, self._mask) for cells in self._true)
+        return (last - first) @ self._weight.T - (end - start)
