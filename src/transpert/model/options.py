@@ -57,11 +57,12 @@ class TrainingOptions:
     Parameters
     ----------
     steps
-        Steps of the optimiser.
+        Steps of the optimiser. By default as many as draw 16 sets of every perturbed group, from 300 to 3,000.
     steps_per_epoch
-        Steps between two validations.
+        Steps between two validations; by default a thirtieth of all, but at least 20.
     set_size, sets_per_batch
-        Cells in a set, and sets in a step.
+        Cells in a set, and sets in a step. By default sets of as many cells as half of the perturbed groups have,
+        rounded down to a power of two, of 4 to 32; and as many sets as make 256 cells.
     slice_size
         Neighbouring cells that are drawn together. By default single cells from memory; from a store, whose cells lie
         shuffled inside their group, runs of up to 64, which are read much faster.
@@ -85,10 +86,10 @@ class TrainingOptions:
         compiler, and pays for long trainings only.
     """
 
-    steps: int = 300
-    steps_per_epoch: int = 20
-    set_size: int = 32
-    sets_per_batch: int = 8
+    steps: int | None = None
+    steps_per_epoch: int | None = None
+    set_size: int | None = None
+    sets_per_batch: int | None = None
     slice_size: int | None = None
     weighting: Literal["uniform", "cells", "tempered"] = "tempered"
     learning_rate: float = 1e-3
@@ -102,8 +103,9 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         for name in ("steps", "steps_per_epoch", "set_size", "sets_per_batch", "patience", "accumulate"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}", where="TrainingOptions", remedy="At least 1.")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"{name} is {value}", where="TrainingOptions", remedy="At least 1.")
         if self.slice_size is not None and self.slice_size < 1:
             raise OptionError(f"slice_size is {self.slice_size}", where="TrainingOptions", remedy="At least 1.")
         for name in ("learning_rate", "gradient_clip"):

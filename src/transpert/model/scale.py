@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ from transpert.nn import (
     NetworkSizes,
     SetOptions,
 )
-from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, ReadoutOptions, fit_stack
+from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, ReadoutOptions
 
 from .base import PerturbationModel
 from .cells import Cells, control_statistics
@@ -44,6 +45,7 @@ from .embeddings import (
 )
 from .fingerprints import data_fingerprint
 from .folds import assign_folds, resolve_level, rows_like_asked
+from .gate import fit_gate, gate_table, was_tried
 from .module import TransportModule
 from .options import JoiningOptions, ScaleOptions, TrainingOptions
 from .prediction import SetPrediction
@@ -62,12 +64,12 @@ from .training import (
     run_training,
 )
 from .training_plan import TransportTrainingPlan
+from .training_size import fit_to_groups
 from .uncertainty import UncertaintyEstimates
 
 __all__ = ["SCALE"]
 
 _VALIDATION_BATCHES = 6
-_LEAST_ROWS = 2  # groups like those asked for, without which nothing speaks for the networks
 _KEEP = "keep"  # an option that is not given stays as the preset has it
 
 
@@ -175,6 +177,8 @@ class SCALE(PerturbationModel):
 
     def _build(self) -> None:
         groups, _ = self._training_groups()
+        training = fit_to_groups(self.options.training, groups)
+        self.options = dataclasses.replace(self.options, training=training)
         self._table = ConditionTable.of(groups, self._perturbation_names())
         self._make_module(len(self.genes) if self.cells.embedding is None else self.cells.embedding.shape[1])
 
@@ -413,18 +417,9 @@ class SCALE(PerturbationModel):
         elif self.options.anchor is None or unseen is None:
             self.gate = 1.0 if self.options.anchor is None else 0.0
         else:
-            observed, weights = effects.shift(), np.sqrt(np.minimum(effects.treated.n_cells, effects.control.n_cells))
             rows = rows_like_asked(effects.conditions, fold, self._split_kind())
-            self.gate = 0.0
-            if np.count_nonzero(rows) >= _LEAST_ROWS:
-                fitted = fit_stack(
-                    {"anchor": anchored[rows], "network": unseen[rows]},
-                    observed[rows],
-                    weights[rows],
-                    prior={"anchor": 1.0, "network": 0.0},
-                )
-                self.gate = fitted["network"]
-            self.gate_table = _gate_table(effects, anchored, unseen, observed, self.gate)
+            self.gate = fit_gate(effects, anchored, unseen, rows)
+            self.gate_table = gate_table(effects, anchored, unseen, self.gate)
         self.uncertainty = UncertaintyEstimates.fit(effects, self._left_out_predictor(effects, anchored, unseen))
 
     def _left_out_networks(
@@ -472,7 +467,7 @@ class SCALE(PerturbationModel):
         shift = np.zeros_like(before)
         if self.anchor is not None:
             shift = self.anchor.predict(request.condition, request.context, statistics).mean_log - before
-        gate = self._gate_of(request.condition)
+        gate = self._gate_of(request)
         if gate == 0:
             return SetPrediction(np.maximum(before + shift, 0), latent=self._latent_of(control))
         start = shift if self.options.joining.kind == "residual" else None
@@ -482,15 +477,11 @@ class SCALE(PerturbationModel):
         blended = (1 - gate) * joined + gate * pattern
         return SetPrediction(np.maximum(before + joined, 0), blended, latent)
 
-    def _gate_of(self, condition: Condition) -> float:
-        """The weight of the network for a condition: none where the network was never tried on its like.
-
-        The gate is fitted on groups that were left out. Where no combination is among them, nothing is known of what
-        the network makes of one, while the anchor adds up effects that were measured.
-        """
-        if self.anchor is None or self.options.joining.gate is not None or not condition.is_combination:
+    def _gate_of(self, request: Request) -> float:
+        """The weight of the networks for a request: none where the gate that was fitted says nothing about it."""
+        if self.anchor is None or self.options.joining.gate is not None:
             return self.gate
-        return self.gate if any(known.is_combination for known in self.anchor.table.conditions) else 0.0
+        return self.gate if was_tried(self.anchor, request) else 0.0
 
     @torch.no_grad()
     def _network_shift(
@@ -660,25 +651,3 @@ def _in_sets(n_cells: int, set_size: int, seed: int) -> tuple[list[np.ndarray], 
     shuffled = np.random.default_rng(seed).permutation(n_cells)
     order = np.array_split(shuffled, max(round(n_cells / set_size), 1))
     return order, np.argsort(np.concatenate(order))
-
-
-def _gate_table(
-    effects: GroupEffects, anchored: np.ndarray, networks: np.ndarray, observed: np.ndarray, gate: float
-) -> pd.DataFrame:
-    """How well anchor, network and both predict each group that was left out."""
-
-    def correlation(predicted: np.ndarray) -> list[float]:
-        return [
-            float(np.corrcoef(p, o)[0, 1]) if p.std() > 0 and o.std() > 0 else float("nan")
-            for p, o in zip(predicted, observed, strict=True)
-        ]
-
-    return pd.DataFrame(
-        {
-            "context": list(effects.contexts),
-            "condition": [str(condition) for condition in effects.conditions],
-            "anchor": correlation(anchored),
-            "network": correlation(networks),
-            "joined": correlation((1 - gate) * anchored + gate * networks),
-        }
-    )

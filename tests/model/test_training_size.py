@@ -1,0 +1,55 @@
+"""How long to train, and on sets of which size, where nobody said."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+import transpert as tp
+from transpert.groups import Design, make_groups
+from transpert.model import TrainingOptions
+from transpert.model.training_size import fit_to_groups
+
+
+def groups_of(n_groups: int, n_cells: int) -> tp.groups.Groups:
+    labels = ["control"] * 50 + [f"P{number}" for number in range(n_groups) for _ in range(n_cells)]
+    obs = pd.DataFrame({"perturbation": labels, "context": "A"}, index=[f"cell_{i}" for i in range(len(labels))])
+    return make_groups(obs, Design("perturbation", "control", ("context",)))
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "n_cells", "set_size", "sets", "steps", "per_epoch"),
+    [
+        (10, 500, 32, 8, 300, 20),  # few large groups: the least
+        (600, 30, 16, 16, 600, 20),  # 16 sets of 600 groups, 16 in a step
+        (1_600, 12, 8, 32, 800, 27),
+        (2_000, 3, 4, 64, 500, 20),  # sets of three are too small to say anything of a population
+        (5_000, 40, 32, 8, 3_000, 100),  # the most: 10,000 would be asked for
+    ],
+)
+def test_training_fits_the_groups(n_groups, n_cells, set_size, sets, steps, per_epoch) -> None:
+    options = fit_to_groups(TrainingOptions(), groups_of(n_groups, n_cells))
+    found = (options.set_size, options.sets_per_batch, options.steps, options.steps_per_epoch)
+    assert found == (set_size, sets, steps, per_epoch)
+
+
+def test_what_is_said_stays() -> None:
+    said = TrainingOptions(steps=7, steps_per_epoch=3, set_size=5, sets_per_batch=2)
+    assert fit_to_groups(said, groups_of(10, 50)) == said
+    # accumulated batches count as one step
+    one = fit_to_groups(TrainingOptions(accumulate=4), groups_of(600, 30))
+    assert (one.steps, one.accumulate) == (300, 4)
+    # an epoch is not longer than the training
+    assert fit_to_groups(TrainingOptions(steps=5), groups_of(10, 50)).steps_per_epoch == 5
+
+
+def test_a_model_says_and_saves_what_was_chosen(tmp_path) -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=20, n_cells=20)
+    tp.SCALE.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    model = tp.SCALE(adata, training=TrainingOptions(steps=4, sets_per_batch=3))
+    chosen = model.options.training
+    assert (chosen.steps, chosen.steps_per_epoch, chosen.set_size, chosen.sets_per_batch) == (4, 4, 16, 3)
+    model.train(enable_progress_bar=False)
+    assert len(model.history["train_loss_step"]) == 4
+    model.save(tmp_path / "model")
+    assert dataclasses.asdict(tp.SCALE.load(tmp_path / "model").options.training) == dataclasses.asdict(chosen)
