@@ -16,6 +16,8 @@ BASELINES = (
     "NoChange", "MeanShift", "MeanShiftCounts", "ContextMean", "MeanFoldChange", "Additive", "NearestPerturbation",
     "RidgeTransport",
 )  # fmt: skip
+# what all perturbations have in common, shrunken and read out as counts: SCALE's anchor without what the embeddings say
+MEAN_EFFECT = "RidgeTransport-no-embedding"
 MAIN = ("pearson_delta", "overlap_at_n", "energy_distance")
 _NORMALISED_AT_LEAST = 0.5
 _SIGNIFICANT_RATIO = (0.67, 1.5)
@@ -40,6 +42,7 @@ def targets(scores: dict[str, Scores], results: list[Result]) -> list[Target]:
         lambda: _combination(scores.get("norman_combination")),
         lambda: _gates(scores, results),
         lambda: _unseen_gene(scores.get("papalexi_unseen_gene")),
+        lambda: _unseen_perturbation(scores),
         lambda: _paper(results),
     ]
     return [target for check in checks for target in check()]
@@ -138,6 +141,30 @@ def _unseen_gene(table: Scores | None) -> list[Target]:
     if gap is None:
         return [Target(text, OPEN, "the mean has not been run")]
     return [Target(text, HOLDS if not_worse("pearson_delta", gap) else MISSED, f"SCALE minus mean {_text(gap)}")]
+
+
+def _unseen_perturbation(scores: dict[str, Scores]) -> list[Target]:
+    """Screens whose effects follow the embeddings: a gain over the mean, which goes with the right embeddings."""
+    found = []
+    for task, gains in (
+        ("simulated_unseen_100", True),
+        ("simulated_unseen_1000", True),
+        ("simulated_unseen_100_shuffled", False),
+    ):
+        table = scores.get(task)
+        for metric in (*MAIN[:2], "discrimination_score_cosine"):
+            what = "better than" if gains else "no better than"
+            text = f"{task}: {what} the mean over perturbations on {metric}"
+            if table is None or OURS not in table.methods:
+                found.append(Target(text, OPEN, "SCALE has not been run"))
+                continue
+            gap = table.difference(OURS, MEAN_EFFECT, metric)
+            if gap is None or not np.isfinite(gap.low):
+                found.append(Target(text, OPEN, "the mean has not been run, or its score is not defined"))
+                continue
+            verdict = HOLDS if favourable(metric, gap) == gains else MISSED
+            found.append(Target(text, verdict, f"difference {_text(gap)}"))
+    return found
 
 
 def _paper(results: list[Result]) -> list[Target]:
