@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse
+from scipy import sparse, stats
 
 from transpert.errors import CountsError, GroupSizeError
 from transpert.metrics import differential_expression
@@ -106,3 +106,68 @@ def test_bad_input_is_refused() -> None:
         transport_counts(counts, library, mean[:2])
     with pytest.raises(GroupSizeError):
         transport_counts(counts[:0], library[:0], mean)
+
+
+def slow_strength(mean_of, goal: float, low: float, high: float, *, falling: bool) -> tuple[float, float]:
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        if (mean_of(middle) > goal) == falling:
+            low = middle
+        else:
+            high = middle
+    return low, high
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1000), st.floats(0.02, 0.98))
+def test_thinning_finds_what_plain_bisection_finds(seed, share) -> None:
+    counts, library, mean = population(seed, n_cells=60, n_genes=3)
+    effects = np.random.default_rng(seed).normal(-0.2, 0.3, counts.shape)
+    moved = transport_counts(counts, library, mean * share, cell_effects=effects, seed=seed).toarray()
+    noise = np.random.default_rng(seed).random(counts.shape)
+    weights = np.clip(-effects, 0, 10) / np.clip(-effects, 0, 10).mean(axis=0)
+    for gene in range(3):
+
+        def thinned(strength: float, gene=gene) -> np.ndarray:
+            kept = np.exp(-strength * weights[:, gene])
+            drawn = stats.binom.ppf(noise[:, gene], counts[:, gene].astype(int), kept)
+            return np.where(counts[:, gene] > 0, drawn, 0)
+
+        def mean_of(strength: float, gene=gene) -> float:
+            return np.log1p(thinned(strength, gene) * 1e4 / library).mean()
+
+        _, strength = slow_strength(mean_of, share * mean[gene], 0.0, 30.0, falling=True)
+        np.testing.assert_array_equal(moved[:, gene], thinned(strength))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1000), st.floats(0.02, 1.5))
+def test_adding_finds_what_plain_bisection_finds(seed, more) -> None:
+    counts, library, mean = population(seed, n_cells=60, n_genes=3)
+    moved = transport_counts(counts, library, mean + more, seed=seed).toarray()
+    noise = np.random.default_rng(seed).random(counts.shape)
+    for gene in range(3):
+
+        def added(log_rate: float, gene=gene) -> np.ndarray:
+            return counts[:, gene] + stats.poisson.ppf(noise[:, gene], np.exp(log_rate) * library / 1e4)
+
+        def mean_of(log_rate: float, gene=gene) -> float:
+            return np.log1p(added(log_rate, gene) * 1e4 / library).mean()
+
+        log_rate, _ = slow_strength(mean_of, mean[gene] + more, np.log(1e-6), np.log(1e4), falling=False)
+        np.testing.assert_array_equal(moved[:, gene], np.minimum(added(log_rate), np.floor(library)))
+
+
+@pytest.mark.parametrize("target", [0.0, 9.0])
+def test_targets_out_of_reach_are_approached(target) -> None:
+    counts, library, _ = population(n_cells=50, n_genes=2)
+    moved = transport_counts(counts, library, np.full(2, target))
+    reached = log1p_per_10k(moved, library).mean(axis=0)
+    assert (reached <= 1e-12).all() if target == 0 else (reached > 8).all()
+
+
+def test_the_expected_mean_is_met_exactly() -> None:
+    counts, library, mean = population()
+    target = np.maximum(mean + np.linspace(-0.5, 1.5, 30), 0.001)
+    moved = transport_counts(counts, library, target, options=ReadoutOptions(kind="expected"))
+    np.testing.assert_allclose(np.log1p(moved.toarray() * 1e4 / library[:, None]).mean(axis=0), target, atol=1e-5)

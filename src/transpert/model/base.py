@@ -20,7 +20,6 @@ from scvi.model.base import BaseModelClass
 
 from transpert import _keys
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
-from transpert._counts import log1p_per_10k
 from transpert.conditions import PerturbationVocabulary
 from transpert.data import Store
 from transpert.errors import ControlError, ModelFileError, NotTrainedError, OptionError, TranspertError
@@ -408,9 +407,11 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         contexts = dict.fromkeys(request.context for request in requests)
         controls = {context: self._controls(cells, context, n_cells, seed) for context in contexts}
         populations: list[Population] = []
+        context, moved = None, None
         with Progress(disable=not progress, transient=True) as bar:
             for number, request in bar.track(list(enumerate(requests)), description="Predicting populations"):
-                moved = repeated(controls[request.context], n_cells, seed)
+                if moved is None or request.context != context:
+                    context, moved = request.context, repeated(controls[request.context], n_cells, seed).anew()
                 populations.append(self._population(moved, request, readout, seed=seed + number))
         if include_controls:
             populations += [self._control_population(control) for control in controls.values()]
@@ -494,11 +495,12 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
             dispersion=self._dispersion,
             seed=seed,
         )
-        return Population(values, counts, control, _keys.PREDICTED, request, prediction.latent)
+        return Population(values, counts, control.anew(), _keys.PREDICTED, request, prediction.latent)
 
     def _control_population(self, control: Cells) -> Population:
-        values = np.asarray(log1p_per_10k(control.counts, control.library_size).todense(), dtype=np.float32)
-        return Population(values, control.counts, control, _keys.CONTROL, latent=self._latent_of(control))
+        return Population(
+            control.log1p(), control.counts, control.anew(), _keys.CONTROL, latent=self._latent_of(control)
+        )
 
     def _latent_of(self, cells: Cells) -> np.ndarray | None:
         """Latent states of cells as they are, for models that have a latent space."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,13 +14,13 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys, pp
-from transpert._counts import check_counts, library_sizes
+from transpert._counts import check_counts, library_sizes, log1p_per_10k
 from transpert.data import MemorySource
 from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
 from transpert.transport import GroupStatistics, group_statistics
 
-__all__ = ["Cells", "DataSource", "control_statistics", "modality_of", "read_cells", "repeated"]
+__all__ = ["Cells", "DataSource", "modality_of", "read_cells", "repeated"]
 
 # below this many genes the counts of a cell are taken for a selection, whose sum is not a library size
 _SELECTION_OF_GENES = 10_000
@@ -90,6 +90,7 @@ class Cells:
     obs: pd.DataFrame
     genes: np.ndarray
     embedding: np.ndarray | None = None
+    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return self.counts.shape[0]
@@ -107,16 +108,32 @@ class Cells:
         """Compute the statistics of groups, :func:`transpert.transport.group_statistics`."""
         return group_statistics(self.counts, self.library_size, codes, n_groups)
 
+    def keep[Value](self, name: str, make: Callable[[], Value]) -> Value:
+        """Return what ``make`` made of these cells at the first call; nobody may write into it."""
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
+
+    def log1p(self) -> np.ndarray:
+        """Return log1p counts per 10k, ``(N, G)`` dense float32."""
+        return self.keep(
+            "log1p",
+            lambda: np.asarray(log1p_per_10k(self.counts, self.library_size).toarray(), dtype=np.float32),
+        )
+
+    def as_one_group(self) -> GroupStatistics:
+        """Return the statistics of all cells as those of one group."""
+        return self.keep("statistics", lambda: self.statistics(np.zeros(len(self), dtype=int), 1))
+
+    def anew(self) -> Cells:
+        """Return the same cells without what was kept of them."""
+        return replace(self)
+
     def __getitem__(self, positions: np.ndarray) -> Cells:
         embedding = None if self.embedding is None else self.embedding[positions]
         return Cells(
             self.counts[positions], self.library_size[positions], self.obs.iloc[positions], self.genes, embedding
         )
-
-
-def control_statistics(control: Cells) -> GroupStatistics:
-    """Return the statistics of control cells as those of one group."""
-    return control.statistics(np.zeros(len(control), dtype=int), 1)
 
 
 def repeated(cells: Cells, n_cells: int | None, seed: int) -> Cells:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -102,8 +102,8 @@ def read_out(
     -------
     Log1p counts per 10k, ``(N, G)`` dense, and integer counts or ``None``.
     """
-    before = np.asarray(log1p_per_10k(control.counts, control.library_size).todense(), dtype=np.float32)
     if kind == "added":
+        before = control.log1p()
         shift = (prediction.mean_log - before.mean(axis=0, dtype=np.float64)).astype(np.float32)
         return np.clip(before + shift, 0, np.float32(np.log1p(_keys.SCALE_FACTOR))), None
     moved = transport_counts(
@@ -113,10 +113,10 @@ def read_out(
         cell_effects=prediction.cell_effects,
         dispersion=dispersion,
         seed=seed,
-        options=options,
+        options=replace(options, kind=kind),
     )
-    after = np.asarray(log1p_per_10k(sparse.csr_matrix(moved), control.library_size).todense(), dtype=np.float32)
-    return after, sparse.csr_matrix(moved) if kind == "counts" else None
+    after = np.asarray(log1p_per_10k(moved, control.library_size).toarray(), dtype=np.float32)
+    return after, moved if kind == "counts" else None
 
 
 def assemble(populations: Sequence[Population], design: Design, *, model: str, first: int = 0) -> AnnData:

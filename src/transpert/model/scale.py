@@ -15,7 +15,6 @@ from anndata import AnnData
 from lightning.pytorch.strategies import Strategy
 
 from transpert._compat import SETUP_ARGS_KEY
-from transpert._counts import log1p_per_10k
 from transpert.conditions import Condition, Embedding
 from transpert.data import SetDataModule, SetSampler
 from transpert.errors import OptionError, ProcessError, TrainingError
@@ -33,7 +32,7 @@ from transpert.nn import (
 from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, ReadoutOptions
 
 from .base import PerturbationModel
-from .cells import Cells, control_statistics
+from .cells import Cells
 from .condition_table import ConditionTable
 from .embeddings import (
     EmbeddingLike,
@@ -47,6 +46,7 @@ from .fingerprints import data_fingerprint
 from .folds import assign_folds, resolve_level, rows_like_asked
 from .gate import fit_gate, gate_table, was_tried
 from .module import TransportModule
+from .network_prediction import encode_cells, encode_population, transport_population
 from .options import JoiningOptions, ScaleOptions, TrainingOptions
 from .prediction import SetPrediction
 from .processes import is_sharded
@@ -460,7 +460,7 @@ class SCALE(PerturbationModel):
 
     @override
     def _predict_set(self, control: Cells, request: Request, *, seed: int) -> SetPrediction:
-        statistics = control_statistics(control)
+        statistics = control.as_one_group()
         before = statistics.mean_log[0]
         if request.condition.is_control:
             return SetPrediction(before)
@@ -483,7 +483,6 @@ class SCALE(PerturbationModel):
             return self.gate
         return self.gate if was_tried(self.anchor, request) else 0.0
 
-    @torch.no_grad()
     def _network_shift(
         self,
         control: Cells,
@@ -496,39 +495,33 @@ class SCALE(PerturbationModel):
         """Mean shift ``(G,)``, shift of every cell ``(N, G)`` and latent endpoints ``(N, d)``, over the members."""
         self.module.eval()
         device = next(self.module.parameters()).device
-        chosen = range(len(self.module.members)) if members is None else members  # type: ignore[arg-type]
-        order, back = _in_sets(len(control), self.options.training.set_size, seed)
-        dense = torch.from_numpy(_dense_log(control))
-        if start is not None:
-            dense = (dense + torch.as_tensor(start, dtype=torch.float32)).clamp_min(0)
-        states = dense if control.embedding is None else torch.from_numpy(control.embedding)
         condition = self._conditions_table.encode([request.condition], [request.context_values], [None]).to(device)
-        shift = torch.zeros(dense.shape)
-        latent = torch.zeros(0)
-        for number in chosen:
-            member = self.module.members[number]  # type: ignore[index]
-            generator = torch.Generator(device=device).manual_seed(seed)
-            moved, ends = [], []
-            for rows in order:
-                out = member.transport(states[rows][None].to(device), condition, generator=generator)
-                moved.append((out.x1_hat - out.x0_hat)[0].cpu())
-                ends.append(out.z1[0].cpu())
-            shift += torch.cat(moved)[back] / len(chosen)
-            if number == chosen[0]:
-                latent = torch.cat(ends)[back]
-        mean = shift.mean(dim=0).double().numpy()
-        return (mean if start is None else mean + start), shift.numpy(), latent.numpy()
+        chosen = list(range(len(self.module.members)) if members is None else members)  # type: ignore[arg-type]
+        shift, latent = transport_population(
+            [self.module.members[number] for number in chosen],  # type: ignore[index]
+            [self._encoded(control, number, start) for number in chosen],
+            condition,
+            set_size=self.options.training.set_size,
+            seed=seed,
+        )
+        mean = shift.mean(axis=0, dtype=np.float64)
+        return (mean if start is None else mean + start), shift, latent
+
+    def _encoded(self, cells: Cells, number: int, start: np.ndarray | None = None) -> torch.Tensor:
+        """What a member makes of every cell, kept with the cells where the anchor does not move them first."""
+        member = self.module.members[number]  # type: ignore[index]
+        if start is not None:
+            return encode_cells(member, np.maximum(cells.log1p() + start.astype(np.float32), 0))
+        states = cells.log1p() if cells.embedding is None else cells.embedding
+        return cells.keep(f"encoded by {number}", lambda: encode_cells(member, states))
 
     @override
-    @torch.no_grad()
     def _latent_of(self, cells: Cells) -> np.ndarray | None:
         self.module.eval()
-        device = next(self.module.parameters()).device
-        order, back = _in_sets(len(cells), self.options.training.set_size, self.seed)
-        states = torch.from_numpy(_dense_log(cells) if cells.embedding is None else cells.embedding)
         member = self.module.members[0]  # type: ignore[index]
-        latent = torch.cat([member.encode(states[rows][None].to(device))[0].cpu() for rows in order])
-        return latent[back].numpy()
+        return encode_population(
+            member, self._encoded(cells, 0), set_size=self.options.training.set_size, seed=self.seed
+        )
 
     def get_latent_representation(self, adata: Data | None = None) -> np.ndarray:
         """Return the latent state of every cell.
@@ -640,14 +633,3 @@ class SCALE(PerturbationModel):
                 f"  gate {self.gate:.2f} (weight of the network, from groups left out by {self.left_out_level})"
             )
         return "\n".join(lines)
-
-
-def _dense_log(cells: Cells) -> np.ndarray:
-    return np.asarray(log1p_per_10k(cells.counts, cells.library_size).todense(), dtype=np.float32)
-
-
-def _in_sets(n_cells: int, set_size: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Divide cells at random into sets of about equal size, and return how to bring them back into order."""
-    shuffled = np.random.default_rng(seed).permutation(n_cells)
-    order = np.array_split(shuffled, max(round(n_cells / set_size), 1))
-    return order, np.argsort(np.concatenate(order))

@@ -165,7 +165,7 @@ def _predicted_part(
     seed: int,
 ) -> AnnData:
     control = model._controls(cells, requests[numbers[0]].context, n_cells, seed)
-    moved = repeated(control, n_cells, seed)
+    moved = repeated(control, n_cells, seed).anew()
     populations = [model._population(moved, requests[number], readout, seed=seed + number) for number in numbers]
     return assemble(populations, model.design, model=type(model).__name__, first=numbers[0])
 

@@ -24,7 +24,7 @@ from transpert.transport import (
     observed_log_folds,
 )
 
-from .cells import Cells, control_statistics
+from .cells import Cells
 from .requests import Contexts, Request
 from .store_input import Data, StoredCells
 
@@ -306,7 +306,7 @@ def _with_controls(
     """Yield every request with the controls of its context, which are read once for requests that follow each other."""
     for context, asked in groupby(requests, key=lambda request: request.context):
         control = model._controls(cells, context, None, seed)
-        statistics = control_statistics(control)
+        statistics = control.as_one_group()
         for request in asked:
             yield request, control, statistics
 

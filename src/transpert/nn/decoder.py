@@ -52,3 +52,9 @@ class CellDecoder(nn.Module):
         if self.options.output == "linear":
             return self.body(latent)
         return (self(latent, mean, scale) - mean) / scale
+
+    def difference(self, before: Tensor, after: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        """Return ``forward(after) - forward(before)``, with one pass through a linear output instead of two."""
+        if self.options.output != "linear":
+            return self(after, mean, scale) - self(before, mean, scale)
+        return functional.linear(self.units(after) - self.units(before), self.last.weight * scale[:, None])

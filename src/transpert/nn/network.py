@@ -105,7 +105,7 @@ class TransportNetwork(nn.Module):
 
         The states know their set.
         """
-        return self.sets(self.cells((states - self.input_mean) * self.input_scale), mask)
+        return self.sets(self.encode_cells(states), mask)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Map latent states ``(..., d)`` to log1p counts per 10k ``(..., G)``."""
@@ -146,10 +146,38 @@ class TransportNetwork(nn.Module):
         transpert.errors.OptionError
             If ``steps`` is below 1.
         """
-        flow = self.options.flow
         if steps is not None and steps < 1:
             raise OptionError(f"steps is {steps}", remedy="Give a whole number of at least 1.")
         z0 = self.encode(states, mask)
+        z1 = self._move(z0, condition, mask, steps, generator)
+        return Transported(z0, z1, self.decode(z0), self.decode(z1))
+
+    def encode_cells(self, states: Tensor) -> Tensor:
+        """Map cells ``(..., n_inputs)`` to ``(..., d)``, every cell on its own: what does not depend on its set."""
+        return self.cells((states - self.input_mean) * self.input_scale)
+
+    def shift(
+        self, cells: Tensor, condition: ConditionBatch, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return only the change of every decoded cell ``(S, N, G)``, and its latent state after, ``(S, N, d)``.
+
+        The same as :meth:`transport`, of which several conditions share the cells ``(S, N, d)`` that
+        :meth:`encode_cells` returned, and which does not decode what cells have in common.
+        """
+        z0 = self.sets(cells)
+        z1 = self._move(z0, condition, None, None, generator)
+        return self.decoder.difference(z0, z1, self.gene_mean, self.gene_scale), z1
+
+    def _move(
+        self,
+        z0: Tensor,
+        condition: ConditionBatch,
+        mask: Tensor | None,
+        steps: int | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Follow the flow from latent control states to latent perturbed states."""
+        flow = self.options.flow
         encoded = self._encode_condition(condition, generator)
         start = start_of_path(z0, flow.prior, generator)
 
@@ -158,8 +186,7 @@ class TransportNetwork(nn.Module):
             return velocity_of(output, flow.predict, flow.conversion, t, zt, start)
 
         z1 = solve(velocity, start, steps=steps or flow.steps, solver=flow.solver)
-        z1 = torch.where(encoded.strength[:, None, None] > 0, z1, z0)
-        return Transported(z0, z1, self.decode(z0), self.decode(z1))
+        return torch.where(encoded.strength[:, None, None] > 0, z1, z0)
 
     def _encode_condition(self, condition: ConditionBatch, generator: DrawSource) -> EncodedCondition:
         encoded = self.conditions(condition, generator=generator)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 from scipy import sparse
 
 from transpert import _keys
@@ -13,15 +12,15 @@ from transpert._counts import check_counts
 from transpert.errors import CountsError, GroupSizeError
 
 from .options import ReadoutOptions
+from .readout_search import add_expected, add_to_genes, thin_expected, thin_genes
 from .statistics import GroupStatistics
 
 __all__ = ["estimate_dispersion", "transport_counts"]
 
-_BISECTIONS: Final = 40
-# an added rate above this, in counts per 10k, is more than a gene can have
-_LARGEST_RATE: Final = 1e4
-# a gene thinned to exp(-30) of its counts has none left
-_LARGEST_STRENGTH: Final = 30.0
+# counts of which the logarithm is looked up
+_SMALL_COUNTS: Final = 16
+# genes whose cells are looked at together, so that they stay in the cache
+_GENES_AT_ONCE: Final = 64
 
 
 def estimate_dispersion(statistics: GroupStatistics, *, smallest: float = 1e-3, largest: float = 10.0) -> np.ndarray:
@@ -123,31 +122,49 @@ def transport_counts(
     options = options or ReadoutOptions()
     check_counts(counts, where="the control counts")
     target = np.asarray(target_mean_log, dtype=np.float64)
-    dense = np.asarray(counts.todense() if sparse.issparse(counts) else counts, dtype=np.float64)
-    if not len(dense):
+    matrix = sparse.csr_matrix(counts)
+    if not matrix.shape[0]:
         raise GroupSizeError("there are no control cells to move")
-    _check_target(target, dense.shape[1])
+    _check_target(target, matrix.shape[1])
     factor = _keys.SCALE_FACTOR / np.asarray(library_size, dtype=np.float64)
-    shift = target - np.log1p(dense * factor[:, None]).mean(axis=0)
+    shift = target - _mean_log(matrix, factor)
     rng = np.random.default_rng(seed)
-    moved = dense.copy()
-    draw = options.kind == "counts"
+    moved = matrix.toarray().astype(np.float32, copy=False)
+    largest = np.maximum(np.floor(library_size), moved.max(axis=1))
+    table = np.log1p(factor[:, None] * np.arange(_SMALL_COUNTS))
     for genes, sign in ((shift < -options.tolerance, -1.0), (shift > options.tolerance, 1.0)):
         chosen = np.flatnonzero(genes)
-        if not len(chosen):
-            continue
-        block = np.asfortranarray(dense[:, chosen])
-        weights = _weights(cell_effects, chosen, sign, block.shape)
-        noise = rng.random(block.shape, dtype=np.float64).T.copy().T
-        if sign < 0:
-            moved[:, chosen] = _thin(block, factor, weights, target[chosen], noise, draw)
-        else:
-            spread = np.zeros(len(chosen)) if dispersion is None else np.asarray(dispersion, float)[chosen]
-            frailty = _frailty(spread, block.shape, rng) if draw else np.ones(block.shape)
-            moved[:, chosen] = _add(block, factor, weights * frailty, target[chosen], noise, draw)
+        shape = (len(matrix.indptr) - 1, len(chosen))
+        noise = rng.random(shape)
+        frailty = None
+        if sign > 0 and dispersion is not None and options.kind == "counts":
+            frailty = _frailty(np.asarray(dispersion, float)[chosen], shape, rng)
+        for start in range(0, len(chosen), _GENES_AT_ONCE):
+            part = slice(start, start + _GENES_AT_ONCE)
+            columns = chosen[part]
+            block = moved[:, columns].T.astype(np.float64, order="C")
+            weights = _weights(cell_effects, columns, sign, block.shape)
+            if options.kind == "expected":
+                change = thin_expected if sign < 0 else add_expected
+                change(block, factor, weights, target[columns])
+            elif sign < 0:
+                thin_genes(block, factor, table, weights, target[columns], noise[:, part].T.copy())
+            else:
+                drawn = noise[:, part].T.copy()
+                if frailty is not None:
+                    weights *= frailty[:, part].T
+                with np.errstate(divide="ignore"):
+                    waits = -np.log(drawn)
+                add_to_genes(block, factor, table, weights / factor, target[columns], drawn, waits)
+            moved[:, columns] = block.T
     # no gene of a cell can have more counts than the cell
-    moved = np.minimum(moved, np.maximum(np.floor(library_size), dense.max(axis=1))[:, None])
-    return sparse.csr_matrix(moved, dtype=np.float32)
+    return sparse.csr_matrix(np.minimum(moved, largest[:, None], dtype=np.float32))
+
+
+def _mean_log(counts: sparse.csr_matrix, factor: np.ndarray) -> np.ndarray:
+    """Mean over the cells of log1p counts per 10k, ``(G,)``."""
+    values = np.log1p(counts.data * np.repeat(factor, np.diff(counts.indptr)))
+    return np.bincount(counts.indices, weights=values, minlength=counts.shape[1]) / counts.shape[0]
 
 
 def _check_target(target: np.ndarray, n_genes: int) -> None:
@@ -159,123 +176,18 @@ def _check_target(target: np.ndarray, n_genes: int) -> None:
 
 
 def _weights(effects: np.ndarray | None, genes: np.ndarray, sign: float, shape: tuple[int, int]) -> np.ndarray:
-    """The part that each cell takes in the change of a gene; its mean over the cells is 1."""
+    """The part ``(G, N)`` that each cell takes in the change of a gene; its mean over the cells is 1."""
     if effects is None:
-        return np.ones(shape, order="F")
-    change = np.asarray(effects[:, genes], dtype=np.float64)
+        return np.ones(shape)
+    change = effects[:, genes].T.astype(np.float64, order="C")
     part = np.expm1(np.clip(change, 0, 10)) if sign > 0 else np.clip(-change, 0, 10)
-    mean = part.mean(axis=0)
+    mean = part.mean(axis=1, keepdims=True)
     # where no cell is said to go in this direction, all take the same part
-    return np.asfortranarray(np.where(mean > 1e-8, part / np.maximum(mean, 1e-8), 1.0))
+    return np.where(mean > 1e-8, part / np.maximum(mean, 1e-8), 1.0)
 
 
 def _frailty(dispersion: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Gamma variables of mean 1, which make a Poisson draw negative binomial."""
     shape_parameter = 1 / np.maximum(dispersion, 1e-8)
     drawn = rng.gamma(shape_parameter, size=shape) / shape_parameter
-    return np.asfortranarray(np.where(dispersion > 1e-8, drawn, 1.0))
-
-
-@njit(cache=True)
-def _binomial(u: float, n: int, p: float) -> float:
-    """Inverse of the binomial distribution function: grows with ``p`` for the same ``u``."""
-    if p >= 1.0:
-        return n
-    if p <= 0.0:
-        return 0.0
-    if n > 200:
-        # wide enough for the normal approximation, whose quantile grows with p too
-        value = np.floor(n * p + np.sqrt(n * p * (1 - p)) * _normal_quantile(u) + 0.5)
-        return min(max(value, 0.0), float(n))
-    odds = p / (1.0 - p)
-    mass = (1.0 - p) ** n
-    total = mass
-    k = 0
-    while total < u and k < n:
-        mass *= odds * (n - k) / (k + 1)
-        total += mass
-        k += 1
-    return float(k)
-
-
-@njit(cache=True)
-def _poisson(u: float, mean: float) -> float:
-    """Inverse of the Poisson distribution function: grows with ``mean`` for the same ``u``."""
-    if mean <= 0.0:
-        return 0.0
-    if mean > 100.0:
-        return max(np.floor(mean + np.sqrt(mean) * _normal_quantile(u) + 0.5), 0.0)
-    mass = np.exp(-mean)
-    total = mass
-    k = 0
-    while total < u and k < 400:
-        k += 1
-        mass *= mean / k
-        total += mass
-    return float(k)
-
-
-@njit(cache=True)
-def _normal_quantile(u: float) -> float:
-    """Abramowitz and Stegun 26.2.23, to 4.5e-4."""
-    tail = min(u, 1.0 - u)
-    t = np.sqrt(-2.0 * np.log(max(tail, 1e-300)))
-    value = t - (2.515517 + 0.802853 * t + 0.010328 * t * t) / (
-        1.0 + 1.432788 * t + 0.189269 * t * t + 0.001308 * t * t * t
-    )
-    return value if u > 0.5 else -value
-
-
-@njit(cache=True)
-def _thin(
-    counts: np.ndarray, factor: np.ndarray, weights: np.ndarray, target: np.ndarray, noise: np.ndarray, draw: bool
-) -> np.ndarray:
-    n_cells, n_genes = counts.shape
-    result = np.empty_like(counts)
-    for g in range(n_genes):
-        low, high = 0.0, _LARGEST_STRENGTH
-        for _ in range(_BISECTIONS):
-            middle = 0.5 * (low + high)
-            total = 0.0
-            for i in range(n_cells):
-                k = counts[i, g]
-                if k > 0:
-                    kept = np.exp(-middle * weights[i, g])
-                    total += np.log1p(factor[i] * (_binomial(noise[i, g], int(k), kept) if draw else k * kept))
-            if total / n_cells > target[g]:
-                low = middle
-            else:
-                high = middle
-        for i in range(n_cells):
-            k = counts[i, g]
-            kept = np.exp(-high * weights[i, g])
-            result[i, g] = 0.0 if k == 0 else (_binomial(noise[i, g], int(k), kept) if draw else k * kept)
-    return result
-
-
-@njit(cache=True)
-def _add(
-    counts: np.ndarray, factor: np.ndarray, weights: np.ndarray, target: np.ndarray, noise: np.ndarray, draw: bool
-) -> np.ndarray:
-    n_cells, n_genes = counts.shape
-    result = np.empty_like(counts)
-    for g in range(n_genes):
-        # bisect the logarithm: added rates span many orders of magnitude
-        low, high = np.log(1e-6), np.log(_LARGEST_RATE)
-        for _ in range(_BISECTIONS):
-            middle = 0.5 * (low + high)
-            rate = np.exp(middle)
-            total = 0.0
-            for i in range(n_cells):
-                mean = rate * weights[i, g] / factor[i]
-                added = _poisson(noise[i, g], mean) if draw else mean
-                total += np.log1p(factor[i] * (counts[i, g] + added))
-            if total / n_cells < target[g]:
-                low = middle
-            else:
-                high = middle
-        rate = np.exp(low)
-        for i in range(n_cells):
-            mean = rate * weights[i, g] / factor[i]
-            result[i, g] = counts[i, g] + (_poisson(noise[i, g], mean) if draw else mean)
-    return result
+    return np.where(dispersion > 1e-8, drawn, 1.0)

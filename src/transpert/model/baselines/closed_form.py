@@ -13,7 +13,7 @@ from transpert.errors import OptionError
 from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics
 
 from ..base import PerturbationModel
-from ..cells import Cells, control_statistics
+from ..cells import Cells
 from ..embeddings import EmbeddingLike, check_perturbations, embedding_arrays, embedding_from_arrays, resolve_embedding
 from ..prediction import SetPrediction
 from ..requests import Request
@@ -74,7 +74,7 @@ class ClosedFormModel(PerturbationModel):
 
     @override
     def _predict_set(self, control: Cells, request: Request, *, seed: int) -> SetPrediction:
-        statistics = control_statistics(control)
+        statistics = control.as_one_group()
         return SetPrediction(self._mean(request.condition, request.context, statistics))
 
     def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
