@@ -68,8 +68,8 @@ def _sets(source, sampler) -> Batches:
     return batches
 
 
-def cell_load(path: Path, *, consecutive: bool = False) -> Batches:
-    """Paired sets of cell-load: log1p values from ``obsm["X_hvg"]``, controls of the batch, no workers."""
+def cell_load_module(path: Path, *, consecutive: bool = False):
+    """The data module of cell-load: log1p values from ``obsm["X_hvg"]``, controls of the batch, no workers."""
     from cell_load.data_modules import PerturbationDataModule
 
     folder = path.parent / f"{path.stem}-cell-load"
@@ -85,7 +85,12 @@ def cell_load(path: Path, *, consecutive: bool = False) -> Batches:
         use_consecutive_loading=consecutive,
     )  # fmt: skip
     module.setup()
-    loader = module.train_dataloader()
+    return module
+
+
+def cell_load(path: Path, *, consecutive: bool = False) -> Batches:
+    """Paired sets of cell-load."""
+    loader = cell_load_module(path, consecutive=consecutive).train_dataloader()
 
     def batches(epoch: int) -> Iterator[int]:
         for batch in loader:

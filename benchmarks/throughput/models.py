@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from generate import N_GENES
-from loaders import PAIRED_CELLS, SET_SIZE, SETS, _counts
+from loaders import PAIRED_CELLS, SET_SIZE, SETS, _counts, cell_load_module
 
 # both networks have about so many parameters; the widths were searched for
 STATE_WIDTH, STATE_LAYERS, STATE_HEADS = 192, 2, 4
@@ -77,8 +77,8 @@ def transpert_train(path: Path) -> tuple[Measure, int]:
     return measure, model.n_parameters
 
 
-def transpert_predict(path: Path) -> tuple[Measure, int]:
-    """Predictions of SCALE: controls, network, anchor, count read-out, and an AnnData with all of it."""
+def transpert_predict(path: Path, readout: str = "counts") -> tuple[Measure, int]:
+    """Predictions of SCALE: controls, network, anchor, read-out, and an AnnData with all of it."""
     model = transpert_model(path)
     model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False, early_stopping=False)
 
@@ -91,6 +91,7 @@ def transpert_predict(path: Path) -> tuple[Measure, int]:
                 labels,
                 n_cells=CELLS_OF_A_PREDICTION,
                 include_controls=False,
+                readout=readout,
                 progress=False,
                 seed=seed,
             )
@@ -100,24 +101,17 @@ def transpert_predict(path: Path) -> tuple[Measure, int]:
     return clock(work()), model.n_parameters
 
 
+def transpert_predict_log(path: Path) -> tuple[Measure, int]:
+    """The same, with log values as a prediction of STATE has them: mean shifts are added, nothing is drawn."""
+    return transpert_predict(path, "added")
+
+
 def state_model(path: Path):
     """STATE's transition model and the loader that comes with it."""
     import torch
-    from cell_load.data_modules import PerturbationDataModule
     from state.tx.models.state_transition import StateTransitionPerturbationModel
 
-    folder = path.parent / f"{path.stem}-cell-load"
-    folder.mkdir(exist_ok=True)
-    link = folder / "cells.h5ad"
-    if not link.exists():
-        link.symlink_to(path.resolve())
-    config = folder / "config.toml"
-    config.write_text(f'[datasets]\ncells = "{folder}"\n\n[training]\ncells = "train"\n')
-    module = PerturbationDataModule(
-        str(config), batch_size=SETS, num_workers=0, embed_key="X_hvg", output_space="gene",
-        basal_mapping_strategy="batch", should_yield_control_cells=False, cell_sentence_len=SET_SIZE,
-    )  # fmt: skip
-    module.setup()
+    module = cell_load_module(path)
     loader = module.train_dataloader()
     torch.manual_seed(0)
     model = StateTransitionPerturbationModel(
@@ -183,6 +177,7 @@ def state_predict(path: Path) -> tuple[Measure, int]:
 MODELS = {
     "transpert-train": (transpert_train, "transpert"),
     "transpert-predict": (transpert_predict, "transpert"),
+    "transpert-predict-log": (transpert_predict_log, "transpert"),
     "state-train": (state_train, "state"),
     "state-predict": (state_predict, "state"),
 }
