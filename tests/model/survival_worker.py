@@ -11,13 +11,14 @@ import signal
 import time
 import traceback
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
 import lightning
 import torch
 
 import transpert as tp
-from transpert.model import JoiningOptions, TrainingOptions, checkpoints
+from transpert.model import JoiningOptions, TrainingOptions, checkpoints, processes
 from transpert.nn import EncoderOptions, FlowOptions
 
 TINY = {"steps": 6, "steps_per_epoch": 3, "set_size": 6, "sets_per_batch": 4}
@@ -90,6 +91,10 @@ def run(task: dict) -> dict:
         callbacks.append(AtStep(task["die_at"], lambda: os.kill(os.getpid(), number)))
     if task.get("poison_at") is not None and task.get("rank", 1) == 1:
         callbacks.append(AtStep(task["poison_at"], lambda: poison(model.module, 1)))
+    if task.get("hang_at") is not None and task["rank"] == 1:
+        callbacks.append(AtStep(task["hang_at"], lambda: time.sleep(600)))
+    if "answer_within" in task:
+        processes._TIMEOUT = timedelta(seconds=task["answer_within"])
     if "stall_at" in task:
         stall(Path(task["marker"]), task["stall_at"])
     arguments = {"enable_progress_bar": False, "accelerator": "cpu", **task.get("arguments", {})}

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 import transpert as tp
-from transpert.data import Store, build_store
+from transpert.data import Store, build_store, runs
 from transpert.errors import AssumptionWarning, GeneError, OptionError, StoreError, UnknownNameError
 from transpert.groups import Design
 from transpert.model import TrainingOptions
+from transpert.model.cells import DataSource
 from transpert.model.registration import jsonable
-from transpert.model.store_input import stream_statistics
+from transpert.model.store_input import StoredCells, stream_statistics
 from transpert.transport import group_statistics
 
 # single cells, as from memory: a store draws runs of neighbours by default
@@ -98,6 +99,67 @@ def test_baselines_take_a_store(name, store) -> None:
         preds.append(model.predict({"context": "context_1"}, ["P0"], progress=False))
     np.testing.assert_allclose(preds[0].X, preds[1].X, atol=1e-5)
     assert list(preds[0].obs["control_id"]) == list(preds[1].obs["control_id"])
+
+
+def assert_same_statistics(found, expected) -> None:
+    for name in type(expected).__slots__:
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@pytest.fixture
+def summed(screen, tmp_path, monkeypatch) -> Store:
+    monkeypatch.setattr(runs, "CELLS_OF_A_RUN", 10)
+    store = build_store([screen[:300]], tmp_path / "summed.zarr", DESIGN, layer="counts", cells_per_part=150)
+    return store.append([screen[300:]], layer="counts")
+
+
+class Unread:
+    """A source of which no cell may be read."""
+
+    def __init__(self, store) -> None:
+        self.n_obs, self.n_vars = store.shape
+        self.library_size = store.library_size
+
+    def read(self, positions):
+        raise AssertionError(f"{len(positions)} cells are read")
+
+
+def test_what_a_store_knows_of_its_cells_is_not_computed_again(summed) -> None:
+    codes = summed.groups().codes.copy()
+    known = [run for run in summed.runs() if run.stop - run.start >= 10]
+    assert len(known) > 10
+    only_known = np.full_like(codes, -1)
+    for run in known:
+        only_known[run.start : run.stop] = codes[run.start : run.stop]
+    n_groups = codes.max() + 1
+    expected = group_statistics(summed.to_anndata().X, summed.library_size, only_known, n_groups)
+    assert_same_statistics(stream_statistics(Unread(summed), only_known, n_groups, known=known), expected)
+
+
+def test_cells_are_read_where_a_split_divides_a_run(summed) -> None:
+    codes = summed.groups().codes.copy()
+    codes[np.random.default_rng(0).random(len(codes)) < 0.02] = -1
+    n_groups = codes.max() + 1
+    found = stream_statistics(summed.source(), codes, n_groups, known=summed.runs())
+    assert_same_statistics(found, group_statistics(summed.to_anndata().X, summed.library_size, codes, n_groups))
+
+
+def test_known_sums_follow_the_genes_of_the_model(summed) -> None:
+    genes = list(summed.genes[[5, 3, 8]])
+    cells = StoredCells(summed, DataSource(DESIGN), genes=genes)
+    codes = summed.groups().codes
+    found = cells.statistics(codes, codes.max() + 1)
+    adata = summed.to_anndata()[:, genes]
+    assert_same_statistics(found, group_statistics(adata.X, summed.library_size, codes, codes.max() + 1))
+
+
+def test_damaged_sums_are_named(summed) -> None:
+    path = summed.path / summed.manifest.parts[0]["runs"]
+    data = bytearray(path.read_bytes())
+    data[-200] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"runs/00000\.npz has another checksum"):
+        list(Store(summed.path).runs())
 
 
 def test_statistics_of_blocks_are_those_of_all_cells(store) -> None:

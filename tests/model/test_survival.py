@@ -86,11 +86,31 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(whole, tmp_path) -
     assert not list(folder.glob(".unfinished-*"))
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_processes_are_one(whole, strategy, tmp_path) -> None:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def test_a_process_that_hangs_does_not_hang_the_other(tmp_path) -> None:
+    task = {"world": 2, "port": free_port(), "arguments": {"devices": 2}, "hang_at": 2, "answer_within": 10}
+    outs = [tmp_path / f"{rank}.json" for rank in range(2)]
+    waiting, hanging = (start(out, rank=rank, **task) for rank, out in enumerate(outs))
+    try:
+        finish(waiting)
+        assert hanging.is_alive()
+    finally:
+        hanging.kill()
+        hanging.join()
+    (left,) = results(outs[0])
+    assert left["error"] == "ProcessError", left["trace"]
+    assert "another of the 2 processes has stopped or does not answer" in left["message"]
+    assert len(left["losses"]["train_loss_step"]) == 2  # the steps they took together are not lost
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_are_one(whole, strategy, tmp_path) -> None:
+    port = free_port()
     several = {"devices": 2, "strategy": strategy}
     saving = {**several, "checkpoint_dir": str(tmp_path / "run"), "resume": "auto"}
     runs = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import warnings
@@ -13,8 +14,8 @@ import torch
 
 import transpert as tp
 from transpert.errors import OptionError, TrainingError
-from transpert.model import JoiningOptions, TrainingOptions, checkpoints
-from transpert.nn import EncoderOptions, FlowOptions, SetDraws
+from transpert.model import JoiningOptions, ScaleOptions, TrainingOptions, checkpoints
+from transpert.nn import EncoderOptions, FlowOptions, NetworkSizes, SetDraws, TransportNetwork
 from transpert.nn.draws import draw_normal, draw_uniform
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
@@ -259,3 +260,27 @@ def test_a_set_meets_the_same_numbers_wherever_it_is(draw) -> None:
     for rows in ([0, 5], [2], [4, 3, 1]):
         source = SetDraws(torch.Generator().manual_seed(1), 6, torch.tensor(rows))
         assert torch.equal(draw((len(rows), 3), source, like), whole[rows])
+
+
+def test_the_large_preset_builds_for_an_atlas() -> None:
+    options = ScaleOptions.preset("large")
+    with torch.device("meta"):  # shapes without memory
+        network = TransportNetwork(NetworkSizes(2000, 2000, 3300, (51,), 10), options.network)
+    assert 2e8 < sum(parameter.numel() for parameter in network.parameters()) < 5e8
+    assert options.network.encoder.checkpoint and options.network.flow.checkpoint
+    base = ScaleOptions.preset("base").training
+    assert options.training.sets_per_batch * options.training.accumulate == base.sets_per_batch
+
+
+def test_checkpointing_in_the_large_preset_changes_no_step(small) -> None:
+    network = ScaleOptions.preset("large").network
+
+    def losses(checkpoint: bool) -> list[float]:
+        narrow = {"n_heads": 4, "n_key_heads": 1, "checkpoint": checkpoint}
+        parts = {
+            "encoder": dataclasses.replace(network.encoder, width=16, depth=2, n_tokens=4, **narrow),
+            "flow": dataclasses.replace(network.flow, depth=2, **narrow),
+        }
+        return train(make(small, network=parts)).history["train_loss_step"].to_numpy().ravel().tolist()
+
+    assert losses(True) == losses(False)

@@ -32,7 +32,7 @@ class Manifest:
         Number of cells and genes.
     parts
         One entry a part, in the order of the cells: ``name``, ``n_obs``, ``nnz``, ``content`` (a
-        checksum of the counts).
+        checksum of the counts), ``runs`` (the file with sums over its cells).
     obs_files
         The tables of cells, in the order of the cells.
     groups

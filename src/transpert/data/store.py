@@ -27,6 +27,7 @@ from transpert.groups import Design, Groups, make_groups
 
 from .manifest import Manifest
 from .readers import CountReader, open_reader, zarrs_pipeline
+from .runs import CellRun, read_runs
 from .store_build import (
     GENE,
     GENES,
@@ -186,6 +187,21 @@ class Store:
         """Return the cells for a :class:`~transpert.data.SetDataModule`."""
         return StoreSource(self)
 
+    def runs(self) -> Iterator[CellRun]:
+        """Read the sums over long runs of neighbouring cells that were written with them.
+
+        Raises
+        ------
+        transpert.errors.StoreError
+            If a file is damaged.
+        """
+        first = 0
+        for part in self.manifest.parts:
+            if "runs" in part:  # stores of earlier versions have none
+                self.manifest.check(self.path, checksum=True, below=part["runs"])
+                yield from read_runs(self.path / part["runs"], first)
+            first += part["n_obs"]
+
     def to_anndata(self, positions: np.ndarray | None = None) -> ad.AnnData:
         """Read cells into memory; all by default."""
         chosen = np.arange(self.n_obs) if positions is None else np.asarray(positions)
@@ -256,7 +272,8 @@ class Store:
         )
         with disk_errors(self.path):
             clean_up(folder)
-            for name in [*manifest.obs_files, *(part["name"] for part in manifest.parts)]:
+            (self.path / "runs").mkdir(exist_ok=True)
+            for name in [*manifest.obs_files, *(part[key] for part in manifest.parts for key in ("name", "runs"))]:
                 target = self.path / name
                 shutil.rmtree(target, ignore_errors=True)  # left by an append that never reached its manifest
                 os.replace(folder / name, target)

@@ -32,6 +32,7 @@ from transpert.groups import Design, Groups
 
 from .manifest import Manifest, checksums, write_json
 from .readers import CountReader, zarrs_pipeline
+from .runs import write_runs
 
 __all__ = [
     "Report",
@@ -74,6 +75,7 @@ class _Job:
     cells_per_part: int
     first_part: int
     library_size: np.ndarray | None  # given, in the order of the readers
+    codes: np.ndarray  # the group of every cell of the store, in its order
 
     @property
     def n_parts(self) -> int:
@@ -81,6 +83,9 @@ class _Job:
 
     def part_name(self, part: int) -> str:
         return f"parts/{self.first_part + part:05d}"
+
+    def runs_name(self, part: int) -> str:
+        return f"runs/{self.first_part + part:05d}.npz"
 
     def part_size(self, part: int) -> int:
         return min(self.cells_per_part, self.n_obs - part * self.cells_per_part)
@@ -262,7 +267,7 @@ def write_cells(
         check_library(library_size, f"obs[{library_size_key!r}]")
     job = _Job(
         readers, genes, folder, dest, len(order),
-        cells_per_part or max(1, int(_COUNTS_PER_PART / per_cell)), first_part, library_size,
+        cells_per_part or max(1, int(_COUNTS_PER_PART / per_cell)), first_part, library_size, groups.codes[order],
     )  # fmt: skip
     with disk_errors(folder):
         _check_space(job, n_counts)
@@ -466,13 +471,16 @@ def _finish_part(job: _Job, part: int) -> dict[str, Any]:
     counts = _gather(job.bucket(part), job.part_size(part), len(job.genes))
     shutil.rmtree(job.folder / name, ignore_errors=True)
     _write_part(job.folder / name, counts)
+    runs, cells = job.runs_name(part), slice(part * job.cells_per_part, part * job.cells_per_part + counts.shape[0])
+    write_runs(job.folder / runs, counts, np.load(_library_file(job), mmap_mode="r")[cells], job.codes[cells])
     entry = {
         "name": name,
+        "runs": runs,
         "n_obs": counts.shape[0],
         "nnz": int(counts.nnz),
         # of the counts themselves: the order of chunks inside a shard differs from one writing to the next
         "content": _content(counts),
-        "files": checksums(job.folder, [name]),
+        "files": checksums(job.folder, [name, runs]),
     }
     write_json(record, entry)
     job.bucket(part).unlink()

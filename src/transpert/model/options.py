@@ -182,6 +182,15 @@ def _network(kind: str, width: int, depth: int, heads: int, tokens: int, flow_de
     )
 
 
+def _checkpointed(network: NetworkOptions) -> NetworkOptions:
+    """The same network in less memory: activations of blocks are computed again in the backward pass."""
+    return dataclasses.replace(
+        network,
+        encoder=dataclasses.replace(network.encoder, checkpoint=True),
+        flow=dataclasses.replace(network.flow, checkpoint=True),
+    )
+
+
 _PAPER_NETWORK = NetworkOptions(
     EncoderOptions("llama", 512, 4, 32, 8, 2, input_scale=10.0),
     SetOptions(pooling="mean"),
@@ -206,6 +215,13 @@ PRESETS: dict[str, ScaleOptions] = {
     "base": ScaleOptions(
         network=_network("llama", 512, 4, 8, 32, 4),
         training=TrainingOptions(steps=20_000, steps_per_epoch=500, set_size=128, sets_per_batch=16, average=0.999),
+    ),
+    "large": ScaleOptions(
+        network=_checkpointed(_network("llama", 1024, 6, 16, 32, 8)),
+        # as many sets in a step as in "base", four at a time
+        training=TrainingOptions(
+            steps=50_000, steps_per_epoch=500, set_size=128, sets_per_batch=4, accumulate=4, average=0.999
+        ),
     ),
     "paper": ScaleOptions(
         network=_PAPER_NETWORK,

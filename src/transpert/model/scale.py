@@ -88,7 +88,8 @@ class SCALE(PerturbationModel):
     registry
         Registry of a saved model, in place of ``adata``.
     preset
-        ``"tiny"``, ``"small"``, ``"base"``, or ``"paper"`` (the choices of the paper).
+        ``"tiny"``, ``"small"``, ``"base"``, ``"large"`` (for atlases, on GPUs), or ``"paper"`` (the choices of the
+        paper).
     encoder, sets, conditions, flow, losses, decoder, anchor, readout, joining, training
         Options that replace those of the preset; ``anchor=None`` goes without an anchor.
     embeddings

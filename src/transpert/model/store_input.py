@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from scvi.data import AnnDataManager
 
 from transpert.data import CellSource, Store
 from transpert.data.prefetch import prefetch
+from transpert.data.runs import CellRun
 from transpert.errors import GeneError, OptionError, StoreError, list_names
 from transpert.groups import Design
 from transpert.transport import GroupStatistics, group_statistics
@@ -94,8 +95,11 @@ class StoredCells:
         return self._source
 
     def statistics(self, codes: np.ndarray, n_groups: int) -> GroupStatistics:
-        """Compute the statistics of groups in one pass over the cells; see :func:`stream_statistics`."""
-        return stream_statistics(self.source(), codes, n_groups)
+        """Compute the statistics of groups: of what the store knows of its cells, and of the cells it knows nothing of.
+
+        See :func:`stream_statistics`.
+        """
+        return stream_statistics(self.source(), codes, n_groups, known=self.store.runs(), columns=self._columns)
 
 
 class _ChosenGenes:
@@ -208,7 +212,13 @@ def _columns_of(known: pd.Index, genes: np.ndarray, where: str) -> np.ndarray | 
 
 
 def stream_statistics(
-    source: CellSource, codes: np.ndarray, n_groups: int, *, cells_per_block: int = _CELLS_PER_BLOCK
+    source: CellSource,
+    codes: np.ndarray,
+    n_groups: int,
+    *,
+    cells_per_block: int = _CELLS_PER_BLOCK,
+    known: Iterable[CellRun] = (),
+    columns: np.ndarray | None = None,
 ) -> GroupStatistics:
     """Compute the statistics of groups in one pass over cells that are read a block at a time.
 
@@ -224,6 +234,10 @@ def stream_statistics(
         Number of groups ``P``.
     cells_per_block
         Cells read at a time.
+    known
+        Sums over runs of cells; those whose cells are all in one group need not be read.
+    columns : (G,)
+        Where the genes stand in these sums; all of them as they come by default.
 
     Returns
     -------
@@ -239,11 +253,21 @@ def stream_statistics(
     [[2.0, 0.0]]
     """
     used = np.flatnonzero(codes >= 0)
-    blocks = [used[start : start + cells_per_block] for start in range(0, len(used), cells_per_block)]
     n_cells = np.bincount(codes[used], minlength=n_groups)
     # first and second moments, which are divided by the number of cells at the end
     moments = {name: np.zeros((n_groups, source.n_vars)) for name in ("mean_rate", "var_rate", "mean_log", "var_log")}
     inverse = np.zeros(n_groups)
+    to_read = codes >= 0
+    for run in known:
+        group = codes[run.start]
+        if group < 0 or (codes[run.start : run.stop] != group).any():
+            continue
+        for name, sums in zip(moments, (run.rate, run.rate_squared, run.log, run.log_squared), strict=True):
+            moments[name][group] += sums if columns is None else sums[columns]
+        inverse[group] += run.inverse_library
+        to_read[run.start : run.stop] = False
+    left = np.flatnonzero(to_read)
+    blocks = [left[start : start + cells_per_block] for start in range(0, len(left), cells_per_block)]
     counts_of = prefetch(lambda: map(source.read, blocks), ahead=1)
     for positions, counts in zip(blocks, counts_of, strict=True):
         present, local = np.unique(codes[positions], return_inverse=True)
