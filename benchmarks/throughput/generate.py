@@ -17,8 +17,10 @@ CONTROL_SHARE = 0.25
 _CELLS_PER_BLOCK = 20_000
 
 
-def write_cells(path: Path, n_cells: int, *, n_perturbations: int | None = None, seed: int = 0) -> None:
-    """Write ``n_cells`` cells, a block at a time."""
+def write_cells(
+    path: Path, n_cells: int, *, n_perturbations: int | None = None, dense: bool = True, seed: int = 0
+) -> None:
+    """Write ``n_cells`` cells, a block at a time; the dense values, which only cell-load reads, may be left out."""
     rng = np.random.default_rng(seed)
     n_perturbations = n_perturbations or max(10, n_cells // 2000)
     labels = np.array([CONTROL, *(f"p{i}" for i in range(n_perturbations))])
@@ -37,18 +39,20 @@ def write_cells(path: Path, n_cells: int, *, n_perturbations: int | None = None,
     with h5py.File(beside, "r+") as file:
         if "X" in file:  # how an AnnData without counts is written depends on the version
             del file["X"]
-        _write_counts(file, n_cells, rng)
+        _write_counts(file, n_cells, rng, dense=dense)
     beside.replace(path)
 
 
-def _write_counts(file: h5py.File, n_cells: int, rng: np.random.Generator) -> None:
+def _write_counts(file: h5py.File, n_cells: int, rng: np.random.Generator, *, dense: bool) -> None:
     matrix = file.create_group("X")
     matrix.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [n_cells, N_GENES]})
     growing = {"shape": (0,), "maxshape": (None,), "chunks": (1 << 18,)}
     data = matrix.create_dataset("data", dtype=np.float32, **growing)
     indices = matrix.create_dataset("indices", dtype=np.int32, **growing)
-    dense = file.require_group("obsm").create_dataset("X_hvg", (n_cells, N_GENES), np.float32)
-    dense.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+    written = None
+    if dense:
+        written = file.require_group("obsm").create_dataset("X_hvg", (n_cells, N_GENES), np.float32)
+        written.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
     starts = [np.zeros(1, dtype=np.int64)]
     for first in range(0, n_cells, _CELLS_PER_BLOCK):
         n_rows = min(_CELLS_PER_BLOCK, n_cells - first)
@@ -58,9 +62,11 @@ def _write_counts(file: h5py.File, n_cells: int, rng: np.random.Generator) -> No
             target.resize(len(target) + len(values), axis=0)
             target[-len(values) :] = values
         starts.append(block.indptr[1:].astype(np.int64) + starts[-1][-1])
+        if written is None:
+            continue
         block = sparse.csr_matrix((counts, block.indices, block.indptr), block.shape)
         totals = np.asarray(block.sum(axis=1)).ravel()
         block.data = np.log1p(block.data * np.repeat(1e4 / totals, np.diff(block.indptr))).astype(np.float32)
-        dense[first : first + n_rows] = block.toarray()
+        written[first : first + n_rows] = block.toarray()
     row_starts = np.concatenate(starts)
     matrix.create_dataset("indptr", data=row_starts.astype(np.int32 if row_starts[-1] < 2**31 else np.int64))

@@ -52,12 +52,17 @@ def _store(data: Path, n_cells: int) -> Path:
     out = data / f"growth-{n_cells}.zarr"
     if not out.exists():
         code = (
-            "import sys; from pathlib import Path; from generate import write_cells; from loaders import _design;"
-            "from transpert.data import build_store; path = Path(sys.argv[1]).with_suffix('.h5ad');"
-            f"write_cells(path, int(sys.argv[2]), n_perturbations={N_PERTURBATIONS});"
-            "build_store([path], sys.argv[1], _design()); path.unlink(); print('{}')"
+            "import json, resource, sys, time; from pathlib import Path; from generate import write_cells;"
+            "from loaders import _design; from transpert.data import build_store;"
+            "path = Path(sys.argv[1]).with_suffix('.h5ad');"
+            f"write_cells(path, int(sys.argv[2]), n_perturbations={N_PERTURBATIONS}, dense=False);"
+            "start = time.perf_counter(); build_store([path], sys.argv[1], _design());"
+            "seconds = time.perf_counter() - start; path.unlink();"
+            "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6;"
+            "print(json.dumps({'cells_per_s': int(sys.argv[2]) / seconds, 'memory_gb': peak}))"
         )
-        _run(code, str(out), str(n_cells))
+        built = _run(code, str(out), str(n_cells))
+        print(json.dumps({"row": "store build from CSR h5ad", "cells": n_cells, **built}), file=sys.stderr)
     return out
 
 

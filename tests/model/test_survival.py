@@ -105,7 +105,6 @@ def test_a_process_that_hangs_does_not_hang_the_other(tmp_path) -> None:
     (left,) = results(outs[0])
     assert left["error"] == "ProcessError", left["trace"]
     assert "another of the 2 processes has stopped or does not answer" in left["message"]
-    assert len(left["losses"]["train_loss_step"]) == 2  # the steps they took together are not lost
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
