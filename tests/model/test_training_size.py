@@ -21,9 +21,9 @@ def groups_of(n_groups: int, n_cells: int) -> tp.groups.Groups:
     ("n_groups", "n_cells", "set_size", "sets", "steps", "per_epoch"),
     [
         (10, 500, 32, 8, 300, 20),  # few large groups: the least
-        (600, 30, 16, 16, 600, 20),  # 16 sets of 600 groups, 16 in a step
-        (1_600, 12, 8, 32, 800, 27),
-        (2_000, 3, 4, 64, 500, 20),  # sets of three are too small to say anything of a population
+        (600, 30, 16, 16, 1_200, 40),  # 32 sets of 600 groups, 16 in a step
+        (1_600, 12, 8, 32, 1_600, 54),
+        (2_000, 3, 4, 64, 1_000, 34),  # sets of three are too small to say anything of a population
         (5_000, 40, 32, 8, 3_000, 100),  # the most: 10,000 would be asked for
     ],
 )

@@ -57,7 +57,7 @@ class TrainingOptions:
     Parameters
     ----------
     steps
-        Steps of the optimiser. By default as many as draw 16 sets of every perturbed group, from 300 to 3,000.
+        Steps of the optimiser. By default as many as draw 32 sets of every perturbed group, from 300 to 3,000.
     steps_per_epoch
         Steps between two validations; by default a thirtieth of all, but at least 20.
     set_size, sets_per_batch

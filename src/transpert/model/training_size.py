@@ -15,9 +15,9 @@ __all__ = ["fit_to_groups"]
 
 _LARGEST_SET, _SMALLEST_SET = 32, 4  # cells; larger sets say little more of a mean, and take sets from a step
 _CELLS_IN_A_STEP = 256
-# sets that are drawn from a group over the whole training, on average; simulated screens with 600 groups gained up to
-# here, and beyond it little
-_SETS_PER_GROUP = 16
+# sets that are drawn from a group over the whole training, on average; with half of that, networks had learned little
+# of simulated screens with 300 groups, and with a quarter nothing of those with 600
+_SETS_PER_GROUP = 32
 _LEAST_STEPS, _MOST_STEPS = 300, 3_000
 _EPOCHS, _LEAST_STEPS_PER_EPOCH = 30, 20
 
@@ -35,7 +35,7 @@ def fit_to_groups(options: TrainingOptions, groups: Groups) -> TrainingOptions:
     Returns
     -------
     Options without ``None``: sets of as many cells as half of the perturbed groups have, rounded down to a power of
-    two, of 4 to 32; as many sets as make 256 cells; and as many steps as draw 16 sets of every group on average, but
+    two, of 4 to 32; as many sets as make 256 cells; and as many steps as draw 32 sets of every group on average, but
     at least 300 and at most 3,000, in 30 epochs of at least 20 steps.
     """
     n_cells = groups.table["n_cells"].to_numpy()[groups.perturbed_groups]
