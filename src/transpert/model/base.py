@@ -272,8 +272,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         self._fit(self._training_effects())
         self.is_trained_ = True
 
-    def _training_effects(self) -> GroupEffects:
-        groups, matching = self._training_groups()
+    def _training_effects(self, known: tuple[Groups, ControlMatching] | None = None) -> GroupEffects:
+        groups, matching = known or self._training_groups()
         effects = effects_from_statistics(self.cells.statistics(groups.codes, len(groups)), groups, matching)
         self._dispersion = estimate_dispersion(effects.statistics)
         return effects

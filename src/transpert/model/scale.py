@@ -276,8 +276,8 @@ class SCALE(PerturbationModel):
         checkpoints = CheckpointSettings(
             None if checkpoint_dir is None else Path(checkpoint_dir), checkpoint_every_n_steps, resume
         )
-        effects = self._training_effects()
         groups, matching = self._training_groups()
+        effects = self._training_effects((groups, matching))
         if self.options.anchor is not None:
             self.anchor = Anchor.fit(
                 effects,
