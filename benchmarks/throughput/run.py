@@ -186,6 +186,9 @@ def write_page(page: Path, rows: list[dict], command: str) -> None:
                 f"| {row['ratio']:.1f} ({row['ratio_low']:.1f}-{row['ratio_high']:.1f}) "
                 f"| {row['ours_memory_gb']:.2f} / {row['peer_memory_gb']:.2f} |"
             )
+        elif "seconds" in row:
+            used = f"{row['seconds']:.0f} s, of the processor {row['processor_seconds']:.0f} s"
+            lines.append(f"| {row['cells']:,} | {row['row']} | - | {used} | - | - | - | {row['memory_gb']:.2f} |")
         else:
             lines.append(
                 f"| {row['cells']:,} | {row['row']} | - | {row['ours_cells_per_s']:,.0f} | - | - | - "
