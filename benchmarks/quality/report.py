@@ -34,8 +34,9 @@ def write_report(
 ) -> None:
     """Write the page as Markdown."""
     rows = tidy(results)
-    run = [name for name in tasks if name != GRID and len(rows) and (rows["task"] == name).any()]
-    scores = {name: Scores(rows[rows["task"] == name]) for name in run}
+    run = [name for name in tasks if len(rows) and (rows["task"] == name).any()]
+    everything = {name: Scores(rows[rows["task"] == name]) for name in run}
+    scores = {name: table for name, table in everything.items() if name != GRID}
     parts = [_head(results, command)]
     for name, task in tasks.items():
         own = [result for result in results if result.run.task == name]
@@ -45,7 +46,7 @@ def write_report(
         parts.append(_task_section(task, scores.get(name), own, rows, methods))
     parts += [
         _targets_section(scores, results),
-        _ablation_section(scores, methods),
+        _ablation_section(everything, methods),
         _missing_section(tasks, methods, results),
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -223,6 +224,7 @@ def _ablation_section(scores: dict[str, Scores], methods: dict[str, Method]) -> 
         run = [name for name in ablations if name in table.methods]
         if not run:
             continue
+        table = table.on_common_populations([OURS, *run])
         header = ["method", *(HEADINGS[m] for m in MAIN), "against", *(f"difference, {HEADINGS[m]}" for m in MAIN), "n"]
         lines = [_row(header), _row(["---"] * len(header))]
         for name in [OURS, *run]:
@@ -232,7 +234,8 @@ def _ablation_section(scores: dict[str, Scores], methods: dict[str, Method]) -> 
             marked = [_number(gap, interval=True) if gap else _DASH for gap in gaps]
             count = table.value(name, MAIN[0])
             lines.append(_row([methods[name].label, *values, base or _DASH, *marked, str(count.n if count else 0)]))
-        parts.append(f"### {task}\n\n" + "\n".join(lines))
+        splits = ", ".join(sorted(table.values.index.get_level_values("split").unique()))
+        parts.append(f"### {task}, {splits}\n\n" + "\n".join(lines))
     if not parts:
         return "## Ablations\n\nNot run."
     return (
