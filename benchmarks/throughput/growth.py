@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 STEPS = 150
 N_PERTURBATIONS = 20  # the same for all sizes: more cells, not more conditions
@@ -30,6 +31,41 @@ print(json.dumps({"seconds": time.perf_counter() - start, "processor_seconds": t
                   "memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}))
 """
 
+_FILE = """
+import sys
+from pathlib import Path
+from generate import write_cells
+write_cells(Path(sys.argv[1]), int(sys.argv[2]), n_perturbations=int(sys.argv[3]), dense=False)
+print("{}")
+"""
+
+_BUILD = """
+import json, resource, sys, time
+from loaders import _design
+from transpert.data import build_store
+start, used = time.perf_counter(), time.process_time()
+build_store([sys.argv[1]], sys.argv[2], _design())
+n_cells = int(sys.argv[3])
+print(json.dumps({"cells_per_s": n_cells / (time.perf_counter() - start),
+                  "cells_per_processor_s": n_cells / (time.process_time() - used),
+                  "memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}))
+"""
+
+_EPOCHS = """
+import json, resource, sys, time
+from pathlib import Path
+from loaders import transpert_store
+batches, found = transpert_store(Path(sys.argv[1])), []
+for epoch in range(int(sys.argv[2])):
+    start, n_cells = time.perf_counter(), 0
+    for n in batches(epoch):
+        n_cells += n
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e9
+    found.append({"epoch": epoch, "cells_read": n_cells, "cells_per_s": n_cells / (time.perf_counter() - start),
+                  "resident_gb": resident})
+print(json.dumps(found))
+"""
+
 
 def measure_growth(data: Path, sizes: list[int], *, repeats: int = 3) -> list[dict]:
     """Train on stores of several sizes, in turn, and return a row for each."""
@@ -46,25 +82,25 @@ def measure_growth(data: Path, sizes: list[int], *, repeats: int = 3) -> list[di
     return rows
 
 
+def measure_epochs(data: Path, n_cells: int, *, n_epochs: int = 3) -> list[dict]:
+    """Read all sets of some epochs from a store, and return speed and resident memory after each."""
+    found = _run(_EPOCHS, str(_store(data, n_cells)), str(n_epochs))
+    return [{"row": "all sets of an epoch from a store", "cells": n_cells, "ours": "transpert", **row} for row in found]
+
+
 def _store(data: Path, n_cells: int) -> Path:
+    """Make a store, by processes of their own for the file and for the store, and say how fast that was."""
     out = data / f"growth-{n_cells}.zarr"
     if not out.exists():
-        code = (
-            "import json, resource, sys, time; from pathlib import Path; from generate import write_cells;"
-            "from loaders import _design; from transpert.data import build_store;"
-            "path = Path(sys.argv[1]).with_suffix('.h5ad');"
-            f"write_cells(path, int(sys.argv[2]), n_perturbations={N_PERTURBATIONS}, dense=False);"
-            "start = time.perf_counter(); build_store([path], sys.argv[1], _design());"
-            "seconds = time.perf_counter() - start; path.unlink();"
-            "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6;"
-            "print(json.dumps({'cells_per_s': int(sys.argv[2]) / seconds, 'memory_gb': peak}))"
-        )
-        built = _run(code, str(out), str(n_cells))
-        print(json.dumps({"row": "store build from CSR h5ad", "cells": n_cells, **built}), file=sys.stderr)
+        file = out.with_suffix(".h5ad")
+        _run(_FILE, str(file), str(n_cells), str(N_PERTURBATIONS))
+        built = _run(_BUILD, str(file), str(out), str(n_cells))
+        file.unlink()
+        print(json.dumps({"row": "store build from CSR h5ad", "cells": n_cells, **built}), flush=True)
     return out
 
 
-def _run(code: str, *arguments: str) -> dict:
+def _run(code: str, *arguments: str) -> Any:
     here = Path(__file__).resolve().parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parents[1] / "src"), str(here)])}
     done = subprocess.run(

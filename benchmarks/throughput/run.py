@@ -21,7 +21,7 @@ from pathlib import Path
 
 from environments import REQUIREMENTS, python_of
 from generate import write_cells
-from growth import measure_growth
+from growth import measure_epochs, measure_growth
 from loaders import LOADERS, SET_SIZE, SETS
 from models import MODELS
 
@@ -186,6 +186,11 @@ def write_page(page: Path, rows: list[dict], command: str) -> None:
                 f"| {row['ratio']:.1f} ({row['ratio_low']:.1f}-{row['ratio_high']:.1f}) "
                 f"| {row['ours_memory_gb']:.2f} / {row['peer_memory_gb']:.2f} |"
             )
+        elif "resident_gb" in row:
+            lines.append(
+                f"| {row['cells']:,} | {row['row']}, number {row['epoch'] + 1} | - | {row['cells_per_s']:,.0f} "
+                f"| - | - | - | {row['resident_gb']:.2f} |"
+            )
         elif "seconds" in row:
             used = f"{row['seconds']:.0f} s, of the processor {row['processor_seconds']:.0f} s"
             lines.append(f"| {row['cells']:,} | {row['row']} | - | {used} | - | - | - | {row['memory_gb']:.2f} |")
@@ -231,7 +236,8 @@ def main() -> None:
             rows.append({"cells": n_cells, **row})
             print(json.dumps({**rows[-1], "machine": machine(), "date": str(date.today())}), flush=True)
     if arguments.growth:
-        for row in measure_growth(data, arguments.growth):
+        epochs = measure_epochs(data, max(arguments.growth))
+        for row in [*measure_growth(data, arguments.growth), *epochs]:
             rows.append(row)
             print(json.dumps({**row, "machine": machine(), "date": str(date.today())}), flush=True)
     if arguments.page:

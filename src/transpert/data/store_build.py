@@ -49,8 +49,8 @@ __all__ = [
 
 GENES = "genes.parquet"
 GENE = "gene"
-_COUNTS_PER_BLOCK = 4_000_000  # counts held at a time while files are read
-_COUNTS_PER_PART = 12_000_000  # counts of a part, which is held whole while it is put in order
+_COUNTS_PER_BLOCK = 3_000_000  # counts held at a time while files are read
+_COUNTS_PER_PART = 6_000_000  # counts of a part, which is held whole while it is put in order
 _CELLS_PER_CHUNK = 32  # cells that are compressed together: the least that a read decodes
 _BYTES_PER_COUNT = 6  # gene and value in a temporary file; a compressed part takes less
 _SEGMENT = np.dtype(np.int64)
