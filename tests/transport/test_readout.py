@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
 
@@ -118,7 +118,17 @@ def slow_strength(mean_of, goal: float, low: float, high: float, *, falling: boo
     return low, high
 
 
+def same_but_for_ties(found: np.ndarray, expected: np.ndarray, goal: float, library: np.ndarray) -> None:
+    """Counts are the same, unless a mean is the goal itself: then rounding says whether one more count is too much."""
+    if np.array_equal(found, expected):
+        return
+    means = [np.log1p(counts * 1e4 / library).mean() for counts in (found, expected)]
+    assert np.abs(means - goal).min() < 1e-12
+    assert np.abs(found - expected).sum() == 1
+
+
 @settings(max_examples=10, deadline=None)
+@example(55, 0.5)  # half of the mean is what is left of one of two cells
 @given(st.integers(0, 1000), st.floats(0.02, 0.98))
 def test_thinning_finds_what_plain_bisection_finds(seed, share) -> None:
     counts, library, mean = population(seed, n_cells=60, n_genes=3)
@@ -137,7 +147,7 @@ def test_thinning_finds_what_plain_bisection_finds(seed, share) -> None:
             return np.log1p(thinned(strength, gene) * 1e4 / library).mean()
 
         _, strength = slow_strength(mean_of, share * mean[gene], 0.0, 30.0, falling=True)
-        np.testing.assert_array_equal(moved[:, gene], thinned(strength))
+        same_but_for_ties(moved[:, gene], thinned(strength), share * mean[gene], library)
 
 
 @settings(max_examples=10, deadline=None)
@@ -155,7 +165,8 @@ def test_adding_finds_what_plain_bisection_finds(seed, more) -> None:
             return np.log1p(added(log_rate, gene) * 1e4 / library).mean()
 
         log_rate, _ = slow_strength(mean_of, mean[gene] + more, np.log(1e-6), np.log(1e4), falling=False)
-        np.testing.assert_array_equal(moved[:, gene], np.minimum(added(log_rate), np.floor(library)))
+        expected = np.minimum(added(log_rate), np.floor(library))
+        same_but_for_ties(moved[:, gene], expected, mean[gene] + more, library)
 
 
 @pytest.mark.parametrize("target", [0.0, 9.0])
