@@ -21,7 +21,7 @@ from generate import write_cells
 from models import transpert_model
 from run import ROOT, machine
 
-TRAINED_CELLS = 20_000
+TRAINED_CELLS, CELLS_PER_CONDITION = 20_000, 100  # the least, and so many that no group is too small
 WARM_UP_CELLS = 64
 
 
@@ -94,7 +94,7 @@ def main() -> None:
         return
     data.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        write_cells(path, TRAINED_CELLS, n_perturbations=most)
+        write_cells(path, max(TRAINED_CELLS, CELLS_PER_CONDITION * most), n_perturbations=most)
     rows = []
     sizes = " ".join(map(str, arguments.conditions))
     for n_conditions in arguments.conditions:
