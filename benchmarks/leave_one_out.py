@@ -23,6 +23,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import scanpy as sc
+from markdown_table import markdown_table
 from scipy import sparse
 
 import transpert as tp
@@ -135,20 +136,14 @@ def page(done: pd.DataFrame) -> str:
         "",
         f"Means over {done['context'].nunique()} cell types:",
         "",
-        *_markdown(means.rename_axis("method")),
+        *markdown_table(means.rename_axis("method")),
         "",
         "SCALE and the anchor alone (`RidgeTransport`), with the gate, the weight of the networks:",
         "",
-        *_markdown(by_type),
+        *markdown_table(by_type),
         "",
     ]
     return "\n".join(lines)
-
-
-def _markdown(table: pd.DataFrame) -> list[str]:
-    rows = [" | ".join([str(name), *(f"{value:.3f}" for value in values)]) for name, *values in table.itertuples()]
-    head = " | ".join([str(table.index.name), *map(str, table.columns)])
-    return [f"| {line} |" for line in (head, " | ".join(["---"] * (len(table.columns) + 1)), *rows)]
 
 
 def _versions() -> list[str]:

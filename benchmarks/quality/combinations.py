@@ -24,6 +24,7 @@ from anndata import AnnData
 import transpert as tp
 from transpert.transport import AnchorOptions
 
+from ..markdown_table import markdown_table
 from .cells import PERTURBATION, cells_of, setup_arguments, wanted_populations
 from .configuration import Task, load_tasks
 from .running import machine
@@ -48,12 +49,12 @@ def divided(adata: AnnData, task: Task, wanted: list[tuple[str, str]]) -> pd.Dat
     controls = np.flatnonzero(labels == task.control)
     values = adata.X.toarray()
     rng = np.random.default_rng(0)
+    after = {label: values[labels == label].mean(axis=0) for _, label in wanted}
     rows = []
     for _ in range(N_DIVISIONS):
         shuffled = rng.permutation(controls)
         same, other = np.array_split(shuffled, 2)
         before = {"same": values[same].mean(axis=0), "other": values[other].mean(axis=0)}
-        after = {label: values[labels == label].mean(axis=0) for _, label in wanted}
         effects = {}
         for _, label in wanted:
             parts = [values[labels == part].mean(axis=0) - before["same"] for part in label.split("+")]
@@ -78,7 +79,11 @@ def less_shrunken(adata: AnnData, task: Task, wanted: list[tuple[str, str]]) -> 
         pred = anchored(adata, task, wanted, shrinkage, int((adata.obs[PERTURBATION] == task.control).sum()))
         found = score(pred, adata, task, seed=0).groupby("metric")["value"].mean()
         rows[f"anchor, shrinkage {shrinkage:g}"] = found[["pearson_delta", "overlap_at_n", "n_sig_ratio"]]
-    return pd.DataFrame(rows).T.rename(columns={"pearson_delta": "PDCorr", "overlap_at_n": "DE overlap"})
+    return (
+        pd.DataFrame(rows)
+        .T.rename_axis("method")
+        .rename(columns={"pearson_delta": "PDCorr", "overlap_at_n": "DE overlap"})
+    )
 
 
 def main() -> None:
@@ -92,7 +97,9 @@ def main() -> None:
     task = load_tasks()[TASK]
     adata = cells_of(task, task.splits[0], arguments.data)
     wanted = wanted_populations(adata, task)
-    tables = [_markdown(divided(adata, task, wanted)), _markdown(less_shrunken(adata, task, wanted))]
+    tables = [
+        "\n".join(markdown_table(table)) for table in (divided(adata, task, wanted), less_shrunken(adata, task, wanted))
+    ]
     if arguments.page is None:
         print("\n\n".join(tables))
         return
@@ -127,12 +134,6 @@ additive shift, and calls genes significant that are not. Both cannot be had at 
 significant genes each; the default stays with the genes.
 
 """
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    lines = [f"| method | {' | '.join(table.columns)} |", "|---" * (len(table.columns) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(f"{value:.3f}" for value in row) + " |" for name, row in table.iterrows()]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -269,11 +269,10 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
     @override
     def train(self) -> None:
         """Fit the model to the perturbed training groups and their controls."""
-        self._fit(self._training_effects())
+        self._fit(self._training_effects(*self._training_groups()))
         self.is_trained_ = True
 
-    def _training_effects(self, known: tuple[Groups, ControlMatching] | None = None) -> GroupEffects:
-        groups, matching = known or self._training_groups()
+    def _training_effects(self, groups: Groups, matching: ControlMatching) -> GroupEffects:
         effects = effects_from_statistics(self.cells.statistics(groups.codes, len(groups)), groups, matching)
         self._dispersion = estimate_dispersion(effects.statistics)
         return effects

@@ -61,12 +61,10 @@ def was_tried(anchor: Anchor, request: Request) -> bool:
     -------
     Whether the gate holds for it.
     """
-    known = anchor.table.conditions
-    if request.condition.is_combination and not any(condition.is_combination for condition in known):
+    known = anchor.table
+    if request.condition.is_combination and not any(condition.is_combination for condition in known.conditions):
         return False
-    here = anchor.table.of_context(request.context)
-    same = [condition.action == request.condition.action for condition in known]
-    return not bool((here & np.array(same, dtype=bool)).any())
+    return not (known.of_context(request.context) & known.of_action(request.condition)).any()
 
 
 def gate_table(effects: GroupEffects, anchored: np.ndarray, networks: np.ndarray, gate: float) -> pd.DataFrame:

@@ -70,6 +70,7 @@ from .uncertainty import UncertaintyEstimates
 __all__ = ["SCALE"]
 
 _VALIDATION_BATCHES = 6
+_CONTROLS_OF_THE_GATE = 512  # cells, at most, of which networks are asked where they would take groups they left out
 _KEEP = "keep"  # an option that is not given stays as the preset has it
 
 
@@ -277,7 +278,7 @@ class SCALE(PerturbationModel):
             None if checkpoint_dir is None else Path(checkpoint_dir), checkpoint_every_n_steps, resume
         )
         groups, matching = self._training_groups()
-        effects = self._training_effects((groups, matching))
+        effects = self._training_effects(groups, matching)
         if self.options.anchor is not None:
             self.anchor = Anchor.fit(
                 effects,
@@ -427,13 +428,15 @@ class SCALE(PerturbationModel):
         self, effects: GroupEffects, groups: Groups, fold: np.ndarray, anchored: np.ndarray
     ) -> np.ndarray:
         """Mean shifts, ``(P, G)``, that each row gets from the network that has not seen it."""
-        shifts = np.zeros_like(anchored)
-        for row, members in enumerate(self._groups_of(effects, groups)):
-            values = groups.context_values(members[0])
-            request = Request(effects.contexts[row], values, effects.conditions[row], "")
-            control = self._controls(self.cells, request.context, 512, self.seed)
-            start = anchored[row] if self.options.joining.kind == "residual" else None
-            shifts[row], _, _ = self._network_shift(control, request, start, members=[int(fold[row])], seed=self.seed)
+        shifts, members = np.zeros_like(anchored), self._groups_of(effects, groups)
+        for context in np.unique(effects.contexts):
+            # read and encoded once for all that was done in the context
+            control = self._controls(self.cells, context, _CONTROLS_OF_THE_GATE, self.seed)
+            for row in np.flatnonzero(effects.contexts == context):
+                request = Request(context, groups.context_values(members[row][0]), effects.conditions[row], "")
+                start = anchored[row] if self.options.joining.kind == "residual" else None
+                own = [int(fold[row])]
+                shifts[row], _, _ = self._network_shift(control, request, start, members=own, seed=self.seed)
         return shifts
 
     def _left_out_predictor(

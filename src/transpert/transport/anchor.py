@@ -270,7 +270,7 @@ class Anchor:
         if situation == "perturbation":
             parts = set(condition.parts)
             return np.array([bool(parts & set(other.parts)) for other in self.table.conditions])
-        return self.table.of_context(context) & np.array([c.action == condition.action for c in self.table.conditions])
+        return self.table.of_context(context) & self.table.of_action(condition)
 
     def apply(self, space: str, effect: np.ndarray, before: np.ndarray, rate: np.ndarray) -> np.ndarray:
         """Apply an effect in one space to a population with a given mean log1p and mean rate, each ``(G,)``."""
@@ -318,7 +318,7 @@ class Anchor:
         return interpolate_over(condition, usable, at)
 
     def _is_known(self, condition: Condition, allowed: np.ndarray) -> bool:
-        return any(c.action == condition.action and ok for c, ok in zip(self.table.conditions, allowed, strict=True))
+        return bool((self.table.of_action(condition) & allowed).any())
 
     def _coefficients(
         self,

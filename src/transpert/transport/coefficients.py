@@ -45,6 +45,11 @@ class EffectTable:
         """Return which effects are those of a condition, at its dose and time."""
         return np.array([other == condition for other in self.conditions], dtype=bool)
 
+    def of_action(self, condition: Condition) -> np.ndarray:
+        """Return which effects are those of the perturbations of a condition, at whatever dose and time."""
+        action = condition.action
+        return np.array([other.action == action for other in self.conditions], dtype=bool)
+
 
 def _average(table: EffectTable, rows: np.ndarray) -> np.ndarray:
     """Coefficients of the mean of some effects, by number of cells but no one above its share."""

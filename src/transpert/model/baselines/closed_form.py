@@ -243,8 +243,8 @@ class ContextMean(MeanShift):
     @override
     def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
         anchor = self._fitted
-        others = anchor.table.of_context(context) & ~_same_parts(anchor, condition)
-        rows = others if others.any() else ~_same_parts(anchor, condition)
+        others = anchor.table.of_context(context) & ~anchor.table.of_action(condition)
+        rows = others if others.any() else ~anchor.table.of_action(condition)
         rows = rows if rows.any() else np.ones_like(rows)
         return np.maximum(control.mean_log[0] + anchor.effects["log1p"][rows].mean(axis=0), 0)
 
@@ -351,7 +351,7 @@ class NearestPerturbation(MeanShift):
         anchor = self._fitted
         before = control.mean_log[0]
         shared = np.array([len(set(condition.parts) & set(c.parts)) for c in anchor.table.conditions])
-        elsewhere = ~(anchor.table.of_context(context) & _same_parts(anchor, condition))
+        elsewhere = ~(anchor.table.of_context(context) & anchor.table.of_action(condition))
         candidates = (shared == shared[elsewhere].max(initial=0)) & elsewhere
         if not candidates.any():
             candidates = np.ones_like(elsewhere)
@@ -376,13 +376,9 @@ def _most_similar(embedding: Embedding, condition: Condition, known: Sequence[Co
     return cosine >= cosine.max() - 1e-9
 
 
-def _same_parts(anchor: Anchor, condition: Condition) -> np.ndarray:
-    return np.array([other.action == condition.action for other in anchor.table.conditions], dtype=bool)
-
-
 def _rows_of(anchor: Anchor, condition: Condition, *, context: str | None = None) -> np.ndarray:
     """Measured effects of a condition: at its own dose if measured, in its own context if asked and measured."""
-    rows = _same_parts(anchor, condition)
+    rows = anchor.table.of_action(condition)
     if not rows.any():
         return np.ones(len(rows), dtype=bool)
     exact = rows & anchor.table.of_condition(condition)
