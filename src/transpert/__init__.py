@@ -15,6 +15,7 @@ _MODELS = (
     "SCALE",
     "Additive",
     "ContextMean",
+    "KernelTransport",
     "MeanFoldChange",
     "MeanShift",
     "NearestPerturbation",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, Self
@@ -12,7 +12,8 @@ import numpy as np
 
 from transpert.conditions import Condition, Embedding
 
-from .coefficients import EffectTable, condition_coefficients, context_coefficients, ridge_coefficients
+from .coefficients import EffectTable, condition_coefficients, context_coefficients
+from .dependence import ContextScores, Dependence
 from .dose import interpolate_over
 from .effects import GroupEffects
 from .options import AnchorOptions, EffectSpace
@@ -66,8 +67,8 @@ class Anchor:
         Negative-binomial dispersion.
     scale
         ``1e4 / library size`` of a typical cell.
-    penalty
-        The ridge penalty that was chosen, for each space.
+    dependence
+        How effects follow the control profiles of their contexts, for each space; ``None`` for not at all.
     parts
         For each space and situation the weights of the context's main effect, the condition's main effect and the
         dependence on the context.
@@ -86,7 +87,7 @@ class Anchor:
     variances: dict[str, np.ndarray]
     dispersion: np.ndarray
     scale: float
-    penalty: dict[str, float]
+    dependence: dict[str, Dependence | None]
     parts: dict[str, dict[str, np.ndarray]]
     interaction: dict[str, float]
     stack: dict[str, float]
@@ -154,7 +155,7 @@ class Anchor:
             {space: variance for space, (_, variance) in measured.items()},
             np.asarray(dispersion, dtype=float),
             scale,
-            dict.fromkeys(options.spaces, options.penalties[0]),
+            dict.fromkeys(options.spaces),
             {space: {} for space in options.spaces},
             dict.fromkeys(options.spaces, 1.0),
             dict.fromkeys(options.spaces, 1 / len(options.spaces)),
@@ -165,8 +166,8 @@ class Anchor:
             anchor = dataclasses.replace(anchor, ridge=ridge)
         rng = np.random.default_rng(seed)
         left_out = rng.permutation(len(effects))[:_MOST_LEFT_OUT]
-        say("Choosing the ridge penalty by leaving contexts out")
-        anchor = dataclasses.replace(anchor, penalty=anchor._choose_penalties(left_out))
+        say("Choosing how effects depend on the context by leaving contexts out")
+        anchor = dataclasses.replace(anchor, dependence=anchor._choose_dependence(left_out))
         say("Weighting main effects by leaving groups out")
         anchor = dataclasses.replace(anchor, parts=anchor._fit_parts(left_out))
         anchor = dataclasses.replace(anchor, interaction=anchor._fit_interaction())
@@ -351,17 +352,11 @@ class Anchor:
         if not main.any() and not of_condition.any():
             # nothing is known of either: the mean over everything is the least wrong
             main = _everything(table, allowed)
+        chosen = self.dependence[space]
         dependence = np.zeros_like(main)
-        if self.options.kind == "ridge":
-            dependence = ridge_coefficients(
-                table,
-                condition,
-                context,
-                profile,
-                allowed,
-                n_components=self.options.n_components,
-                penalty=self.penalty[space],
-            )
+        if chosen is not None:
+            contexts = ContextScores.of(table, condition, context, profile, allowed, n_components=chosen.n_components)
+            dependence = chosen.coefficients(contexts, len(main))
         return np.stack([main, of_condition, dependence])
 
     def _situation(self, condition: Condition, context: str, allowed: np.ndarray) -> Situation:
@@ -374,31 +369,34 @@ class Anchor:
 
     # --- learning from left-out groups ----------------------------------------------------------------------
 
-    def _choose_penalties(self, rows: np.ndarray) -> dict[str, float]:
-        if self.options.kind != "ridge" or len(self.options.penalties) == 1:
-            return self.penalty
-        chosen = {}
-        for space in self.options.spaces:
-            errors = []
-            for penalty in self.options.penalties:
-                trial = dataclasses.replace(self, penalty={**self.penalty, space: penalty})
-                errors.append(sum(trial._left_out_error(space, row) for row in rows))
-            chosen[space] = self.options.penalties[int(np.argmin(errors))]
-        return chosen
+    def _choose_dependence(self, rows: np.ndarray) -> dict[str, Dependence | None]:
+        tried = self.options.dependences()
+        if len(tried) < 2:
+            return dict.fromkeys(self.options.spaces, tried[0] if tried else None)
+        errors = {space: np.zeros(len(tried)) for space in self.options.spaces}
+        for row in rows:
+            for space, found in self._left_out_errors(int(row), tried).items():
+                errors[space] += found
+        return {space: tried[int(np.argmin(found))] for space, found in errors.items()}
 
-    def _left_out_error(self, space: str, row: int) -> float:
+    def _left_out_errors(self, row: int, tried: Sequence[Dependence]) -> dict[str, np.ndarray]:
+        """Squared error of each dependence in a context that it has not seen, by space."""
         table = self.table
+        condition, context, before = table.conditions[row], table.contexts[row], table.profiles[row]
         allowed = ~self.leave_out(row, "context")
-        _, mean, dependence = self._three_parts(
-            space, table.conditions[row], table.contexts[row], table.profiles[row], allowed
-        )
-        if not dependence.any():
-            return 0.0
-        # errors count as they will show: in mean log1p, where genes that are hardly expressed weigh little
-        before, rate = table.profiles[row], self.rates[row]
-        predicted = self.apply(space, (mean + dependence) @ self.effects[space], before, rate)
-        observed = self.apply(space, self.effects[space][row], before, rate)
-        return float(np.sqrt(table.weights[row]) * np.mean((predicted - observed) ** 2))
+        most = max(dependence.n_components for dependence in tried)
+        contexts = ContextScores.of(table, condition, context, before, allowed, n_components=most)
+        if contexts is None:
+            return {}
+        mean = condition_coefficients(table, condition, context, allowed)
+        coefficients = [mean + dependence.coefficients(contexts, len(mean)) for dependence in tried]
+        errors = {}
+        for space in self.options.spaces:
+            observed = self.apply(space, self.effects[space][row], before, self.rates[row])
+            # errors count as they will show: in mean log1p, where genes that are hardly expressed weigh little
+            predicted = [self.apply(space, c @ self.effects[space], before, self.rates[row]) for c in coefficients]
+            errors[space] = np.sqrt(table.weights[row]) * np.square(np.array(predicted) - observed).mean(axis=1)
+        return errors
 
     def _fit_parts(self, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """Non-negative weights of the three parts, for each situation that can be imitated."""
@@ -484,7 +482,7 @@ class Anchor:
             "contexts": list(self.table.contexts),
             "conditions": [dataclasses.asdict(condition) for condition in self.table.conditions],
             "scale": self.scale,
-            "penalty": self.penalty,
+            "dependence": {s: None if d is None else dataclasses.asdict(d) for s, d in self.dependence.items()},
             "parts": {s: {k: list(map(float, v)) for k, v in by.items()} for s, by in self.parts.items()},
             "interaction": self.interaction,
             "stack": self.stack,
@@ -524,7 +522,7 @@ class Anchor:
             {space: arrays[f"variances_{space}"] for space in options.spaces},
             arrays["dispersion"],
             plain["scale"],
-            plain["penalty"],
+            {s: None if d is None else Dependence(**d) for s, d in plain["dependence"].items()},
             {space: {k: np.array(v) for k, v in by.items()} for space, by in plain["parts"].items()},
             plain["interaction"],
             plain["stack"],

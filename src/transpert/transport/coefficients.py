@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from transpert.conditions import Condition
 
-__all__ = ["EffectTable", "condition_coefficients", "context_coefficients", "ridge_coefficients"]
+__all__ = ["EffectTable", "cell_weights", "condition_coefficients", "context_coefficients"]
 
 # beyond this multiple of the average, more cells make a context no more telling than another
 _LARGEST_WEIGHT = 3.0
-# with fewer contexts there is nothing to learn about how an effect depends on them
-_FEWEST_CONTEXTS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +35,13 @@ class EffectTable:
     conditions: tuple[Condition, ...]
     weights: np.ndarray
     profiles: np.ndarray
+    _by_condition: dict[Hashable, np.ndarray] = field(init=False, repr=False)
+    _by_action: dict[Hashable, np.ndarray] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # these are asked for thousands of times while an anchor is fitted
+        object.__setattr__(self, "_by_condition", _rows_by(self.conditions))
+        object.__setattr__(self, "_by_action", _rows_by(condition.action for condition in self.conditions))
 
     def of_context(self, context: str) -> np.ndarray:
         """Return which effects were measured in a context."""
@@ -43,25 +49,37 @@ class EffectTable:
 
     def of_condition(self, condition: Condition) -> np.ndarray:
         """Return which effects are those of a condition, at its dose and time."""
-        return np.array([other == condition for other in self.conditions], dtype=bool)
+        return self._marked(self._by_condition, condition)
 
     def of_action(self, condition: Condition) -> np.ndarray:
         """Return which effects are those of the perturbations of a condition, at whatever dose and time."""
-        action = condition.action
-        return np.array([other.action == action for other in self.conditions], dtype=bool)
+        return self._marked(self._by_action, condition.action)
+
+    def _marked(self, rows_by: dict[Hashable, np.ndarray], name: Hashable) -> np.ndarray:
+        marked = np.zeros(len(self.conditions), dtype=bool)
+        marked[rows_by.get(name, [])] = True
+        return marked
+
+
+def _rows_by(names: Iterable[Hashable]) -> dict[Hashable, np.ndarray]:
+    rows: dict[Hashable, list[int]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(name, []).append(row)
+    return {name: np.array(found) for name, found in rows.items()}
+
+
+def cell_weights(n_cells: np.ndarray) -> np.ndarray:
+    """Weigh effects by their cells, relative to the average and no one above three times that."""
+    return np.minimum(n_cells / n_cells.mean(), _LARGEST_WEIGHT)
 
 
 def _average(table: EffectTable, rows: np.ndarray) -> np.ndarray:
     """Coefficients of the mean of some effects, by number of cells but no one above its share."""
     coefficients = np.zeros(len(table.weights))
     if rows.any():
-        coefficients[rows] = _capped(table.weights[rows])
+        coefficients[rows] = cell_weights(table.weights[rows])
         coefficients /= coefficients.sum()
     return coefficients
-
-
-def _capped(weights: np.ndarray) -> np.ndarray:
-    return np.minimum(weights / weights.mean(), _LARGEST_WEIGHT)
 
 
 def context_coefficients(
@@ -117,63 +135,3 @@ def condition_coefficients(table: EffectTable, condition: Condition, context: st
     for row in np.flatnonzero(mean):
         deviation -= mean[row] * context_coefficients(table, table.contexts[row], allowed, without=condition)
     return deviation
-
-
-def ridge_coefficients(
-    table: EffectTable,
-    condition: Condition,
-    context: str,
-    profile: np.ndarray,
-    allowed: np.ndarray,
-    *,
-    n_components: int,
-    penalty: float,
-) -> np.ndarray:
-    """Coefficients of how the effect of a condition in a context deviates from its mean over contexts.
-
-    A ridge regression of the effect on the leading principal components of the control profiles; linear in the
-    effects, and therefore the same weights for every gene.
-
-    Parameters
-    ----------
-    table
-        The measured effects.
-    condition, context
-        The target.
-    profile : (G,)
-        Mean log1p of the controls of the target.
-    allowed : (P,)
-        Effects that may be used.
-    n_components
-        Number of principal components.
-    penalty
-        Ridge penalty, relative to the leading component.
-
-    Returns
-    -------
-    ``(P,)``; all zero with fewer than four contexts.
-    """
-    rows = np.flatnonzero(table.of_condition(condition) & allowed & ~table.of_context(context))
-    coefficients = np.zeros(len(table.weights))
-    if len(rows) < _FEWEST_CONTEXTS:
-        return coefficients
-    weights = _capped(table.weights[rows])
-    share = np.sqrt(table.weights[rows] / table.weights[rows].sum())
-    centre = np.average(table.profiles[rows], axis=0, weights=share)
-    centred = (table.profiles[rows] - centre) * np.sqrt(share)[:, None]
-    # the Gram matrix is contexts x contexts, and so never large
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    kept = np.argsort(values)[::-1][: min(n_components, len(rows) - 1)]
-    kept = kept[values[kept] > 1e-9 * values[kept[0]]]
-    loadings = (centred.T @ vectors[:, kept]) / np.sqrt(values[kept])
-    scale = np.sqrt(values[kept[0]])
-    scores = (table.profiles[rows] - centre) @ loadings / scale
-    target = (profile - centre) @ loadings / scale
-    middle = np.average(scores, axis=0, weights=weights)
-    deviations = scores - middle
-    gram = (deviations * weights[:, None]).T @ deviations + penalty * np.eye(len(kept))
-    smoother = np.linalg.solve(gram, (deviations * weights[:, None]).T)
-    by_row = (target - middle) @ smoother
-    # the effects are centred on their weighted mean before they are regressed
-    coefficients[rows] = by_row - by_row.sum() * weights / weights.sum()
-    return coefficients

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any, Literal, Self, get_args
 
 from transpert.errors import OptionError, list_names
 
+from .dependence import Dependence
+
 __all__ = ["AnchorOptions", "EffectSpace", "ReadoutOptions"]
 
 EffectSpace = Literal["log_fold", "log1p"]
+# numbers of components and penalties that are tried, by kind of anchor
+_TRIED: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {
+    "kernel": ((2, 4, 8), (0.02, 0.1, 0.4)),
+    "ridge": ((8,), (0.05, 0.15, 0.5)),
+    "mean": ((1,), (1.0,)),
+}
 
 
 def _check_choice(name: str, value: object, choices: object) -> None:
@@ -59,44 +68,64 @@ class AnchorOptions:
     Parameters
     ----------
     kind
-        ``"ridge"`` predicts how an effect depends on the context from the control profile of the context; ``"mean"``
-        takes the same effect everywhere.
+        How an effect depends on the control profile of the context: ``"kernel"``, contexts whose controls are alike
+        answer alike; ``"ridge"``, linearly; ``"mean"``, not at all.
     spaces
         Spaces of effects that are stacked, with weights from left-out groups.
     pseudo_rate
         Counts per 10k that are added before taking a log fold change.
     n_components
-        Principal components of the control profiles that the ridge sees.
+        Numbers of principal components of the control profiles to choose from, by leaving one context out; by default
+        2, 4 and 8 for a kernel, 8 for a ridge.
     penalties
-        Ridge penalties to choose from, by leaving one context out.
+        Penalties to choose from, likewise; by default .02, .1 and .4 for a kernel, .05, .15 and .5 for a ridge.
+    widths
+        Widths of the kernel to choose from, likewise, relative to the median distance of two contexts; a wide one is
+        all but linear.
     shrinkage
         How strongly predicted effects are shrunk by their sampling error; 0 means not at all.
     """
 
-    kind: Literal["ridge", "mean"] = "ridge"
+    kind: Literal["kernel", "ridge", "mean"] = "kernel"
     spaces: tuple[EffectSpace, ...] = ("log_fold", "log1p")
     pseudo_rate: float = 0.02
-    n_components: int = 8
-    penalties: tuple[float, ...] = (0.05, 0.15, 0.5)
+    n_components: tuple[int, ...] | None = None
+    penalties: tuple[float, ...] | None = None
+    widths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
     shrinkage: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_choice("kind", self.kind, Literal["ridge", "mean"])
+        _check_choice("kind", self.kind, Literal["kernel", "ridge", "mean"])
+        n_components, penalties = _TRIED[self.kind]
         object.__setattr__(self, "spaces", tuple(self.spaces))
-        object.__setattr__(self, "penalties", tuple(self.penalties))
-        if not self.spaces or not self.penalties:
-            raise OptionError("spaces and penalties need at least one value each", where="AnchorOptions")
-        for space in self.spaces:
-            _check_choice("spaces", space, EffectSpace)
+        object.__setattr__(
+            self, "n_components", tuple(n_components if self.n_components is None else self.n_components)
+        )
+        object.__setattr__(self, "penalties", tuple(penalties if self.penalties is None else self.penalties))
+        object.__setattr__(self, "widths", tuple(self.widths))
+        for name, lowest in (("spaces", None), ("n_components", 1), ("penalties", 1e-6), ("widths", 1e-3)):
+            values = getattr(self, name)
+            if not values:
+                raise OptionError(f"{name} needs at least one value", where="AnchorOptions")
+            for value in values:
+                if lowest is None:
+                    _check_choice(name, value, EffectSpace)
+                else:
+                    _check_range(name, value, lowest)
         _check_range("pseudo_rate", self.pseudo_rate, 1e-4, 100)
-        _check_range("n_components", self.n_components, 1)
         _check_range("shrinkage", self.shrinkage, 0)
-        for penalty in self.penalties:
-            _check_range("penalties", penalty, 1e-6)
+
+    def dependences(self) -> list[Dependence]:
+        """Return the dependences on the context to choose from; none for ``"mean"``."""
+        assert self.n_components is not None and self.penalties is not None
+        if self.kind == "mean":
+            return []
+        widths = self.widths if self.kind == "kernel" else (None,)
+        return [Dependence(n, p, w) for n, p, w in product(self.n_components, self.penalties, widths)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""
-        return {**asdict(self), "spaces": list(self.spaces), "penalties": list(self.penalties)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

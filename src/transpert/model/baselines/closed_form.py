@@ -20,7 +20,15 @@ from ..requests import Request
 from ..store_input import Data
 from ..uncertainty import UncertaintyEstimates
 
-__all__ = ["Additive", "ContextMean", "MeanFoldChange", "MeanShift", "NearestPerturbation", "RidgeTransport"]
+__all__ = [
+    "Additive",
+    "ContextMean",
+    "KernelTransport",
+    "MeanFoldChange",
+    "MeanShift",
+    "NearestPerturbation",
+    "RidgeTransport",
+]
 
 Readout = Literal["counts", "expected", "added"]
 
@@ -103,12 +111,12 @@ class ClosedFormModel(PerturbationModel):
         self.anchor = Anchor.from_state(plain, arrays, self.embedding)
 
 
-class RidgeTransport(ClosedFormModel):
+class KernelTransport(ClosedFormModel):
     """The anchor of SCALE on its own: closed-form effects, count read-out.
 
     Main effects of the context and of the perturbation, the dependence of the effect on the control profile of the
-    context, doses and combinations, in two spaces that are stacked with weights from left-out groups; see
-    :class:`transpert.transport.Anchor`.
+    context (contexts whose controls are alike answer alike), doses and combinations, in two spaces that are stacked
+    with weights from left-out groups; see :class:`transpert.transport.Anchor`.
 
     Parameters
     ----------
@@ -129,12 +137,14 @@ class RidgeTransport(ClosedFormModel):
     --------
     >>> import transpert as tp
     >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
-    >>> tp.RidgeTransport.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
-    >>> model = tp.RidgeTransport(adata)
+    >>> tp.KernelTransport.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    >>> model = tp.KernelTransport(adata)
     >>> model.train()
     >>> model.predict(progress=False).layers["counts"].shape[1]
     20
     """
+
+    _kind: ClassVar[Literal["kernel", "ridge"]] = "kernel"
 
     def __init__(
         self,
@@ -146,7 +156,7 @@ class RidgeTransport(ClosedFormModel):
         embeddings: EmbeddingLike = None,
     ) -> None:
         super().__init__(adata, registry, readout=readout, embeddings=embeddings)
-        self._chosen = anchor or AnchorOptions()
+        self._chosen = anchor or AnchorOptions(kind=self._kind)
         self.init_params_ = self._get_init_params(locals())
 
     @property
@@ -170,6 +180,36 @@ class RidgeTransport(ClosedFormModel):
     def _from_options(cls, adata, registry, options):  # type: ignore[no-untyped-def]
         anchor = AnchorOptions.from_dict(options["anchor"])
         return cls(adata, registry, anchor=anchor, readout=options["readout"])
+
+
+class RidgeTransport(KernelTransport):
+    """As :class:`KernelTransport`, but effects depend on the control profile of their context linearly.
+
+    Parameters
+    ----------
+    adata
+        Data registered with ``setup_anndata``.
+    registry
+        Registry of a saved model, in place of ``adata``.
+    anchor
+        Options of the anchor.
+    readout
+        What makes cells of the mean; ``"counts"`` by default.
+    embeddings
+        As for :class:`KernelTransport`.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
+    >>> tp.RidgeTransport.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    >>> model = tp.RidgeTransport(adata)
+    >>> model.train()
+    >>> model.predict(progress=False).layers["counts"].shape[1]
+    20
+    """
+
+    _kind = "ridge"
 
 
 class MeanShift(ClosedFormModel):
@@ -204,7 +244,7 @@ class MeanShift(ClosedFormModel):
     @property
     @override
     def _anchor_options(self) -> AnchorOptions:
-        return AnchorOptions(kind="mean", spaces=("log1p",), penalties=(1.0,), shrinkage=0.0)
+        return AnchorOptions(kind="mean", spaces=("log1p",), shrinkage=0.0)
 
     @override
     def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
@@ -275,7 +315,7 @@ class MeanFoldChange(ClosedFormModel):
     @property
     @override
     def _anchor_options(self) -> AnchorOptions:
-        return AnchorOptions(kind="mean", spaces=("log_fold",), penalties=(1.0,), shrinkage=0.0, pseudo_rate=0.05)
+        return AnchorOptions(kind="mean", spaces=("log_fold",), shrinkage=0.0, pseudo_rate=0.05)
 
     @override
     def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
@@ -331,7 +371,7 @@ class NearestPerturbation(MeanShift):
     readout
         What makes cells of the mean; ``"added"`` by default.
     embeddings
-        As for :class:`RidgeTransport`; the nearest perturbation is that of the largest cosine.
+        As for :class:`KernelTransport`; the nearest perturbation is that of the largest cosine.
 
     Examples
     --------
