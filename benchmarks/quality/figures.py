@@ -10,20 +10,24 @@ from matplotlib.figure import Figure
 
 from .configuration import Task
 from .results import Result
-from .summary import OURS, Scores
+from .summary import ANCHOR, LINEAR, OURS, Scores
 
-ANCHOR = "RidgeTransport"
 GRID = "simulated_grid"
-_METRIC, _HEADING = "pearson_delta", "PDCorr, SCALE minus the anchor alone"
+_METRIC = "pearson_delta"
+_COLOURS = ("#0072b2", "#d55e00", "#009e73")
 
 
 def grid_table(rows: pd.DataFrame, results: list[Result], task: Task) -> pd.DataFrame:
-    """Return a row a cell of the grid: ``contexts``, ``perturbations``, ``gain``, its interval and ``gate``."""
+    """Return a row a cell of the grid.
+
+    Columns ``contexts``, ``perturbations``, ``gate``, and what SCALE gains: ``over_linear`` over the linear anchor and
+    ``over_anchor`` over its own, each a :class:`~benchmarks.quality.summary.Value`.
+    """
     found = []
     for split in task.splits:
         scores = Scores(rows[rows["split"] == split.name])
-        gap = scores.difference(OURS, ANCHOR, _METRIC)
-        if gap is None:
+        gains = [scores.difference(OURS, other, _METRIC) for other in (LINEAR, ANCHOR)]
+        if None in gains:
             continue
         runs = [r for r in results if (r.run.task, r.run.split, r.run.method) == (task.name, split.name, OURS)]
         gates = [result.details["gate"] for result in runs if result.status == "done"]
@@ -31,10 +35,8 @@ def grid_table(rows: pd.DataFrame, results: list[Result], task: Task) -> pd.Data
             {
                 "contexts": split.simulate["n_contexts"],
                 "perturbations": split.simulate["n_perturbations"],
-                "gain": gap.mean,
-                "low": gap.low,
-                "high": gap.high,
-                "n": gap.n,
+                "over_linear": gains[0],
+                "over_anchor": gains[1],
                 "gate": float(np.mean(gates)),
             }
         )
@@ -42,26 +44,32 @@ def grid_table(rows: pd.DataFrame, results: list[Result], task: Task) -> pd.Data
 
 
 def draw_grid(table: pd.DataFrame, path: Path) -> None:
-    """Draw gain and gate over the number of contexts, one line a number of perturbations."""
-    figure = Figure(figsize=(8.5, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for colour, (number, part) in zip(("#0072b2", "#d55e00", "#009e73"), table.groupby("perturbations"), strict=False):
+    """Draw gains and gate over the number of contexts, one line a number of perturbations."""
+    figure = Figure(figsize=(11.5, 3.4), layout="constrained")
+    panels = figure.subplots(1, 3)
+    headings = (
+        "PDCorr, SCALE minus the linear anchor",
+        "PDCorr, SCALE minus its anchor",
+        "gate (weight of the network)",
+    )
+    for colour, (number, part) in zip(_COLOURS, table.groupby("perturbations"), strict=False):
         part = part.sort_values("contexts")
-        label = f"{number} perturbations"
-        left.plot(part["contexts"], part["gain"], "o-", color=colour, label=label)
-        left.fill_between(part["contexts"], part["low"], part["high"], color=colour, alpha=0.2, linewidth=0)
-        right.plot(part["contexts"], part["gate"], "o-", color=colour, label=label)
-    left.axhline(0, color="0.4", linewidth=0.8)
-    left.set_ylabel(_HEADING)
-    right.set_ylabel("gate (weight of the network)")
-    right.set_ylim(-0.03, 1.03)
+        for axes, column in zip(panels, ("over_linear", "over_anchor"), strict=False):
+            means, lows, highs = ([getattr(v, name) for v in part[column]] for name in ("mean", "low", "high"))
+            axes.plot(part["contexts"], means, "o-", color=colour)
+            axes.fill_between(part["contexts"], lows, highs, color=colour, alpha=0.2, linewidth=0)
+        panels[2].plot(part["contexts"], part["gate"], "o-", color=colour, label=f"{number} perturbations")
+    for axes in panels[:2]:
+        axes.axhline(0, color="0.4", linewidth=0.8)
+    panels[2].set_ylim(-0.03, 1.03)
     ticks = sorted(table["contexts"].unique())
-    for axes in (left, right):
+    for axes, heading in zip(panels, headings, strict=True):
+        axes.set_ylabel(heading)
         axes.set_xscale("log")
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.set_xlabel("contexts in the data, a fifth held out")
         axes.spines[["top", "right"]].set_visible(False)
-    right.legend(frameon=False)
+    panels[2].legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

@@ -11,7 +11,7 @@ import pandas as pd
 from .configuration import Method, Task
 from .figures import GRID, draw_grid, grid_table
 from .results import Result, tidy
-from .summary import OURS, Scores, Value
+from .summary import ANCHOR, LINEAR, OURS, Scores, Value
 from .targets import PEERS, targets
 
 HEADINGS = {
@@ -119,11 +119,15 @@ def _grid_section(task: Task, rows: pd.DataFrame, results: list[Result], out: Pa
         return f"{title}\n\nNot run."
     picture = out.with_name("quality_grid.png")
     draw_grid(table, picture)
-    header = ["contexts", "perturbations", "PDCorr, SCALE minus RidgeTransport", "gate", "n"]
+    header = ["contexts", "perturbations", f"PDCorr, SCALE minus {LINEAR}", f"SCALE minus {ANCHOR}", "gate", "n"]
     lines = [_row(header), _row(["---"] * len(header))]
     for row in table.itertuples():
-        gain = f"{row.gain:.3f} ({row.low:.3f}, {row.high:.3f})"
-        lines.append(_row([str(row.contexts), str(row.perturbations), gain, f"{row.gate:.2f}", str(row.n)]))
+        gains = [
+            f"{value.mean:.3f} ({value.low:.3f}, {value.high:.3f})" for value in (row.over_linear, row.over_anchor)
+        ]
+        lines.append(
+            _row([str(row.contexts), str(row.perturbations), *gains, f"{row.gate:.2f}", str(row.over_linear.n)])
+        )
     return f"{title}\n\n![Gain and gate over the number of contexts]({picture.name})\n\n" + "\n".join(lines)
 
 
@@ -166,7 +170,7 @@ def _differences(scores: Scores, methods: dict[str, Method]) -> str:
         return ""
     header = ["SCALE minus", *(HEADINGS[metric] for metric in MAIN), "n"]
     lines = [_row(header), _row(["---"] * len(header))]
-    for name in ("MeanShift", "MeanFoldChange", "Additive", "ContextMean", "RidgeTransport", *PEERS):
+    for name in ("MeanShift", "MeanFoldChange", "Additive", "ContextMean", LINEAR, ANCHOR, *PEERS):
         if name not in scores.methods:
             continue
         values = [scores.difference(OURS, name, metric) for metric in MAIN]

@@ -10,6 +10,8 @@ import pandas as pd
 from transpert.metrics import METRICS, bootstrap_interval
 
 FLOOR, CEILING, OURS = "MeanShift", "Replicate", "SCALE"
+# the anchor of SCALE on its own, and the same with effects that depend on the context linearly
+ANCHOR, LINEAR = "KernelTransport", "RidgeTransport"
 LOWER_IS_BETTER = {"mmd_pca", "de_nsig_counts_pred"}
 POPULATION = ["split", "context", "perturbation"]
 N_SAMPLES = 2_000

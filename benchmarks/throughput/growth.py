@@ -23,7 +23,7 @@ from transpert.model import SCALE, JoiningOptions, TrainingOptions
 store = Store(sys.argv[1])
 SCALE.setup_store(store)
 steps = int(sys.argv[2])
-model = SCALE(store, joining=JoiningOptions(members=1, gate=0.5),
+model = SCALE(store, joining=JoiningOptions(folds=1, gate=0.5),
               training=TrainingOptions(steps=steps, steps_per_epoch=steps, set_size=64, sets_per_batch=8))
 start, used = time.perf_counter(), time.process_time()
 model.train(accelerator="cpu", early_stopping=False, enable_progress_bar=False)

@@ -56,7 +56,7 @@ def transpert_model(path: Path):
     model = SCALE(
         adata,
         encoder=dataclasses.replace(small.encoder, width=TRANSPERT_WIDTH),
-        joining=JoiningOptions(members=1, gate=0.5),
+        joining=JoiningOptions(folds=1, gate=0.5),
         training=TrainingOptions(steps=20, steps_per_epoch=20, set_size=SET_SIZE, sets_per_batch=SETS),
     )
     return model

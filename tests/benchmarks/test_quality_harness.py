@@ -254,11 +254,13 @@ def test_the_grid_shows_gain_and_gate(tmp_path):
     grid = Task("simulated_grid", "", "", {}, splits)
     parts, results = [], []
     for number, split in enumerate(splits):
-        own = synthetic({"SCALE": [0.5 + 0.1 * number, 0.6], "RidgeTransport": [0.5, 0.6]}, task=grid.name)
+        values = {"SCALE": [0.5 + 0.1 * number, 0.6], "RidgeTransport": [0.5, 0.6], "KernelTransport": [0.7, 0.6]}
+        own = synthetic(values, task=grid.name)
         parts.append(own.assign(split=split.name))
         results.append(Result(Run(grid.name, split.name, "SCALE", 0), "done", "", {"gate": number / 4}))
     table = grid_table(pd.concat(parts), results, grid)
-    assert table["gain"].tolist() == pytest.approx([0, 0.05, 0.1, 0.15])
+    assert [gain.mean for gain in table["over_linear"]] == pytest.approx([0, 0.05, 0.1, 0.15])
+    assert [gain.mean for gain in table["over_anchor"]] == pytest.approx([-0.1, -0.05, 0, 0.05])
     assert table["gate"].tolist() == [0, 0.25, 0.5, 0.75]
     draw_grid(table, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").stat().st_size > 5_000

@@ -38,7 +38,7 @@ def make(**options):
     return tp.SCALE(
         adata,
         preset="tiny",
-        joining=JoiningOptions(members=2),
+        joining=JoiningOptions(folds=2),
         encoder=EncoderOptions("mlp", 16, 1),
         flow=FlowOptions(depth=1, n_heads=2, n_key_heads=1),
         training=TrainingOptions(**{**TINY, **options}),
@@ -73,7 +73,7 @@ def stall(marker: Path, step: int) -> None:
 
 def poison(module, perturbation: int) -> None:
     """Make the loss NaN where sets of a perturbation are."""
-    for member in module.members:
+    for member in module.networks:
 
         def spoiled(batch, losses=member.losses, **arguments):
             found = losses(batch, **arguments)

@@ -95,7 +95,7 @@ def test_the_network_knows_the_direction(both_ways) -> None:
         preset="tiny",
         anchor=None,
         embeddings=embedding,
-        joining=tp.model.JoiningOptions(members=1, gate=1.0),
+        joining=tp.model.JoiningOptions(folds=1, gate=1.0),
         training=TrainingOptions(steps=200, steps_per_epoch=50, set_size=24, sets_per_batch=8),
     )
     model.train(enable_progress_bar=False, accelerator="cpu")

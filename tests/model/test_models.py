@@ -374,7 +374,7 @@ def test_presets_build(preset, screen) -> None:
 def test_residual_joining_trains_and_loads(screen, tmp_path) -> None:
     tp.SCALE.setup_anndata(screen, perturbation_key="perturbation", context_keys=["context"], layer="counts")
     model = tp.SCALE(
-        screen, preset="tiny", training=TRAINING, joining=tp.model.JoiningOptions(kind="residual", members=2)
+        screen, preset="tiny", training=TRAINING, joining=tp.model.JoiningOptions(kind="residual", folds=2)
     )
     model.train(enable_progress_bar=False)
     assert 0 <= model.gate <= 1

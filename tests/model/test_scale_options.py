@@ -19,7 +19,7 @@ from transpert.transport import AnchorOptions, ReadoutOptions
 
 TRAINING = TrainingOptions(steps=6, steps_per_epoch=3, set_size=8, sets_per_batch=4)
 # the network alone, so that each choice shows
-ALONE = tp.model.JoiningOptions(members=1, gate=1.0)
+ALONE = tp.model.JoiningOptions(folds=1, gate=1.0)
 HEADS = {"width": 32, "n_heads": 4, "n_key_heads": 2}
 FLOW = {"depth": 1, "n_heads": 4, "n_key_heads": 2}
 DEFAULT = {
@@ -104,12 +104,12 @@ def test_converted_from_the_start_both_losses_are_one(predict, tiny) -> None:
         {"anchor": AnchorOptions(kind="mean")},
         {"anchor": None},
         {"anchor": AnchorOptions(spaces=("log1p",))},
-        {"joining": tp.model.JoiningOptions(kind="residual", members=2)},
+        {"joining": tp.model.JoiningOptions(kind="residual", folds=2)},
     ],
     ids=["mean anchor", "no anchor", "one space", "residual"],
 )
 def test_a_choice_of_the_anchor_matters(options, tiny) -> None:
-    joined = {"joining": tp.model.JoiningOptions(members=2, gate=0.3)}
+    joined = {"joining": tp.model.JoiningOptions(folds=2, gate=0.3)}
     _, usual = predicted(tiny, **joined)
     _, effects = predicted(tiny, **{**joined, **options})
     assert np.abs(effects - usual).max() > 1e-6
@@ -129,7 +129,7 @@ def test_the_smooth_read_out_has_the_mean_of_the_counts(tiny) -> None:
 
 def test_the_gate_is_closed_for_combinations_when_none_was_tried(tiny) -> None:
     """A weight fitted on single perturbations says nothing of pairs: they are left to the sum of what was measured."""
-    model, _ = predicted(tiny, joining=tp.model.JoiningOptions(members=2))
+    model, _ = predicted(tiny, joining=tp.model.JoiningOptions(folds=2))
     model.gate = 1.0
     pair = model.get_effects({"context": "context_1"}, ["P0+P1"])
     model.gate = 0.0

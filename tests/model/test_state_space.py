@@ -35,7 +35,7 @@ def test_scale_runs_in_an_embedding_and_puts_out_counts(embed, screen) -> None:
         screen,
         preset="tiny",
         anchor=None,
-        joining=JoiningOptions(members=1, gate=1.0),
+        joining=JoiningOptions(folds=1, gate=1.0),
         training=TrainingOptions(steps=60, steps_per_epoch=30, set_size=16, sets_per_batch=8),
     )
     model.train(enable_progress_bar=False, accelerator="cpu")

@@ -34,9 +34,7 @@ def make(adata, *, network=None, **options):
         "encoder": EncoderOptions("mlp", 16, 1),
         "flow": FlowOptions(depth=1, n_heads=2, n_key_heads=1),
     }
-    return tp.SCALE(
-        adata, preset="tiny", joining=JoiningOptions(members=2), training=TrainingOptions(**chosen), **parts
-    )
+    return tp.SCALE(adata, preset="tiny", joining=JoiningOptions(folds=2), training=TrainingOptions(**chosen), **parts)
 
 
 def train(model, **arguments):
@@ -104,7 +102,7 @@ def test_interrupting_twice_stops_inside_the_step(small, tmp_path) -> None:
 
 def spoil(model, value, *, perturbation=1):
     """Multiply the loss of the sets of a perturbation."""
-    for member in model.module.members:
+    for member in model.module.networks:
 
         def spoiled(batch, losses=member.losses, **arguments):
             found = losses(batch, **arguments)
@@ -141,7 +139,7 @@ def test_a_gradient_that_is_not_finite_stops_it_too(small) -> None:
     model = make(small)
 
     def tear() -> None:
-        parameter = next(model.module.members[0].parameters())
+        parameter = next(model.module.networks[0].parameters())
         parameter.register_hook(lambda gradient: gradient * torch.nan)
 
     with pytest.raises(TrainingError, match=r"the gradient is not finite at step 1 of epoch 0 \(in the sets of 'P"):
@@ -194,7 +192,7 @@ def test_gradients_are_clipped(small) -> None:
 def test_half_precision(small) -> None:
     dtypes = set()
     model = make(small)
-    model.module.members[0].cells.register_forward_hook(lambda part, inputs, output: dtypes.add(output.dtype))
+    model.module.networks[0].cells.register_forward_hook(lambda part, inputs, output: dtypes.add(output.dtype))
     train(model, precision="bf16-mixed")
     assert torch.bfloat16 in dtypes
     whole = train(make(small))
@@ -224,7 +222,7 @@ def test_compiled_networks_have_the_same_losses(small, monkeypatch) -> None:
 
     monkeypatch.setattr(torch.nn.Module, "compile", traced)
     model, plain = train(make(small, compile=True)), train(make(small))
-    assert compiled == ["CellEncoder", "SetEncoder", "FlowField"] * 2
+    assert compiled == ["CellEncoder", "SetEncoder", "FlowField"] * 3  # two folds, and all groups
     np.testing.assert_allclose(model.history["train_loss_step"], plain.history["train_loss_step"], rtol=1e-3)
     np.testing.assert_allclose(predicted(model), predicted(plain), atol=1e-3)
 

@@ -18,7 +18,7 @@ type Draws = Callable[[int, Tensor], SetDraws]
 
 
 class TransportModule(BaseModuleClass):
-    """Networks trained side by side, each without the groups of one fold.
+    """Networks trained side by side, each without the groups of one fold, the last on all groups.
 
     Parameters
     ----------
@@ -26,17 +26,17 @@ class TransportModule(BaseModuleClass):
         Sizes that the data gives.
     options
         Options of the networks.
-    members
-        Number of networks.
+    n_networks
+        How many; with more than one, one more than there are folds.
     table : (n_perturbations, E)
         Fixed embeddings of the perturbations, or ``None``.
     """
 
     def __init__(
-        self, sizes: NetworkSizes, options: NetworkOptions, *, members: int = 1, table: Tensor | None = None
+        self, sizes: NetworkSizes, options: NetworkOptions, *, n_networks: int = 1, table: Tensor | None = None
     ) -> None:
         super().__init__()
-        self.members = torch.nn.ModuleList(TransportNetwork(sizes, options, table) for _ in range(members))
+        self.networks = torch.nn.ModuleList(TransportNetwork(sizes, options, table) for _ in range(n_networks))
 
     @override
     def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs: Any) -> dict[str, Tensor]:
@@ -50,13 +50,13 @@ class TransportModule(BaseModuleClass):
 
     @override
     def inference(self, states: Tensor) -> dict[str, Tensor]:
-        """Return the latent states of sets, ``(S, N, d)``, of the first member."""
-        return {"latent": self.members[0].encode(states)}  # type: ignore[operator]
+        """Return the latent states of sets, ``(S, N, d)``, of the last network, which has seen all groups."""
+        return {"latent": self.networks[-1].encode(states)}  # type: ignore[operator]
 
     @override
     def generative(self, latent: Tensor) -> dict[str, Tensor]:
         """Return decoded cells, ``(S, N, G)`` log1p counts per 10k."""
-        return {"decoded": self.members[0].decode(latent)}  # type: ignore[operator]
+        return {"decoded": self.networks[-1].decode(latent)}  # type: ignore[operator]
 
     @override
     def loss(
@@ -67,10 +67,10 @@ class TransportModule(BaseModuleClass):
         left_out: bool = False,
         draws: Draws | None = None,
     ) -> LossOutput:
-        """Return the mean loss of the members on the sets they are to see.
+        """Return the mean loss of the networks on the sets they are to see.
 
-        A member that is to see none of these sets runs on one of them without effect, so that all processes always
-        run the same networks, and the optimiser treats a member alike however the sets are shared out.
+        A network that is to see none of these sets runs on one of them without effect, so that all processes always
+        run the same networks, and the optimiser treats a network alike however the sets are shared out.
 
         Parameters
         ----------
@@ -79,12 +79,12 @@ class TransportModule(BaseModuleClass):
         folds : (S,)
             Fold of each set.
         left_out
-            Take the sets that each member does *not* train on.
+            Take the sets that each network does *not* train on.
         draws
-            Gives the random numbers of a member for the chosen sets; the global ones of torch by default.
+            Gives the random numbers of a network for the chosen sets; the global ones of torch by default.
         """
-        chosen = [torch.nonzero((folds == number) == left_out).flatten() for number in range(len(self.members))]
-        if len(self.members) == 1:
+        chosen = [torch.nonzero((folds == number) == left_out).flatten() for number in range(len(self.networks))]
+        if len(self.networks) == 1:
             chosen = [torch.arange(len(folds), device=folds.device)]
         share = torch.tensor([len(rows) for rows in chosen], device=folds.device)
         n_sets = sum(map(len, chosen))
@@ -92,10 +92,10 @@ class TransportModule(BaseModuleClass):
             nothing = torch.zeros((), device=folds.device, requires_grad=not left_out)
             return LossOutput(loss=nothing, n_obs_minibatch=0)
         totals: dict[str, list[Tensor]] = {}
-        for number, (member, rows) in enumerate(zip(self.members, chosen, strict=True)):
+        for number, (network, rows) in enumerate(zip(self.networks, chosen, strict=True)):
             rows = rows if len(rows) else torch.zeros(1, dtype=torch.long, device=folds.device)
             generator = None if draws is None else draws(number, rows)
-            for name, value in member.losses(batch[rows], generator=generator).items():  # type: ignore[operator]
+            for name, value in network.losses(batch[rows], generator=generator).items():  # type: ignore[operator]
                 totals.setdefault(name, []).append(value)
         # chosen by where, not by multiplying with 0, which would keep a NaN
         means = {

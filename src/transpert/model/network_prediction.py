@@ -1,8 +1,8 @@
-"""What the networks say about one population: its cells in sets, several sets at once."""
+"""What a network says about one population: its cells in sets, several sets at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -31,30 +31,30 @@ def _in_sets(n_cells: int, set_size: int, seed: int) -> Iterator[np.ndarray]:
 
 
 @torch.no_grad()
-def encode_cells(member: TransportNetwork, states: np.ndarray) -> Tensor:
+def encode_cells(network: TransportNetwork, states: np.ndarray) -> Tensor:
     """Return what a network makes of every cell ``(N, D)`` on its own, ``(N, d)``, for any number of conditions."""
-    device = member.gene_mean.device
+    device = network.gene_mean.device
     parts = torch.from_numpy(states).split(_CELLS_AT_ONCE)
-    return torch.cat([member.encode_cells(part.to(device)) for part in parts])
+    return torch.cat([network.encode_cells(part.to(device)) for part in parts])
 
 
 @torch.no_grad()
 def transport_population(
-    members: Sequence[TransportNetwork],
-    encoded: Sequence[Tensor],
+    network: TransportNetwork,
+    encoded: Tensor,
     condition: ConditionBatch,
     *,
     set_size: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Move a population, in sets as in training, and average over networks.
+    """Move a population, in sets as in training.
 
     Parameters
     ----------
-    members
-        The networks, in evaluation mode.
-    encoded
-        For each network the control cells as :func:`encode_cells` returns them.
+    network
+        The network, in evaluation mode.
+    encoded : (N, d)
+        The control cells as :func:`encode_cells` returns them.
     condition
         What is done to them: one set.
     set_size
@@ -64,29 +64,24 @@ def transport_population(
 
     Returns
     -------
-    Shift of every cell in log1p counts per 10k, ``(N, G)`` float32, and latent endpoints in the first network,
-    ``(N, d)``.
+    Shift of every cell in log1p counts per 10k, ``(N, G)`` float32, and latent endpoints, ``(N, d)``.
     """
-    n_cells, n_genes = len(encoded[0]), members[0].sizes.n_genes
-    shift, latent = torch.zeros(n_cells, n_genes), torch.zeros(n_cells, encoded[0].shape[1])
-    for number, (member, cells) in enumerate(zip(members, encoded, strict=True)):
-        generator = torch.Generator(device=cells.device).manual_seed(seed)
-        for rows in _in_sets(n_cells, set_size, seed):
-            chosen = torch.from_numpy(rows)
-            sets = condition[torch.zeros(len(rows), dtype=torch.long, device=cells.device)]
-            moved, ends = member.shift(cells[chosen.to(cells.device)], sets, generator=generator)
-            chosen = chosen.flatten()
-            shift[chosen] += moved.flatten(0, 1).cpu().float() / len(members)
-            if not number:
-                latent[chosen] = ends.flatten(0, 1).cpu().float()
+    shift, latent = torch.zeros(len(encoded), network.sizes.n_genes), torch.zeros(encoded.shape)
+    generator = torch.Generator(device=encoded.device).manual_seed(seed)
+    for rows in _in_sets(len(encoded), set_size, seed):
+        chosen = torch.from_numpy(rows)
+        sets = condition[torch.zeros(len(rows), dtype=torch.long, device=encoded.device)]
+        moved, ends = network.shift(encoded[chosen.to(encoded.device)], sets, generator=generator)
+        chosen = chosen.flatten()
+        shift[chosen], latent[chosen] = moved.flatten(0, 1).cpu().float(), ends.flatten(0, 1).cpu().float()
     return shift.numpy(), latent.numpy()
 
 
 @torch.no_grad()
-def encode_population(member: TransportNetwork, cells: Tensor, *, set_size: int, seed: int) -> np.ndarray:
+def encode_population(network: TransportNetwork, cells: Tensor, *, set_size: int, seed: int) -> np.ndarray:
     """Return the latent states ``(N, d)`` of encoded cells ``(N, d)``, in random sets of about ``set_size``."""
     latent = torch.zeros(cells.shape)
     for rows in _in_sets(len(cells), set_size, seed):
         chosen = torch.from_numpy(rows)
-        latent[chosen.flatten()] = member.sets(cells[chosen.to(cells.device)]).flatten(0, 1).cpu().float()
+        latent[chosen.flatten()] = network.sets(cells[chosen.to(cells.device)]).flatten(0, 1).cpu().float()
     return latent.numpy()

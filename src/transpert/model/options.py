@@ -24,10 +24,11 @@ class JoiningOptions:
     kind
         ``"stack"``: the network starts from the control cells, and the two mean shifts are averaged; ``"residual"``:
         the network starts from control cells that the anchor has moved.
-    members
-        Networks that are trained side by side, each without one part of the groups. What each says about the part it
-        has not seen decides how much the network counts (the gate); the prediction is the mean over all. With 1 there
-        is nothing to decide by, and the gate stays at ``gate``.
+    folds
+        Parts that the groups are divided into. For each a network is trained without it, and what that says about the
+        part it has not seen decides how much the network counts (the gate). Beside them one more is trained, on all
+        groups: the one that predicts. With 1 there is only this one, nothing to decide by, and the gate stays at
+        ``gate``.
     leave_out
         What a part is made of: whole contexts, whole perturbations, pairs of both, or what the split imitates.
     gate
@@ -35,17 +36,22 @@ class JoiningOptions:
     """
 
     kind: Literal["stack", "residual"] = "stack"
-    members: int = 3
+    folds: int = 3
     leave_out: LeaveOut = "auto"
     gate: float | None = None
+
+    @property
+    def n_networks(self) -> int:
+        """Networks that are trained side by side."""
+        return self.folds + 1 if self.folds > 1 else 1
 
     def __post_init__(self) -> None:
         if self.kind not in ("stack", "residual"):
             raise OptionError(f"kind is {self.kind!r}", remedy="Choose 'stack' or 'residual'.")
         if self.leave_out not in ("auto", "context", "perturbation", "pair"):
             raise OptionError(f"leave_out is {self.leave_out!r}", where="JoiningOptions")
-        if self.members < 1:
-            raise OptionError(f"members is {self.members}", remedy="At least one network is needed.")
+        if self.folds < 1:
+            raise OptionError(f"folds is {self.folds}", remedy="At least one network is needed.")
         if self.gate is not None and not 0 <= self.gate <= 1:
             raise OptionError(f"gate is {self.gate}", remedy="Give a number from 0 to 1, or None to fit it.")
 
@@ -227,7 +233,7 @@ PRESETS: dict[str, ScaleOptions] = {
         network=_PAPER_NETWORK,
         anchor=None,
         readout=ReadoutOptions(kind="expected"),
-        joining=JoiningOptions(members=1, gate=1.0),
+        joining=JoiningOptions(folds=1, gate=1.0),
         training=TrainingOptions(steps=20_000, steps_per_epoch=500, set_size=128, sets_per_batch=16, average=0.0),
     ),
 }

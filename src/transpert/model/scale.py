@@ -78,9 +78,9 @@ class SCALE(PerturbationModel):
     """Set-aware conditional flow matching from an anchor, with a count read-out.
 
     Transports a population of control cells to the population that a perturbation would make of it. A closed-form
-    anchor predicts the mean effect; an ensemble of networks is trained by endpoint-supervised conditional flow
-    matching on sets of cells; their mean shifts are averaged with a weight fitted on groups that the networks have
-    not seen (the *gate*), and the result is read out as integer counts.
+    anchor predicts the mean effect; a network is trained by endpoint-supervised conditional flow matching on sets of
+    cells; the two mean shifts are averaged with a weight fitted on groups that further networks have not seen (the
+    *gate*), and the result is read out as integer counts.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ class SCALE(PerturbationModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.module = TransportModule(
-                sizes, self.options.network, members=self.options.joining.members, table=vectors
+                sizes, self.options.network, n_networks=self.options.joining.n_networks, table=vectors
             )
 
     @property
@@ -288,7 +288,7 @@ class SCALE(PerturbationModel):
                 seed=self.seed,
             )
         self.left_out_level = resolve_level(groups, self.options.joining.leave_out, self._split_kind())
-        folds = assign_folds(groups, self.left_out_level, self.options.joining.members, seed=self.seed)
+        folds = assign_folds(groups, self.left_out_level, self.options.joining.folds, seed=self.seed)
         anchored = self._left_out_anchor(effects, groups, folds)
         shifts = None
         if self.options.joining.kind == "residual":
@@ -344,7 +344,7 @@ class SCALE(PerturbationModel):
         if is_sharded(self.module) or self.options.training.compile:
             # a module of whole parameters, for populations of any size
             device = next(self.module.parameters()).device
-            self._make_module(self.module.members[0].sizes.n_inputs)  # type: ignore[index]
+            self._make_module(self.module.networks[0].sizes.n_inputs)  # type: ignore[index]
             self.module.to(device)
         self.module.load_state_dict(weights)
         self.module.eval()
@@ -376,7 +376,7 @@ class SCALE(PerturbationModel):
         if self.cells.embedding is not None:
             used = self.cells.embedding[groups.codes >= 0]
             inputs = tuple(torch.as_tensor(v) for v in (used.mean(axis=0), used.std(axis=0)))
-        for member in self.module.members:  # type: ignore[union-attr]
+        for member in self.module.networks:  # type: ignore[union-attr]
             member.set_statistics(inputs, genes)
 
     def _split_kind(self) -> str | None:
@@ -412,7 +412,7 @@ class SCALE(PerturbationModel):
         joining = self.options.joining
         fold = self._fold_of_rows(effects, groups, folds)
         unseen = None
-        if joining.members > 1 and (fold >= 0).all():
+        if joining.folds > 1 and (fold >= 0).all():
             unseen = self._left_out_networks(effects, groups, fold, anchored)
         if joining.gate is not None:
             self.gate = joining.gate
@@ -435,8 +435,8 @@ class SCALE(PerturbationModel):
             for row in np.flatnonzero(effects.contexts == context):
                 request = Request(context, groups.context_values(members[row][0]), effects.conditions[row], "")
                 start = anchored[row] if self.options.joining.kind == "residual" else None
-                own = [int(fold[row])]
-                shifts[row], _, _ = self._network_shift(control, request, start, members=own, seed=self.seed)
+                own = int(fold[row])
+                shifts[row], _, _ = self._network_shift(control, request, start, number=own, seed=self.seed)
         return shifts
 
     def _left_out_predictor(
@@ -493,17 +493,20 @@ class SCALE(PerturbationModel):
         request: Request,
         start: np.ndarray | None,
         *,
-        members: Sequence[int] | None = None,
+        number: int | None = None,
         seed: int,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean shift ``(G,)``, shift of every cell ``(N, G)`` and latent endpoints ``(N, d)``, over the members."""
+        """Mean shift ``(G,)``, shift of every cell ``(N, G)`` and latent endpoints ``(N, d)``, by one network.
+
+        By default by the one that was trained on all groups.
+        """
         self.module.eval()
         device = next(self.module.parameters()).device
         condition = self._conditions_table.encode([request.condition], [request.context_values], [None]).to(device)
-        chosen = list(range(len(self.module.members)) if members is None else members)  # type: ignore[arg-type]
+        number = self._last_network if number is None else number
         shift, latent = transport_population(
-            [self.module.members[number] for number in chosen],  # type: ignore[index]
-            [self._encoded(control, number, start) for number in chosen],
+            self.module.networks[number],  # type: ignore[index, arg-type]
+            self._encoded(control, number, start),
             condition,
             set_size=self.options.training.set_size,
             seed=seed,
@@ -512,8 +515,8 @@ class SCALE(PerturbationModel):
         return (mean if start is None else mean + start), shift, latent
 
     def _encoded(self, cells: Cells, number: int, start: np.ndarray | None = None) -> torch.Tensor:
-        """What a member makes of every cell, kept with the cells where the anchor does not move them first."""
-        member = self.module.members[number]  # type: ignore[index]
+        """What a network makes of every cell, kept with the cells where the anchor does not move them first."""
+        member = self.module.networks[number]  # type: ignore[index]
         if start is not None:
             return encode_cells(member, np.maximum(cells.log1p() + start.astype(np.float32), 0))
         states = cells.log1p() if cells.embedding is None else cells.embedding
@@ -522,10 +525,18 @@ class SCALE(PerturbationModel):
     @override
     def _latent_of(self, cells: Cells) -> np.ndarray | None:
         self.module.eval()
-        member = self.module.members[0]  # type: ignore[index]
+        last = self._last_network
         return encode_population(
-            member, self._encoded(cells, 0), set_size=self.options.training.set_size, seed=self.seed
+            self.module.networks[last],  # type: ignore[index, arg-type]
+            self._encoded(cells, last),
+            set_size=self.options.training.set_size,
+            seed=self.seed,
         )
+
+    @property
+    def _last_network(self) -> int:
+        """The network that was trained on all groups."""
+        return len(self.module.networks) - 1  # type: ignore[arg-type]
 
     def get_latent_representation(self, adata: Data | None = None) -> np.ndarray:
         """Return the latent state of every cell.
@@ -591,7 +602,7 @@ class SCALE(PerturbationModel):
             "gate": self.gate,
             "left_out_level": self.left_out_level,
             "conditions": self._conditions_table.to_dict(),
-            "n_inputs": self.module.members[0].sizes.n_inputs,  # type: ignore[index]
+            "n_inputs": self.module.networks[0].sizes.n_inputs,  # type: ignore[index]
             "gate_table": None if self.gate_table is None else self.gate_table.to_dict(orient="list"),
             "history": {k: np.asarray(v).ravel().tolist() for k, v in (self.history or {}).items()},
         }
@@ -617,8 +628,8 @@ class SCALE(PerturbationModel):
 
     @property
     def n_parameters(self) -> int:
-        """Parameters of one member of the ensemble."""
-        return sum(p.numel() for p in self.module.members[0].parameters())  # type: ignore[index]
+        """Parameters of one of the networks that are trained side by side."""
+        return sum(p.numel() for p in self.module.networks[0].parameters())  # type: ignore[index]
 
     @override
     def summary(self) -> str:
@@ -626,7 +637,7 @@ class SCALE(PerturbationModel):
         anchor = "none" if options.anchor is None else options.anchor.kind
         lines = [
             super().summary(),
-            f"  preset {self.preset}: {self.n_parameters:,} parameters x {options.joining.members} members",
+            f"  preset {self.preset}: {self.n_parameters:,} parameters x {options.joining.n_networks} networks",
             f"  encoder {options.network.encoder.kind}, width {options.network.encoder.width}; "
             f"pooling {options.network.sets.pooling}; conditioning {options.network.conditions.conditioning}; "
             f"coupling {options.network.flow.coupling}",

@@ -75,8 +75,8 @@ class TransportTrainingPlan(lightning.LightningModule):
         if self.averaged is not None:
             self.averaged.requires_grad_(False)
         if options.compile:
-            for member in module.members:
-                for part in (member.cells, member.sets, member.field):
+            for network in module.networks:
+                for part in (network.cells, network.sets, network.field):
                     part.compile()  # type: ignore[operator]
         self.history = TrainingHistory()
         self._conditions = conditions
@@ -95,9 +95,9 @@ class TransportTrainingPlan(lightning.LightningModule):
         mesh = self.device_mesh
         if mesh is None or is_sharded(self.module):
             return
-        for networks in (self.module, None if self.averaged is None else self.averaged.module):
-            for member in () if networks is None else networks.members:  # type: ignore[union-attr]
-                shard_parameters(member, mesh)
+        for module in (self.module, None if self.averaged is None else self.averaged.module):
+            for network in () if module is None else module.networks:  # type: ignore[union-attr]
+                shard_parameters(network, mesh)
 
     # --- a step ---------------------------------------------------------------------------------------------
 

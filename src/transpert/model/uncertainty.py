@@ -245,7 +245,7 @@ def predict_uncertainty(
     if estimates is None or not estimates.errors:
         raise NotTrainedError(
             f"this {type(model).__name__} has no predictions of left-out groups to learn its errors from",
-            remedy="Intervals need KernelTransport, or SCALE with an anchor or several members, and a few groups.",
+            remedy="Intervals need KernelTransport, or SCALE with an anchor or several folds, and a few groups.",
         )
     effects, lower, upper, rows = {}, {}, {}, []
     embedding: Embedding | None = getattr(model, "embedding", None)

@@ -1,6 +1,7 @@
 """Transport without learning: effects of groups, the anchor, the stack, and the count read-out."""
 
 from .anchor import Anchor, AnchorPrediction
+from .dependence import ContextScores, Dependence
 from .effects import GroupEffects, PopulationMeans, effects_from_statistics, group_effects
 from .options import AnchorOptions, ReadoutOptions
 from .perturbation_ridge import PerturbationRidge, RidgeChoice
@@ -16,6 +17,8 @@ __all__ = [
     "Anchor",
     "AnchorOptions",
     "AnchorPrediction",
+    "ContextScores",
+    "Dependence",
     "ErrorModel",
     "GroupEffects",
     "GroupStatistics",
