@@ -29,7 +29,7 @@ from scipy import sparse
 import transpert as tp
 
 METRICS = ["pearson_delta", "overlap_at_n", "n_sig_ratio", "direction_match", "mse_delta", "energy_distance"]
-BASELINES = ["MeanShift", "MeanFoldChange", "RidgeTransport"]
+BASELINES = ["MeanShift", "MeanFoldChange", "RidgeTransport", "KernelTransport"]
 
 
 def larger_types(obs: pd.DataFrame, n: int = 10) -> list[str]:
@@ -119,7 +119,7 @@ def page(done: pd.DataFrame) -> str:
     shown = {"pearson_delta": "PDCorr", "overlap_at_n": "DE overlap", "n_sig_ratio": "n sig ratio"}
     shown |= {"energy_distance": "E-distance"}
     means = done.groupby("model")[list(shown)].mean().rename(columns=shown).sort_values("PDCorr")
-    scale, anchor = (done[done["model"] == name].set_index("context") for name in ("SCALE", "RidgeTransport"))
+    scale, anchor = (done[done["model"] == name].set_index("context") for name in ("SCALE", "KernelTransport"))
     columns = {}
     for metric, name in shown.items():
         columns[f"SCALE {name}"], columns[f"anchor {name}"] = scale[metric], anchor[metric]
@@ -138,7 +138,7 @@ def page(done: pd.DataFrame) -> str:
         "",
         *markdown_table(means.rename_axis("method")),
         "",
-        "SCALE and the anchor alone (`RidgeTransport`), with the gate, the weight of the networks:",
+        "SCALE and the anchor alone (`KernelTransport`), with the gate, the weight of the networks:",
         "",
         *markdown_table(by_type),
         "",
