@@ -37,8 +37,8 @@ N_DIVISIONS = 6
 
 def anchored(adata: AnnData, task: Task, wanted: list[tuple[str, str]], shrinkage: float, n_cells: int) -> AnnData:
     """Predict with the anchor at some shrinkage."""
-    tp.RidgeTransport.setup_anndata(adata, **setup_arguments(task))
-    model = tp.RidgeTransport(adata, anchor=AnchorOptions(shrinkage=shrinkage))
+    tp.KernelTransport.setup_anndata(adata, **setup_arguments(task))
+    model = tp.KernelTransport(adata, anchor=AnchorOptions(shrinkage=shrinkage))
     model.train()
     return model.predict_populations(wanted, n_cells=n_cells, seed=0)
 
