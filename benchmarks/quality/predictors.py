@@ -27,6 +27,7 @@ def predict_baseline(
     known = _embeddings(options, embeddings, default="none")
     cls.setup_anndata(adata, **setup_arguments(task))
     model = cls(adata, **options, **known)
+    model.deregister_manager(adata)  # else scvi-tools keeps the cells of every run of this process
     start = time.perf_counter()
     model.train()
     trained = time.perf_counter()
@@ -42,6 +43,7 @@ def predict_scale(
     known = _embeddings(options, embeddings, default="task")
     tp.SCALE.setup_anndata(adata, **setup_arguments(task))
     model = tp.SCALE(adata, **scale_arguments(adata, options), **known, seed=seed)
+    model.deregister_manager(adata)
     start = time.perf_counter()
     model.train(enable_progress_bar=False, enable_model_summary=False, logger=False)
     trained = time.perf_counter()

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import gc
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from anndata import AnnData
 
 import transpert as tp
 from transpert.errors import ControlError, CountsError, GeneError, MetricInputError, OptionError, UnknownNameError
@@ -40,6 +43,22 @@ def test_scores_lie_between_floor_and_ceiling(judged) -> None:
         means["normalised"], (means["value"] - means["baseline"]) / (means["ceiling"] - means["baseline"]), rtol=1e-6
     )
     assert truth.uns["transpert"]["scores"] is not None
+
+
+def test_baselines_leave_the_users_registration_and_memory_alone(judged) -> None:
+    pred, truth = judged
+    before, keys = set(truth.uns), truth.uns["_scvi_uuid"]
+    gc.collect()
+    alive = sum(isinstance(thing, AnnData) for thing in gc.get_objects())
+    for split_key in (None, "split"):
+        tp.tl.evaluate(
+            pred, truth, metrics=["pearson_delta"], baselines=["MeanShift", "RidgeTransport"], ceiling=False,
+            split_key=split_key, progress=False,
+        )  # fmt: skip
+    gc.collect()
+    assert sum(isinstance(thing, AnnData) for thing in gc.get_objects()) == alive
+    assert set(truth.uns) == before | {"transpert"} and truth.uns["_scvi_uuid"] == keys
+    assert tp.RidgeTransport(truth).design.split_key == "split"
 
 
 def test_undefined_values_are_counted(judged) -> None:

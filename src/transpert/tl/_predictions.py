@@ -194,9 +194,10 @@ def fit_baselines(
         return {}
     from transpert.model import BASELINES
 
+    # an object of our own that shares the matrices: what the user has registered stays as it is
+    truth = AnnData(truth.X, obs=truth.obs.copy(), var=truth.var, layers=dict(truth.layers))
     if split_key is None or split_key not in truth.obs:
-        held = populations(truth.obs, design)
-        truth, split_key = truth.copy(), _OWN_SPLIT
+        held, split_key = populations(truth.obs, design), _OWN_SPLIT
         values = np.full(truth.n_obs, _keys.TRAIN, dtype=object)
         for key in wanted:
             values[held.cells[key]] = _keys.TEST
@@ -217,6 +218,8 @@ def fit_baselines(
             library_size_key=library_size_key,
         )
         model = cls(truth)
+        # scvi-tools would keep them for as long as Python runs
+        model.deregister_manager(truth)
         model.train()
         trained[name] = BaselinePrediction(model, genes, dict(wanted), seed)
     return trained
