@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import overload
 
 import numpy as np
 from scipy import sparse
@@ -20,7 +21,7 @@ _BLOCK = 1 << 20  # values looked at in one go, so that a check needs no second 
 
 def stored_values(matrix: Matrix) -> np.ndarray:
     """Return the values that are stored: all of a dense matrix, the explicit ones of a sparse one."""
-    return matrix.data if sparse.issparse(matrix) else np.asarray(matrix).ravel()
+    return np.asarray(matrix.data if sparse.issparse(matrix) else matrix).ravel()
 
 
 def _count(values: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray]) -> int:
@@ -128,6 +129,10 @@ def library_sizes(counts: Matrix) -> np.ndarray:
     return np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
 
 
+@overload
+def log1p_per_10k(counts: np.ndarray, library_size: np.ndarray) -> np.ndarray: ...
+@overload
+def log1p_per_10k(counts: sparse.csr_matrix | sparse.csr_array, library_size: np.ndarray) -> sparse.csr_matrix: ...
 def log1p_per_10k(counts: Matrix, library_size: np.ndarray) -> Matrix:
     """Return ``log(1 + counts / library_size * 1e4)``, sparse if the counts are.
 

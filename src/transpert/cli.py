@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -65,9 +65,13 @@ def evaluate(
     from transpert import tl
 
     names = None if baselines is None else "all" if baselines == "all" else baselines.split(",")
-    design = {"perturbation_key": perturbation_key, "control": control, "context_keys": context_key or None}
+    design: dict[str, Any] = {
+        "perturbation_key": perturbation_key,
+        "control": control,
+        "context_keys": context_key or None,
+    }
     chosen = metrics.split(",") if "," in metrics else metrics
-    shared = {
+    shared: dict[str, Any] = {
         **design,
         "metrics": chosen,
         "layer": layer,
@@ -83,7 +87,7 @@ def evaluate(
             **shared,
             baselines=names,
             ceiling=ceiling,
-            reference=reference,
+            reference=cast(Literal["real", "predicted"], reference),
             split_key=split_key,
             counts_layer=counts_layer,
             library_size_key=library_size_key,
@@ -138,16 +142,18 @@ def profile(
 
     with named_errors():
         if cells.is_dir():
-            data = Store(cells)
-            SCALE.setup_store(data)
+            store = Store(cells)
+            SCALE.setup_store(store)
+            model = SCALE(store, preset=preset)
         else:
-            data = anndata.read_h5ad(cells)
+            adata = anndata.read_h5ad(cells)
             SCALE.setup_anndata(
-                data,
+                adata,
                 perturbation_key=perturbation_key,
                 control=control,
                 context_keys=tuple(context_key or ()),
                 batch_key=batch_key,
                 layer=layer,
             )
-        typer.echo(str(profile_training(SCALE(data, preset=preset), n_steps=steps, accelerator=accelerator)))
+            model = SCALE(adata, preset=preset)
+        typer.echo(str(profile_training(model, n_steps=steps, accelerator=accelerator)))

@@ -71,12 +71,13 @@ class Condition:
         for value, kind in [*((dose, "dose") for dose in doses), (self.time, "time")]:
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ConditionError(
-                    f"{kind} {value!r} is not a number from 0 upwards", where=self.parts and self.label
+                    f"{kind} {value!r} is not a number from 0 upwards", where=self.label if self.parts else None
                 )
         order = sorted(range(len(self.parts)), key=lambda i: (self.parts[i], -1.0 if doses[i] is None else doses[i]))
+        ordered = [doses[i] for i in order]
         object.__setattr__(self, "parts", tuple(self.parts[i] for i in order))
         object.__setattr__(self, "directions", tuple(directions[i] for i in order))
-        object.__setattr__(self, "doses", tuple(None if doses[i] is None else float(doses[i]) for i in order))
+        object.__setattr__(self, "doses", tuple(None if dose is None else float(dose) for dose in ordered))
 
     @property
     def is_control(self) -> bool:

@@ -366,7 +366,8 @@ class Embedding:
         where = "an AnnData" if isinstance(source, AnnData) else Path(source).name
         names, slot = (adata.obs_names, adata.obsm) if axis == "obs" else (adata.var_names, adata.varm)
         if key is None:
-            matrix = adata.X if axis == "obs" else adata.X.T
+            values: Any = adata.X
+            matrix = values if axis == "obs" else values.T
         elif key in slot:
             matrix = slot[key]
         else:

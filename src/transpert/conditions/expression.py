@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
 from transpert import _keys
+from transpert._anndata import frame, layer_names
 from transpert._counts import check_counts, library_sizes, log1p_per_10k
 from transpert.errors import ControlError, GeneError, OptionError, UnknownNameError
 
@@ -81,24 +83,25 @@ def coexpression(
     """
     keys = [context_keys] if isinstance(context_keys, str) else list(context_keys)
     columns = [perturbation_key, *keys, *([] if library_size_key is None else [library_size_key])]
-    absent = [column for column in columns if column not in adata.obs]
+    obs = frame(adata.obs)
+    absent = [column for column in columns if column not in obs]
     if absent:
-        raise UnknownNameError("column", absent, map(str, adata.obs.columns), where="obs")
+        raise UnknownNameError("column", absent, map(str, obs.columns), where="obs")
     if layer is not None and layer not in adata.layers:
-        raise UnknownNameError("layer", [layer], [key for key in adata.layers if key], where="layers")
+        raise UnknownNameError("layer", [layer], layer_names(adata), where="layers")
     if n_dimensions < 1:
         raise OptionError(f"n_dimensions is {n_dimensions}", remedy="At least 1.")
-    controls = np.flatnonzero((adata.obs[perturbation_key].astype(str) == control).to_numpy())
-    matrix = adata.X if layer is None else adata.layers[layer]
+    controls = np.flatnonzero((obs[perturbation_key].astype(str) == control).to_numpy())
+    matrix: Any = adata.X if layer is None else adata.layers[layer]
     counts = sparse.csr_matrix(matrix[controls], dtype=np.float32)
     check_counts(counts, where="X" if layer is None else f"layers[{layer!r}]")
     if library_size_key is not None:
-        library = adata.obs[library_size_key].to_numpy(dtype=float)[controls]
-    elif _keys.LIBRARY_SIZE in adata.obs:
-        library = adata.obs[_keys.LIBRARY_SIZE].to_numpy(dtype=float)[controls]
+        library = obs[library_size_key].to_numpy(dtype=float)[controls]
+    elif _keys.LIBRARY_SIZE in obs:
+        library = obs[_keys.LIBRARY_SIZE].to_numpy(dtype=float)[controls]
     else:
         library = library_sizes(counts)
-    groups = adata.obs.iloc[controls][keys].astype(str).agg("|".join, axis=1).to_numpy() if keys else None
+    groups = obs.iloc[controls][keys].astype(str).agg("|".join, axis=1).to_numpy() if keys else None
     return coexpression_of(counts, library, groups, adata.var_names, n_dimensions=n_dimensions, seed=seed)
 
 
@@ -106,7 +109,7 @@ def coexpression_of(
     counts: sparse.csr_matrix,
     library_size: np.ndarray,
     groups: np.ndarray | None,
-    genes: Sequence[str],
+    genes: Iterable[str],
     *,
     n_dimensions: int = 32,
     seed: int = 0,

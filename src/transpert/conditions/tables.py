@@ -65,7 +65,8 @@ def combine(tables: Sequence[Embedding], *, weights: Sequence[float] | None = No
             where=" + ".join(table.source for table in tables),
             remedy="Do they name the same things? Embedding.rename() gives other names.",
         )
-    columns, blocks = [], []
+    columns: list[np.ndarray] = []
+    blocks: list[int] = []
     for table, weight in zip(tables, weights, strict=True):
         values = table.lookup(shared).astype(np.float64)
         values -= values.mean(axis=0)

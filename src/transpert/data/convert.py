@@ -287,7 +287,9 @@ class _ScdlReader:
         features = pd.read_parquet(blocks[0])
         key = gene_key or (_GENE_FEATURE if _GENE_FEATURE in features or features.shape[1] > 1 else features.columns[0])
         if key not in features:
-            raise UnknownNameError("variable feature", [key], features, where=str(folder), remedy="Pass gene_key=.")
+            raise UnknownNameError(
+                "variable feature", [key], map(str, features), where=str(folder), remedy="Pass gene_key=."
+            )
         self.name, self.genes = folder.name, pd.Index(features[key].astype(str))
         self._obs = pd.concat(
             [pd.read_parquet(file) for file in sorted((folder / "obs_features").glob("dataframe_*.parquet"))]

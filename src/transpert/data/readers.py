@@ -15,6 +15,7 @@ import pandas as pd
 import zarr
 from scipy import sparse
 
+from transpert._anndata import frame
 from transpert.errors import CountsError, GeneError, StoreError, UnknownNameError, list_names
 
 __all__ = ["AnnDataReader", "CountReader", "FileReader", "open_reader", "zarrs_pipeline"]
@@ -58,12 +59,18 @@ class CountReader(Protocol):
         ...
 
 
+def _index(group: Any) -> pd.Index:
+    """The names of cells or genes in a file."""
+    names: Any = ad.io.read_elem(group[group.attrs["_index"]])
+    return pd.Index(names).astype(str)
+
+
 class AnnDataReader:
     """An AnnData in memory."""
 
     def __init__(self, adata: ad.AnnData, layer: str | None = None) -> None:
         matrix = adata.X if layer is None else adata.layers[layer]
-        self._counts, self._obs = sparse.csr_matrix(matrix), adata.obs
+        self._counts, self._obs = sparse.csr_matrix(matrix), frame(adata.obs)
         self.name, self.genes = "AnnData", pd.Index(adata.var_names.astype(str))
         self.obs_columns = tuple(map(str, adata.obs.columns))
         self.n_obs, self.nnz = adata.n_obs, self._counts.nnz
@@ -110,7 +117,7 @@ class FileReader:
         except (OSError, KeyError, ValueError) as error:
             raise StoreError("the file is no AnnData, or is damaged", where=str(path)) from error
         self._matrix = self._open_matrix(group, layer)
-        self.genes = pd.Index(ad.io.read_elem(self._var_group[self._var_group.attrs["_index"]])).astype(str)
+        self.genes = _index(self._var_group)
         self.obs_columns = tuple(map(str, self._obs_group.attrs["column-order"]))
         self.n_obs = int(self._matrix.shape[0])
         stored = self._matrix.group["data"].shape[0] if self._is_sparse else self.n_obs * len(self.genes)
@@ -137,9 +144,8 @@ class FileReader:
 
     def obs(self, columns: Sequence[str]) -> pd.DataFrame:
         """Return columns of ``obs``."""
-        names = ad.io.read_elem(self._obs_group[self._obs_group.attrs["_index"]])
         values = {column: ad.io.read_elem(self._obs_group[column]) for column in columns}
-        return pd.DataFrame(values, index=pd.Index(names).astype(str))
+        return pd.DataFrame(values, index=_index(self._obs_group))
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
         """Return the counts of a range of cells."""

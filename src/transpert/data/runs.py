@@ -77,4 +77,5 @@ def read_runs(path: Path, first: int) -> Iterator[CellRun]:
     with np.load(path, allow_pickle=False) as arrays:
         sums, inverse = arrays["sums"], arrays["inverse_library"]
         for (start, stop), values, total in zip(arrays["bounds"].tolist(), sums, inverse.tolist(), strict=True):
-            yield CellRun(first + start, first + stop, *values, inverse_library=total)
+            rate, rate_squared, log, log_squared = values
+            yield CellRun(first + start, first + stop, rate, rate_squared, log, log_squared, total)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import annbatch
 import anndata as ad
@@ -463,7 +463,7 @@ class StoreSource:
         self.fingerprint, self._path = store.fingerprint, store.path
         self._lock = threading.Lock()
         self._manifest, self._unverified = store.manifest, set(range(len(store.manifest.parts)))
-        groups = [zarr.open_group(store.path / part["name"], mode="r") for part in store.manifest.parts]
+        groups: list[Any] = [zarr.open_group(store.path / part["name"], mode="r") for part in store.manifest.parts]
         widths = [group["data"].dtype for group in groups]
         # annbatch overflows where one request spans parts with counts of different width: one reader for each width
         self._readers = {width: _Reader() for width in dict.fromkeys(widths)}

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -180,7 +180,7 @@ def library_column(readers: Sequence[CountReader], key: str | None) -> str | Non
     return key
 
 
-def _join(columns: list[pd.Series]) -> pd.Series | pd.Categorical:
+def _join(columns: list[pd.Series]) -> pd.api.extensions.ExtensionArray:
     if all(isinstance(column.dtype, pd.CategoricalDtype) for column in columns):
         return pd.api.types.union_categoricals([column.array for column in columns], ignore_order=True)
     joined = pd.concat(columns, ignore_index=True)
@@ -200,7 +200,7 @@ def group_records(groups: Groups) -> list[dict[str, Any]]:
     """Return the labels and sizes of the groups as plain data."""
     columns = ["context", "batch", "perturbation", "dose", "time", "is_control", "n_cells"]
     table = groups.table[columns].astype(object)
-    return table.where(table.notna(), None).to_dict("records")
+    return cast(list[dict[str, Any]], table.where(table.notna(), None).to_dict("records"))
 
 
 def partial_folder(out: Path) -> Path:
@@ -287,8 +287,8 @@ def write_cells(
         table.to_parquet(folder / obs_file)
         pd.DataFrame({GENE: genes}).to_parquet(folder / GENES)
         files = checksums(folder, [obs_file, GENES])
-        for part in parts:
-            files.update(part.pop("files"))
+        for written in parts:
+            files.update(written.pop("files"))
     return Manifest(
         design=design,
         n_obs=len(order),

@@ -18,6 +18,7 @@ from anndata.utils import make_index_unique
 from scipy import sparse
 
 from transpert import _keys
+from transpert._anndata import frame
 from transpert._counts import check_counts, library_sizes, log1p_per_10k
 from transpert.errors import AssumptionWarning, ConditionError, CountsError, DownloadError, UnknownNameError, list_names
 
@@ -180,7 +181,7 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
         raise DownloadError("there is no such file", where=str(source), remedy=f"Download {entry.url} to it.")
     adata = _read(source)
     slot = "X" if entry.layer is None or entry.layer not in adata.layers else entry.layer
-    labels = _labels(adata.obs, entry)
+    labels = _labels(frame(adata.obs), entry)
     labelled = labels.notna().to_numpy()
     if not labelled.all():
         _assume(f"{np.count_nonzero(~labelled)} cells of {entry.name} have no perturbation label and are left out.")
@@ -193,8 +194,8 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
         raise CountsError(f"{int((library <= 0).sum())} cells have no counts", where=source.name)
     result = AnnData(
         log1p_per_10k(counts, library),
-        obs=_columns(adata.obs, labels, entry).assign(**{_keys.LIBRARY_SIZE: library}),
-        var=pd.DataFrame(index=_gene_names(adata.var, entry)),
+        obs=_columns(frame(adata.obs), labels, entry).assign(**{_keys.LIBRARY_SIZE: library}),
+        var=pd.DataFrame(index=_gene_names(frame(adata.var), entry)),
         layers={_keys.COUNTS_LAYER: counts},
     )
     result.uns["source"] = {"data": entry.reference, "url": entry.url}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -205,7 +205,7 @@ def true_effects(adata: AnnData) -> pd.DataFrame:
         raise UnknownNameError(
             "slot", [_EFFECTS], adata.varm, where="varm", remedy="Only what simulate() returned has a known truth."
         )
-    table = adata.varm[_EFFECTS]
+    table = cast(pd.DataFrame, adata.varm[_EFFECTS])
     tidy = table.rename_axis("gene").reset_index().melt(id_vars="gene", var_name="group", value_name="log_fold_change")
     split = tidy.pop("group").str.split(_SEPARATOR, regex=False, expand=True)
     tidy.insert(0, "context", split[0])

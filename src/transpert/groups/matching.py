@@ -87,7 +87,7 @@ def match_controls(groups: Groups, *, min_controls: int = 10, warn: bool = True)
         )
     chosen: dict[int, np.ndarray] = {}
     levels, counts = [], []
-    for number, row in perturbed.iterrows():
+    for number, row in zip(groups.perturbed_groups, perturbed.to_dict("records"), strict=True):
         candidates = controls[controls["context"] == row["context"]]
         same_time = candidates[candidates["time"] == row["time"]]
         if len(same_time):

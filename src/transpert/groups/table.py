@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ class Groups:
 
     def context_values(self, group: int) -> dict[str, str]:
         """Return the value of each context column of a group."""
-        return {key: self.table.at[group, context_column(key)] for key in self.design.context_keys}
+        return {key: str(self.table.at[group, context_column(key)]) for key in self.design.context_keys}
 
     @property
     def contexts(self) -> tuple[str, ...]:
@@ -186,21 +187,21 @@ def _conditions(obs: pd.DataFrame, design: Design) -> tuple[list[Condition], np.
     _, first = np.unique(number, return_index=True)
     parsed = [
         parse_condition(
-            row.label,
+            label,
             control=design.control,
-            dose=None if pd.isna(row.dose) else row.dose,
-            time=_plain(row.time),
-            direction=None if pd.isna(row.direction) else str(row.direction),
+            dose=_plain(dose),
+            time=_plain(time),
+            direction=None if pd.isna(direction) else str(direction),
         )
-        for row in written.iloc[first].itertuples()
+        for label, dose, time, direction in written.iloc[first].itertuples(index=False, name=None)
     ]
     distinct = sorted(set(parsed), key=_order)
     rank = {condition: i for i, condition in enumerate(distinct)}
     return distinct, np.array([rank[condition] for condition in parsed])[number]
 
 
-def _plain(value: object) -> float | None:
-    return None if pd.isna(value) else value  # type: ignore[arg-type, return-value]
+def _plain(value: Any) -> Any:
+    return None if pd.isna(value) else value
 
 
 def _order(condition: Condition) -> tuple:

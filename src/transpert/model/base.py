@@ -107,7 +107,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
 
     @classmethod
     @override
-    def setup_anndata(  # type: ignore[override]
+    def setup_anndata(
         cls,
         adata: AnnData,
         *,
@@ -451,8 +451,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
             moved.append(self._population(cells[positions], request, "counts", seed=seed + number))
         back = np.argsort(np.concatenate(order))
         counts = sparse.csr_matrix(sparse.vstack([population.counts for population in moved]))[back]
-        latents = [population.latent for population in moved]
-        latent = np.concatenate(latents)[back] if all(value is not None for value in latents) else None
+        latents = [population.latent for population in moved if population.latent is not None]
+        latent = np.concatenate(latents)[back] if len(latents) == len(moved) else None
         return counts, latent
 
     def _requested(
@@ -508,9 +508,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
     # --- files ----------------------------------------------------------------------------------------------
 
     @override
-    def save(  # type: ignore[override]
-        self, dir_path: str | os.PathLike[str], *, overwrite: bool = False, save_anndata: bool = False
-    ) -> None:
+    def save(self, dir_path: str | os.PathLike[str], *, overwrite: bool = False, save_anndata: bool = False) -> None:
         """Write the model into a folder: JSON, safetensors and npz, no pickle, all or nothing.
 
         Parameters
@@ -563,7 +561,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
 
     @classmethod
     @override
-    def load(  # type: ignore[override]
+    def load(
         cls,
         dir_path: str | os.PathLike[str],
         adata: Data | None = None,

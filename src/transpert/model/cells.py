@@ -14,6 +14,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys, pp
+from transpert._anndata import frame, layer_names
 from transpert._counts import check_counts, library_sizes, log1p_per_10k
 from transpert.data import MemorySource
 from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
@@ -168,7 +169,7 @@ def read_cells(
     data: AnnData | MuData,
     source: DataSource,
     *,
-    genes: Sequence[str] | None = None,
+    genes: Sequence[str] | np.ndarray | None = None,
     max_missing: float = 0.0,
 ) -> Cells:
     """Read and check the cells of an AnnData or MuData.
@@ -198,9 +199,9 @@ def read_cells(
     adata = modality_of(data, source.modality)
     pp.check_not_backed(adata)
     pp.check_unique_names(adata)
-    source.design.check(adata.obs)
+    source.design.check(frame(adata.obs))
     if source.layer is not None and source.layer not in adata.layers:
-        raise UnknownNameError("layer", [source.layer], [key for key in adata.layers if key], where="layers")
+        raise UnknownNameError("layer", [source.layer], layer_names(adata), where="layers")
     library = _library_size(adata, source)
     if genes is not None:
         adata, _ = pp.align_genes(adata, genes, max_missing=max_missing)
@@ -212,7 +213,7 @@ def read_cells(
     if library is None:
         library = library_sizes(counts)
     _check_library(library, counts)
-    obs = adata.obs[list(source.design.columns)].copy()
+    obs = frame(adata.obs)[list(source.design.columns)].copy()
     return Cells(counts, library, obs, np.asarray(adata.var_names, dtype=object), _embedding(adata, source))
 
 
@@ -223,7 +224,7 @@ def _library_size(adata: AnnData, source: DataSource) -> np.ndarray | None:
     if key is not None:
         if key not in adata.obs:
             raise UnknownNameError("column", [key], map(str, adata.obs.columns), where="obs")
-        return adata.obs[key].to_numpy(dtype=float)
+        return frame(adata.obs)[key].to_numpy(dtype=float)
     if adata.n_vars < _SELECTION_OF_GENES:
         warnings.warn(
             f"The library size of a cell is taken to be the sum over the {adata.n_vars} genes at hand. If they are a "

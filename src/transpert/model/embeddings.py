@@ -15,6 +15,7 @@ from transpert.groups.table import context_labels
 
 from .cells import Cells, DataSource
 from .requests import Request
+from .store_input import StoredCells
 
 __all__ = [
     "EmbeddingLike",
@@ -30,7 +31,9 @@ EmbeddingLike = Embedding | pd.DataFrame | str | Iterable[Embedding | pd.DataFra
 _COEXPRESSION = "coexpression"
 
 
-def resolve_embedding(embeddings: EmbeddingLike, cells: Cells | None, source: DataSource) -> Embedding | None:
+def resolve_embedding(
+    embeddings: EmbeddingLike, cells: Cells | StoredCells | None, source: DataSource
+) -> Embedding | None:
     """Make an embedding of what a user gives.
 
     Parameters

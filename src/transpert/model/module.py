@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, override
+from collections.abc import Callable, Sequence
+from typing import Any, cast, override
 
 import torch
 from scvi.module.base import BaseModuleClass, LossOutput
@@ -36,7 +36,9 @@ class TransportModule(BaseModuleClass):
         self, sizes: NetworkSizes, options: NetworkOptions, *, n_networks: int = 1, table: Tensor | None = None
     ) -> None:
         super().__init__()
-        self.networks = torch.nn.ModuleList(TransportNetwork(sizes, options, table) for _ in range(n_networks))
+        networks = torch.nn.ModuleList(TransportNetwork(sizes, options, table) for _ in range(n_networks))
+        # a list of modules does not say in its type what they are
+        self.networks = cast(Sequence[TransportNetwork], networks)
 
     @override
     def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs: Any) -> dict[str, Tensor]:
@@ -51,12 +53,12 @@ class TransportModule(BaseModuleClass):
     @override
     def inference(self, states: Tensor) -> dict[str, Tensor]:
         """Return the latent states of sets, ``(S, N, d)``, of the last network, which has seen all groups."""
-        return {"latent": self.networks[-1].encode(states)}  # type: ignore[operator]
+        return {"latent": self.networks[-1].encode(states)}
 
     @override
     def generative(self, latent: Tensor) -> dict[str, Tensor]:
         """Return decoded cells, ``(S, N, G)`` log1p counts per 10k."""
-        return {"decoded": self.networks[-1].decode(latent)}  # type: ignore[operator]
+        return {"decoded": self.networks[-1].decode(latent)}
 
     @override
     def loss(
@@ -95,7 +97,7 @@ class TransportModule(BaseModuleClass):
         for number, (network, rows) in enumerate(zip(self.networks, chosen, strict=True)):
             rows = rows if len(rows) else torch.zeros(1, dtype=torch.long, device=folds.device)
             generator = None if draws is None else draws(number, rows)
-            for name, value in network.losses(batch[rows], generator=generator).items():  # type: ignore[operator]
+            for name, value in network.losses(batch[rows], generator=generator).items():
                 totals.setdefault(name, []).append(value)
         # chosen by where, not by multiplying with 0, which would keep a NaN
         means = {

@@ -17,6 +17,7 @@ import zarr
 from anndata import AnnData
 from scipy import sparse
 
+from transpert._anndata import frame
 from transpert.data.manifest import write_json
 from transpert.data.store_build import disk_errors
 from transpert.errors import StoreError, list_names
@@ -57,7 +58,7 @@ class PredictionParts:
             # one file for each process: they may begin at the same moment
             write_json(self.folder / f"plan-{rank}.json", self._checked(plan))
 
-    def _checked(self, plan: dict[str, Any]) -> dict[str, Any]:
+    def _checked(self, plan: Mapping[str, Any]) -> Mapping[str, Any]:
         for path in self.folder.glob("plan-*.json"):
             found = json.loads(path.read_text())
             if found != plan:
@@ -134,16 +135,18 @@ def _all_categories(parts: Sequence[Path]) -> dict[str, pd.Index]:
     """The categories of every column over all parts, in alphabetical order."""
     found: dict[str, set[str]] = {}
     for part in parts:
-        for name, column in zarr.open_group(part, mode="r")["obs"].groups():
+        obs: Any = zarr.open_group(part, mode="r")["obs"]
+        for name, column in obs.groups():
             if column.attrs["encoding-type"] != "categorical":
                 continue
-            found.setdefault(name, set()).update(map(str, anndata.io.read_elem(column["categories"])))
+            names: Any = anndata.io.read_elem(column["categories"])
+            found.setdefault(name, set()).update(map(str, names))
     return {name: pd.Index(sorted(values)) for name, values in found.items()}
 
 
 def _with_categories(cells: AnnData, categories: Mapping[str, pd.Index]) -> AnnData:
     for name, known in categories.items():
-        cells.obs[name] = pd.Categorical(cells.obs[name].astype(str), categories=known)
+        cells.obs[name] = pd.Categorical(frame(cells.obs)[name].astype(str), categories=known)
     return cells
 
 
@@ -155,21 +158,23 @@ def _widen_row_starts(root: zarr.Group) -> None:
         anndata.io.write_elem(matrix, "indptr", starts.astype(np.int64))
 
 
-def _matrices(root: zarr.Group) -> dict[str, zarr.Group]:
-    layers = root["layers"]
-    return {"X": root["X"], **{name: layers[name] for name in layers}}  # type: ignore[dict-item]
+def _matrices(root: zarr.Group) -> dict[str, Any]:
+    layers: Any = root["layers"]
+    return {"X": root["X"], **{name: layers[name] for name in layers}}
 
 
 def _append(root: zarr.Group, cells: AnnData) -> None:
     for name, matrix in _matrices(root).items():
         rows = cells.X if name == "X" else cells.layers[name]
-        anndata.io.sparse_dataset(matrix).append(sparse.csr_matrix(rows))
-    for name, array in root["obsm"].arrays():  # type: ignore[union-attr]
+        stored: Any = anndata.io.sparse_dataset(matrix)
+        stored.append(sparse.csr_matrix(rows))
+    obsm: Any = root["obsm"]
+    for name, array in obsm.arrays():
         array.append(cells.obsm[name])
     obs: Any = root["obs"]
     index = obs.attrs["_index"]
     for name in (index, *obs.attrs["column-order"]):
-        values = cells.obs_names if name == index else cells.obs[name]
+        values: Any = cells.obs_names if name == index else cells.obs[name]
         if isinstance(values.dtype, pd.CategoricalDtype):
             _extend(obs[name]["codes"], values.cat.codes)
         elif isinstance(obs[name], zarr.Group):  # strings with a mask of those that are missing

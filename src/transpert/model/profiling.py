@@ -137,6 +137,7 @@ def profile_training(model: SCALE, *, n_steps: int = 30, accelerator: str = "aut
     table = pd.DataFrame({"milliseconds": {name: 1e3 * seconds for name, seconds in parts.items()}})
     table["share"] = table["milliseconds"] / table["milliseconds"].sum()
     training = copied.options.training
+    assert training.set_size is not None and training.sets_per_batch is not None  # fitted to the groups
     n_cells = 2 * training.set_size * training.sets_per_batch * training.accumulate
     preparation = max(0.0, whole - sum(clock.recorded_durations["run_training_epoch"]))
     return TrainingProfile(table, preparation, n_cells / step, n_steps, _advice(copied, table["share"]))
@@ -157,13 +158,14 @@ def _copy_for(model: SCALE, n_steps: int) -> SCALE:
 def _mean(clock: SimpleProfiler, name: str) -> float:
     """Mean seconds a step that Lightning spent in an action."""
     found = [times for action, times in clock.recorded_durations.items() if action.split(".")[-1] == name]
-    times = max(found, key=sum, default=[])
+    times: list[float] = max(found, key=sum, default=[])
     counted = times[_WARM_UP:] or times
     return sum(counted) / max(len(counted), 1)
 
 
 def _advice(model: SCALE, share: pd.Series) -> tuple[str, ...]:
     training, stored = model.options.training, isinstance(model.cells, StoredCells)
+    assert training.set_size is not None  # fitted to the groups
     found: list[tuple[float, str]] = []
     if share["loader wait"] > _LONG_WAIT:
         if stored and (training.slice_size or 64) < min(64, training.set_size):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anndata
 import mudata
@@ -19,12 +19,15 @@ from transpert.groups import Design, make_groups, match_controls
 
 from .cells import Cells, DataSource
 
+if TYPE_CHECKING:
+    from .store_input import StoredCells
+
 __all__ = ["check_groups", "jsonable", "registry_fields", "restore", "saved_data", "source_of"]
 
 _ARRAY = "__array__"
 
 
-def registry_fields(source: DataSource, cells: Cells) -> list[fields.BaseAnnDataField]:
+def registry_fields(source: DataSource, cells: Cells | StoredCells) -> list[fields.BaseAnnDataField]:
     """Return the fields of an AnnData, or of one modality of a MuData, that scvi-tools keeps track of.
 
     Doses such as ``"0.1+10"`` are categories; numbers are numbers.
@@ -120,7 +123,7 @@ def source_of(arguments: dict[str, Any]) -> DataSource:
     )
 
 
-def check_groups(cells: Cells, design: Design) -> None:
+def check_groups(cells: Cells | StoredCells, design: Design) -> None:
     """Refuse data that no model could be trained on, before anything is registered."""
     # batches are parts of a group: one cell in a batch is common, one cell of a condition in a context is a mistake
     groups = make_groups(cells.obs, dataclasses.replace(design, batch_key=None), min_cells=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,8 +94,8 @@ def expand_requests(
         (times, design.time_key, "time"),
         (directions, design.direction_key, "direction"),
     )
-    for values, key, kind in asked:
-        if values is not None and key is None:
+    for wanted, key, kind in asked:
+        if wanted is not None and key is None:
             raise ConditionError(f"a {kind} is asked for, but the data has none", remedy=f"Set it up with {kind}_key=.")
     labels = _as_list(perturbations)
     if labels is None:
@@ -112,7 +113,9 @@ def expand_requests(
     return requests
 
 
-def _usual_direction(cells: Cells, source: DataSource, vocabulary: PerturbationVocabulary, label: str) -> str | None:
+def _usual_direction(
+    cells: Cells | StoredCells, source: DataSource, vocabulary: PerturbationVocabulary, label: str
+) -> str | None:
     """The one direction in which a perturbation was given, or else the one of all perturbations."""
     design = source.design
     if design.direction_key is None:
@@ -145,7 +148,7 @@ def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts
     keys = source.design.context_keys
     known = cells.obs[list(keys)].astype(str).drop_duplicates()
     if isinstance(contexts, pd.DataFrame):
-        wanted: list[Mapping[str, object]] = contexts.to_dict(orient="records")
+        wanted: Sequence[Mapping[Any, object]] = contexts.to_dict(orient="records")
     elif contexts is None:
         wanted = [{}]
     elif isinstance(contexts, Mapping):
@@ -172,7 +175,7 @@ def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts
 
 
 def request_of(
-    cells: Cells, source: DataSource, vocabulary: PerturbationVocabulary, context: str, label: str
+    cells: Cells | StoredCells, source: DataSource, vocabulary: PerturbationVocabulary, context: str, label: str
 ) -> Request:
     """Read one request from the labels of a population, ``"A+B, dose 1, time 2"``."""
     values = _contexts(cells, source, None)
@@ -180,8 +183,8 @@ def request_of(
         raise UnknownNameError("context", [context], values)
     name, *tags = label.split(", ")
     given = dict(tag.split(" ", 1) for tag in tags)
-    dose = given.get("dose")
-    if dose is not None and "+" not in dose:
+    dose: float | str | None = given.get("dose")
+    if isinstance(dose, str) and "+" not in dose:
         dose = float(dose)
     time = float(given["time"]) if "time" in given else None
     direction = given.get("direction")

@@ -30,6 +30,7 @@ from transpert.nn import (
     SetOptions,
 )
 from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, ReadoutOptions
+from transpert.transport.anchor import Situation
 
 from .base import PerturbationModel
 from .cells import Cells
@@ -120,6 +121,7 @@ class SCALE(PerturbationModel):
     _training_plan_cls = TransportTrainingPlan
     _data_splitter_cls = SetDataModule
     _train_runner_cls = SetTrainRunner
+    module: TransportModule
 
     def __init__(
         self,
@@ -216,7 +218,7 @@ class SCALE(PerturbationModel):
     # --- training -------------------------------------------------------------------------------------------
 
     @override
-    def train(  # type: ignore[override]
+    def train(
         self,
         max_epochs: int | None = None,
         *,
@@ -297,8 +299,10 @@ class SCALE(PerturbationModel):
                 shifts[members] = anchored[row]
         self._set_statistics(effects.statistics, groups)
         data = self._data_module(groups, matching, folds)
+        training = self.options.training
+        assert training.steps is not None and training.steps_per_epoch is not None  # fitted to the groups
         settings = TrainerSettings(
-            max_epochs or max(self.options.training.steps // self.options.training.steps_per_epoch, 1),
+            max_epochs or max(training.steps // training.steps_per_epoch, 1),
             accelerator,
             devices,
             default_precision(accelerator) if precision is None else precision,
@@ -317,7 +321,7 @@ class SCALE(PerturbationModel):
             "data": data_fingerprint(data.source, groups, self.genes, self.embedding),
         }
         plan = TransportTrainingPlan(
-            self.module,  # type: ignore[arg-type]
+            self.module,
             self.options.training,
             self._conditions_table.encode_groups(groups),
             folds,
@@ -344,7 +348,7 @@ class SCALE(PerturbationModel):
         if is_sharded(self.module) or self.options.training.compile:
             # a module of whole parameters, for populations of any size
             device = next(self.module.parameters()).device
-            self._make_module(self.module.networks[0].sizes.n_inputs)  # type: ignore[index]
+            self._make_module(self.module.networks[0].sizes.n_inputs)
             self.module.to(device)
         self.module.load_state_dict(weights)
         self.module.eval()
@@ -352,11 +356,12 @@ class SCALE(PerturbationModel):
     def _data_module(self, groups: Groups, matching: ControlMatching, folds: np.ndarray) -> SetDataModule:
         cells, options = self.cells, self.options.training
         source = cells.source()
-        shared = {
-            "set_size": options.set_size,
+        assert options.steps_per_epoch is not None  # fitted to the groups
+        shared: dict[str, Any] = {
+            "set_size": self._set_size,
             "sets_per_batch": options.sets_per_batch,
             "seed": self.seed,
-            "slice_size": options.slice_size or min(cells.slice_size, options.set_size),
+            "slice_size": options.slice_size or min(cells.slice_size, self._set_size),
         }
         batches = options.steps_per_epoch * options.accumulate
         train = SetSampler(groups, matching, batches_per_epoch=batches, weighting=options.weighting, **shared)
@@ -368,15 +373,15 @@ class SCALE(PerturbationModel):
     def _set_statistics(self, statistics: GroupStatistics, groups: Groups) -> None:
         """Give the networks mean and standard deviation of the training cells."""
         pooled = statistics.pool(np.ones((1, len(statistics))))
-        genes = tuple(
+        mean, spread = (
             torch.as_tensor(value[0], dtype=torch.float32)
             for value in (pooled.mean_log, np.sqrt(np.maximum(pooled.var_log, 0)))
         )
-        inputs = genes
+        genes = inputs = (mean, spread)
         if self.cells.embedding is not None:
             used = self.cells.embedding[groups.codes >= 0]
-            inputs = tuple(torch.as_tensor(v) for v in (used.mean(axis=0), used.std(axis=0)))
-        for member in self.module.networks:  # type: ignore[union-attr]
+            inputs = (torch.as_tensor(used.mean(axis=0)), torch.as_tensor(used.std(axis=0)))
+        for member in self.module.networks:
             member.set_statistics(inputs, genes)
 
     def _split_kind(self) -> str | None:
@@ -441,18 +446,18 @@ class SCALE(PerturbationModel):
 
     def _left_out_predictor(
         self, effects: GroupEffects, anchored: np.ndarray, unseen: np.ndarray | None
-    ) -> Callable[[str, np.ndarray], np.ndarray | None]:
+    ) -> Callable[[Situation, np.ndarray], np.ndarray | None]:
         """What the model says about groups in which something is new: networks as far as they have left it out."""
         gate, anchor = self.gate, self.anchor
         joined = anchored if gate == 0 else None
         if unseen is not None:
             joined = (1 - gate) * anchored + gate * unseen
 
-        def predict(situation: str, rows: np.ndarray) -> np.ndarray | None:
+        def predict(situation: Situation, rows: np.ndarray) -> np.ndarray | None:
             if situation == self.left_out_level and joined is not None:
                 return joined[rows]
             # in other situations the network was not tried; the anchor errs at least as much as both together
-            return None if anchor is None else anchor.predict_new(effects, situation, rows)  # type: ignore[arg-type]
+            return None if anchor is None else anchor.predict_new(effects, situation, rows)
 
         return predict
 
@@ -505,10 +510,10 @@ class SCALE(PerturbationModel):
         condition = self._conditions_table.encode([request.condition], [request.context_values], [None]).to(device)
         number = self._last_network if number is None else number
         shift, latent = transport_population(
-            self.module.networks[number],  # type: ignore[index, arg-type]
+            self.module.networks[number],
             self._encoded(control, number, start),
             condition,
-            set_size=self.options.training.set_size,
+            set_size=self._set_size,
             seed=seed,
         )
         mean = shift.mean(axis=0, dtype=np.float64)
@@ -516,7 +521,7 @@ class SCALE(PerturbationModel):
 
     def _encoded(self, cells: Cells, number: int, start: np.ndarray | None = None) -> torch.Tensor:
         """What a network makes of every cell, kept with the cells where the anchor does not move them first."""
-        member = self.module.networks[number]  # type: ignore[index]
+        member = self.module.networks[number]
         if start is not None:
             return encode_cells(member, np.maximum(cells.log1p() + start.astype(np.float32), 0))
         states = cells.log1p() if cells.embedding is None else cells.embedding
@@ -527,16 +532,22 @@ class SCALE(PerturbationModel):
         self.module.eval()
         last = self._last_network
         return encode_population(
-            self.module.networks[last],  # type: ignore[index, arg-type]
+            self.module.networks[last],
             self._encoded(cells, last),
-            set_size=self.options.training.set_size,
+            set_size=self._set_size,
             seed=self.seed,
         )
 
     @property
+    def _set_size(self) -> int:
+        """Cells in a set, which were fitted to the groups where the options leave them open."""
+        assert self.options.training.set_size is not None
+        return self.options.training.set_size
+
+    @property
     def _last_network(self) -> int:
         """The network that was trained on all groups."""
-        return len(self.module.networks) - 1  # type: ignore[arg-type]
+        return len(self.module.networks) - 1
 
     def get_latent_representation(self, adata: Data | None = None) -> np.ndarray:
         """Return the latent state of every cell.
@@ -561,7 +572,7 @@ class SCALE(PerturbationModel):
         columns = [self.design.perturbation_key, *self.design.context_keys]
         latent = np.zeros((len(cells), self.options.network.encoder.width), dtype=np.float32)
         for positions in cells.obs.reset_index(drop=True).groupby(columns, observed=True).indices.values():
-            latent[positions] = self._latent_of(cells[positions])
+            latent[positions] = self._latent_of(cells[np.asarray(positions)])
         return latent
 
     # --- files and words ------------------------------------------------------------------------------------
@@ -576,7 +587,7 @@ class SCALE(PerturbationModel):
 
     @classmethod
     @override
-    def _from_options(cls, adata, registry, options):  # type: ignore[no-untyped-def]
+    def _from_options(cls, adata, registry, options):
         chosen = ScaleOptions.from_dict(options["options"])
         network = chosen.network
         return cls(
@@ -602,7 +613,7 @@ class SCALE(PerturbationModel):
             "gate": self.gate,
             "left_out_level": self.left_out_level,
             "conditions": self._conditions_table.to_dict(),
-            "n_inputs": self.module.networks[0].sizes.n_inputs,  # type: ignore[index]
+            "n_inputs": self.module.networks[0].sizes.n_inputs,
             "gate_table": None if self.gate_table is None else self.gate_table.to_dict(orient="list"),
             "history": {k: np.asarray(v).ravel().tolist() for k, v in (self.history or {}).items()},
         }
@@ -629,7 +640,7 @@ class SCALE(PerturbationModel):
     @property
     def n_parameters(self) -> int:
         """Parameters of one of the networks that are trained side by side."""
-        return sum(p.numel() for p in self.module.networks[0].parameters())  # type: ignore[index]
+        return sum(p.numel() for p in self.module.networks[0].parameters())
 
     @override
     def summary(self) -> str:

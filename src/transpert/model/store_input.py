@@ -13,6 +13,7 @@ from mudata import MuData
 from scipy import sparse
 from scvi.data import AnnDataManager
 
+from transpert._anndata import frame
 from transpert.data import CellSource, Store
 from transpert.data.prefetch import prefetch
 from transpert.data.runs import CellRun
@@ -58,7 +59,7 @@ class StoredCells:
 
     embedding: None = None
 
-    def __init__(self, store: Store, source: DataSource, *, genes: Sequence[str] | None = None) -> None:
+    def __init__(self, store: Store, source: DataSource, *, genes: Sequence[str] | np.ndarray | None = None) -> None:
         if source.embedding_key is not None:
             raise OptionError(
                 "a store holds no embedding",
@@ -66,9 +67,10 @@ class StoredCells:
                 remedy="Train on the genes, or hold the cells in an AnnData.",
             )
         annotation = store.annotation
-        source.design.check(annotation.obs)
+        obs = frame(annotation.obs)
+        source.design.check(obs)
         self.store = store
-        self.obs: pd.DataFrame = annotation.obs[list(source.design.columns)]
+        self.obs = obs[list(source.design.columns)]
         self.library_size = store.library_size
         self.genes = np.asarray(annotation.var_names if genes is None else genes, dtype=object)
         self._columns = _columns_of(annotation.var_names, self.genes, str(store.path))
@@ -159,7 +161,9 @@ class StoreInput:
         ...     model.predict(perturbations="P0", progress=False).n_vars
         20
         """
-        chosen = dataclasses.replace(design or store.design, **({} if split_key is None else {"split_key": split_key}))
+        chosen = design or store.design
+        if split_key is not None:
+            chosen = dataclasses.replace(chosen, split_key=split_key)
         cls._register_store(store, chosen, layer)
 
     @classmethod
@@ -176,7 +180,9 @@ class StoreInput:
         cls.register_manager(manager)  # type: ignore[attr-defined]
 
 
-def open_cells(data: Data, source: DataSource, *, genes: Sequence[str] | None = None) -> Cells | StoredCells:
+def open_cells(
+    data: Data, source: DataSource, *, genes: Sequence[str] | np.ndarray | None = None
+) -> Cells | StoredCells:
     """Read the cells of an AnnData or MuData, or open those of a store.
 
     Parameters
@@ -200,7 +206,7 @@ def open_cells(data: Data, source: DataSource, *, genes: Sequence[str] | None = 
 
 def _columns_of(known: pd.Index, genes: np.ndarray, where: str) -> np.ndarray | None:
     """Where the genes stand in the store; ``None`` where they are those of the store."""
-    columns = known.get_indexer(genes)
+    columns = known.get_indexer(pd.Index(genes))
     missing = genes[columns < 0]
     if len(missing):
         raise GeneError(

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from scipy import sparse
 
 from transpert import _keys
+from transpert._anndata import frame
 from transpert.errors import OptionError
 
 from .cells import Cells, repeated
@@ -33,8 +34,8 @@ _CELLS_PER_PART = 32_768
 class StreamedPrediction:
     """The part of a model that predicts straight into a store."""
 
-    def predict_to_store(
-        self: PerturbationModel,  # type: ignore[misc]
+    def predict_to_store(  # type: ignore[misc]
+        self: PerturbationModel,
         path: str | os.PathLike[str],
         contexts: Contexts = None,
         perturbations: str | Sequence[str] | None = None,
@@ -172,14 +173,15 @@ def _predicted_part(
 
 def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:
     """The same cells with sparse values, and with types of columns that do not differ from part to part."""
-    obs = cells.obs.copy()
+    obs = frame(cells.obs).copy()
     for column in columns:
         if column in obs and obs[column].dtype.kind not in "fiub":
             obs[column] = obs[column].astype(str).astype("category")
     obs[_keys.CONTROL_ID] = obs[_keys.CONTROL_ID].astype("category")
     layers = {name: sparse.csr_matrix(values) for name, values in cells.layers.items() if name is not None}
+    obsm: dict[str, Any] = dict(cells.obsm)
     return AnnData(
-        sparse.csr_matrix(cells.X), obs=obs, var=cells.var, layers=layers, obsm=dict(cells.obsm), uns=dict(cells.uns)
+        sparse.csr_matrix(cells.X), obs=obs, var=frame(cells.var), layers=layers, obsm=obsm, uns=dict(cells.uns)
     )
 
 

@@ -113,6 +113,7 @@ def checkpoint_to_resume(settings: CheckpointSettings, fingerprint: Fingerprint)
         assert settings.folder is not None
         found = newest_checkpoint(settings.folder)
     else:
+        assert settings.resume is not True  # the settings refuse it
         given = Path(settings.resume)
         found = newest_checkpoint(given) if find_checkpoints(given) else given
     if found is not None:
@@ -221,7 +222,7 @@ class SetTrainRunner(TrainRunner):
             raise lost from error
         finally:
             if self.trainer.world_size == 1:
-                self.training_plan.history.settle()  # type: ignore[operator, union-attr]
+                self.training_plan.history.settle()
             self._update_history()
         self.model.to_device(self.device)
         self.model.trainer = self.trainer
@@ -229,7 +230,7 @@ class SetTrainRunner(TrainRunner):
     @override
     def _update_history(self) -> None:
         # after the trainings that came to their end: one that did not, and is resumed, is in the plan already
-        frames = self.training_plan.history.frames()  # type: ignore[operator, union-attr]
+        frames = self.training_plan.history.frames()
         self.model.history_ = join_histories(self.model.completed_history, frames)
 
 
@@ -281,7 +282,8 @@ class CheckpointCallback(lightning.Callback):
     @override
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         every = self._settings.every
-        last = trainer.should_stop or trainer.fit_loop.epoch_progress.current.processed == trainer.max_epochs
+        progress = trainer.fit_loop.epoch_progress.current
+        last = trainer.should_stop or progress.processed == trainer.max_epochs  # type: ignore[attr-defined]
         self._between_steps(trainer, last or every is None or trainer.global_step % every == 0)
 
     def _between_steps(self, trainer: lightning.Trainer, due: bool) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, override
+from typing import Any, cast, override
 
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -77,7 +78,7 @@ class TransportTrainingPlan(lightning.LightningModule):
         if options.compile:
             for network in module.networks:
                 for part in (network.cells, network.sets, network.field):
-                    part.compile()  # type: ignore[operator]
+                    part.compile()
         self.history = TrainingHistory()
         self._conditions = conditions
         self._folds = torch.as_tensor(folds)
@@ -95,8 +96,11 @@ class TransportTrainingPlan(lightning.LightningModule):
         mesh = self.device_mesh
         if mesh is None or is_sharded(self.module):
             return
-        for module in (self.module, None if self.averaged is None else self.averaged.module):
-            for network in () if module is None else module.networks:  # type: ignore[union-attr]
+        modules = [self.module]
+        if self.averaged is not None:
+            modules.append(cast(TransportModule, self.averaged.module))
+        for module in modules:
+            for network in module.networks:
                 shard_parameters(network, mesh)
 
     # --- a step ---------------------------------------------------------------------------------------------
@@ -242,14 +246,14 @@ class TransportTrainingPlan(lightning.LightningModule):
 
     @property
     def _current(self) -> TransportModule:
-        return self.module if self.averaged is None else self.averaged.module  # type: ignore[return-value]
+        return self.module if self.averaged is None else cast(TransportModule, self.averaged.module)
 
     def best_weights(self) -> dict[str, Tensor]:
         """Return the weights that did best on the left-out groups, or the last ones if none were left out."""
         return full_state(self._current) if self._best is None else self._best[1]
 
     @override
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         options = self.options
         parameters = list(self.module.parameters())
         on_gpu = all(parameter.device.type == "cuda" for parameter in parameters)

@@ -23,6 +23,7 @@ from transpert.transport import (
     log_fold_of_means,
     observed_log_folds,
 )
+from transpert.transport.anchor import Situation
 
 from .cells import Cells
 from .requests import Contexts, Request
@@ -35,7 +36,7 @@ __all__ = ["Familiarity", "Uncertainty", "UncertaintyEstimates", "predict_uncert
 
 # left out groups, at most, from which the errors of a situation are learned
 _MOST_LEFT_OUT = 60
-_SITUATIONS = ("pair", "context", "perturbation")
+_SITUATIONS: tuple[Situation, ...] = ("pair", "context", "perturbation")
 _TINY = 1e-12
 
 
@@ -165,7 +166,7 @@ class UncertaintyEstimates:
     def fit(
         cls,
         effects: GroupEffects,
-        left_out: Callable[[str, np.ndarray], np.ndarray | None],
+        left_out: Callable[[Situation, np.ndarray], np.ndarray | None],
         *,
         seed: int = 0,
     ) -> Self:
@@ -183,7 +184,7 @@ class UncertaintyEstimates:
         """
         observed, variance = observed_log_folds(effects)
         rows = np.random.default_rng(seed).permutation(len(effects))[:_MOST_LEFT_OUT]
-        errors = {}
+        errors: dict[str, ErrorModel] = {}
         for situation in _SITUATIONS:
             shifts = left_out(situation, rows)
             if shifts is None:
@@ -272,8 +273,8 @@ def predict_uncertainty(
     columns += ["context_distance", "perturbation_distance", _keys.OOD_SCORE]
     table = pd.DataFrame(rows, columns=columns, index=pd.Index(list(effects), dtype=object))
     genes = pd.Index(model.genes.astype(str))
-    frames = [pd.DataFrame(values, index=genes, dtype=np.float32) for values in (effects, lower, upper)]
-    return Uncertainty(*frames, table, level)
+    shift, low, high = (pd.DataFrame(values, index=genes, dtype=np.float32) for values in (effects, lower, upper))
+    return Uncertainty(shift, low, high, table, level)
 
 
 def write_uncertainty(adata: AnnData, found: Uncertainty, sizes: Sequence[int]) -> None:
@@ -327,7 +328,7 @@ class UncertaintyMethods:
 
     uncertainty: UncertaintyEstimates | None = None
 
-    def get_effects(
+    def get_effects(  # type: ignore[misc]
         self: PerturbationModel,
         contexts: Contexts = None,
         perturbations: str | Sequence[str] | None = None,
@@ -376,7 +377,7 @@ class UncertaintyMethods:
             self.adata.varm[key_added] = table
         return table
 
-    def get_uncertainty(
+    def get_uncertainty(  # type: ignore[misc]
         self: PerturbationModel,
         contexts: Contexts = None,
         perturbations: str | Sequence[str] | None = None,

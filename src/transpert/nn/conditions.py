@@ -82,7 +82,7 @@ class ConditionEncoder(nn.Module):
         self.contexts = nn.ModuleList(nn.Embedding(n, width) for n in sizes.n_contexts)
         self.batch = nn.Embedding(sizes.n_batches, width)
         for embedding in (*self.contexts, self.batch):
-            nn.init.normal_(embedding.weight, std=0.02)  # type: ignore[arg-type]
+            nn.init.normal_(embedding.weight, std=0.02)
         self.time = mlp(1, width, width)
         self.rate = nn.Linear(n_features, 1) if options.dose == "saturating" else None
         if self.rate is not None:

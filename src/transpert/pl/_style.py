@@ -55,7 +55,7 @@ def direction_hint(direction: str | None) -> str:
 def legend_beside(axes: Axes, *, own: bool, title: str | None = None) -> None:
     """Put the legend right of axes made here, where it covers nothing; inside axes of others, where it is not cut."""
     place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if own else {"loc": "best"}
-    axes.legend(frameon=False, fontsize=8, title=title, title_fontsize=8, alignment="left", **place)  # type: ignore[arg-type]
+    axes.legend(frameon=False, fontsize=8, title=title, title_fontsize=8, alignment="left", **place)
 
 
 def finish(figure: Figure, axes: Axes, *, own: bool, show: bool | None, return_fig: bool) -> Axes | Figure | None:

@@ -99,7 +99,7 @@ def score_heatmap(
     axes.set_title(f"{model}{shown}")
     bar = figure.colorbar(image, ax=axes, ticks=[-1, 0, 1], shrink=min(1.0, 6 / max(len(values), 1)), pad=0.02)
     bar.ax.set_yticklabels(["as far below", "best baseline", "ceiling"], fontsize=8)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from transpert._anndata import frame, layer_names
 from transpert.errors import GeneError, OptionError, list_names
 
 __all__ = ["AlignmentReport", "align_genes"]
@@ -45,7 +47,7 @@ class AlignmentReport:
 
 
 def align_genes(
-    adata: AnnData, genes: Sequence[str], *, max_missing: float = 0.0, fill: float = 0.0
+    adata: AnnData, genes: Sequence[str] | np.ndarray, *, max_missing: float = 0.0, fill: float = 0.0
 ) -> tuple[AnnData, AlignmentReport]:
     """Bring the genes of an AnnData into a given order, by name.
 
@@ -110,17 +112,21 @@ def align_genes(
         return adata[:, position].copy(), report
     aligned = AnnData(
         None if adata.X is None else _take(adata.X, position, fill),
-        obs=adata.obs.copy(),
-        var=adata.var.reindex(adata.var_names[found]).reindex(wanted),
+        obs=frame(adata.obs).copy(),
+        var=frame(adata.var).reindex(adata.var_names[found]).reindex(wanted),
         uns=deepcopy(dict(adata.uns)),
-        obsm={key: adata.obsm[key].copy() for key in adata.obsm},
-        obsp={key: adata.obsp[key].copy() for key in adata.obsp},
-        layers={key: _take(adata.layers[key], position, fill) for key in adata.layers if key is not None},
+        obsm=_copies(adata.obsm),
+        obsp=_copies(adata.obsp),
+        layers={key: _take(adata.layers[key], position, fill) for key in layer_names(adata)},
     )
     return aligned, report
 
 
-def _take(matrix: np.ndarray | sparse.csr_matrix, position: np.ndarray, fill: float) -> np.ndarray | sparse.csr_matrix:
+def _copies(slot: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: slot[key].copy() for key in slot}
+
+
+def _take(matrix: Any, position: np.ndarray, fill: float) -> np.ndarray | sparse.csr_matrix:
     """Take columns, with ``fill`` where the position is negative."""
     present = np.flatnonzero(position >= 0)
     if sparse.issparse(matrix) and fill == 0:

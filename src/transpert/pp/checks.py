@@ -6,6 +6,7 @@ import pandas as pd
 from anndata import AnnData
 
 from transpert import _counts
+from transpert._anndata import layer_names
 from transpert._counts import Matrix
 from transpert.errors import BackedDataError, GeneError, OptionError, UnknownNameError, list_names
 
@@ -81,7 +82,7 @@ def _matrix_and_slot(data: AnnData | Matrix, layer: str | None, where: str | Non
     check_not_backed(data)
     if layer is None:
         return data.X, where or "X"
-    known = [key for key in data.layers if key is not None]
+    known = layer_names(data)
     if layer not in known:
         raise UnknownNameError("layer", [layer], known, where="layers")
     return data.layers[layer], where or f"layers[{layer!r}]"

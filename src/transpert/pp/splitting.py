@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from transpert import _keys
+from transpert._anndata import frame
 from transpert.conditions import parse_perturbation
 from transpert.errors import OptionError, SplitError, UnknownNameError, list_names
 from transpert.groups import Design, Groups, make_groups
@@ -107,7 +108,7 @@ def split(
         context_keys = named
     keys = (context_keys,) if isinstance(context_keys, str) else tuple(context_keys)
     design = Design(perturbation_key, control, tuple(dict.fromkeys([*keys, *named])))
-    groups = make_groups(adata.obs, design)
+    groups = make_groups(frame(adata.obs), design)
     table = groups.table[["context", "perturbation", "is_control", "n_cells"]].copy()
     units = _together(table["perturbation"], together, control)
     rng = np.random.default_rng(seed)
@@ -178,8 +179,8 @@ def _matching(groups: Groups, wanted: Mapping[str, str | Sequence[str]]) -> np.n
             unknown = sorted(set(names) - set(values))
             hit = values.isin(names).tolist()
         if unknown:
-            known = table["perturbation"] if column == design.perturbation_key else values
-            raise UnknownNameError("value", unknown, sorted(set(known)), where=f"obs[{column!r}]")
+            there = table["perturbation"] if column == design.perturbation_key else values
+            raise UnknownNameError("value", unknown, sorted(set(there)), where=f"obs[{column!r}]")
         mask = mask & np.array(hit)
     return mask
 

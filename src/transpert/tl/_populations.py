@@ -13,6 +13,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys, pp
+from transpert._anndata import layer_names
 from transpert.conditions import Condition, parse_condition
 from transpert.errors import ControlError, UnknownNameError, list_names
 from transpert.groups import Design
@@ -115,7 +116,8 @@ def populations(obs: pd.DataFrame, design: Design, *, need_controls: bool = True
         raise UnknownNameError("column", absent, map(str, obs.columns), where="obs")
     labels, conditions, spelling = _labels(obs, design)
     frame = pd.DataFrame({"context": context_labels(obs, design), "label": labels})
-    groups = {key: np.asarray(rows) for key, rows in frame.groupby(["context", "label"], sort=True).indices.items()}
+    indices: dict[Any, Any] = frame.groupby(["context", "label"], sort=True).indices
+    groups = {key: np.asarray(rows) for key, rows in indices.items()}
     controls = {context: rows for (context, label), rows in groups.items() if not label}
     cells = {key: rows for key, rows in groups.items() if key[1]}
     orphans = sorted({context for context, _ in cells} - set(controls))
@@ -171,7 +173,7 @@ def _label(condition: Condition) -> str:
 def log_values(adata: AnnData, layer: str | None, *, where: str) -> np.ndarray | sparse.csr_matrix:
     """Return log1p counts per 10k, checked, as float32 (dense, or CSR)."""
     if layer is not None and layer not in adata.layers:
-        raise UnknownNameError("layer", [layer], [key for key in adata.layers if key], where=where)
+        raise UnknownNameError("layer", [layer], layer_names(adata), where=where)
     matrix = adata.X if layer is None else adata.layers[layer]
     pp.check_log1p(matrix, where=f"{where}, {'X' if layer is None else layer}")
     return sparse.csr_matrix(matrix, dtype=np.float32) if sparse.issparse(matrix) else np.asarray(matrix, np.float32)

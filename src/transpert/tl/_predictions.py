@@ -16,6 +16,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from transpert import _keys
+from transpert._anndata import frame, layer_names
 from transpert.errors import UnknownNameError
 from transpert.groups import Design
 
@@ -195,9 +196,10 @@ def fit_baselines(
     from transpert.model import BASELINES
 
     # an object of our own that shares the matrices: what the user has registered stays as it is
-    truth = AnnData(truth.X, obs=truth.obs.copy(), var=truth.var, layers=dict(truth.layers))
+    layers = {name: truth.layers[name] for name in layer_names(truth)}
+    truth = AnnData(truth.X, obs=frame(truth.obs).copy(), var=frame(truth.var), layers=layers)
     if split_key is None or split_key not in truth.obs:
-        held, split_key = populations(truth.obs, design), _OWN_SPLIT
+        held, split_key = populations(frame(truth.obs), design), _OWN_SPLIT
         values = np.full(truth.n_obs, _keys.TRAIN, dtype=object)
         for key in wanted:
             values[held.cells[key]] = _keys.TEST

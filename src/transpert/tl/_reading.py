@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anndata as ad
 import h5py
@@ -19,6 +19,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys
+from transpert._anndata import frame, layer_names
 from transpert._counts import check_counts, check_log1p
 from transpert.errors import GeneError, MetricInputError, StoreError, UnknownNameError, list_names
 
@@ -129,7 +130,7 @@ def _read(
     # files want positions in ascending order, each once
     unique, back = np.unique(rows, return_inverse=True)
     straight = bool(np.array_equal(unique, rows))
-    found = []
+    found: list[Any] = []
     for slot, check in ((values, check_log1p), (counts, check_counts)):
         if slot is None:
             found.append(None)
@@ -196,10 +197,10 @@ def open_cells(
 
 
 def _open_object(adata: AnnData, name: str, layer: str | None, counts_layer: str | None) -> CellReader:
-    layers = [key for key in adata.layers if key is not None]
+    layers = layer_names(adata)
     if layer is not None and layer not in layers:
         raise UnknownNameError("layer", [layer], layers, where=name)
-    obs = adata.obs if isinstance(adata.obs, pd.DataFrame) else adata.obs.to_memory()
+    obs = frame(adata.obs)
     values = _slot(adata.X if layer is None else adata.layers[layer], _slot_name(layer), name, check_log1p)
     counts = None
     if counts_layer in layers:
@@ -245,10 +246,9 @@ def _open_file(path: Path, name: str, layer: str | None, counts_layer: str | Non
         counts = None
         if counts_layer in layers:
             counts = Slot(_slot_name(counts_layer), path=str(path), key=_place(counts_layer))
-        obs = ad.io.read_elem(group["obs"])
-        genes = _names(ad.io.read_elem(group["var"]).index)
+        obs, var = (cast(pd.DataFrame, ad.io.read_elem(group[part])) for part in ("obs", "var"))
         metadata = ad.io.read_elem(group["uns"][_keys.UNS]) if _keys.UNS in group.get("uns", {}) else {}
-    return CellReader(name, obs, genes, _plain(metadata), values, counts)
+    return CellReader(name, obs, _names(var.index), _plain(metadata), values, counts)
 
 
 def _place(layer: str | None) -> str:
@@ -326,6 +326,6 @@ def _as_float(matrix: Any) -> Matrix:
 
 
 def _sorted(matrix: Matrix) -> Matrix:
-    if sparse.issparse(matrix) and not matrix.has_sorted_indices:
-        return matrix.sorted_indices()
-    return matrix
+    if isinstance(matrix, np.ndarray) or matrix.has_sorted_indices:
+        return matrix
+    return matrix.sorted_indices()

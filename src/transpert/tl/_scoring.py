@@ -107,7 +107,7 @@ def score_block(block: Block, controls: Controls, metrics: Sequence[str]) -> lis
     keys: list[tuple[str, str]] = []
     comparisons: list[Comparison | None] = []
     for number, label in enumerate(block.labels):
-        labels = {"perturbation": label, "context": block.context, "targets": block.targets[number]}
+        labels: dict[str, Any] = {"perturbation": label, "context": block.context, "targets": block.targets[number]}
         values, counts = block.real[number]()
         real = Population(values, counts, where=f"the real cells of {block.context} / {label}")
         for model, fetches in block.predicted.items():
@@ -137,10 +137,11 @@ def _halves(
     if n_cells < _MIN_HALVES:
         return None
     cells = np.random.default_rng(seed).permutation(n_cells)
-    halves = []
-    for rows in (np.sort(cells[: n_cells // 2]), np.sort(cells[n_cells // 2 :])):
-        halves.append(Population(values[rows], None if counts is None else counts[rows], where="a half of real cells"))
-    return Comparison(*halves, controls, **labels)
+    one, other = (
+        Population(values[rows], None if counts is None else counts[rows], where="a half of real cells")
+        for rows in (np.sort(cells[: n_cells // 2]), np.sort(cells[n_cells // 2 :]))
+    )
+    return Comparison(one, other, controls, **labels)
 
 
 def count_threads(client: Any | None) -> int:

@@ -268,7 +268,7 @@ def _repeated(mean: np.ndarray, size: int) -> tuple[Matrix, None]:
 
 def _moved(fetch: Fetch, shift: np.ndarray) -> tuple[Matrix, None]:
     values = fetch()[0]
-    dense = values.toarray() if sparse.issparse(values) else values
+    dense = values if isinstance(values, np.ndarray) else values.toarray()
     return np.maximum(dense + shift.astype(np.float32), 0), None
 
 
@@ -353,9 +353,9 @@ def _flagged(
     beaten = _beaten(scores, metrics, table, spoiled, limits, n_bootstrap, seed)
     table["metric_flag"] = table["metric"].map(beaten.metric_flags).fillna("")
     table["flag"] = [
-        beaten.rows.get((row.prediction, row.metric), "")
-        or (spoiled.get(row.prediction, "") if row.metric_flag and row.knows == "?" else "")
-        for row in table.itertuples()
+        beaten.rows.get((row["prediction"], row["metric"]), "")
+        or (spoiled.get(row["prediction"], "") if row["metric_flag"] and row["knows"] == "?" else "")
+        for row in table.to_dict("records")
     ]
     return table
 
@@ -379,17 +379,20 @@ def _beaten(
 ) -> _Beaten:
     metric_flags: dict[str, str] = {}
     rows: dict[tuple[str, str], str] = {}
-    values = table.pivot(index="metric", columns="prediction", values="value")
+    values = table.pivot(index="metric", columns="prediction", values="value").to_dict("index")
     for metric in metrics:
         # a count, a ratio that is best at one, or a test of the cells is what fooling is recognised by, and no score
         if metric.direction not in ("higher", "lower") or metric.family == "integrity":
             continue
-        span = abs(values.at[metric.name, REPLICATE] - values.at[metric.name, NO_CHANGE])
+        reached = values[metric.name]
+        span = abs(reached[REPLICATE] - reached[NO_CHANGE])
         sign = 1 if metric.direction == "higher" else -1
 
-        def gain(one: str, other: str, *, metric: Metric = metric, sign: int = sign) -> tuple[float, float]:
+        def gain(
+            one: str, other: str, *, metric: Metric = metric, reached: dict = reached, sign: int = sign
+        ) -> tuple[float, float]:
             if metric.per == "context" and metric.level == "panel":
-                difference = sign * (values.at[metric.name, one] - values.at[metric.name, other])
+                difference = sign * (reached[one] - reached[other])
                 return difference, difference
             paired = compare(scores, one, other, metrics=[metric.name], n_bootstrap=max(n_bootstrap, 1), seed=seed)
             return (paired["gain"].item(), paired["ci_low"].item()) if len(paired) else (np.nan, np.nan)
@@ -414,10 +417,10 @@ def _beaten(
 
 def _spoiled(table: pd.DataFrame, limits: _Limits) -> dict[str, str]:
     """What is wrong with the cells of each prediction."""
-    values = table.pivot(index="prediction", columns="metric", values="value")
-    gap = limits.max_zero_gap + values.at[REPLICATE, "zero_fraction_gap"]
+    values = table.pivot(index="prediction", columns="metric", values="value").to_dict("index")
+    gap = limits.max_zero_gap + values[REPLICATE]["zero_fraction_gap"]
     said = {}
-    for name, row in values.iterrows():
+    for name, row in values.items():
         wrong = []
         if row["variance_ratio"] < limits.min_variance_ratio:
             wrong.append(f"collapsed variance (ratio {row['variance_ratio']:.2f})")

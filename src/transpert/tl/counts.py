@@ -11,6 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import _keys, pp
+from transpert._anndata import frame
 from transpert.conditions import Condition, parse_perturbation
 from transpert.errors import ControlError, UnknownNameError
 from transpert.groups import Design
@@ -95,7 +96,8 @@ def to_counts(
     source = DataSource(design, counts_layer if counts_layer in controls.layers else None, library_size_key)
     cells = read_cells(controls, source)
     known = populations(cells.obs, design, need_controls=False)
-    moved, used = [], {}
+    moved: list[Population] = []
+    used: dict[str, Cells] = {}
     for context, label, mean in _means(pred, design, list(cells.genes), layer, tuple(known.controls)):
         if context not in known.controls:
             raise ControlError(f"there are no control cells of {context!r}", where="controls")
@@ -138,7 +140,7 @@ def _means(
         return
     aligned, _ = pp.align_genes(pred, genes)
     values = log_values(aligned, layer, where="the prediction")
-    for (context, label), rows in populations(aligned.obs, design, need_controls=False).cells.items():
+    for (context, label), rows in populations(frame(aligned.obs), design, need_controls=False).cells.items():
         block = values[rows]
         mean = np.asarray(block.mean(axis=0) if sparse.issparse(block) else block.mean(axis=0, dtype=np.float64))
         yield context, label, mean.ravel()

@@ -133,8 +133,8 @@ def rank_genes_groups(
     }
 
 
-def _t_test(cells, controls) -> DifferentialExpression:  # type: ignore[no-untyped-def]
-    def moments(matrix) -> tuple[np.ndarray, np.ndarray, int]:  # type: ignore[no-untyped-def]
+def _t_test(cells, controls) -> DifferentialExpression:
+    def moments(matrix) -> tuple[np.ndarray, np.ndarray, int]:
         dense = np.asarray(matrix.todense() if hasattr(matrix, "todense") else matrix, dtype=np.float64)
         return dense.mean(axis=0), dense.std(axis=0, ddof=1), len(dense)
 
@@ -150,7 +150,7 @@ def _records(tables: dict[str, DifferentialExpression], genes: np.ndarray) -> di
     """Arrange tests as record arrays, genes of a group sorted by score."""
     order = {name: np.argsort(-table.z_score, kind="stable") for name, table in tables.items()}
 
-    def record(pick, dtype: str) -> np.ndarray:  # type: ignore[no-untyped-def]
+    def record(pick, dtype: str) -> np.ndarray:
         columns = [pick(table)[order[name]] for name, table in tables.items()]
         return np.rec.fromarrays(columns, dtype=[(name, dtype) for name in tables])
 

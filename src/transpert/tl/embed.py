@@ -11,6 +11,7 @@ import scanpy as sc
 from anndata import AnnData
 
 from transpert import _keys, pp
+from transpert._anndata import frame
 from transpert.errors import MetricInputError
 
 from ._populations import design_of, log_values, populations
@@ -73,8 +74,8 @@ def embed_together(
     design = design_of(pred, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
     columns = [design.perturbation_key, *design.context_keys]
     pred, _ = pp.align_genes(pred, list(truth.var_names))
-    own = populations(pred.obs, design, need_controls=False)
-    real = populations(truth.obs, design)
+    own = populations(frame(pred.obs), design, need_controls=False)
+    real = populations(frame(truth.obs), design)
     shared = [key for key in own if key in real.cells]
     if not shared:
         raise MetricInputError("no predicted population is in the truth", where="embed_together")
@@ -87,15 +88,15 @@ def embed_together(
     blocks = []
     for source, (adata, rows) in parts.items():
         values = log_values(adata, None, where=source)[rows]
-        obs = adata.obs.iloc[rows][columns].astype(str)
+        obs = frame(adata.obs).iloc[rows][columns].astype(str)
         obs.index = pd.Index([f"{name}-{source}" for name in obs.index], dtype=object)
-        block = AnnData(np.asarray(values.todense() if hasattr(values, "todense") else values), obs=obs)
-        block.var_names = truth.var_names
+        dense = np.asarray(values.todense() if hasattr(values, "todense") else values)
+        block = AnnData(dense, obs=obs, var=pd.DataFrame(index=truth.var_names))
         block.obs[_keys.SOURCE] = source
         blocks.append(block)
     together = anndata.concat(blocks)
     for column in (*columns, _keys.SOURCE):
-        together.obs[column] = pd.Categorical(together.obs[column])
+        together.obs[column] = pd.Categorical(frame(together.obs)[column])
     _project(together, n_components, seed)
     if umap:
         sc.pp.neighbors(together, n_neighbors=n_neighbors, use_rep=_keys.PCA, random_state=seed)
@@ -110,5 +111,6 @@ def _project(together: AnnData, n_components: int, seed: int) -> None:
     n_components = min(n_components, min(reference.shape) - 1)
     sc.pp.pca(reference, n_comps=n_components, random_state=seed)
     loadings = np.asarray(reference.varm["PCs"])
-    together.obsm[_keys.PCA] = ((together.X - reference.X.mean(axis=0)) @ loadings).astype(np.float32)
+    centred = np.asarray(together.X) - np.asarray(reference.X).mean(axis=0)
+    together.obsm[_keys.PCA] = (centred @ loadings).astype(np.float32)
     together.varm["PCs"] = loadings

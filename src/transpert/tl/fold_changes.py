@@ -10,6 +10,8 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
+from transpert._anndata import frame
+
 from ._populations import design_of, log_values, populations, select_modality
 
 __all__ = ["effects"]
@@ -65,7 +67,7 @@ def effects(
     adata = select_modality(data, modality)
     design = design_of(adata, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
     values = log_values(adata, layer, where="the cells")
-    found = populations(adata.obs, design)
+    found = populations(frame(adata.obs), design)
 
     def log_rate(rows: np.ndarray) -> np.ndarray:
         block = values[rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import pp
+from transpert._anndata import layer_names
 from transpert.errors import DependencyError, GroupSizeError, OptionError, UnknownNameError
 from transpert.metrics import DifferentialExpression
 
@@ -130,8 +132,8 @@ def _checked_sums(
     if replicate_key not in adata.obs:
         raise UnknownNameError("column", [replicate_key], map(str, adata.obs.columns), where="obs")
     if counts_layer is not None and counts_layer not in adata.layers:
-        raise UnknownNameError("layer", [counts_layer], [key for key in adata.layers if key], where="layers")
-    counts = adata.X if counts_layer is None else adata.layers[counts_layer]
+        raise UnknownNameError("layer", [counts_layer], layer_names(adata), where="layers")
+    counts: Any = adata.X if counts_layer is None else adata.layers[counts_layer]
     pp.check_counts(counts, where="X" if counts_layer is None else f"layers[{counts_layer!r}]")
     rows = np.flatnonzero(np.isin(labels, list(used)))
     return replicate_sums(counts[rows], labels[rows], adata.obs[replicate_key].astype(str).to_numpy()[rows])

@@ -208,7 +208,7 @@ class Anchor:
         if condition.is_control:
             return AnchorPrediction(before, dict.fromkeys(self.options.spaces, before))
         allowed = np.ones(len(self.table.weights), dtype=bool) if allowed is None else allowed
-        by_space = {}
+        by_space: dict[str, np.ndarray] = {}
         for space in self.options.spaces:
             effect = self._effect(space, condition, context, before, allowed, measured)
             by_space[space] = self.apply(space, effect, before, rate)
@@ -294,8 +294,8 @@ class Anchor:
         if condition.is_combination and not self._is_known(condition, allowed):
             parts = [self._effect_and_variance(space, c, context, profile, allowed, True) for c in condition.singles()]
             factor = self.interaction[space]
-            effect = factor * sum(part for part, _ in parts)
-            variance = factor**2 * sum(variance for _, variance in parts)
+            effect = factor * np.sum([part for part, _ in parts], axis=0)
+            variance = factor**2 * np.sum([variance for _, variance in parts], axis=0)
         else:
             effect, variance = self._effect_and_variance(space, condition, context, profile, allowed, measured)
         return shrink_effects(effect, self.options.shrinkage * variance)
@@ -373,7 +373,7 @@ class Anchor:
         tried = self.options.dependences()
         if len(tried) < 2:
             return dict.fromkeys(self.options.spaces, tried[0] if tried else None)
-        errors = {space: np.zeros(len(tried)) for space in self.options.spaces}
+        errors: dict[str, np.ndarray] = {space: np.zeros(len(tried)) for space in self.options.spaces}
         for row in rows:
             for space, found in self._left_out_errors(int(row), tried).items():
                 errors[space] += found
@@ -390,7 +390,7 @@ class Anchor:
             return {}
         mean = condition_coefficients(table, condition, context, allowed)
         coefficients = [mean + dependence.coefficients(contexts, len(mean)) for dependence in tried]
-        errors = {}
+        errors: dict[str, np.ndarray] = {}
         for space in self.options.spaces:
             observed = self.apply(space, self.effects[space][row], before, self.rates[row])
             # errors count as they will show: in mean log1p, where genes that are hardly expressed weigh little
@@ -406,7 +406,7 @@ class Anchor:
             for situation in ("pair", "context", "perturbation"):
                 gram, moment = np.zeros((3, 3)), np.zeros(3)
                 for row in rows:
-                    allowed = ~self.leave_out(row, situation)  # type: ignore[arg-type]
+                    allowed = ~self.leave_out(row, situation)
                     condition, context = self.table.conditions[row], self.table.contexts[row]
                     if condition.is_combination or not allowed.any():
                         continue
@@ -423,7 +423,7 @@ class Anchor:
 
     def _fit_interaction(self) -> dict[str, float]:
         """How much of the sum of its parts the effect of a combination is, from combinations that were seen."""
-        factors = {}
+        factors: dict[str, float] = {}
         everything = np.ones(len(self.table.weights), dtype=bool)
         for space in self.options.spaces:
             top = bottom = 0.0
@@ -431,10 +431,11 @@ class Anchor:
                 if not condition.is_combination or not all(self._is_known(c, everything) for c in condition.singles()):
                     continue
                 context, profile = self.table.contexts[row], self.table.profiles[row]
-                total = sum(
+                parts = [
                     self._effect_and_variance(space, single, context, profile, everything, True)[0]
                     for single in condition.singles()
-                )
+                ]
+                total = np.sum(parts, axis=0)
                 top += float(total @ self.effects[space][row])
                 bottom += float(total @ total)
             # one pseudo-combination that is additive keeps a few noisy ones from deciding

@@ -222,13 +222,13 @@ class PerturbationRidge:
         for kernel in ("linear", "gaussian"):
             for block in blocks:
                 for penalty in _PENALTIES:
-                    trial = RidgeChoice(kernel, block, penalty, 0.0, 0.0)  # type: ignore[arg-type]
+                    trial = RidgeChoice(kernel, block, penalty, 0.0, 0.0)
                     inverse = self._inverse(trial)
                     for number, share in enumerate(shares):
                         error = _left_out_error(inverse, targets, number)
                         gain = 1 - error / max(total, 1e-12)
                         if gain > best.gain:
-                            best = RidgeChoice(kernel, block, penalty, share, gain)  # type: ignore[arg-type]
+                            best = RidgeChoice(kernel, block, penalty, share, gain)
         return best
 
     def _with(self, choices: Mapping[str, RidgeChoice]) -> Self:

@@ -177,7 +177,7 @@ class KernelTransport(ClosedFormModel):
 
     @classmethod
     @override
-    def _from_options(cls, adata, registry, options):  # type: ignore[no-untyped-def]
+    def _from_options(cls, adata, registry, options):
         anchor = AnchorOptions.from_dict(options["anchor"])
         return cls(adata, registry, anchor=anchor, readout=options["readout"])
 
