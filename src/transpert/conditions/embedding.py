@@ -429,7 +429,7 @@ class Embedding:
     # --- making tables --------------------------------------------------------------------------------------
 
     @classmethod
-    def from_smiles(cls, smiles: Mapping[str, str] | pd.Series, *, radius: int = 2, n_bits: int = 1_024) -> Self:
+    def from_smiles(cls, smiles: Mapping[str, str] | pd.Series, *, radius: int = 2, n_bits: int = 1_024) -> Embedding:
         """Compute Morgan fingerprints of drugs; see :func:`transpert.conditions.fingerprints`.
 
         Parameters
@@ -452,10 +452,10 @@ class Embedding:
         """
         from .chemistry import fingerprints
 
-        return fingerprints(smiles, radius=radius, n_bits=n_bits)  # type: ignore[return-value]
+        return fingerprints(smiles, radius=radius, n_bits=n_bits)
 
     @classmethod
-    def from_gene_ontology(cls, path: str | os.PathLike[str], **options: Any) -> Self:
+    def from_gene_ontology(cls, path: str | os.PathLike[str], **options: Any) -> Embedding:
         """Build gene vectors from annotations; see :func:`transpert.conditions.gene_ontology`.
 
         Parameters
@@ -476,10 +476,10 @@ class Embedding:
         """
         from .ontology import gene_ontology
 
-        return gene_ontology(path, **options)  # type: ignore[return-value]
+        return gene_ontology(path, **options)
 
     @classmethod
-    def from_coexpression(cls, adata: AnnData, **options: Any) -> Self:
+    def from_coexpression(cls, adata: AnnData, **options: Any) -> Embedding:
         """Build gene vectors from control cells; see :func:`transpert.conditions.coexpression`.
 
         Parameters
@@ -500,7 +500,7 @@ class Embedding:
         """
         from .expression import coexpression
 
-        return coexpression(adata, **options)  # type: ignore[return-value]
+        return coexpression(adata, **options)
 
 
 def _only(keys: list[str], what: str, where: str) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self, override
+from typing import Any, Self, override
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
     """
 
     # what turns a predicted mean into cells; a user's choice overrides it
-    _default_readout: ClassVar[str] = "counts"
+    _default_readout: str = "counts"
 
     def __init__(self, adata: Data | None = None, registry: dict[str, Any] | None = None) -> None:
         # scvi-tools registers the annotation of a store in its place; the counts stay on disk

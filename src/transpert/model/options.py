@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from transpert.errors import OptionError, UnknownNameError
 from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOptions, NetworkOptions, SetOptions
+from transpert.nn.options import EncoderKind
 from transpert.transport import AnchorOptions, ReadoutOptions
 
 __all__ = ["PRESETS", "JoiningOptions", "ScaleOptions", "TrainingOptions"]
@@ -168,7 +169,7 @@ class ScaleOptions:
         )
 
     @classmethod
-    def preset(cls, name: str) -> Self:
+    def preset(cls, name: str) -> ScaleOptions:
         """Return a preset by name.
 
         Raises
@@ -178,12 +179,12 @@ class ScaleOptions:
         """
         if name not in PRESETS:
             raise UnknownNameError("preset", [name], PRESETS)
-        return PRESETS[name]  # type: ignore[return-value]
+        return PRESETS[name]
 
 
-def _network(kind: str, width: int, depth: int, heads: int, tokens: int, flow_depth: int) -> NetworkOptions:
+def _network(kind: EncoderKind, width: int, depth: int, heads: int, tokens: int, flow_depth: int) -> NetworkOptions:
     return NetworkOptions(
-        EncoderOptions(kind, width, depth, tokens, heads, max(heads // 4, 1)),  # type: ignore[arg-type]
+        EncoderOptions(kind, width, depth, tokens, heads, max(heads // 4, 1)),
         flow=FlowOptions(depth=flow_depth, n_heads=heads, n_key_heads=max(heads // 4, 1)),
     )
 

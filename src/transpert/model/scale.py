@@ -164,7 +164,7 @@ class SCALE(PerturbationModel):
         if self.source.embedding_key is not None and self.options.joining.kind == "residual":
             raise OptionError("cells in an embedding cannot be moved by the anchor", where="joining")
         self.readout_options = self.options.readout
-        self._default_readout = self.options.readout.kind  # type: ignore[misc]
+        self._default_readout = self.options.readout.kind
         self.preset, self.seed = preset, seed
         self.embedding: Embedding | None = resolve_embedding(embeddings, self._cells, self.source)
         self.anchor: Anchor | None = None

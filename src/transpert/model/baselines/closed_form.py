@@ -63,7 +63,7 @@ class ClosedFormModel(PerturbationModel):
         if readout is not None:
             if readout not in ("counts", "expected", "added"):
                 raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
-            self._default_readout = readout  # type: ignore[misc]
+            self._default_readout = readout
         self.anchor: Anchor | None = None
         self.init_params_ = self._get_init_params(locals())
 
@@ -239,7 +239,7 @@ class MeanShift(ClosedFormModel):
     False
     """
 
-    _default_readout: ClassVar[str] = "added"
+    _default_readout = "added"
 
     @property
     @override

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, override
+from typing import Any, override
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class Replicate(NoChange):
     True
     """
 
-    _default_readout: ClassVar[str] = "counts"
+    _default_readout = "counts"
 
     @override
     def _population(self, control: Cells, request: Request, readout: str | None, *, seed: int) -> Population:
