@@ -11,12 +11,26 @@ from scipy import sparse
 from transpert import _keys
 from transpert.errors import CountsError
 
-__all__ = ["check_counts", "check_log1p", "library_sizes", "log1p_per_10k", "stored_values"]
+__all__ = ["check_counts", "check_log1p", "check_there", "library_sizes", "log1p_per_10k", "stored_values"]
 
 type Matrix = np.ndarray | sparse.csr_matrix | sparse.csr_array
 
 _LARGEST_LOG1P = np.log1p(_keys.SCALE_FACTOR)
 _BLOCK = 1 << 20  # values looked at in one go, so that a check needs no second matrix
+
+
+def check_there(matrix: Matrix | None, *, where: str) -> None:
+    """Refuse a slot that holds no matrix, as ``X`` may.
+
+    Raises
+    ------
+    transpert.errors.CountsError
+        If there is none.
+    """
+    if matrix is None:
+        raise CountsError(
+            "there are no values", where=where, remedy="Name the layer that holds them, or put them into X."
+        )
 
 
 def stored_values(matrix: Matrix) -> np.ndarray:
@@ -65,6 +79,7 @@ def check_counts(matrix: Matrix, *, where: str) -> None:
     >>> from transpert.pp import check_counts
     >>> check_counts(np.array([[0, 3], [1, 0]]), where="X")
     """
+    check_there(matrix, where=where)
     values = stored_values(matrix)
     _check_finite(values, where)
     fractions = _count(values, lambda block: block != np.rint(block)) if values.dtype.kind == "f" else 0
@@ -99,6 +114,7 @@ def check_log1p(matrix: Matrix, *, where: str) -> None:
     >>> from transpert.pp import check_log1p
     >>> check_log1p(np.log1p(np.array([[0.0, 3.0]])), where="X")
     """
+    check_there(matrix, where=where)
     values = stored_values(matrix)
     _check_finite(values, where)
     if not values.size:

@@ -233,6 +233,11 @@ def test_counts_of_nothing_are_refused(name) -> None:
         TrainingOptions(**{name: 0})
 
 
+def test_no_epochs_are_refused(small) -> None:
+    with pytest.raises(OptionError, match="max_epochs is 0"):
+        train(make(small), max_epochs=0)
+
+
 def test_training_again_trains_further(small, tmp_path) -> None:
     model = train(make(small))
     first = {name: weight.clone() for name, weight in model.module.state_dict().items()}

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from transpert import pp
+from transpert.conditions import Embedding
+from transpert.data.readers import AnnDataReader
 from transpert.errors import BackedDataError, CountsError, GeneError
 
 COUNTS = np.random.default_rng(0).poisson(2.0, (20, 6)).astype(float)
@@ -69,6 +71,21 @@ def test_missing_genes_are_an_error_or_zero(make) -> None:
     dense = aligned.X.toarray() if sparse.issparse(aligned.X) else aligned.X
     np.testing.assert_array_equal(dense, np.stack([COUNTS[:, 0], 0 * COUNTS[:, 0], COUNTS[:, 1]], axis=1))
     assert report.missing == ("z",)
+
+
+def test_an_empty_x_is_said_to_be_empty(tmp_path) -> None:
+    empty = anndata.AnnData(obs=pd.DataFrame(index=["a", "b"]), var=pd.DataFrame(index=["g"]))
+    for refuse in (
+        lambda: pp.check_counts(empty),
+        lambda: pp.check_log1p(empty),
+        lambda: Embedding.from_h5ad(empty, axis="var"),
+        lambda: AnnDataReader(empty),
+    ):
+        with pytest.raises(CountsError, match="there are no values"):
+            refuse()
+    anndata.AnnData(np.eye(2)).write_h5ad(tmp_path / "x.h5ad")
+    with pytest.raises(BackedDataError, match="Give its path"):
+        Embedding.from_h5ad(anndata.read_h5ad(tmp_path / "x.h5ad", backed="r"))
 
 
 def test_duplicate_names_and_backed_files_are_refused(tmp_path) -> None:

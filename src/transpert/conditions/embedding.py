@@ -15,7 +15,8 @@ from anndata import AnnData
 from scipy import sparse
 from scipy.spatial import KDTree
 
-from transpert.errors import ConditionError, OptionError, UnknownNameError
+from transpert._counts import check_there
+from transpert.errors import BackedDataError, ConditionError, OptionError, UnknownNameError
 
 __all__ = ["Embedding"]
 
@@ -359,14 +360,23 @@ class Embedding:
             If there is no such key.
         transpert.errors.OptionError
             If ``axis`` is neither.
+        transpert.errors.CountsError
+            If there is no ``X``.
+        transpert.errors.BackedDataError
+            If the AnnData is backed.
         """
         if axis not in ("obs", "var"):
             raise OptionError(f"axis is {axis!r}", remedy="Choose 'obs' or 'var'.")
         adata = source if isinstance(source, AnnData) else anndata.read_h5ad(source)
         where = "an AnnData" if isinstance(source, AnnData) else Path(source).name
+        if adata.isbacked:
+            raise BackedDataError(
+                "a backed AnnData is not read here", where=str(adata.filename), remedy="Give its path."
+            )
         names, slot = (adata.obs_names, adata.obsm) if axis == "obs" else (adata.var_names, adata.varm)
         if key is None:
             values: Any = adata.X
+            check_there(values, where=f"X of {where}")
             matrix = values if axis == "obs" else values.T
         elif key in slot:
             matrix = slot[key]

@@ -13,7 +13,7 @@ from sklearn.decomposition import TruncatedSVD
 
 from transpert import _keys
 from transpert._anndata import frame, layer_names
-from transpert._counts import check_counts, library_sizes, log1p_per_10k
+from transpert._counts import check_counts, check_there, library_sizes, log1p_per_10k
 from transpert.errors import ControlError, GeneError, OptionError, UnknownNameError
 
 from .embedding import Embedding
@@ -93,6 +93,7 @@ def coexpression(
         raise OptionError(f"n_dimensions is {n_dimensions}", remedy="At least 1.")
     controls = np.flatnonzero((obs[perturbation_key].astype(str) == control).to_numpy())
     matrix: Any = adata.X if layer is None else adata.layers[layer]
+    check_there(matrix, where="X")
     counts = sparse.csr_matrix(matrix[controls], dtype=np.float32)
     check_counts(counts, where="X" if layer is None else f"layers[{layer!r}]")
     if library_size_key is not None:

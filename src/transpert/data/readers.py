@@ -16,6 +16,7 @@ import zarr
 from scipy import sparse
 
 from transpert._anndata import frame
+from transpert._counts import check_there
 from transpert.errors import CountsError, GeneError, StoreError, UnknownNameError, list_names
 
 __all__ = ["AnnDataReader", "CountReader", "FileReader", "open_reader", "zarrs_pipeline"]
@@ -70,6 +71,7 @@ class AnnDataReader:
 
     def __init__(self, adata: ad.AnnData, layer: str | None = None) -> None:
         matrix = adata.X if layer is None else adata.layers[layer]
+        check_there(matrix, where="X")
         self._counts, self._obs = sparse.csr_matrix(matrix), frame(adata.obs)
         self.name, self.genes = "AnnData", pd.Index(adata.var_names.astype(str))
         self.obs_columns = tuple(map(str, adata.obs.columns))

@@ -276,6 +276,8 @@ class SCALE(PerturbationModel):
             If the user interrupts, or ``SystemExit`` if the machine asks the process to end: a checkpoint of the
             last step is written before.
         """
+        if max_epochs is not None and max_epochs < 1:
+            raise OptionError(f"max_epochs is {max_epochs}", remedy="Give at least 1, or None for the options' steps.")
         checkpoints = CheckpointSettings(
             None if checkpoint_dir is None else Path(checkpoint_dir), checkpoint_every_n_steps, resume
         )
@@ -302,7 +304,7 @@ class SCALE(PerturbationModel):
         training = self.options.training
         assert training.steps is not None and training.steps_per_epoch is not None  # fitted to the groups
         settings = TrainerSettings(
-            max_epochs or max(training.steps // training.steps_per_epoch, 1),
+            max(training.steps // training.steps_per_epoch, 1) if max_epochs is None else max_epochs,
             accelerator,
             devices,
             default_precision(accelerator) if precision is None else precision,
