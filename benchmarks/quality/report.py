@@ -79,9 +79,9 @@ of the peers and of the paper's preset are shrunken to minutes on a CPU: **these
 on a test split, with two reservations: the number of training steps for a number of groups was looked at on two of the
 simulated non-linear tasks (36 x 20, and 18 x 20 of the grid); and when kernels for the anchor were compared by their
 error on left-out training groups, on the simulated tasks and on Kang, the errors on the test groups were printed beside
-them (on left-out groups the Gaussian kernel was the best or near it nearly everywhere). DE overlap depends on which controls the predicted cells are
-compared with: the tables take the real ones; where a peer predicts controls too, its overlap with those is given below
-its table."""
+them (on left-out groups the Gaussian kernel was the best or near it nearly everywhere). DE overlap depends on which
+controls the predicted cells are compared with: the tables take the real ones; where a peer predicts controls too, its
+overlap with those is given below its table."""
 
 
 def _task_section(
