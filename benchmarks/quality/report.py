@@ -248,7 +248,7 @@ def _ablation_section(scores: dict[str, Scores], methods: dict[str, Method]) -> 
         return "## Ablations\n\nNot run."
     return (
         "## Ablations\n\nWhat an option changes. The options of the network are changed where the network stands alone"
-        " (no anchor, one member), because a closed gate would hide them.\n\n" + "\n\n".join(parts)
+        " (no anchor, one fold), because a closed gate would hide them.\n\n" + "\n\n".join(parts)
     )
 
 
