@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,6 +130,8 @@ def test_each_kind_has_dependences_of_its_own_to_choose_from() -> None:
     assert AnchorOptions(kind="mean").dependences() == []
     assert all(tried.width is None for tried in AnchorOptions(kind="ridge").dependences())
     assert len(AnchorOptions().dependences()) == 36
+    # also where one kind takes the place of another
+    assert replace(AnchorOptions(), kind="ridge").dependences() == AnchorOptions(kind="ridge").dependences()
     chosen = AnchorOptions(n_components=(3,), penalties=(0.1,), widths=(0.5,))
     assert chosen.dependences() == [Dependence(3, 0.1, 0.5)]
     assert AnchorOptions.from_dict(json.loads(json.dumps(chosen.to_dict()))) == chosen

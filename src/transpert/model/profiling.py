@@ -190,10 +190,7 @@ def _advice(model: SCALE, share: pd.Series) -> tuple[str, ...]:
             else "TrainingOptions(compile=True), precision='bf16-mixed'"
         )
         found.append(
-            (
-                compute,
-                f"The network takes {compute:.0%} of the step: {remedy}, fewer folds or a smaller preset.",
-            )
+            (compute, f"The network takes {compute:.0%} of the step: {remedy}, fewer folds or a smaller preset.")
         )
     if share["rest"] > 1 / 2:
         found.append(

@@ -72,6 +72,7 @@ __all__ = ["SCALE"]
 
 _VALIDATION_BATCHES = 6
 _CONTROLS_OF_THE_GATE = 512  # cells, at most, of which networks are asked where they would take groups they left out
+_PREDICTS = -1  # the last of the networks, which was trained on all groups
 _KEEP = "keep"  # an option that is not given stays as the preset has it
 
 
@@ -383,8 +384,8 @@ class SCALE(PerturbationModel):
         if self.cells.embedding is not None:
             used = self.cells.embedding[groups.codes >= 0]
             inputs = (torch.as_tensor(used.mean(axis=0)), torch.as_tensor(used.std(axis=0)))
-        for member in self.module.networks:
-            member.set_statistics(inputs, genes)
+        for network in self.module.networks:
+            network.set_statistics(inputs, genes)
 
     def _split_kind(self) -> str | None:
         key = self.design.split_key
@@ -500,17 +501,13 @@ class SCALE(PerturbationModel):
         request: Request,
         start: np.ndarray | None,
         *,
-        number: int | None = None,
+        number: int = _PREDICTS,
         seed: int,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean shift ``(G,)``, shift of every cell ``(N, G)`` and latent endpoints ``(N, d)``, by one network.
-
-        By default by the one that was trained on all groups.
-        """
+        """Mean shift ``(G,)``, shift of every cell ``(N, G)`` and latent endpoints ``(N, d)``, by one network."""
         self.module.eval()
         device = next(self.module.parameters()).device
         condition = self._conditions_table.encode([request.condition], [request.context_values], [None]).to(device)
-        number = self._last_network if number is None else number
         shift, latent = transport_population(
             self.module.networks[number],
             self._encoded(control, number, start),
@@ -523,33 +520,23 @@ class SCALE(PerturbationModel):
 
     def _encoded(self, cells: Cells, number: int, start: np.ndarray | None = None) -> torch.Tensor:
         """What a network makes of every cell, kept with the cells where the anchor does not move them first."""
-        member = self.module.networks[number]
+        network = self.module.networks[number]
         if start is not None:
-            return encode_cells(member, np.maximum(cells.log1p() + start.astype(np.float32), 0))
+            return encode_cells(network, np.maximum(cells.log1p() + start.astype(np.float32), 0))
         states = cells.log1p() if cells.embedding is None else cells.embedding
-        return cells.keep(f"encoded by {number}", lambda: encode_cells(member, states))
+        return cells.keep(f"encoded by {number}", lambda: encode_cells(network, states))
 
     @override
     def _latent_of(self, cells: Cells) -> np.ndarray | None:
         self.module.eval()
-        last = self._last_network
-        return encode_population(
-            self.module.networks[last],
-            self._encoded(cells, last),
-            set_size=self._set_size,
-            seed=self.seed,
-        )
+        network, encoded = self.module.networks[_PREDICTS], self._encoded(cells, _PREDICTS)
+        return encode_population(network, encoded, set_size=self._set_size, seed=self.seed)
 
     @property
     def _set_size(self) -> int:
         """Cells in a set, which were fitted to the groups where the options leave them open."""
         assert self.options.training.set_size is not None
         return self.options.training.set_size
-
-    @property
-    def _last_network(self) -> int:
-        """The network that was trained on all groups."""
-        return len(self.module.networks) - 1
 
     def get_latent_representation(self, adata: Data | None = None) -> np.ndarray:
         """Return the latent state of every cell.

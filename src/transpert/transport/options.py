@@ -17,7 +17,6 @@ EffectSpace = Literal["log_fold", "log1p"]
 _TRIED: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {
     "kernel": ((2, 4, 8), (0.02, 0.1, 0.4)),
     "ridge": ((8,), (0.05, 0.15, 0.5)),
-    "mean": ((1,), (1.0,)),
 }
 
 
@@ -96,15 +95,11 @@ class AnchorOptions:
 
     def __post_init__(self) -> None:
         _check_choice("kind", self.kind, Literal["kernel", "ridge", "mean"])
-        n_components, penalties = _TRIED[self.kind]
-        object.__setattr__(self, "spaces", tuple(self.spaces))
-        object.__setattr__(
-            self, "n_components", tuple(n_components if self.n_components is None else self.n_components)
-        )
-        object.__setattr__(self, "penalties", tuple(penalties if self.penalties is None else self.penalties))
-        object.__setattr__(self, "widths", tuple(self.widths))
         for name, lowest in (("spaces", None), ("n_components", 1), ("penalties", 1e-6), ("widths", 1e-3)):
             values = getattr(self, name)
+            if values is None and name in ("n_components", "penalties"):
+                continue  # those of the kind, which may yet be replaced by another
+            object.__setattr__(self, name, tuple(values))
             if not values:
                 raise OptionError(f"{name} needs at least one value", where="AnchorOptions")
             for value in values:
@@ -117,11 +112,12 @@ class AnchorOptions:
 
     def dependences(self) -> list[Dependence]:
         """Return the dependences on the context to choose from; none for ``"mean"``."""
-        assert self.n_components is not None and self.penalties is not None
         if self.kind == "mean":
             return []
+        n_components, penalties = _TRIED[self.kind]
         widths = self.widths if self.kind == "kernel" else (None,)
-        return [Dependence(n, p, w) for n, p, w in product(self.n_components, self.penalties, widths)]
+        tried = product(self.n_components or n_components, self.penalties or penalties, widths)
+        return [Dependence(n, penalty, width) for n, penalty, width in tried]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""
