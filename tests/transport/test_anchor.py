@@ -180,3 +180,10 @@ def test_mean_log_of_rates_against_a_simulation() -> None:
     assert mean_log_of_rate(np.array([rate]), np.array([dispersion]), scale)[0] == pytest.approx(
         np.log1p(scale * draws).mean(), abs=0.01
     )
+
+
+@pytest.mark.parametrize(("n_contexts", "chosen"), [(4, False), (5, True)])
+def test_no_dependence_is_chosen_where_no_context_can_be_left_out(n_contexts, chosen) -> None:
+    adata = tp.datasets.simulate(n_contexts=n_contexts, n_perturbations=2, n_genes=30, n_cells=30)
+    anchor, _ = fitted(adata)
+    assert [dependence is not None for dependence in anchor.dependence.values()] == [chosen, chosen]

@@ -46,6 +46,7 @@ from .embeddings import (
 from .fingerprints import data_fingerprint
 from .folds import assign_folds, resolve_level, rows_like_asked
 from .gate import fit_gate, gate_table, was_tried
+from .left_out import LeftOutShifts, leave_folds_out
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, transport_population
 from .options import JoiningOptions, ScaleOptions, TrainingOptions
@@ -285,13 +286,7 @@ class SCALE(PerturbationModel):
         groups, matching = self._training_groups()
         effects = self._training_effects(groups, matching)
         if self.options.anchor is not None:
-            self.anchor = Anchor.fit(
-                effects,
-                self.options.anchor,
-                np.asarray(self._dispersion),
-                embedding=self.embedding,
-                seed=self.seed,
-            )
+            self.anchor = self._fit_anchor(effects, self.options.anchor)
         self.left_out_level = resolve_level(groups, self.options.joining.leave_out, self._split_kind())
         folds = assign_folds(groups, self.left_out_level, self.options.joining.folds, seed=self.seed)
         anchored = self._left_out_anchor(effects, groups, folds)
@@ -299,7 +294,7 @@ class SCALE(PerturbationModel):
         if self.options.joining.kind == "residual":
             shifts = np.zeros((len(groups), len(self.genes)))
             for row, members in enumerate(self._groups_of(effects, groups)):
-                shifts[members] = anchored[row]
+                shifts[members] = anchored.shifts[row]
         self._set_statistics(effects.statistics, groups)
         data = self._data_module(groups, matching, folds)
         training = self.options.training
@@ -403,34 +398,36 @@ class SCALE(PerturbationModel):
             members.setdefault((contexts[group], groups.conditions[group]), []).append(int(group))
         return [members[key] for key in zip(effects.contexts, effects.conditions, strict=True)]
 
-    def _left_out_anchor(self, effects: GroupEffects, groups: Groups, folds: np.ndarray) -> np.ndarray:
-        """Mean shifts that the anchor predicts for each row without the rows of its fold, ``(P, G)``."""
-        if self.anchor is None:
-            return np.zeros((len(effects), len(self.genes)))
+    def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions) -> Anchor:
+        return Anchor.fit(effects, options, np.asarray(self._dispersion), embedding=self.embedding, seed=self.seed)
+
+    def _left_out_anchor(self, effects: GroupEffects, groups: Groups, folds: np.ndarray) -> LeftOutShifts:
+        """What the anchor predicts for each row without the rows of its fold."""
+        options = self.options.anchor
+        if self.anchor is None or options is None:
+            return LeftOutShifts(np.zeros((len(effects), len(self.genes))), np.ones(len(effects), dtype=bool))
         fold = self._fold_of_rows(effects, groups, folds)
-        if (fold < 0).all():
-            return self.anchor.predict_left_out(effects, lambda row: np.arange(len(fold)) == row)
-        return self.anchor.predict_left_out(effects, lambda row: fold == fold[row])
+        return leave_folds_out(self.anchor, effects, fold, lambda some: self._fit_anchor(some, options))
 
     def _fold_of_rows(self, effects: GroupEffects, groups: Groups, folds: np.ndarray) -> np.ndarray:
         return np.array([folds[members[0]] for members in self._groups_of(effects, groups)])
 
-    def _fit_gate(self, effects: GroupEffects, groups: Groups, folds: np.ndarray, anchored: np.ndarray) -> None:
+    def _fit_gate(self, effects: GroupEffects, groups: Groups, folds: np.ndarray, anchored: LeftOutShifts) -> None:
         """Weigh network and anchor by what each says about groups it has not seen."""
-        joining = self.options.joining
+        joining, shifts = self.options.joining, anchored.shifts
         fold = self._fold_of_rows(effects, groups, folds)
         unseen = None
         if joining.folds > 1 and (fold >= 0).all():
-            unseen = self._left_out_networks(effects, groups, fold, anchored)
+            unseen = self._left_out_networks(effects, groups, fold, shifts)
         if joining.gate is not None:
             self.gate = joining.gate
         elif self.options.anchor is None or unseen is None:
             self.gate = 1.0 if self.options.anchor is None else 0.0
         else:
-            rows = rows_like_asked(effects.conditions, fold, self._split_kind())
-            self.gate = fit_gate(effects, anchored, unseen, rows)
-            self.gate_table = gate_table(effects, anchored, unseen, self.gate)
-        self.uncertainty = UncertaintyEstimates.fit(effects, self._left_out_predictor(effects, anchored, unseen))
+            rows = rows_like_asked(effects.conditions, fold, self._split_kind()) & anchored.comparable
+            self.gate = fit_gate(effects, shifts, unseen, rows)
+            self.gate_table = gate_table(effects, shifts, unseen, self.gate)
+        self.uncertainty = UncertaintyEstimates.fit(effects, self._left_out_predictor(effects, shifts, unseen))
 
     def _left_out_networks(
         self, effects: GroupEffects, groups: Groups, fold: np.ndarray, anchored: np.ndarray

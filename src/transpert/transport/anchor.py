@@ -229,12 +229,22 @@ class Anchor:
         -------
         ``(P, G)``: predicted shifts of the mean log1p.
         """
-        shifts = []
-        for row, (context, condition) in enumerate(zip(effects.contexts, effects.conditions, strict=True)):
-            control = _as_statistics(effects, row)
-            prediction = self.predict(condition, context, control, allowed=~leave_out(row), measured=False)
-            shifts.append(prediction.mean_log - control.mean_log[0])
-        return np.array(shifts)
+        return np.array([self._shift(effects, row, ~leave_out(row)) for row in range(len(effects))])
+
+    def predict_groups(self, effects: GroupEffects) -> np.ndarray:
+        """Predict groups that the anchor was not fitted to.
+
+        Parameters
+        ----------
+        effects
+            The groups.
+
+        Returns
+        -------
+        ``(P, G)``: predicted shifts of the mean log1p.
+        """
+        everything = np.ones(len(self.table.weights), dtype=bool)
+        return np.array([self._shift(effects, row, everything) for row in range(len(effects))])
 
     def predict_new(self, effects: GroupEffects, situation: Situation, rows: np.ndarray) -> np.ndarray:
         """Predict training groups as if their context, their perturbation, or just the pair of both were new.
@@ -258,10 +268,16 @@ class Anchor:
             allowed = ~self.leave_out(int(row), situation)
             if not allowed.any() or self._situation(condition, context, allowed) != situation:
                 continue
-            control = _as_statistics(effects, int(row))
-            prediction = self.predict(condition, context, control, allowed=allowed, measured=False)
-            shifts[number] = prediction.mean_log - control.mean_log[0]
+            shifts[number] = self._shift(effects, int(row), allowed)
         return shifts
+
+    def _shift(self, effects: GroupEffects, row: int, allowed: np.ndarray) -> np.ndarray:
+        """The shift of the mean log1p that some of the measured effects let expect for a group, ``(G,)``."""
+        control = _as_statistics(effects, row)
+        prediction = self.predict(
+            effects.conditions[row], effects.contexts[row], control, allowed=allowed, measured=False
+        )
+        return prediction.mean_log - control.mean_log[0]
 
     def leave_out(self, row: int, situation: Situation) -> np.ndarray:
         """Return the effects that must not be seen if a row is to be new in a given way, ``(P,)`` bool."""
@@ -377,7 +393,8 @@ class Anchor:
         for row in rows:
             for space, found in self._left_out_errors(int(row), tried).items():
                 errors[space] += found
-        return {space: tried[int(np.argmin(found))] for space, found in errors.items()}
+        # where no context can be left out, nothing speaks for any of them
+        return {space: tried[int(np.argmin(found))] if found.any() else None for space, found in errors.items()}
 
     def _left_out_errors(self, row: int, tried: Sequence[Dependence]) -> dict[str, np.ndarray]:
         """Squared error of each dependence in a context that it has not seen, by space."""
