@@ -9,7 +9,10 @@ import numpy as np
 
 from transpert.transport import Anchor, GroupEffects
 
-__all__ = ["LeftOutShifts", "leave_folds_out"]
+__all__ = ["LeftOutShifts", "choose_groups", "leave_folds_out"]
+
+# one weight is fitted to them; of an atlas with a hundred thousand groups every one would take hours
+_MOST_GROUPS = 1_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,21 +21,41 @@ class LeftOutShifts:
 
     Parameters
     ----------
-    shifts : (P, G)
+    rows : (R,)
+        The groups.
+    shifts : (R, G)
         Predicted shifts of the mean log1p.
-    comparable : (P,)
+    comparable : (R,)
         Whether that anchor is of the same kind as the one that predicts, bool: with too few contexts left, it cannot
         learn how effects follow the context, and is beaten by anything.
     """
 
+    rows: np.ndarray
     shifts: np.ndarray
     comparable: np.ndarray
 
 
+def choose_groups(n_groups: int, *, seed: int) -> np.ndarray:
+    """Draw the groups by which networks and anchor are judged: all, or a thousand where there are more.
+
+    Parameters
+    ----------
+    n_groups
+        Number of training groups.
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    ``(R,)``, sorted.
+    """
+    return np.sort(np.random.default_rng(seed).permutation(n_groups)[:_MOST_GROUPS])
+
+
 def leave_folds_out(
-    whole: Anchor, effects: GroupEffects, fold: np.ndarray, fit: Callable[[GroupEffects], Anchor]
+    whole: Anchor, effects: GroupEffects, fold: np.ndarray, fit: Callable[[GroupEffects], Anchor], rows: np.ndarray
 ) -> LeftOutShifts:
-    """Predict the groups of every fold by an anchor fitted to the others.
+    """Predict groups of every fold by an anchor fitted to all groups of the others.
 
     Everything is fitted again. An anchor that only leaves the effects of a fold out, but has chosen its kernel and its
     weights with them, looks better than it is.
@@ -47,22 +70,28 @@ def leave_folds_out(
         Fold of every group; -1 for all where there are too few to divide.
     fit
         Fits an anchor to some of the groups.
+    rows : (R,)
+        The groups to predict.
 
     Returns
     -------
     The shifts. Without folds every group is left out by itself, of the anchor that there is.
     """
-    everything = np.ones(len(effects), dtype=bool)
+    asked, own_fold = effects[rows], fold[rows]
+    comparable = np.ones(len(rows), dtype=bool)
     if (fold < 0).all():
-        return LeftOutShifts(whole.predict_left_out(effects, lambda row: np.arange(len(fold)) == row), everything)
-    shifts, comparable = np.zeros_like(effects.shift()), everything.copy()
-    for number in np.unique(fold):
-        own = fold == number
-        if own.all():  # a single fold: nothing is left to learn from, and no effect is what is then expected
+        return LeftOutShifts(
+            rows, whole.predict_left_out(asked, lambda row: np.arange(len(fold)) == rows[row]), comparable
+        )
+    shifts = np.zeros_like(asked.shift())
+    for number in np.unique(own_fold):
+        if (
+            fold == number
+        ).all():  # a single fold: nothing is left to learn from, and no effect is what is then expected
             break
-        anchor = fit(effects[~own])
-        shifts[own] = anchor.predict_groups(effects[own])
+        anchor, own = fit(effects[fold != number]), own_fold == number
+        shifts[own] = anchor.predict_groups(asked[own])
         comparable[own] = all(
             dependence is None or anchor.dependence[space] is not None for space, dependence in whole.dependence.items()
         )
-    return LeftOutShifts(shifts, comparable)
+    return LeftOutShifts(rows, shifts, comparable)

@@ -46,7 +46,7 @@ from .embeddings import (
 from .fingerprints import data_fingerprint
 from .folds import assign_folds, resolve_level, rows_like_asked
 from .gate import fit_gate, gate_table, was_tried
-from .left_out import LeftOutShifts, leave_folds_out
+from .left_out import LeftOutShifts, choose_groups, leave_folds_out
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, transport_population
 from .options import JoiningOptions, ScaleOptions, TrainingOptions
@@ -402,32 +402,38 @@ class SCALE(PerturbationModel):
         return Anchor.fit(effects, options, np.asarray(self._dispersion), embedding=self.embedding, seed=self.seed)
 
     def _left_out_anchor(self, effects: GroupEffects, groups: Groups, folds: np.ndarray) -> LeftOutShifts:
-        """What the anchor predicts for each row without the rows of its fold."""
+        """What the anchor predicts for rows of the effects without the rows of their fold."""
         options = self.options.anchor
+        rows = np.arange(len(effects))
+        if self.options.joining.kind == "stack":  # in the other case networks start from what is predicted here
+            rows = choose_groups(len(effects), seed=self.seed)
         if self.anchor is None or options is None:
-            return LeftOutShifts(np.zeros((len(effects), len(self.genes))), np.ones(len(effects), dtype=bool))
+            return LeftOutShifts(rows, np.zeros((len(rows), len(self.genes))), np.ones(len(rows), dtype=bool))
         fold = self._fold_of_rows(effects, groups, folds)
-        return leave_folds_out(self.anchor, effects, fold, lambda some: self._fit_anchor(some, options))
+        return leave_folds_out(self.anchor, effects, fold, lambda some: self._fit_anchor(some, options), rows)
 
     def _fold_of_rows(self, effects: GroupEffects, groups: Groups, folds: np.ndarray) -> np.ndarray:
         return np.array([folds[members[0]] for members in self._groups_of(effects, groups)])
 
     def _fit_gate(self, effects: GroupEffects, groups: Groups, folds: np.ndarray, anchored: LeftOutShifts) -> None:
         """Weigh network and anchor by what each says about groups it has not seen."""
-        joining, shifts = self.options.joining, anchored.shifts
-        fold = self._fold_of_rows(effects, groups, folds)
+        joining, shifts, asked = self.options.joining, anchored.shifts, effects[anchored.rows]
+        fold = self._fold_of_rows(asked, groups, folds)
         unseen = None
         if joining.folds > 1 and (fold >= 0).all():
-            unseen = self._left_out_networks(effects, groups, fold, shifts)
+            unseen = self._left_out_networks(asked, groups, fold, shifts)
         if joining.gate is not None:
             self.gate = joining.gate
         elif self.options.anchor is None or unseen is None:
             self.gate = 1.0 if self.options.anchor is None else 0.0
         else:
-            rows = rows_like_asked(effects.conditions, fold, self._split_kind()) & anchored.comparable
-            self.gate = fit_gate(effects, shifts, unseen, rows)
-            self.gate_table = gate_table(effects, shifts, unseen, self.gate)
-        self.uncertainty = UncertaintyEstimates.fit(effects, self._left_out_predictor(effects, shifts, unseen))
+            like_asked = rows_like_asked(
+                effects.conditions, self._fold_of_rows(effects, groups, folds), self._split_kind()
+            )
+            self.gate = fit_gate(asked, shifts, unseen, like_asked[anchored.rows] & anchored.comparable)
+            self.gate_table = gate_table(asked, shifts, unseen, self.gate)
+        predictor = self._left_out_predictor(effects, anchored, unseen)
+        self.uncertainty = UncertaintyEstimates.fit(effects, predictor, among=anchored.rows)
 
     def _left_out_networks(
         self, effects: GroupEffects, groups: Groups, fold: np.ndarray, anchored: np.ndarray
@@ -445,17 +451,17 @@ class SCALE(PerturbationModel):
         return shifts
 
     def _left_out_predictor(
-        self, effects: GroupEffects, anchored: np.ndarray, unseen: np.ndarray | None
+        self, effects: GroupEffects, anchored: LeftOutShifts, unseen: np.ndarray | None
     ) -> Callable[[Situation, np.ndarray], np.ndarray | None]:
         """What the model says about groups in which something is new: networks as far as they have left it out."""
         gate, anchor = self.gate, self.anchor
-        joined = anchored if gate == 0 else None
+        joined = anchored.shifts if gate == 0 else None
         if unseen is not None:
-            joined = (1 - gate) * anchored + gate * unseen
+            joined = (1 - gate) * anchored.shifts + gate * unseen
 
         def predict(situation: Situation, rows: np.ndarray) -> np.ndarray | None:
             if situation == self.left_out_level and joined is not None:
-                return joined[rows]
+                return joined[np.searchsorted(anchored.rows, rows)]
             # in other situations the network was not tried; the anchor errs at least as much as both together
             return None if anchor is None else anchor.predict_new(effects, situation, rows)
 

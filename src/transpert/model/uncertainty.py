@@ -168,6 +168,7 @@ class UncertaintyEstimates:
         effects: GroupEffects,
         left_out: Callable[[Situation, np.ndarray], np.ndarray | None],
         *,
+        among: np.ndarray | None = None,
         seed: int = 0,
     ) -> Self:
         """Learn errors from left-out groups.
@@ -179,11 +180,14 @@ class UncertaintyEstimates:
         left_out
             Given a situation and rows ``(R,)`` of the effects: the shifts of the mean log1p, ``(R, G)``, that are
             predicted for them when just that is new, with NaN where it cannot be imitated; ``None`` if nowhere.
+        among : (R,)
+            Rows that may be left out; all by default.
         seed
             Seed for choosing rows where there are many.
         """
         observed, variance = observed_log_folds(effects)
-        rows = np.random.default_rng(seed).permutation(len(effects))[:_MOST_LEFT_OUT]
+        among = np.arange(len(effects)) if among is None else among
+        rows = np.random.default_rng(seed).permutation(among)[:_MOST_LEFT_OUT]
         errors: dict[str, ErrorModel] = {}
         for situation in _SITUATIONS:
             shifts = left_out(situation, rows)

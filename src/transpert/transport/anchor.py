@@ -12,7 +12,7 @@ import numpy as np
 
 from transpert.conditions import Condition, Embedding
 
-from .coefficients import EffectTable, condition_coefficients, context_coefficients
+from .coefficients import EffectTable, condition_coefficients, context_coefficients, weighted_sum
 from .dependence import ContextScores, Dependence
 from .dose import interpolate_over
 from .effects import GroupEffects
@@ -285,8 +285,7 @@ class Anchor:
         if situation == "context":
             return self.table.of_context(context)
         if situation == "perturbation":
-            parts = set(condition.parts)
-            return np.array([bool(parts & set(other.parts)) for other in self.table.conditions])
+            return self.table.sharing_parts(condition)
         return self.table.of_context(context) & self.table.of_action(condition)
 
     def apply(self, space: str, effect: np.ndarray, before: np.ndarray, rate: np.ndarray) -> np.ndarray:
@@ -329,10 +328,11 @@ class Anchor:
             coefficients = self._coefficients(space, known, context, profile, allowed, measured)
             # an effect that several groups agree on is trusted more than its sampling error says
             groups = max(np.abs(coefficients).sum() ** 2 / max(float((coefficients**2).sum()), 1e-12), 1.0)
-            return coefficients @ self.effects[space], coefficients**2 @ self.variances[space] / groups
+            effect = weighted_sum(coefficients, self.effects[space])
+            return effect, weighted_sum(coefficients**2, self.variances[space]) / groups
 
-        usable = [c for c, ok in zip(self.table.conditions, allowed, strict=True) if ok]
-        return interpolate_over(condition, usable, at)
+        usable = np.flatnonzero(self.table.of_action(condition) & allowed)
+        return interpolate_over(condition, [self.table.conditions[row] for row in usable], at)
 
     def _is_known(self, condition: Condition, allowed: np.ndarray) -> bool:
         return bool((self.table.of_action(condition) & allowed).any())
@@ -406,12 +406,13 @@ class Anchor:
         if contexts is None:
             return {}
         mean = condition_coefficients(table, condition, context, allowed)
-        coefficients = [mean + dependence.coefficients(contexts, len(mean)) for dependence in tried]
+        coefficients = np.array([mean + dependence.coefficients(contexts, len(mean)) for dependence in tried])
         errors: dict[str, np.ndarray] = {}
         for space in self.options.spaces:
             observed = self.apply(space, self.effects[space][row], before, self.rates[row])
             # errors count as they will show: in mean log1p, where genes that are hardly expressed weigh little
-            predicted = [self.apply(space, c @ self.effects[space], before, self.rates[row]) for c in coefficients]
+            effects = weighted_sum(coefficients, self.effects[space])
+            predicted = [self.apply(space, effect, before, self.rates[row]) for effect in effects]
             errors[space] = np.sqrt(table.weights[row]) * np.square(np.array(predicted) - observed).mean(axis=1)
         return errors
 
@@ -430,7 +431,7 @@ class Anchor:
                     if self._situation(condition, context, allowed) != situation:
                         continue
                     three = self._three_parts(space, condition, context, self.table.profiles[row], allowed)
-                    parts = three @ self.effects[space]
+                    parts = weighted_sum(three, self.effects[space])
                     weight = np.sqrt(self.table.weights[row])
                     gram += weight * (parts @ parts.T)
                     moment += weight * (parts @ self.effects[space][row])

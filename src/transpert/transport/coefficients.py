@@ -9,10 +9,12 @@ import numpy as np
 
 from transpert.conditions import Condition
 
-__all__ = ["EffectTable", "cell_weights", "condition_coefficients", "context_coefficients"]
+__all__ = ["EffectTable", "cell_weights", "condition_coefficients", "context_coefficients", "weighted_sum"]
 
 # beyond this multiple of the average, more cells make a context no more telling than another
 _LARGEST_WEIGHT = 3.0
+# to copy the effects that count pays where they are at most a fourth of all
+_FEW = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,15 +39,19 @@ class EffectTable:
     profiles: np.ndarray
     _by_condition: dict[Hashable, np.ndarray] = field(init=False, repr=False)
     _by_action: dict[Hashable, np.ndarray] = field(init=False, repr=False)
+    _by_context: dict[Hashable, np.ndarray] = field(init=False, repr=False)
+    _by_part: dict[Hashable, np.ndarray] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         # these are asked for thousands of times while an anchor is fitted
-        object.__setattr__(self, "_by_condition", _rows_by(self.conditions))
-        object.__setattr__(self, "_by_action", _rows_by(condition.action for condition in self.conditions))
+        object.__setattr__(self, "_by_condition", _rows_by((condition,) for condition in self.conditions))
+        object.__setattr__(self, "_by_action", _rows_by((condition.action,) for condition in self.conditions))
+        object.__setattr__(self, "_by_context", _rows_by((context,) for context in self.contexts))
+        object.__setattr__(self, "_by_part", _rows_by(condition.parts for condition in self.conditions))
 
     def of_context(self, context: str) -> np.ndarray:
         """Return which effects were measured in a context."""
-        return self.contexts == context
+        return self._marked(self._by_context, context)
 
     def of_condition(self, condition: Condition) -> np.ndarray:
         """Return which effects are those of a condition, at its dose and time."""
@@ -55,17 +61,37 @@ class EffectTable:
         """Return which effects are those of the perturbations of a condition, at whatever dose and time."""
         return self._marked(self._by_action, condition.action)
 
+    def sharing_parts(self, condition: Condition) -> np.ndarray:
+        """Return which effects are those of one of the perturbations of a condition, alone or with others."""
+        shared = np.zeros(len(self.conditions), dtype=bool)
+        for part in condition.parts:
+            shared |= self._marked(self._by_part, part)
+        return shared
+
     def _marked(self, rows_by: dict[Hashable, np.ndarray], name: Hashable) -> np.ndarray:
         marked = np.zeros(len(self.conditions), dtype=bool)
         marked[rows_by.get(name, [])] = True
         return marked
 
 
-def _rows_by(names: Iterable[Hashable]) -> dict[Hashable, np.ndarray]:
+def _rows_by(names_of_rows: Iterable[Iterable[Hashable]]) -> dict[Hashable, np.ndarray]:
+    """Rows under each of the names that they have."""
     rows: dict[Hashable, list[int]] = {}
-    for row, name in enumerate(names):
-        rows.setdefault(name, []).append(row)
+    for row, names in enumerate(names_of_rows):
+        for name in names:
+            rows.setdefault(name, []).append(row)
     return {name: np.array(found) for name, found in rows.items()}
+
+
+def weighted_sum(coefficients: np.ndarray, effects: np.ndarray) -> np.ndarray:
+    """Sum effects ``(P, G)`` with coefficients ``(P,)`` or ``(R, P)``, reading only those that count.
+
+    With few of a hundred thousand effects that is hundreds of times faster than a product with all of them.
+    """
+    used = np.flatnonzero(coefficients if coefficients.ndim == 1 else coefficients.any(axis=0))
+    if _FEW * len(used) > len(effects):
+        return coefficients @ effects
+    return coefficients[..., used] @ effects[used]
 
 
 def cell_weights(n_cells: np.ndarray) -> np.ndarray:
