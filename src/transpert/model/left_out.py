@@ -85,11 +85,10 @@ def leave_folds_out(
         )
     shifts = np.zeros_like(asked.shift())
     for number in np.unique(own_fold):
-        if (
-            fold == number
-        ).all():  # a single fold: nothing is left to learn from, and no effect is what is then expected
-            break
-        anchor, own = fit(effects[fold != number]), own_fold == number
+        others, own = fold != number, own_fold == number
+        if not others.any():
+            break  # with nothing to learn from, no effect is what is expected
+        anchor = fit(effects[others])
         shifts[own] = anchor.predict_groups(asked[own])
         comparable[own] = all(
             dependence is None or anchor.dependence[space] is not None for space, dependence in whole.dependence.items()
