@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import time
 from datetime import date
 
 import numpy as np
+from alone import run_alone
 from run import machine
 
 from transpert.conditions import Condition
@@ -80,8 +79,7 @@ def main() -> None:
         return
     for n_conditions in arguments.conditions:
         sizes = ["--contexts", str(arguments.contexts), "--genes", str(arguments.genes), "--one", str(n_conditions)]
-        done = subprocess.run([sys.executable, __file__, *sizes], check=True, stdout=subprocess.PIPE, text=True)
-        row = json.loads(done.stdout.strip().splitlines()[-1])
+        row = run_alone(__file__, *sizes)
         print(json.dumps({**row, "machine": machine(), "date": str(date.today())}), flush=True)
 
 

@@ -6,11 +6,9 @@ Run by ``run.py``; every size is trained in a process of its own, of which the p
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+
+from alone import run_alone
 
 STEPS = 150
 N_PERTURBATIONS = 20  # the same for all sizes: more cells, not more conditions
@@ -73,7 +71,7 @@ def measure_growth(data: Path, sizes: list[int], *, repeats: int = 3) -> list[di
     found: dict[int, list[dict]] = {n_cells: [] for n_cells in sizes}
     for _ in range(repeats):
         for n_cells, store in stores.items():
-            found[n_cells].append(_run(_CODE, str(store), str(STEPS)))
+            found[n_cells].append(run_alone("-c", _CODE, str(store), str(STEPS)))
     rows = []
     for n_cells, results in found.items():
         # what else runs only makes it longer; the time of the processor knows least of it
@@ -84,7 +82,7 @@ def measure_growth(data: Path, sizes: list[int], *, repeats: int = 3) -> list[di
 
 def measure_epochs(data: Path, n_cells: int, *, n_epochs: int = 3) -> list[dict]:
     """Read all sets of some epochs from a store, and return speed and resident memory after each."""
-    found = _run(_EPOCHS, str(_store(data, n_cells)), str(n_epochs))
+    found = run_alone("-c", _EPOCHS, str(_store(data, n_cells)), str(n_epochs))
     return [{"row": "all sets of an epoch from a store", "cells": n_cells, "ours": "transpert", **row} for row in found]
 
 
@@ -93,18 +91,8 @@ def _store(data: Path, n_cells: int) -> Path:
     out = data / f"growth-{n_cells}.zarr"
     if not out.exists():
         file = out.with_suffix(".h5ad")
-        _run(_FILE, str(file), str(n_cells), str(N_PERTURBATIONS))
-        built = _run(_BUILD, str(file), str(out), str(n_cells))
+        run_alone("-c", _FILE, str(file), str(n_cells), str(N_PERTURBATIONS))
+        built = run_alone("-c", _BUILD, str(file), str(out), str(n_cells))
         file.unlink()
         print(json.dumps({"row": "store build from CSR h5ad", "cells": n_cells, **built}), flush=True)
     return out
-
-
-def _run(code: str, *arguments: str) -> Any:
-    here = Path(__file__).resolve().parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parents[1] / "src"), str(here)])}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, *arguments],
-        check=True, capture_output=True, text=True, env=environment,
-    )  # fmt: skip
-    return json.loads(done.stdout.strip().splitlines()[-1])

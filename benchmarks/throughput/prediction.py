@@ -11,12 +11,11 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from datetime import date
 from pathlib import Path
 
+from alone import run_alone
 from generate import write_cells
 from models import transpert_model
 from run import ROOT, machine
@@ -98,12 +97,12 @@ def main() -> None:
     rows = []
     sizes = " ".join(map(str, arguments.conditions))
     for n_conditions in arguments.conditions:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", __file__, "--conditions", *sizes.split(), "--cells", str(arguments.cells),
-             "--folder", str(arguments.folder), "--one", str(n_conditions)],
-            check=True, stdout=subprocess.PIPE, text=True,
+        rows.append(
+            run_alone(
+                __file__, "--conditions", *sizes.split(), "--cells", str(arguments.cells),
+                "--folder", str(arguments.folder), "--one", str(n_conditions),
+            )
         )  # fmt: skip
-        rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
         print(json.dumps({**rows[-1], "machine": machine(), "date": str(date.today())}), flush=True)
     if arguments.page:
         command = f"python benchmarks/throughput/prediction.py --conditions {sizes} --cells {arguments.cells}"

@@ -289,12 +289,14 @@ class SCALE(PerturbationModel):
             self.anchor = self._fit_anchor(effects, self.options.anchor)
         self.left_out_level = resolve_level(groups, self.options.joining.leave_out, self._split_kind())
         folds = assign_folds(groups, self.left_out_level, self.options.joining.folds, seed=self.seed)
-        anchored = self._left_out_anchor(effects, groups, folds)
+        members = self._groups_of(effects, groups)
+        first = np.array([own[0] for own in members], dtype=int)
+        anchored = self._left_out_anchor(effects, folds[first])
         shifts = None
         if self.options.joining.kind == "residual":
             shifts = np.zeros((len(groups), len(self.genes)))
-            for row, members in enumerate(self._groups_of(effects, groups)):
-                shifts[members] = anchored.shifts[row]
+            for shift, own in zip(anchored.shifts, members, strict=True):
+                shifts[own] = shift
         self._set_statistics(effects.statistics, groups)
         data = self._data_module(groups, matching, folds)
         training = self.options.training
@@ -339,7 +341,7 @@ class SCALE(PerturbationModel):
             raise
         self._take_best_weights(plan)
         self.is_trained_, self.completed_history = True, dict(self.history or {})
-        self._fit_gate(effects, groups, folds, anchored)
+        self._fit_gate(effects, groups, first, folds[first], anchored)
 
     def _take_best_weights(self, plan: TransportTrainingPlan) -> None:
         weights = plan.best_weights()
@@ -401,7 +403,7 @@ class SCALE(PerturbationModel):
     def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions) -> Anchor:
         return Anchor.fit(effects, options, np.asarray(self._dispersion), embedding=self.embedding, seed=self.seed)
 
-    def _left_out_anchor(self, effects: GroupEffects, groups: Groups, folds: np.ndarray) -> LeftOutShifts:
+    def _left_out_anchor(self, effects: GroupEffects, fold: np.ndarray) -> LeftOutShifts:
         """What the anchor predicts for rows of the effects without the rows of their fold."""
         options = self.options.anchor
         rows = np.arange(len(effects))
@@ -409,42 +411,41 @@ class SCALE(PerturbationModel):
             rows = choose_groups(len(effects), seed=self.seed)
         if self.anchor is None or options is None:
             return LeftOutShifts(rows, np.zeros((len(rows), len(self.genes))), np.ones(len(rows), dtype=bool))
-        fold = self._fold_of_rows(effects, groups, folds)
         return leave_folds_out(self.anchor, effects, fold, lambda some: self._fit_anchor(some, options), rows)
 
-    def _fold_of_rows(self, effects: GroupEffects, groups: Groups, folds: np.ndarray) -> np.ndarray:
-        return np.array([folds[members[0]] for members in self._groups_of(effects, groups)])
+    def _fit_gate(
+        self, effects: GroupEffects, groups: Groups, first: np.ndarray, fold: np.ndarray, anchored: LeftOutShifts
+    ) -> None:
+        """Weigh network and anchor by what each says about groups it has not seen.
 
-    def _fit_gate(self, effects: GroupEffects, groups: Groups, folds: np.ndarray, anchored: LeftOutShifts) -> None:
-        """Weigh network and anchor by what each says about groups it has not seen."""
-        joining, shifts, asked = self.options.joining, anchored.shifts, effects[anchored.rows]
-        fold = self._fold_of_rows(asked, groups, folds)
+        Of every row of the effects, ``first`` is the first of its groups and ``fold`` the fold.
+        """
+        joining, rows, shifts = self.options.joining, anchored.rows, anchored.shifts
+        asked = effects[rows]
         unseen = None
         if joining.folds > 1 and (fold >= 0).all():
-            unseen = self._left_out_networks(asked, groups, fold, shifts)
+            unseen = self._left_out_networks(asked, groups, first[rows], fold[rows], shifts)
         if joining.gate is not None:
             self.gate = joining.gate
         elif self.options.anchor is None or unseen is None:
             self.gate = 1.0 if self.options.anchor is None else 0.0
         else:
-            like_asked = rows_like_asked(
-                effects.conditions, self._fold_of_rows(effects, groups, folds), self._split_kind()
-            )
-            self.gate = fit_gate(asked, shifts, unseen, like_asked[anchored.rows] & anchored.comparable)
+            like_asked = rows_like_asked(effects.conditions, fold, self._split_kind())
+            self.gate = fit_gate(asked, shifts, unseen, like_asked[rows] & anchored.comparable)
             self.gate_table = gate_table(asked, shifts, unseen, self.gate)
         predictor = self._left_out_predictor(effects, anchored, unseen)
-        self.uncertainty = UncertaintyEstimates.fit(effects, predictor, among=anchored.rows)
+        self.uncertainty = UncertaintyEstimates.fit(effects, predictor, among=rows)
 
     def _left_out_networks(
-        self, effects: GroupEffects, groups: Groups, fold: np.ndarray, anchored: np.ndarray
+        self, effects: GroupEffects, groups: Groups, first: np.ndarray, fold: np.ndarray, anchored: np.ndarray
     ) -> np.ndarray:
         """Mean shifts, ``(P, G)``, that each row gets from the network that has not seen it."""
-        shifts, members = np.zeros_like(anchored), self._groups_of(effects, groups)
+        shifts = np.zeros_like(anchored)
         for context in np.unique(effects.contexts):
             # read and encoded once for all that was done in the context
             control = self._controls(self.cells, context, _CONTROLS_OF_THE_GATE, self.seed)
             for row in np.flatnonzero(effects.contexts == context):
-                request = Request(context, groups.context_values(members[row][0]), effects.conditions[row], "")
+                request = Request(context, groups.context_values(int(first[row])), effects.conditions[row], "")
                 start = anchored[row] if self.options.joining.kind == "residual" else None
                 own = int(fold[row])
                 shifts[row], _, _ = self._network_shift(control, request, start, number=own, seed=self.seed)

@@ -285,7 +285,7 @@ class Anchor:
         if situation == "context":
             return self.table.of_context(context)
         if situation == "perturbation":
-            return self.table.sharing_parts(condition)
+            return self.table.n_shared_parts(condition) > 0
         return self.table.of_context(context) & self.table.of_action(condition)
 
     def apply(self, space: str, effect: np.ndarray, before: np.ndarray, rate: np.ndarray) -> np.ndarray:

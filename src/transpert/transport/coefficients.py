@@ -61,11 +61,11 @@ class EffectTable:
         """Return which effects are those of the perturbations of a condition, at whatever dose and time."""
         return self._marked(self._by_action, condition.action)
 
-    def sharing_parts(self, condition: Condition) -> np.ndarray:
-        """Return which effects are those of one of the perturbations of a condition, alone or with others."""
-        shared = np.zeros(len(self.conditions), dtype=bool)
-        for part in condition.parts:
-            shared |= self._marked(self._by_part, part)
+    def n_shared_parts(self, condition: Condition) -> np.ndarray:
+        """Return how many of the perturbations of a condition each effect is of, alone or with others, ``(P,)``."""
+        shared = np.zeros(len(self.conditions), dtype=int)
+        for part in set(condition.parts):
+            shared += self._marked(self._by_part, part)
         return shared
 
     def _marked(self, rows_by: dict[Hashable, np.ndarray], name: Hashable) -> np.ndarray:

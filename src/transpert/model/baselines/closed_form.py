@@ -390,7 +390,7 @@ class NearestPerturbation(MeanShift):
     def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
         anchor = self._fitted
         before = control.mean_log[0]
-        shared = np.array([len(set(condition.parts) & set(c.parts)) for c in anchor.table.conditions])
+        shared = anchor.table.n_shared_parts(condition)
         elsewhere = ~(anchor.table.of_context(context) & anchor.table.of_action(condition))
         candidates = (shared == shared[elsewhere].max(initial=0)) & elsewhere
         if not candidates.any():
