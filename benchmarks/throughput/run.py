@@ -21,7 +21,7 @@ from pathlib import Path
 
 from environments import REQUIREMENTS, python_of
 from generate import write_cells
-from growth import measure_epochs, measure_growth
+from growth import measure_build, measure_epochs, measure_growth
 from loaders import LOADERS, SET_SIZE, SETS
 from models import MODELS
 
@@ -87,25 +87,6 @@ def workers(names: tuple[str, str], path: Path, peers: Path) -> Iterator[list[Wo
     finally:
         for worker in started:
             worker.close()
-
-
-def build(path: Path) -> dict:
-    """Build the store in a process of its own, and time it; nothing is done if it is there."""
-    out = path.with_suffix(".zarr")
-    if out.exists():
-        return {}
-    code = (
-        "import resource, sys, time; from transpert.data import build_store; from loaders import _design;"
-        "start = time.perf_counter(); store = build_store([sys.argv[1]], sys.argv[2], _design());"
-        "print(store.n_obs / (time.perf_counter() - start), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(Path(__file__).parent)])}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, str(path), str(out)],
-        check=True, capture_output=True, text=True, env=environment,
-    )  # fmt: skip
-    rate, memory = map(float, done.stdout.split())
-    return {"row": "store build from CSR h5ad", "ours": "transpert", "ours_cells_per_s": rate, "ours_memory_gb": memory}
 
 
 def compare(row: tuple[str, str, str, str], path: Path, peers: Path, *, pairs: int, seconds: float) -> dict:
@@ -224,13 +205,11 @@ def main() -> None:
             start = time.perf_counter()
             write_cells(path, n_cells)
             print(f"generated {path} in {time.perf_counter() - start:.0f} s", file=sys.stderr)
-        built = build(path)
+        built = measure_build(path)
         wanted = [row for row in ROWS if PACKAGES[row[2]] in arguments.peers]
         if arguments.only:
             wanted = [row for row in wanted if {row[1], row[2]} & set(arguments.only)]
-        for row in (built, *wanted):
-            if not row:
-                continue
+        for row in (*built, *wanted):
             if isinstance(row, tuple):
                 row = compare(row, path, arguments.folder, pairs=arguments.pairs, seconds=arguments.seconds)
             rows.append({"cells": n_cells, **row})

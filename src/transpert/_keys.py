@@ -16,6 +16,7 @@ CONTROL_ID: Final = "control_id"  # obs: obs_name of the control cell that was m
 LIBRARY_SIZE: Final = "library_size"  # obs: total counts of a cell over all measured genes
 LATENT: Final = "X_scale"  # obsm: latent state of SCALE
 PCA: Final = "X_pca"  # obsm: projection with the loadings of the training cells
+LOADINGS: Final = "PCs"  # varm: those loadings, where scanpy puts them
 UNS: Final = "transpert"  # uns: everything of ours that fits no standard slot
 SCORES: Final = "scores"  # uns[UNS]: the tidy table of tl.evaluate
 EFFECT: Final = "effect"  # varm: predicted natural-log fold changes, genes x populations

@@ -14,6 +14,7 @@ def _predicted():
     truth = tp.datasets.simulate(
         n_contexts=4, n_perturbations=3, n_genes=40, n_cells=30, n_combinations=1, n_batches=3, effect_size=1.5
     )
+    sc.pp.pca(truth, n_comps=8)
     tp.pp.split(truth, holdout={"context": "context_0"})
     tp.RidgeTransport.setup_anndata(
         truth, perturbation_key="perturbation", context_keys="context", batch_key="batch", layer="counts",
@@ -38,8 +39,8 @@ def truth(_predicted):
 
 @pytest.fixture
 def embedded(pred):
-    """The prediction with principal components, as any AnnData gets them."""
-    sc.pp.pca(pred, n_comps=8)
+    """The prediction, which lies in the principal components that its training data had."""
+    assert "X_pca" in pred.obsm
     return pred
 
 

@@ -32,8 +32,9 @@ from transpert.transport import (
     estimate_dispersion,
 )
 
-from .cells import Cells, read_cells, repeated
+from .cells import Cells, modality_of, read_cells, repeated
 from .prediction import Population, SetPrediction, assemble, read_out
+from .principal_components import PrincipalComponents, read_principal_components
 from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, saved_data, source_of
 from .requests import Contexts, Request, control_positions, expand_requests, population_sizes, request_of
@@ -74,6 +75,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         self._genes: np.ndarray | None = None
         self._labels: tuple[str, ...] = ()
         self._dispersion: np.ndarray | None = None
+        self._principal_components: PrincipalComponents | None = None
         if adata is not None:
             self._cells = open_cells(adata, self.source)
             self._fingerprint = adata.fingerprint if isinstance(adata, Store) else None
@@ -270,6 +272,13 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
     def train(self) -> None:
         """Fit the model to the perturbed training groups and their controls."""
         self._fit(self._training_effects(*self._training_groups()))
+        self._set_trained()
+
+    def _set_trained(self) -> None:
+        """Note what else of the training data a trained model keeps, besides its state."""
+        if isinstance(self._cells, Cells):  # a store has no principal components
+            data = modality_of(self.adata, self.source.modality)
+            self._principal_components = read_principal_components(data, self._cells)
         self.is_trained_ = True
 
     def _training_effects(self, groups: Groups, matching: ControlMatching) -> GroupEffects:
@@ -330,7 +339,9 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         Returns
         -------
         AnnData with log1p counts per 10k in ``X``, integer counts in ``layers["counts"]`` (count read-out), and in
-        ``obs`` the perturbation, the context, ``source`` (predicted or control), ``model`` and ``control_id``.
+        ``obs`` the perturbation, the context, ``source`` (predicted or control), ``model`` and ``control_id``. If the
+        training data has the principal components of :func:`scanpy.pp.pca` (of log1p counts per 10k), the cells are
+        projected onto them: ``obsm["X_pca"]``, with the loadings in ``varm["PCs"]``.
 
         Raises
         ------
@@ -414,7 +425,16 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
                 populations.append(self._population(moved, request, readout, seed=seed + number))
         if include_controls:
             populations += [self._control_population(control) for control in controls.values()]
-        return assemble(populations, self.design, model=type(self).__name__)
+        return self._assembled(populations)
+
+    def _assembled(self, populations: Sequence[Population], *, first: int = 0) -> AnnData:
+        return assemble(
+            populations,
+            self.design,
+            model=type(self).__name__,
+            components=self._principal_components,
+            first=first,
+        )
 
     def counterfactual(
         self, adata: AnnData, perturbation: str, *, dose: float | str | None = None, seed: int = 0
@@ -505,6 +525,9 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         """Latent states of cells as they are, for models that have a latent space."""
         return None
 
+    def _component_arrays(self) -> dict[str, np.ndarray]:
+        return {} if self._principal_components is None else dataclasses.asdict(self._principal_components)
+
     # --- files ----------------------------------------------------------------------------------------------
 
     @override
@@ -549,6 +572,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
             arrays = {**arrays, **{f"uncertainty/{key}": value for key, value in known.items()}}
         arrays = {
             **{f"state/{key}": value for key, value in arrays.items()},
+            **{f"components/{key}": value for key, value in self._component_arrays().items()},
             "genes": self.genes.astype(str),
             **({} if self._dispersion is None else {"dispersion": self._dispersion}),
         }
@@ -618,6 +642,10 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         model._fingerprint = description.get("store")
         model._labels = tuple(description["labels"])
         model._dispersion = arrays.pop("dispersion", None)
+        components = {key: arrays.pop(key) for key in list(arrays) if key.startswith("components/")}
+        if components:
+            named = {key.removeprefix("components/"): value for key, value in components.items()}
+            model._principal_components = PrincipalComponents(**named)
         model.readout_options = ReadoutOptions.from_dict(description["readout"])
         state = {key.removeprefix("state/"): value for key, value in arrays.items()}
         known = {key: state.pop(key) for key in list(state) if key.startswith("uncertainty/")}

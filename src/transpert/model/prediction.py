@@ -18,6 +18,7 @@ from transpert.groups import Design
 from transpert.transport import ReadoutOptions, transport_counts
 
 from .cells import Cells
+from .principal_components import PrincipalComponents
 from .requests import Request
 
 __all__ = ["Population", "SetPrediction", "assemble", "read_out"]
@@ -119,7 +120,14 @@ def read_out(
     return after, moved if kind == "counts" else None
 
 
-def assemble(populations: Sequence[Population], design: Design, *, model: str, first: int = 0) -> AnnData:
+def assemble(
+    populations: Sequence[Population],
+    design: Design,
+    *,
+    model: str,
+    components: PrincipalComponents | None = None,
+    first: int = 0,
+) -> AnnData:
     """Put populations into one AnnData, in the slots that scanpy and pertpy look into.
 
     Parameters
@@ -130,6 +138,8 @@ def assemble(populations: Sequence[Population], design: Design, *, model: str, f
         The columns of the data the model was trained on.
     model
         Name of the model.
+    components
+        Project the cells onto these, if there are any.
     first
         Number of the first population, where they are part of a larger result.
 
@@ -137,7 +147,8 @@ def assemble(populations: Sequence[Population], design: Design, *, model: str, f
     -------
     AnnData with log1p counts per 10k in ``X`` (dense float32), integer counts in ``layers["counts"]`` where every
     population has them, the columns of the design, ``source``, ``model``, ``control_id`` and ``library_size`` in
-    ``obs``, latent states in ``obsm["X_scale"]`` where every population has them.
+    ``obs``, latent states in ``obsm["X_scale"]`` where every population has them, coordinates in ``obsm["X_pca"]`` and
+    loadings in ``varm["PCs"]`` where there are components.
     """
     obs = pd.concat([_annotate(population, design) for population in populations])
     obs.index = _unique_names(populations, first)
@@ -156,6 +167,9 @@ def assemble(populations: Sequence[Population], design: Design, *, model: str, f
         )
     if all(population.latent is not None for population in populations):
         adata.obsm[_keys.LATENT] = np.concatenate([population.latent for population in populations])
+    if components is not None:
+        adata.obsm[_keys.PCA] = components.project(np.asarray(adata.X))
+        adata.varm[_keys.LOADINGS] = components.loadings
     adata.uns[_keys.UNS] = {"design": {k: v for k, v in design.to_dict().items() if v is not None}, "model": model}
     return adata
 

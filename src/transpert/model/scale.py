@@ -340,7 +340,8 @@ class SCALE(PerturbationModel):
             self._take_best_weights(plan)
             raise
         self._take_best_weights(plan)
-        self.is_trained_, self.completed_history = True, dict(self.history or {})
+        self._set_trained()
+        self.completed_history = dict(self.history or {})
         self._fit_gate(effects, groups, first, folds[first], anchored)
 
     def _take_best_weights(self, plan: TransportTrainingPlan) -> None:

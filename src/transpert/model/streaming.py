@@ -17,7 +17,6 @@ from transpert._anndata import frame
 from transpert.errors import OptionError
 
 from .cells import Cells, repeated
-from .prediction import assemble
 from .prediction_store import PredictionParts, digest_of
 from .requests import Contexts, Request, population_sizes
 from .store_input import Data, StoredCells
@@ -115,7 +114,7 @@ class StreamedPrediction:
         blocks = _blocks(self, cells, requests, n_cells, cells_per_part)
         controls = list(dict.fromkeys(request.context for request in requests)) if include_controls else []
         plan = {
-            "model": digest_of(*self._state(), _weights(self)),
+            "model": digest_of(*self._state(), _weights(self), self._component_arrays()),
             "requests": digest_of([[r.context, str(r.condition), r.label, str(r.dose)] for r in requests]),
             "controls": digest_of(cells.obs.shape, {"library_size": np.asarray(cells.library_size)}),
             "n_cells": n_cells,
@@ -132,7 +131,7 @@ class StreamedPrediction:
                     made = _predicted_part(self, cells, requests, blocks[number], n_cells, readout, seed)
                 else:
                     control = self._controls(cells, controls[number - len(blocks)], n_cells, seed)
-                    made = assemble([self._control_population(control)], self.design, model=type(self).__name__)
+                    made = self._assembled([self._control_population(control)])
                 parts.write(number, _as_stored(made, self.design.columns))
         return None if parts.missing else parts.finish()
 
@@ -168,7 +167,7 @@ def _predicted_part(
     control = model._controls(cells, requests[numbers[0]].context, n_cells, seed)
     moved = repeated(control, n_cells, seed).anew()
     populations = [model._population(moved, requests[number], readout, seed=seed + number) for number in numbers]
-    return assemble(populations, model.design, model=type(model).__name__, first=numbers[0])
+    return model._assembled(populations, first=numbers[0])
 
 
 def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:
@@ -180,8 +179,15 @@ def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:
     obs[_keys.CONTROL_ID] = obs[_keys.CONTROL_ID].astype("category")
     layers = {name: sparse.csr_matrix(values) for name, values in cells.layers.items() if name is not None}
     obsm: dict[str, Any] = dict(cells.obsm)
+    varm: dict[str, Any] = dict(cells.varm)
     return AnnData(
-        sparse.csr_matrix(cells.X), obs=obs, var=frame(cells.var), layers=layers, obsm=obsm, uns=dict(cells.uns)
+        sparse.csr_matrix(cells.X),
+        obs=obs,
+        var=frame(cells.var),
+        layers=layers,
+        obsm=obsm,
+        varm=varm,
+        uns=dict(cells.uns),
     )
 
 

@@ -110,7 +110,7 @@ def _project(together: AnnData, n_components: int, seed: int) -> None:
     reference = together[real].copy()
     n_components = min(n_components, min(reference.shape) - 1)
     sc.pp.pca(reference, n_comps=n_components, random_state=seed)
-    loadings = np.asarray(reference.varm["PCs"])
+    loadings = np.asarray(reference.varm[_keys.LOADINGS])
     centred = np.asarray(together.X) - np.asarray(reference.X).mean(axis=0)
     together.obsm[_keys.PCA] = (centred @ loadings).astype(np.float32)
-    together.varm["PCs"] = loadings
+    together.varm[_keys.LOADINGS] = loadings
