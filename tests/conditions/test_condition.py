@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +49,58 @@ def test_doses_that_cannot_be_read_are_refused(dose) -> None:
 def test_a_missing_dose_is_no_dose() -> None:
     assert parse_condition("A", control="c", dose=float("nan")) == Condition(("A",))
     assert parse_condition("c", control="c", dose=3.0).is_control
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"parts": ("A", "A")}, "'A\\+A' names the same perturbation twice"),
+        ({"parts": ("A", "A"), "doses": (1.0, 2.0)}, "twice"),
+        ({"parts": "KLF1"}, "parts of a condition are the string 'KLF1'.*'KLF1',"),
+        ({"parts": tuple("ABCD"), "directions": "down"}, "directions of a condition are the string 'down'"),
+    ],
+)
+def test_a_contradictory_condition_is_refused(given, message) -> None:
+    with pytest.raises(ConditionError, match=message):
+        Condition(**given)
+
+
+SEVERAL = [tuple, list, np.array, pd.Series, pd.Index, pd.array]
+
+
+@pytest.mark.parametrize("make", SEVERAL)
+def test_doses_may_stand_in_any_sequence(make) -> None:
+    made = parse_condition("B+A", control="control", dose=make([1.0, 2.0]))
+    assert made == Condition(("A", "B"), (2.0, 1.0))
+    assert parse_condition("B+A", control="control", dose=make([3.0])).doses == (3.0, 3.0)
+    with pytest.raises(ConditionError, match="3 doses for 2 perturbations"):
+        parse_condition("B+A", control="control", dose=make([1.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize("make", [*SEVERAL, pd.Categorical])
+def test_directions_may_stand_in_any_sequence(make) -> None:
+    made = parse_condition("B+A", control="control", direction=make(["CRISPRa", "CRISPRi"]))
+    assert made == Condition(("A", "B"), directions=("CRISPRi", "CRISPRa"))
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT, "", "nan"])
+def test_a_missing_direction_is_no_direction(missing) -> None:
+    assert parse_condition("A", control="control", direction=missing) == Condition(("A",))
+    made = parse_condition("B+A", control="control", direction=["CRISPRa", missing])
+    assert made.directions == (None, "CRISPRa")
+
+
+@pytest.mark.parametrize("direction", [1, np.int64(0), True, b"CRISPRi", ["CRISPRi", 2], np.array([1, 2]), {"CRISPRi"}])
+def test_a_direction_that_is_no_text_is_refused_and_not_dropped(direction) -> None:
+    with pytest.raises(ConditionError, match="is not text .in A\\+B."):
+        parse_condition("A+B", control="control", direction=direction)
+
+
+def test_a_single_value_in_an_array_is_one_dose() -> None:
+    assert parse_condition("A", control="control", dose=np.array(2.0)).doses == (2.0,)
+    assert parse_condition("A", control="control", dose=pd.NA).doses == (None,)
+    with pytest.raises(ConditionError, match="is not a number"):
+        parse_condition("A+B", control="control", dose=np.ones((2, 2)))
 
 
 def test_vocabulary_keeps_the_spelling_of_the_data() -> None:

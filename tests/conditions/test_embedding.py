@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 import transpert as tp
 from transpert.conditions import Embedding, as_embedding, combine
@@ -52,6 +53,10 @@ def test_an_embedding_cannot_be_written_to_and_survives_a_change_of_its_source()
         (("A",), np.eye(2), (), "1 names but values of the shape"),
         (("A", "B"), np.array([[1.0], [np.nan]]), (), "vectors of 1 names are NaN"),
         (("A", "B"), np.eye(2), (1, 2), "do not add up"),
+        ("AB", np.eye(2), (), "names are one string, 'AB'"),
+        ((), np.zeros((0, 3)), (), "there are no names"),
+        (("A", None), np.eye(2), (), "1 names are missing .*row 1"),
+        (("A", np.nan), np.eye(2), (), "1 names are missing"),
     ],
 )
 def test_wrong_tables_are_refused(names, values, blocks, message) -> None:
@@ -91,6 +96,65 @@ def test_wrong_files_and_frames_are_refused(tmp_path) -> None:
         Embedding.from_h5ad(anndata.AnnData(np.eye(2)), axis="rows")
 
 
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (pd.DataFrame({"x": [1.0, 2.0]}, index=["A", np.nan]), "1 names are missing"),
+        (pd.DataFrame({"x": [1.0, 2.0]}, index=pd.Index(["A", None], dtype="str")), "1 names are missing"),
+        (pd.DataFrame({"x": []}, index=pd.Index([], dtype=str), dtype=float), "there are no names"),
+        (pd.DataFrame({"x": [1.0]}, index=pd.MultiIndex.from_tuples([("A", "B")])), "index has 2 levels"),
+    ],
+)
+def test_frames_without_a_name_for_every_row_are_refused(frame, message) -> None:
+    with pytest.raises(ConditionError, match=message):
+        Embedding.from_frame(frame)
+
+
+@pytest.mark.parametrize("make", [sparse.csr_matrix, sparse.csc_array, sparse.coo_matrix])
+def test_sparse_vectors_are_read_as_dense_ones(make) -> None:
+    values = np.array([[0.0, 2.0], [3.0, 0.0]])
+    for made in (Embedding(("A", "B"), make(values)), Embedding.from_tokens(make(values), ["A", "B"])):
+        np.testing.assert_array_equal(made.values, values)
+
+
+def test_a_string_is_one_name_and_not_its_letters() -> None:
+    made = Embedding(("A", "B", "KLF1"), np.eye(3))
+    np.testing.assert_array_equal(made.lookup("KLF1"), [[0, 0, 1]])
+    assert made.restrict("KLF1").names == ("KLF1",)
+    made.require("KLF1")
+    with pytest.raises(UnknownNameError, match="unknown name in the embedding: 'AB'"):
+        made.require("AB")
+    with pytest.raises(UnknownNameError, match="'AB'"):
+        made.lookup("AB")
+    assert made.distance("A", "KLF1") == made.distance("A", ["KLF1"])
+    with pytest.raises(ConditionError, match="one string"):
+        Embedding.from_tokens(np.eye(2), "AB")
+
+
+def test_names_stored_as_objects_are_refused_with_the_remedy(tmp_path) -> None:
+    path = tmp_path / "x.npz"
+    objects = np.array(["A", "B"], dtype=object)
+    np.savez(path, genes=objects, vectors=np.eye(2))
+    for keys in ({}, {"names": "genes"}, {"names": "genes", "values": "vectors"}):
+        with pytest.raises(ConditionError, match="'genes' hold objects.*x.npz.*dtype=str"):
+            Embedding.from_npz(path, **keys)
+    with pytest.raises(UnknownNameError, match="'gene' may be 'genes'"):
+        Embedding.from_npz(path, names="gene")
+    # what is not needed may be of any kind
+    np.savez(path, genes=objects.astype(str), vectors=np.eye(2), notes=objects)
+    assert Embedding.from_npz(path).names == ("A", "B")
+    np.save(tmp_path / "x.npy", objects)
+    with pytest.raises(ConditionError, match="not an npz file"):
+        Embedding.from_npz(tmp_path / "x.npy")
+    with pytest.raises(FileNotFoundError):
+        Embedding.from_npz(tmp_path / "absent.npz")
+
+
+def test_a_token_that_occurs_twice_is_refused() -> None:
+    with pytest.raises(ConditionError, match="two vectors, for example 'A'"):
+        Embedding.from_tokens(np.eye(3), ["A", "B", "A"])
+
+
 def test_tokens_of_a_trained_model() -> None:
     weight = torch.nn.Embedding(4, 2).weight
     made = Embedding.from_tokens(weight, ["<cls>", "A", "B", "C"])
@@ -115,6 +179,52 @@ def test_combined_tables_are_on_one_footing_and_know_where_each_begins() -> None
         combine([wide, Embedding(("Y", "Z"), np.eye(2))])
     with pytest.raises(OptionError, match="weight"):
         combine([wide], weights=[0])
+
+
+NO_TABLES = {
+    "word": "coexpression",
+    "bytes": b"coexpression",
+    "array": np.eye(3),
+    "mapping": {"esm": table().to_frame()},
+    "series": pd.Series([1.0], index=["A"]),
+    "number": 3,
+    "word among tables": ["coexpression", table()],
+    "array among tables": [table(), np.eye(6)],
+    "nothing among tables": [table(), None],
+    "list among tables": [[table()]],
+}
+
+
+@pytest.mark.parametrize("given", NO_TABLES.values(), ids=NO_TABLES.keys())
+def test_what_is_no_table_is_refused_with_what_is_accepted(given) -> None:
+    for read in (as_embedding, combine):
+        with pytest.raises(OptionError, match="is not a table of vectors by name.*Give an Embedding, a DataFrame"):
+            read(given)
+
+
+def test_one_table_is_not_several() -> None:
+    for one in (table(), table().to_frame()):
+        with pytest.raises(OptionError, match="not a table"):
+            combine(one)
+
+
+def test_frames_can_be_combined() -> None:
+    made = combine([table().to_frame(), table(width=2)])
+    np.testing.assert_array_equal(made.values, combine([table(), table(width=2)]).values)
+    assert made.source == "a DataFrame + table G"
+
+
+def test_a_name_that_a_table_lacks_is_reported_with_the_table() -> None:
+    first, second = Embedding(("A", "B", "C"), np.eye(3), "esm"), Embedding(("B", "C", "D"), np.eye(3), "go")
+    both = combine([first, second])
+    with pytest.raises(UnknownNameError, match=r"'A' is not in table 2 \(go\), 'D' is not in table 1 \(esm\)\. A name"):
+        both.require(["A", "D", "B"])
+    with pytest.raises(UnknownNameError) as error:
+        both.require(["X"])
+    assert "is not in table" not in str(error.value)
+    third = Embedding(("B", "C", "X"), np.eye(3), "string")
+    with pytest.raises(UnknownNameError, match=r"'X' is not in table 1 \(esm \+ go\)"):
+        combine([both, third]).lookup(["X"])
 
 
 def test_several_tables_are_combined_and_nothing_stays_nothing() -> None:
@@ -155,6 +265,14 @@ def gaf(rows: list[tuple[str, str, str, str]]) -> str:
     return "\n".join(["!gaf-version: 2.2", *body]) + "\n"
 
 
+def gene2go(rows: list[tuple[str, str]], taxon: int = 9606, how: str = "involved_in") -> list[str]:
+    return [f"{taxon}\t{gene}\t{term}\tIDA\t{how}\tx\t-\tProcess" for gene, term in rows]
+
+
+# two programmes of three genes, of two terms each
+PAIRS = [(f"{gene}", f"GO:{gene // 10}{term}") for gene in (10, 11, 12, 20, 21, 22) for term in range(2)]
+
+
 ROWS = [(f"A{i}", f"GO:a{j}", "involved_in", "IDA") for i in range(5) for j in range(3)] + [
     (f"B{i}", f"GO:b{j}", "involved_in", "IEA") for i in range(5) for j in range(3)
 ]
@@ -183,8 +301,79 @@ def test_gene2go_with_species_and_symbols(tmp_path) -> None:
         Embedding.from_gene_ontology(path, max_share=1.0)
     assert len(Embedding.from_gene_ontology(path, max_share=1.0, taxon=9606)) == 10
     path.write_text("nothing of the kind\n")
-    with pytest.raises(ConditionError, match="no annotation"):
+    with pytest.raises(ConditionError, match="line 1 is a row of neither"):
         Embedding.from_gene_ontology(path)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("header", [[], ["#tax_id\tGeneID\tGO_ID\tEvidence\tQualifier\tGO_term\tPubMed\tCategory"]])
+def test_gene2go_is_told_by_its_rows(header, zipped, tmp_path) -> None:
+    path = tmp_path / "annotations"
+    text = "\n".join([*header, *gene2go(PAIRS), *gene2go([("10", "GO:20")], how="NOT involved_in")]).encode()
+    path.write_bytes(gzip.compress(text) if zipped else text)
+    made = Embedding.from_gene_ontology(path, max_share=1.0)
+    assert set(made.names) == {"10", "11", "12", "20", "21", "22"}
+    np.testing.assert_allclose(made.lookup(["10"]), made.lookup(["11"]), atol=1e-5)  # NOT is no annotation
+
+
+@pytest.mark.parametrize("symbols", [{10: "KLF1"}, {"10": "KLF1"}, {np.int64(10): "KLF1"}])
+def test_gene_numbers_may_be_integers_or_text(symbols, tmp_path) -> None:
+    path = tmp_path / "gene2go"
+    path.write_text("\n".join(gene2go(PAIRS)))
+    made = Embedding.from_gene_ontology(path, max_share=1.0, symbols=symbols)
+    assert "KLF1" in made and "10" not in made and "11" in made
+
+
+def of_taxon(rows: list[tuple[str, str]], taxon: str) -> list[str]:
+    return [
+        "\t".join(["UniProtKB", "id", gene, "", term, "ref", "IDA", "", "P", "", "", "protein", taxon, *"----"])
+        for gene, term in rows
+    ]
+
+
+def test_species_of_a_gaf_file(tmp_path) -> None:
+    path = tmp_path / "x.gaf"
+    human, mouse = PAIRS[:6], [(f"m{gene}", term) for gene, term in PAIRS]
+    rows = [*of_taxon(human, "taxon:9606"), *of_taxon(PAIRS[6:], "taxon:9606|taxon:10090")]
+    path.write_text("\n".join([*rows, *of_taxon(mouse, "taxon:10090|taxon:9606")]))
+    with pytest.raises(ConditionError, match="2 species, with the taxa '10090', '9606'"):
+        Embedding.from_gene_ontology(path, max_share=1.0)
+    made = Embedding.from_gene_ontology(path, max_share=1.0, taxon=9606)
+    assert set(made.names) == {gene for gene, _ in PAIRS}
+    assert set(Embedding.from_gene_ontology(path, max_share=1.0, taxon=10090).names) == {gene for gene, _ in mouse}
+    with pytest.raises(ConditionError, match="no annotation was found of the taxon 7227"):
+        Embedding.from_gene_ontology(path, max_share=1.0, taxon=7227)
+    path.write_text("\n".join(rows))  # the second organism of an interaction is no second species
+    assert len(Embedding.from_gene_ontology(path, max_share=1.0)) == 6
+
+
+CUT = gzip.compress(("\n".join(gene2go(PAIRS)) + "\n" * 9).encode())[:-12]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89PNG\r\n\xff\xfe\x00", "cannot be read as text"),
+        (CUT, "cannot be read as text"),
+        (b"", "no annotation was found"),
+        ("\n".join([*gene2go(PAIRS), "9606\t10\tGO:1"]).encode(), "line 13 .* 3 columns, unlike .* gene2go"),
+        ("\n".join([*gene2go(PAIRS), *of_taxon(PAIRS, "taxon:9606")]).encode(), "line 13 .* 17 columns"),
+        (b"gene,term\nA,GO:1\n", "line 1 is a row of neither"),
+    ],
+    ids=["binary", "cut off", "empty", "short row", "two kinds", "another kind"],
+)
+def test_files_of_another_kind_are_refused(content, message, tmp_path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    with pytest.raises(ConditionError, match=message):
+        Embedding.from_gene_ontology(path, max_share=1.0)
+
+
+def test_one_evidence_code_may_be_left_out(tmp_path) -> None:
+    path = tmp_path / "x.gaf"
+    path.write_text(gaf([*ROWS, ("A5", "GO:a0", "involved_in", "IDA")]))
+    made = Embedding.from_gene_ontology(path, max_share=1.0, leave_out_evidence="IEA")
+    assert set(made.names) == {f"A{i}" for i in range(6)}
 
 
 def test_fingerprints_of_drugs() -> None:
@@ -193,6 +382,29 @@ def test_fingerprints_of_drugs() -> None:
     assert drugs.dimension == 256 and not np.array_equal(drugs.values[0], drugs.values[2])
     with pytest.raises(ConditionError, match="2 drugs cannot be read: 'bad', 'none'"):
         Embedding.from_smiles({"good": "C", "bad": "C(((", "none": None})
+
+
+@pytest.mark.parametrize(
+    ("smiles", "options", "error", "message"),
+    [
+        (pd.Series(["CCO", "C"], index=["drug", "drug"]), {}, ConditionError, "two vectors, for example 'drug'"),
+        ({1: "CCO", "1": "C"}, {}, ConditionError, "two vectors, for example '1'"),
+        (pd.Series(["CCO", "C"], index=["drug", None]), {}, ConditionError, "1 names are missing"),
+        ({}, {}, ConditionError, "no structures"),
+        (pd.Series([], dtype=str), {}, ConditionError, "no structures"),
+        ({"drug": "CCO"}, {"n_bits": 0}, OptionError, "n_bits is 0"),
+        ({"drug": "CCO"}, {"n_bits": -8}, OptionError, "n_bits is -8"),
+        ({"drug": "CCO"}, {"radius": -1}, OptionError, "radius is -1"),
+    ],
+)
+def test_fingerprints_that_cannot_be_made_are_refused(smiles, options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        Embedding.from_smiles(smiles, **options)
+
+
+def test_a_distance_needs_known_names() -> None:
+    with pytest.raises(OptionError, match="no known names to measure the distance of 'G1' from"):
+        table().distance("G1", [])
 
 
 def test_distances_are_in_units_of_those_between_known_names() -> None:

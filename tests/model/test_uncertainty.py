@@ -76,6 +76,87 @@ def test_intervals_for_new_perturbations_cover_what_they_promise() -> None:
     assert widths["true"] < 0.85 * widths["shuffled"]
 
 
+@pytest.mark.parametrize(("novelty", "held"), [("extrapolation", 10.0), ("dose", 1.0)])
+def test_intervals_for_new_doses_cover_what_they_promise(novelty: str, held: float) -> None:
+    shares = []
+    for seed in range(3):
+        # so many cells that the truth is nearly free of noise: little is wrong with a dose between others
+        adata = tp.datasets.simulate(
+            n_contexts=1, n_perturbations=8, n_genes=120, n_cells=1500, library_size=20_000, seed=seed,
+            doses=(0.1, 0.3, 1.0, 3.0, 10.0),
+        )  # fmt: skip
+        groups = adata.obs.groupby(["perturbation", "dose"], observed=True).indices
+        rng = np.random.default_rng(seed)
+        split = np.full(adata.n_obs, "train", dtype=object)
+        for (_, dose), cells in groups.items():
+            split[cells if dose == held else rng.permutation(cells)[60:]] = "test"
+        adata.obs["split"] = split
+        tp.KernelTransport.setup_anndata(adata, **SETUP, dose_key="dose")
+        model = tp.KernelTransport(adata)
+        model.train()
+        labels = [label for label, dose in groups if dose == held]
+        found = model.get_uncertainty(perturbations=labels, doses=held)
+        assert set(found.conditions["situation"]) == {novelty}
+        assert (found.conditions["dose_distance"] > 0).all() == (novelty == "extrapolation")
+        logs = adata.X.toarray()
+        before = logs[(adata.obs["perturbation"] == "control").to_numpy()].mean(axis=0, dtype=float)
+        for label, name in zip(labels, found.effects, strict=True):
+            truth = log_fold_of_means(logs[groups[label, held]].mean(axis=0, dtype=float), before)
+            shares.append(((found.lower[name] <= truth) & (truth <= found.upper[name])).mean())
+    assert 0.85 <= np.mean(shares) <= 0.95
+
+
+def test_intervals_for_new_combinations_are_learned_from_other_combinations() -> None:
+    shares = []
+    for seed in range(4):
+        adata = tp.datasets.simulate(
+            n_contexts=1, n_perturbations=10, n_combinations=16, n_genes=120, n_cells=400, interaction=-0.5,
+            library_size=20_000, seed=seed,
+        )  # fmt: skip
+        pairs = sorted(label for label in adata.obs["perturbation"].unique() if "+" in label)
+        groups = adata.obs.groupby("perturbation", observed=True).indices
+        adata.obs["split"] = "train"
+        rng = np.random.default_rng(seed)
+        for label, cells in groups.items():
+            left = cells if label in pairs[:5] else rng.permutation(cells)[60 if label != "control" else 400 :]
+            adata.obs.iloc[left, adata.obs.columns.get_loc("split")] = "test"
+        tp.KernelTransport.setup_anndata(adata, **SETUP)
+        model = tp.KernelTransport(adata)
+        model.train()
+        found = model.get_uncertainty(perturbations=pairs[:5], n_cells=400)
+        assert set(found.conditions["situation"]) == {"combination"}
+        logs = adata.X.toarray()
+        before = logs[groups["control"]].mean(axis=0, dtype=float)
+        for label, name in zip(pairs[:5], found.effects, strict=True):
+            truth = log_fold_of_means(logs[groups[label]].mean(axis=0, dtype=float), before)
+            shares.append(((found.lower[name] <= truth) & (truth <= found.upper[name])).mean())
+    assert 0.85 <= np.mean(shares) <= 0.95
+
+
+def test_combinations_that_could_not_be_imitated_are_reported() -> None:
+    adata = tp.datasets.simulate(n_contexts=1, n_perturbations=4, n_combinations=2, n_genes=40, n_cells=40)
+    adata.obs["split"] = np.where(adata.obs["perturbation"].str.contains("+", regex=False), "test", "train")
+    tp.KernelTransport.setup_anndata(adata, **SETUP)
+    model = tp.KernelTransport(adata)
+    model.train()
+    pair = next(label for label in adata.obs["perturbation"].unique() if "+" in label)
+    with pytest.warns(AssumptionWarning, match="could not imitate that a combination is new"):
+        assert model.get_uncertainty(perturbations=pair).conditions["situation"].tolist() == ["combination"]
+
+
+def test_other_cells_under_a_known_name_are_as_far_away_as_they_are(screen) -> None:
+    screen.obs["split"] = "train"
+    tp.RidgeTransport.setup_anndata(screen, **SETUP)
+    model = tp.RidgeTransport(screen)
+    model.train()
+    other = screen[screen.obs["context"] == "context_0"].copy()
+    same = model.get_uncertainty({"context": "context_0"}, ["P0"], adata=other).conditions
+    assert same["ood_score"].iloc[0] < 1e-3
+    other.layers["counts"] = other.layers["counts"][:, ::-1]
+    far = model.get_uncertainty({"context": "context_0"}, ["P0"], adata=other).conditions
+    assert far["ood_score"].iloc[0] > 1
+
+
 def test_slots_files_and_distances(screen, tmp_path) -> None:
     screen.obs["split"] = np.where(screen.obs["context"] == "context_0", "test", "train")
     tp.SCALE.setup_anndata(screen, **SETUP)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from transpert.errors import ConditionError, DependencyError, list_names
+from transpert.errors import ConditionError, DependencyError, OptionError, list_names
 
 from .embedding import Embedding
 
@@ -36,7 +37,9 @@ def fingerprints(smiles: Mapping[str, str] | pd.Series, *, radius: int = 2, n_bi
     transpert.errors.DependencyError
         If RDKit is not installed (``pip install "transpert[chem]"``).
     transpert.errors.ConditionError
-        If a structure cannot be read; all such drugs are listed.
+        If there is no structure, one cannot be read (all such drugs are listed), or a name occurs twice.
+    transpert.errors.OptionError
+        If ``radius`` is below 0 or ``n_bits`` below 1.
 
     Notes
     -----
@@ -49,6 +52,12 @@ def fingerprints(smiles: Mapping[str, str] | pd.Series, *, radius: int = 2, n_bi
     >>> drugs.nearest("ethanol", n=1).index[0]
     'propanol'
     """
+    if n_bits < 1:
+        raise OptionError(f"n_bits is {n_bits}", where="fingerprints", remedy="At least 1; 1024 is usual.")
+    if radius < 0:
+        raise OptionError(f"radius is {radius}", where="fingerprints", remedy="At least 0; 2 is usual.")
+    if not len(smiles):
+        raise ConditionError("there are no structures", where="smiles", remedy="Give the SMILES of at least one drug.")
     try:
         from rdkit import Chem, rdBase
         from rdkit.Chem import rdFingerprintGenerator
@@ -58,17 +67,18 @@ def fingerprints(smiles: Mapping[str, str] | pd.Series, *, radius: int = 2, n_bi
         ) from error
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=n_bits)
     with rdBase.BlockLogs():  # what cannot be read is reported below, all at once
-        molecules = {
-            str(name): Chem.MolFromSmiles(text) if isinstance(text, str) and text else None
+        # pairs and not a dict: the index of a Series may have a name twice, which the embedding refuses
+        molecules: list[tuple[Any, Any]] = [
+            (name, Chem.MolFromSmiles(text) if isinstance(text, str) and text else None)
             for name, text in smiles.items()
-        }
-    unreadable = [name for name, molecule in molecules.items() if molecule is None]
+        ]
+    unreadable = [name for name, molecule in molecules if molecule is None]
     if unreadable:
         raise ConditionError(
             f"the structures of {len(unreadable)} drugs cannot be read: {list_names(unreadable)}",
             where="smiles",
             remedy="Correct or drop them: a drug without a structure is never given zeros.",
         )
-    rows = [np.sqrt(generator.GetCountFingerprintAsNumPy(molecule)) for molecule in molecules.values()]
+    rows = [np.sqrt(generator.GetCountFingerprintAsNumPy(molecule)) for _, molecule in molecules]
     values = np.array(rows, dtype=np.float32).reshape(len(rows), n_bits)
-    return Embedding(tuple(molecules), values, f"Morgan fingerprints, radius {radius}")
+    return Embedding(tuple(name for name, _ in molecules), values, f"Morgan fingerprints, radius {radius}")

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from transpert import _keys
 from transpert.errors import ConditionError
@@ -37,7 +41,8 @@ class Condition:
     Raises
     ------
     transpert.errors.ConditionError
-        If a dose is negative or not finite, or doses or directions and parts differ in number.
+        If a dose is negative or not finite, doses or directions and parts differ in number, a part occurs twice, or
+        parts or directions are one string.
 
     Examples
     --------
@@ -54,6 +59,17 @@ class Condition:
     directions: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
+        for given, kind in ((self.parts, "parts"), (self.directions, "directions")):
+            if isinstance(given, str):  # its letters would become parts
+                raise ConditionError(
+                    f"the {kind} of a condition are the string {given!r}",
+                    remedy=f"Write a tuple, ({given!r},), or read a label with parse_condition().",
+                )
+        if len(set(self.parts)) < len(self.parts):
+            raise ConditionError(
+                f"the condition {_keys.COMBINATION.join(self.parts)!r} names the same perturbation twice",
+                remedy="Name each part once, with its dose.",
+            )
         directions = self.directions or (None,) * len(self.parts)
         if len(directions) != len(self.parts):
             raise ConditionError(
@@ -73,7 +89,7 @@ class Condition:
                 raise ConditionError(
                     f"{kind} {value!r} is not a number from 0 upwards", where=self.label if self.parts else None
                 )
-        order = sorted(range(len(self.parts)), key=lambda i: (self.parts[i], -1.0 if doses[i] is None else doses[i]))
+        order = sorted(range(len(self.parts)), key=lambda i: self.parts[i])
         ordered = [doses[i] for i in order]
         object.__setattr__(self, "parts", tuple(self.parts[i] for i in order))
         object.__setattr__(self, "directions", tuple(directions[i] for i in order))
@@ -164,9 +180,9 @@ def parse_condition(
     label: str,
     *,
     control: str,
-    dose: float | str | Sequence[float] | None = None,
+    dose: float | str | Sequence[float] | np.ndarray | pd.Series | None = None,
     time: float | None = None,
-    direction: str | Sequence[str | None] | None = None,
+    direction: str | Sequence[str | None] | np.ndarray | pd.Series | None = None,
 ) -> Condition:
     """Read one condition as it stands in the columns of a data set.
 
@@ -177,13 +193,13 @@ def parse_condition(
     control
         The label of control cells.
     dose
-        One dose for all parts, one per part (a sequence or ``"0.1+10"``, in the order of the label), or ``None``.
-        NaN means no dose.
+        One dose for all parts, one per part (a sequence, an array, a Series or ``"0.1+10"``, in the order of the
+        label), or ``None``. NaN means no dose.
     time
         Time since the perturbation, or ``None``. NaN means no time.
     direction
-        One direction for all parts, one per part (a sequence or ``"CRISPRa+CRISPRi"``, in the order of the label), or
-        ``None``. NaN means none.
+        One direction for all parts, one per part (a sequence, an array, a Series or ``"CRISPRa+CRISPRi"``, in the
+        order of the label), or ``None``. NaN means none.
 
     Returns
     -------
@@ -192,7 +208,7 @@ def parse_condition(
     Raises
     ------
     transpert.errors.ConditionError
-        If the label or a dose cannot be read.
+        If the label or a dose cannot be read, or a direction is not text.
 
     Examples
     --------
@@ -205,7 +221,7 @@ def parse_condition(
     if not parts:
         return Condition(time=moment)
     doses = _by_part(_doses(dose, label), parts, label, "dose")
-    return Condition(parts, doses, moment, _by_part(_directions(direction), parts, label, "direction"))
+    return Condition(parts, doses, moment, _by_part(_directions(direction, label), parts, label, "direction"))
 
 
 def _by_part[V](given: list[V], parts: tuple[str, ...], label: str, kind: str) -> tuple[V, ...]:
@@ -223,29 +239,42 @@ def _by_part[V](given: list[V], parts: tuple[str, ...], label: str, kind: str) -
     return tuple(by_name[part] for part in parts)
 
 
-def _directions(direction: object) -> list[str | None]:
-    values: Sequence[object]
-    if isinstance(direction, str):
-        values = direction.split(_keys.COMBINATION)
-    elif isinstance(direction, Sequence):
-        values = direction
-    else:
-        values = [direction]
-    return [value.strip() if isinstance(value, str) and value.strip() not in ("", "nan") else None for value in values]
+def _directions(direction: object, label: str) -> list[str | None]:
+    return [_direction(value, label) for value in _listed(direction)]
+
+
+def _direction(value: object, label: str) -> str | None:
+    if _is_missing(value):
+        return None
+    if not isinstance(value, str):
+        raise ConditionError(
+            f"the direction {value!r} is not text",
+            where=label,
+            remedy="Directions are words, such as 'CRISPRi', 'CRISPRa' or 'knock-out'; turn codes into text first.",
+        )
+    return None if value.strip() in ("", "nan") else value.strip()
 
 
 def _doses(dose: object, label: str) -> list[float | None]:
-    if isinstance(dose, str):
-        values: Sequence[object] = dose.split(_keys.COMBINATION)
-    elif isinstance(dose, Sequence):
-        values = dose
-    else:
-        values = [dose]
-    return [_number(value, label, "dose") for value in values]
+    return [_number(value, label, "dose") for value in _listed(dose)]
+
+
+def _listed(given: object) -> list[object]:
+    """Return what was given for the parts as a list: one value for all of them, or one each."""
+    if isinstance(given, str):
+        return list(given.split(_keys.COMBINATION))
+    if isinstance(given, np.ndarray) and given.ndim < 2:
+        return list(np.atleast_1d(given))
+    several = Sequence | pd.Series | pd.Index | pd.api.extensions.ExtensionArray
+    return list(given) if isinstance(given, several) and not isinstance(given, bytes) else [given]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
 
 
 def _number(value: object, label: str, kind: str) -> float | None:
-    if value is None:
+    if _is_missing(value):
         return None
     try:
         number = float(value)  # type: ignore[arg-type]

@@ -16,7 +16,10 @@ from scipy import sparse
 from scipy.spatial import KDTree
 
 from transpert._counts import check_there
-from transpert.errors import BackedDataError, ConditionError, OptionError, UnknownNameError
+from transpert.errors import BackedDataError, ConditionError, OptionError, UnknownNameError, list_names
+
+from .names import checked_names, name_list
+from .npz import read_npz
 
 __all__ = ["Embedding"]
 
@@ -30,7 +33,7 @@ class Embedding:
     names : (P,)
         Names of genes, drugs or other perturbations, each once.
     values : (P, E)
-        One row a name; finite. Kept as float32, and not to be written to.
+        One row a name; finite. Kept as a dense float32 matrix, and not to be written to; may be given as a sparse one.
     source
         Where the vectors come from, in words; shown in messages.
     blocks
@@ -39,7 +42,8 @@ class Embedding:
     Raises
     ------
     transpert.errors.ConditionError
-        If names and rows differ in number, a name occurs twice, or values are not finite.
+        If there are no names, they are one string, one is missing or occurs twice, names and rows differ in number,
+        or values are not finite.
 
     Examples
     --------
@@ -59,10 +63,12 @@ class Embedding:
     source: str = "a table"
     blocks: tuple[int, ...] = ()
     _places: dict[str, int] = field(init=False, repr=False)
+    # names that combine() left out, and the tables that lack them; only to say so where such a name is asked for
+    _left_out: dict[str, str] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = tuple(str(name) for name in self.names)
-        values = np.array(self.values, dtype=np.float32)
+        names = checked_names(self.names, self.source)
+        values = np.array(_dense(self.values), dtype=np.float32)
         if values.ndim != 2 or len(values) != len(names) or not values.shape[1]:
             raise ConditionError(
                 f"{len(names)} names but values of the shape {values.shape}",
@@ -111,24 +117,38 @@ class Embedding:
         Parameters
         ----------
         names
-            The names.
+            The names, or one.
         where
             Where they were asked for.
 
         Raises
         ------
         transpert.errors.UnknownNameError
-            If a name has none; the message lists such names, with the nearest one that has.
+            If a name has none; the message lists such names, with the nearest one that has, and says which table
+            lacks them where :func:`transpert.conditions.combine` left them out.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from transpert.conditions import Embedding
+        >>> table = Embedding(("KLF1", "GATA1"), np.eye(2))
+        >>> table.require(["GATA1"])
+        >>> table.require(["GATA1", "KLF2"], where="the test split")
+        Traceback (most recent call last):
+        transpert.errors.UnknownNameError: unknown name in the embedding: 'KLF2' (in the test split). Did you mean:
+        'KLF2' may be 'KLF1'? A name without a vector is never replaced by zeros.
         """
-        missing = sorted({str(name) for name in names} - self._places.keys())
+        missing = sorted(set(name_list(names)) - self._places.keys())
         if missing:
             error = UnknownNameError("name in the embedding", missing, self.names)
+            lacking = [f"{name!r} is not in {self._left_out[name]}" for name in missing if name in self._left_out]
+            said = f" {list_names(lacking, quote=False)}." if lacking else ""
             raise UnknownNameError(
                 "name in the embedding",
                 missing,
                 self.names,
                 where=where or self.source,
-                remedy=f"{error.remedy} A name without a vector is never replaced by zeros.",
+                remedy=f"{error.remedy}{said} A name without a vector is never replaced by zeros.",
             )
 
     def lookup(self, names: Iterable[str]) -> np.ndarray:
@@ -137,14 +157,24 @@ class Embedding:
         Parameters
         ----------
         names
-            The names, in the order of the rows wanted.
+            The names, in the order of the rows wanted; one name gives one row.
 
         Raises
         ------
         transpert.errors.UnknownNameError
             If a name has no vector.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from transpert.conditions import Embedding
+        >>> table = Embedding(("KLF1", "GATA1"), np.array([[1.0, 2.0], [3.0, 4.0]]))
+        >>> table.lookup(["GATA1", "KLF1"]).tolist()
+        [[3.0, 4.0], [1.0, 2.0]]
+        >>> table.lookup("GATA1").shape
+        (1, 2)
         """
-        names = [str(name) for name in names]
+        names = name_list(names)
         self.require(names)
         return self.values[[self._places[name] for name in names]]
 
@@ -160,8 +190,17 @@ class Embedding:
         ------
         transpert.errors.UnknownNameError
             If a name has no vector.
+        transpert.errors.ConditionError
+            If there are no names.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from transpert.conditions import Embedding
+        >>> Embedding(("A", "B", "C"), np.eye(3)).restrict(["C", "A"]).names
+        ('C', 'A')
         """
-        names = tuple(dict.fromkeys(str(name) for name in names))
+        names = tuple(dict.fromkeys(name_list(names)))
         return type(self)(names, self.lookup(names), self.source, self.blocks)
 
     def rename(self, names: Mapping[str, str]) -> Self:
@@ -176,6 +215,14 @@ class Embedding:
         ------
         transpert.errors.ConditionError
             If two names become one.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from transpert.conditions import Embedding
+        >>> table = Embedding(("ENSG00000105610", "GATA1"), np.eye(2))
+        >>> table.rename({"ENSG00000105610": "KLF1"}).names
+        ('KLF1', 'GATA1')
         """
         return type(self)(tuple(names.get(name, name) for name in self.names), self.values, self.source, self.blocks)
 
@@ -186,6 +233,14 @@ class Embedding:
         ----------
         seed
             Seed of the draw.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from transpert.conditions import Embedding
+        >>> shuffled = Embedding(("A", "B", "C"), np.array([[1.0], [2.0], [3.0]])).shuffle(seed=1)
+        >>> shuffled.names, sorted(shuffled.values.ravel().tolist())
+        (('A', 'B', 'C'), [1.0, 2.0, 3.0])
         """
         order = np.random.default_rng(seed).permutation(len(self))
         return type(self)(self.names, self.values[order], f"{self.source}, shuffled", self.blocks)
@@ -208,6 +263,14 @@ class Embedding:
         ------
         transpert.errors.UnknownNameError
             If the name has no vector.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from transpert.conditions import Embedding
+        >>> table = Embedding(("A", "B", "C"), np.array([[2.0, 0.0], [1.0, 0.1], [-3.0, 1.0]]))
+        >>> table.nearest("A", n=1).index.tolist()
+        ['B']
         """
         self.require([name])
         centred = self.values - self.values.mean(axis=0)
@@ -224,7 +287,7 @@ class Embedding:
         name
             The name.
         known
-            Names that something is known about.
+            Names that something is known about; at least one.
 
         Returns
         -------
@@ -235,8 +298,24 @@ class Embedding:
         ------
         transpert.errors.UnknownNameError
             If a name has no vector.
+        transpert.errors.OptionError
+            If there are no known names.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from transpert.conditions import Embedding
+        >>> line = Embedding(("A", "B", "C", "far"), np.array([[0.0], [1.0], [2.0], [5.0]]))
+        >>> round(line.distance("far", ["A", "B", "C"]), 6)
+        3.0
         """
-        known = list(dict.fromkeys(str(other) for other in known))
+        known = list(dict.fromkeys(name_list(known)))
+        if not known:
+            raise OptionError(
+                f"there are no known names to measure the distance of {name!r} from",
+                where="known",
+                remedy="Give at least one name, for example the perturbations trained on.",
+            )
         if name in known:
             return 0.0
         vectors = self.lookup(known).astype(np.float64)
@@ -252,7 +331,17 @@ class Embedding:
         return [0, *np.cumsum(self.blocks)[:-1].tolist()]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the table as names x dimensions."""
+        """Return the table as names x dimensions.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from transpert.conditions import Embedding
+        >>> Embedding(("A", "B"), np.eye(2)).to_frame()
+            e0   e1
+        A  1.0  0.0
+        B  0.0  1.0
+        """
         columns = [f"e{i}" for i in range(self.dimension)]
         return pd.DataFrame(self.values, index=pd.Index(self.names), columns=columns)
 
@@ -282,7 +371,9 @@ class Embedding:
         Raises
         ------
         transpert.errors.ConditionError
-            If a column is not numeric, or as for :class:`Embedding`.
+            If a column is not numeric, the index has several levels, or as for :class:`Embedding`.
+        transpert.errors.UnknownNameError
+            If there is no column ``name_column``.
 
         Examples
         --------
@@ -295,6 +386,12 @@ class Embedding:
             if name_column not in frame:
                 raise UnknownNameError("column", [name_column], map(str, frame.columns), where=source)
             frame = frame.set_index(name_column)
+        if isinstance(frame.index, pd.MultiIndex):
+            raise ConditionError(
+                f"the index has {frame.index.nlevels} levels",
+                where=source,
+                remedy="Keep one with the names: frame.droplevel(...), or name a column in name_column.",
+            )
         text = [str(column) for column in frame if not pd.api.types.is_numeric_dtype(frame[column])]
         if text:
             raise ConditionError(
@@ -302,7 +399,7 @@ class Embedding:
                 where=source,
                 remedy="Drop them, or name the one with the names in name_column.",
             )
-        return cls(tuple(frame.index.astype(str)), frame.to_numpy(dtype=np.float32), source)
+        return cls(tuple(frame.index), frame.to_numpy(dtype=np.float32), source)
 
     @classmethod
     def from_npz(cls, path: str | os.PathLike[str], *, names: str | None = None, values: str | None = None) -> Self:
@@ -322,20 +419,23 @@ class Embedding:
         Raises
         ------
         transpert.errors.ConditionError
-            If the file has not exactly one such array and no key was given.
+            If it is no npz file, has not exactly one such array and no key was given, or the array needed is one of
+            objects.
         transpert.errors.UnknownNameError
             If a key does not exist.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import numpy as np
+        >>> from transpert.conditions import Embedding
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "genes.npz"
+        >>> np.savez(path, names=np.array(["KLF1", "GATA1"], dtype=str), values=np.eye(2))
+        >>> Embedding.from_npz(path)
+        Embedding of 2 names in 2 dimensions (genes.npz)
         """
-        where = Path(path).name
-        with np.load(path, allow_pickle=False) as stored:
-            shapes = {key: (stored[key].ndim, stored[key].dtype.kind) for key in stored.files}
-            for key in (names, values):
-                if key is not None and key not in shapes:
-                    raise UnknownNameError("array", [key], shapes, where=where)
-            text = [key for key, (ndim, kind) in shapes.items() if ndim == 1 and kind in "US"]
-            matrices = [key for key, (ndim, kind) in shapes.items() if ndim == 2 and kind in "fiu"]
-            found = np.asarray(stored[names or _only(text, "names", where)]).astype(str)
-            return cls(tuple(found.tolist()), stored[values or _only(matrices, "values", where)], where)
+        found, vectors = read_npz(path, names, values)
+        return cls(tuple(found), vectors, Path(path).name)
 
     @classmethod
     def from_h5ad(cls, source: AnnData | str | os.PathLike[str], *, key: str | None = None, axis: str = "obs") -> Self:
@@ -364,6 +464,14 @@ class Embedding:
             If there is no ``X``.
         transpert.errors.BackedDataError
             If the AnnData is backed.
+
+        Examples
+        --------
+        >>> import anndata, numpy as np, pandas as pd
+        >>> from transpert.conditions import Embedding
+        >>> drugs = anndata.AnnData(np.eye(2, dtype=np.float32), obs=pd.DataFrame(index=["aspirin", "ibuprofen"]))
+        >>> Embedding.from_h5ad(drugs)
+        Embedding of 2 names in 2 dimensions (an AnnData)
         """
         if axis not in ("obs", "var"):
             raise OptionError(f"axis is {axis!r}", remedy="Choose 'obs' or 'var'.")
@@ -382,9 +490,7 @@ class Embedding:
             matrix = slot[key]
         else:
             raise UnknownNameError("key", [key], map(str, slot), where=f"{axis}m of {where}")
-        if sparse.issparse(matrix):
-            matrix = matrix.toarray()
-        return cls(tuple(map(str, names)), np.asarray(matrix), where)
+        return cls(tuple(map(str, names)), np.asarray(_dense(matrix)), where)
 
     @classmethod
     def from_tokens(
@@ -399,7 +505,8 @@ class Embedding:
         Parameters
         ----------
         matrix : (V, E)
-            The table of token vectors: an array, or a tensor such as ``model.encoder.embedding.weight``.
+            The table of token vectors: an array, dense or sparse, or a tensor such as
+            ``model.encoder.embedding.weight``.
         vocabulary
             Row of each name, or the names in the order of the rows. Tokens such as ``"<pad>"`` are left out.
         source
@@ -412,7 +519,7 @@ class Embedding:
         Raises
         ------
         transpert.errors.ConditionError
-            If a row does not exist.
+            If a row does not exist, or a name occurs twice.
 
         Examples
         --------
@@ -424,17 +531,21 @@ class Embedding:
         """
         if hasattr(matrix, "detach"):
             matrix = matrix.detach().float().cpu().numpy()
-        matrix = np.asarray(matrix, dtype=np.float32)
-        rows = dict(vocabulary) if isinstance(vocabulary, Mapping) else {name: i for i, name in enumerate(vocabulary)}
-        rows = {str(name): int(row) for name, row in rows.items() if not str(name).startswith("<")}
-        outside = [name for name, row in rows.items() if not 0 <= row < len(matrix)]
+        matrix = np.asarray(_dense(matrix), dtype=np.float32)
+        if isinstance(vocabulary, Mapping):
+            pairs = list(vocabulary.items())
+        else:
+            pairs = [(name, row) for row, name in enumerate(checked_names(vocabulary, source))]
+        # pairs and not a dict: a name that occurs twice must be seen
+        pairs = [(name, int(row)) for name, row in pairs if not str(name).startswith("<")]
+        outside = [name for name, row in pairs if not 0 <= row < len(matrix)]
         if outside:
             raise ConditionError(
                 f"the vocabulary points {len(outside)} names (first {outside[0]!r}) to rows beyond {len(matrix)}",
                 where=source,
                 remedy="Matrix and vocabulary must be of the same model.",
             )
-        return cls(tuple(rows), matrix[list(rows.values())], source)
+        return cls(tuple(name for name, _ in pairs), matrix[[row for _, row in pairs]], source)
 
     # --- making tables --------------------------------------------------------------------------------------
 
@@ -458,7 +569,15 @@ class Embedding:
         transpert.errors.DependencyError
             If RDKit is not installed.
         transpert.errors.ConditionError
-            If a structure cannot be read; all such drugs are listed.
+            If there is no structure, one cannot be read (all such drugs are listed), or a name occurs twice.
+        transpert.errors.OptionError
+            If ``radius`` is below 0 or ``n_bits`` below 1.
+
+        Examples
+        --------
+        >>> from transpert.conditions import Embedding
+        >>> Embedding.from_smiles({"ethanol": "CCO", "benzene": "c1ccccc1"}, n_bits=64)
+        Embedding of 2 names in 64 dimensions (Morgan fingerprints, radius 2)
         """
         from .chemistry import fingerprints
 
@@ -466,7 +585,7 @@ class Embedding:
 
     @classmethod
     def from_gene_ontology(cls, path: str | os.PathLike[str], **options: Any) -> Embedding:
-        """Build gene vectors from annotations; see :func:`transpert.conditions.gene_ontology`.
+        r"""Build gene vectors from annotations; see :func:`transpert.conditions.gene_ontology`.
 
         Parameters
         ----------
@@ -482,7 +601,18 @@ class Embedding:
         Raises
         ------
         transpert.errors.ConditionError
-            If the file is neither, or too few genes share terms.
+            If the file is neither, has several species and none is chosen, or too few genes share terms.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> from transpert.conditions import Embedding
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "gene2go"
+        >>> pairs = [(1, "GO:1"), (2, "GO:1"), (2, "GO:2"), (3, "GO:2")]
+        >>> rows = ["\t".join(["9606", str(gene), term, "IDA", *"----"]) for gene, term in pairs]
+        >>> _ = path.write_text("\n".join(rows))
+        >>> Embedding.from_gene_ontology(path, symbols={1: "KLF1"}, max_share=1.0).names
+        ('2', '3', 'KLF1')
         """
         from .ontology import gene_ontology
 
@@ -507,17 +637,21 @@ class Embedding:
         ------
         transpert.errors.ControlError
             If there are too few control cells.
+
+        Examples
+        --------
+        >>> import transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=2, n_genes=20, n_cells=50)
+        >>> genes = tp.conditions.Embedding.from_coexpression(
+        ...     adata, perturbation_key="perturbation", layer="counts", n_dimensions=4
+        ... )
+        >>> genes.dimension
+        4
         """
         from .expression import coexpression
 
         return coexpression(adata, **options)
 
 
-def _only(keys: list[str], what: str, where: str) -> str:
-    if len(keys) != 1:
-        raise ConditionError(
-            f"{len(keys)} arrays could be the {what}: {', '.join(keys) or 'none'}",
-            where=where,
-            remedy=f"Name the array in {what}=.",
-        )
-    return keys[0]
+def _dense(matrix: Any) -> Any:
+    return matrix.toarray() if sparse.issparse(matrix) else matrix

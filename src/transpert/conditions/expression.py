@@ -140,6 +140,16 @@ def coexpression_of(
         If there are fewer than ten cells.
     transpert.errors.GeneError
         If no gene varies.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> from transpert.conditions import coexpression_of
+    >>> counts = sparse.csr_matrix(np.random.default_rng(0).poisson(3.0, size=(30, 5)).astype(np.float32))
+    >>> library_size = np.asarray(counts.sum(axis=1)).ravel()
+    >>> coexpression_of(counts, library_size, None, list("ABCDE"), n_dimensions=2)
+    Embedding of 5 names in 2 dimensions (co-expression in control cells)
     """
     if counts.shape[0] < _FEWEST_CELLS:
         raise ControlError(

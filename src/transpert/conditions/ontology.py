@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -12,16 +14,33 @@ import numpy as np
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
-from transpert.errors import ConditionError, OptionError
+from transpert.errors import ConditionError, OptionError, list_names
 
 from .embedding import Embedding
 
 __all__ = ["gene_ontology"]
 
-# columns of a GAF 2 file, http://geneontology.org/docs/go-annotation-file-gaf-format-2.2
-_GAF_SYMBOL, _GAF_QUALIFIER, _GAF_TERM, _GAF_EVIDENCE = 2, 3, 4, 6
-# columns of gene2go of the NCBI
-_NCBI_TAXON, _NCBI_GENE, _NCBI_TERM, _NCBI_EVIDENCE, _NCBI_QUALIFIER = 0, 1, 2, 3, 4
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """Where a kind of annotation file has what: numbers of columns, from 0."""
+
+    widths: range
+    taxon: int
+    gene: int
+    qualifier: int
+    term: int
+    evidence: int
+    name: str
+
+    def fits(self, cells: list[str]) -> bool:
+        """Whether a row can be of this kind."""
+        return len(cells) in self.widths and cells[self.term].startswith("GO:")
+
+
+# http://geneontology.org/docs/go-annotation-file-gaf-format-2.2; GAF 1 lacks the last two columns
+_GAF = _Format(range(15, 18), taxon=12, gene=2, qualifier=3, term=4, evidence=6, name="a GAF file")
+_GENE2GO = _Format(range(8, 9), taxon=0, gene=1, qualifier=4, term=2, evidence=3, name="gene2go")
 
 
 def gene_ontology(
@@ -29,7 +48,7 @@ def gene_ontology(
     *,
     n_dimensions: int = 128,
     taxon: int | None = None,
-    symbols: Mapping[str, str] | None = None,
+    symbols: Mapping[str, str] | Mapping[int, str] | None = None,
     leave_out_evidence: Iterable[str] = ("ND",),
     min_genes: int = 2,
     max_share: float = 0.1,
@@ -43,13 +62,14 @@ def gene_ontology(
     Parameters
     ----------
     path
-        A GAF file (as on geneontology.org), or ``gene2go`` of the NCBI; gzipped or not.
+        A GAF file (as on geneontology.org), or ``gene2go`` of the NCBI, with its header or without; gzipped or not.
     n_dimensions
         Length of a vector.
     taxon
-        NCBI number of the species, for ``gene2go`` with several; 9606 is human.
+        NCBI number of the species, for files with several; 9606 is human.
     symbols
-        Symbol of each NCBI gene number, for ``gene2go``, which has none; the numbers are the names without.
+        Symbol of each NCBI gene number (integers or text), for ``gene2go``, which has none; the numbers are the names
+        without. A GAF file has symbols of its own, and these are not used.
     leave_out_evidence
         Evidence codes that do not count; ``"ND"`` says that nothing is known.
     min_genes
@@ -89,12 +109,13 @@ def gene_ontology(
     """
     if n_dimensions < 1:
         raise OptionError(f"n_dimensions is {n_dimensions}", remedy="At least 1.")
-    excluded = frozenset(leave_out_evidence)
+    excluded = frozenset([leave_out_evidence] if isinstance(leave_out_evidence, str) else leave_out_evidence)
     where = Path(path).name
-    pairs = sorted(set(_annotations(path, excluded, taxon, symbols or {})))
+    spelled = {str(number): symbol for number, symbol in (symbols or {}).items()}
+    pairs = sorted(set(_annotations(path, excluded, taxon, spelled)))
     if not pairs:
         raise ConditionError(
-            "no annotation was found",
+            "no annotation was found" + ("" if taxon is None else f" of the taxon {taxon}"),
             where=where,
             remedy="The file must be a GAF file or gene2go, with annotations of the chosen taxon.",
         )
@@ -127,32 +148,56 @@ def _annotations(
 ) -> Iterator[tuple[str, str]]:
     """Yield gene and term of every annotation that counts."""
     taxa: set[str] = set()
-    with _open(path) as lines:
-        is_ncbi = False
-        for line in lines:
-            is_ncbi = is_ncbi or line.startswith("#tax_id")
-            if line.startswith(("!", "#")):
-                continue
-            cells = line.rstrip("\n").split("\t")
-            if is_ncbi and len(cells) > _NCBI_QUALIFIER:
-                if taxon is not None and cells[_NCBI_TAXON] != str(taxon):
-                    continue
-                taxa.add(cells[_NCBI_TAXON])
-                gene, term = symbols.get(cells[_NCBI_GENE], cells[_NCBI_GENE]), cells[_NCBI_TERM]
-                qualifier, evidence = cells[_NCBI_QUALIFIER], cells[_NCBI_EVIDENCE]
-            elif not is_ncbi and len(cells) > _GAF_EVIDENCE:
-                gene, term = cells[_GAF_SYMBOL], cells[_GAF_TERM]
-                qualifier, evidence = cells[_GAF_QUALIFIER], cells[_GAF_EVIDENCE]
-            else:
-                continue
-            if "NOT" not in qualifier.replace("|", " ").split() and evidence not in excluded:
-                yield gene, term
+    chosen = None if taxon is None else str(taxon)
+    for kind, cells in _rows(path):
+        # an interaction of two organisms is written "taxon:9606|taxon:10090"; the gene is of the first
+        species = cells[kind.taxon].split("|")[0].removeprefix("taxon:")
+        if chosen is not None and species != chosen:
+            continue
+        taxa.add(species)
+        # a GAF file writes "NOT|involved_in", gene2go "NOT involved_in"
+        if "NOT" in cells[kind.qualifier].replace("|", " ").split() or cells[kind.evidence] in excluded:
+            continue
+        gene = cells[kind.gene]
+        yield symbols.get(gene, gene) if kind is _GENE2GO else gene, cells[kind.term]
     if len(taxa) > 1:
         raise ConditionError(
-            f"the file has annotations of {len(taxa)} species",
+            f"the file has annotations of {len(taxa)} species, with the taxa {list_names(sorted(taxa))}",
             where=Path(path).name,
             remedy="Choose one with taxon=; 9606 is human.",
         )
+
+
+def _rows(path: str | os.PathLike[str]) -> Iterator[tuple[_Format, list[str]]]:
+    """Yield the cells of every row, and the kind of the file, which the first row tells."""
+    kind: _Format | None = None
+    for number, line in enumerate(_lines(path), start=1):
+        line = line.rstrip("\r\n")
+        if not line or line.startswith(("!", "#")):
+            continue
+        cells = line.split("\t")
+        kind = kind or next((known for known in (_GAF, _GENE2GO) if known.fits(cells)), None)
+        if kind is None or not kind.fits(cells):
+            read_as = "" if kind is None else f", unlike the rows before, which are of {kind.name}"
+            raise ConditionError(
+                f"line {number} is a row of neither a GAF file nor gene2go: it has {len(cells)} columns{read_as}",
+                where=Path(path).name,
+                remedy="A GAF file has 15 to 17 columns, with the term (GO:...) in the fifth; gene2go has 8, with the "
+                "term in the third. Is the file complete, and separated by tabs?",
+            )
+        yield kind, cells
+
+
+def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
+    try:
+        with _open(path) as lines:
+            yield from lines
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ConditionError(
+            f"the file cannot be read as text: {error}",
+            where=Path(path).name,
+            remedy="It must be a GAF file or gene2go in UTF-8, gzipped or not. Download it again if it was cut off.",
+        ) from error
 
 
 def _open(path: str | os.PathLike[str]) -> IO[str]:

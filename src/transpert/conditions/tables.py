@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from .embedding import Embedding
 __all__ = ["as_embedding", "combine"]
 
 
-def combine(tables: Sequence[Embedding], *, weights: Sequence[float] | None = None) -> Embedding:
+def combine(tables: Iterable[Embedding | pd.DataFrame], *, weights: Sequence[float] | None = None) -> Embedding:
     """Put several embeddings side by side, for the names that all of them have.
 
     Every table is centred and scaled to the same total variance first, so that a wide one does not drown a narrow
@@ -25,7 +25,7 @@ def combine(tables: Sequence[Embedding], *, weights: Sequence[float] | None = No
     Parameters
     ----------
     tables
-        The embeddings.
+        The embeddings, or DataFrames of one row a name.
     weights
         By how much each is multiplied after scaling; 1 by default.
 
@@ -36,7 +36,8 @@ def combine(tables: Sequence[Embedding], *, weights: Sequence[float] | None = No
     Raises
     ------
     transpert.errors.OptionError
-        If there is no table, or weights and tables differ in number or a weight is not above 0.
+        If there is no table or something is not a table, or weights and tables differ in number or a weight is not
+        above 0.
     transpert.errors.ConditionError
         If no name is in all of them.
 
@@ -49,7 +50,7 @@ def combine(tables: Sequence[Embedding], *, weights: Sequence[float] | None = No
     >>> combine([a, b])
     Embedding of 2 names in 5 dimensions, 2 tables (a + b)
     """
-    tables = list(tables)
+    tables = _each_table(tables)
     weights = [1.0] * len(tables) if weights is None else [float(weight) for weight in weights]
     if not tables or len(weights) != len(tables) or not all(weight > 0 for weight in weights):
         raise OptionError(
@@ -73,7 +74,9 @@ def combine(tables: Sequence[Embedding], *, weights: Sequence[float] | None = No
         scale = np.sqrt((values**2).sum(axis=1).mean())
         columns.append(weight * values / (scale or 1.0))
         blocks += table.blocks
-    return Embedding(tuple(shared), np.hstack(columns), " + ".join(table.source for table in tables), tuple(blocks))
+    made = Embedding(tuple(shared), np.hstack(columns), " + ".join(table.source for table in tables), tuple(blocks))
+    made._left_out.update(_left_out(tables))
+    return made
 
 
 def as_embedding(tables: Embedding | pd.DataFrame | Iterable[Embedding | pd.DataFrame] | None) -> Embedding | None:
@@ -90,7 +93,9 @@ def as_embedding(tables: Embedding | pd.DataFrame | Iterable[Embedding | pd.Data
 
     Raises
     ------
-    transpert.errors.TranspertError
+    transpert.errors.OptionError
+        If it is something else: a word, an array without names, a mapping.
+    transpert.errors.ConditionError
         As :class:`Embedding` and :func:`combine`.
 
     Examples
@@ -100,9 +105,47 @@ def as_embedding(tables: Embedding | pd.DataFrame | Iterable[Embedding | pd.Data
     >>> as_embedding(pd.DataFrame({"x": [0.0, 1.0]}, index=["A", "B"])).names
     ('A', 'B')
     """
-    if tables is None or isinstance(tables, Embedding):
-        return tables
-    if isinstance(tables, pd.DataFrame):
-        return Embedding.from_frame(tables)
-    made = [as_embedding(table) for table in tables]
-    return combine([table for table in made if table is not None])
+    if tables is None:
+        return None
+    if isinstance(tables, Embedding | pd.DataFrame):
+        return _as_table(tables, "tables")
+    return combine(tables)
+
+
+def _each_table(tables: object) -> list[Embedding]:
+    # these can be iterated over too, into letters, keys, columns or rows
+    one = isinstance(tables, str | bytes | Mapping | np.ndarray | pd.DataFrame | pd.Series)
+    if one or not isinstance(tables, Iterable):
+        raise _not_tables(tables, "tables")
+    return [_as_table(table, f"tables[{i}]") for i, table in enumerate(tables)]
+
+
+def _as_table(table: object, where: str) -> Embedding:
+    if isinstance(table, Embedding):
+        return table
+    if isinstance(table, pd.DataFrame):
+        return Embedding.from_frame(table)
+    raise _not_tables(table, where)
+
+
+def _not_tables(given: object, where: str) -> OptionError:
+    written = f"{given!r}" if isinstance(given, str | bytes) else f"a {type(given).__name__}"
+    return OptionError(
+        f"{written} is not a table of vectors by name",
+        where=where,
+        remedy="Give an Embedding, a DataFrame of one row a name, or a list of several. An array needs its names: "
+        "Embedding(names, array). The controls themselves give a table with Embedding.from_coexpression(adata, ...).",
+    )
+
+
+def _left_out(tables: Sequence[Embedding]) -> dict[str, str]:
+    """Map every name that some of the tables lack to these tables, in words."""
+    left_out: dict[str, str] = {}
+    for name in dict.fromkeys(name for table in tables for name in table.names):
+        lacking = [f"table {i} ({table.source})" for i, table in enumerate(tables, start=1) if name not in table]
+        if lacking:
+            left_out[name] = " and ".join(lacking)
+    for table in tables:
+        for name, where in table._left_out.items():
+            left_out.setdefault(name, where)
+    return left_out

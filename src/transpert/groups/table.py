@@ -154,9 +154,9 @@ def make_groups(obs: pd.DataFrame, design: Design, *, mask: np.ndarray | None = 
     found = [conditions[code] for code in table.pop("condition")]
     spelled = _spellings(obs[design.perturbation_key].astype(str), design.control)
     table.insert(1, "perturbation", np.array([spelled[c.parts] for c in found], dtype=object))
-    table.insert(2, "dose", np.array([_dose(c, spelled[c.parts]) for c in found], dtype=object))
+    table.insert(2, "dose", np.array([written_dose(c, spelled[c.parts]) for c in found], dtype=object))
     table.insert(3, "time", np.array([np.nan if c.time is None else c.time for c in found], dtype=float))
-    table["is_control"] = [c.is_control for c in found]
+    table["is_control"] = np.array([c.is_control for c in found], dtype=bool)
     table["n_cells"] = sizes
     for key in design.context_keys:
         table[context_column(key)] = obs[key].astype(str).to_numpy(dtype=object)[first]
@@ -211,15 +211,58 @@ def _order(condition: Condition) -> tuple:
     return (len(condition.parts) > 0, condition.parts, doses, time, directions)
 
 
-def _dose(condition: Condition, spelling: str) -> float | str:
-    """The dose as a data set would write it: one number, or one for each part in the order of the label."""
+def distinct_conditions(obs: pd.DataFrame, design: Design) -> tuple[Condition, ...]:
+    """Return the conditions of the cells, controls first.
+
+    Parameters
+    ----------
+    obs
+        The annotation of the cells.
+    design
+        Which column says what.
+
+    Returns
+    -------
+    Each condition once, with its doses, its time and its directions.
+    """
+    columns = (design.perturbation_key, design.dose_key, design.time_key, design.direction_key)
+    return tuple(_conditions(obs[[column for column in columns if column is not None]].drop_duplicates(), design)[0])
+
+
+def written_dose(condition: Condition, spelling: str) -> float | str:
+    """Return the dose as a data set would write it.
+
+    Parameters
+    ----------
+    condition
+        The condition.
+    spelling
+        How the data spells its perturbation.
+
+    Returns
+    -------
+    One number, NaN for none, or one for each part in the order of the label, ``"0.1+10"``.
+    """
     doses = set(condition.doses)
     if len(doses) <= 1:
         dose = next(iter(doses), None)
         return np.nan if dose is None else dose
-    by_part = dict(zip(condition.parts, condition.doses, strict=True))
+    return _by_part(condition, ["nan" if dose is None else f"{dose:g}" for dose in condition.doses], spelling)
+
+
+def written_direction(condition: Condition, spelling: str) -> float | str:
+    """Return the direction as a data set would write it; as :func:`written_dose`."""
+    directions = set(condition.directions)
+    if len(directions) <= 1:
+        return next(iter(directions), None) or np.nan
+    return _by_part(condition, [direction or "nan" for direction in condition.directions], spelling)
+
+
+def _by_part(condition: Condition, values: Sequence[str], spelling: str) -> str:
+    by_part = dict(zip(condition.parts, values, strict=True))
     parts = [part.strip() for part in spelling.split(_keys.COMBINATION)]
-    return _keys.COMBINATION.join("nan" if by_part[part] is None else f"{by_part[part]:g}" for part in parts)
+    # "A+ctrl" names what is no part
+    return _keys.COMBINATION.join(by_part[part] for part in parts if part in by_part)
 
 
 def _spellings(labels: pd.Series, control: str) -> dict[tuple[str, ...], str]:

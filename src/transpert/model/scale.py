@@ -29,8 +29,15 @@ from transpert.nn import (
     NetworkSizes,
     SetOptions,
 )
-from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, ReadoutOptions
-from transpert.transport.anchor import Situation
+from transpert.transport import (
+    Anchor,
+    AnchorOptions,
+    GroupEffects,
+    GroupStatistics,
+    Novelty,
+    ReadoutOptions,
+    predict_as_new,
+)
 
 from .base import PerturbationModel
 from .cells import Cells
@@ -454,18 +461,18 @@ class SCALE(PerturbationModel):
 
     def _left_out_predictor(
         self, effects: GroupEffects, anchored: LeftOutShifts, unseen: np.ndarray | None
-    ) -> Callable[[Situation, np.ndarray], np.ndarray | None]:
+    ) -> Callable[[Novelty, np.ndarray], np.ndarray | None]:
         """What the model says about groups in which something is new: networks as far as they have left it out."""
         gate, anchor = self.gate, self.anchor
         joined = anchored.shifts if gate == 0 else None
         if unseen is not None:
             joined = (1 - gate) * anchored.shifts + gate * unseen
 
-        def predict(situation: Situation, rows: np.ndarray) -> np.ndarray | None:
-            if situation == self.left_out_level and joined is not None:
+        def predict(novelty: Novelty, rows: np.ndarray) -> np.ndarray | None:
+            if novelty == self.left_out_level and joined is not None:
                 return joined[np.searchsorted(anchored.rows, rows)]
             # in other situations the network was not tried; the anchor errs at least as much as both together
-            return None if anchor is None else anchor.predict_new(effects, situation, rows)
+            return None if anchor is None else predict_as_new(anchor, effects, novelty, rows)
 
         return predict
 

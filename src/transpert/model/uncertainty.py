@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +14,19 @@ import pandas as pd
 from anndata import AnnData
 
 from transpert import _keys
-from transpert.conditions import Embedding
+from transpert.conditions import Condition, Embedding
 from transpert.errors import AssumptionWarning, NotTrainedError
 from transpert.transport import (
+    NOVELTIES,
     PSEUDO_RATE,
     ErrorModel,
     GroupEffects,
     GroupStatistics,
+    Novelty,
+    amount_distance,
     log_fold_of_means,
     observed_log_folds,
 )
-from transpert.transport.anchor import Situation
 
 from .cells import Cells
 from .requests import Contexts, Request
@@ -36,7 +39,7 @@ __all__ = ["Familiarity", "Uncertainty", "UncertaintyEstimates", "predict_uncert
 
 # left out groups, at most, from which the errors of a situation are learned
 _MOST_LEFT_OUT = 60
-_SITUATIONS: tuple[Situation, ...] = ("pair", "context", "perturbation")
+_SEEN = "seen"
 _TINY = 1e-12
 
 
@@ -50,9 +53,10 @@ class Uncertainty:
         Genes x populations: natural-log fold changes, as :meth:`~transpert.model.PerturbationModel.get_effects` gives
         them, and the bounds of the interval.
     conditions
-        One row a population: ``context``, ``perturbation``, ``situation`` (what about it is new), ``n_left_out``
-        (groups its errors were learned from), ``context_distance``, ``perturbation_distance`` and ``ood_score``, the
-        larger of the two.
+        One row a population: ``context``, ``perturbation``, ``situation`` (what about it is new, see
+        :func:`transpert.transport.predict_as_new`; ``"seen"`` if nothing is, several joined by ``" + "``),
+        ``n_left_out`` (groups its errors were learned from), ``context_distance``, ``perturbation_distance``,
+        ``dose_distance`` (of doses and times) and ``ood_score``, the largest of them.
     level
         Share of effects that an interval is to contain.
     """
@@ -79,14 +83,17 @@ class Familiarity:
         three contexts the distance that sampling alone makes.
     perturbations
         The single perturbations that were trained on.
+    conditions
+        The conditions that were trained on, with their doses and times.
     pairs
-        Context and condition, with its dose and time, of every training group.
+        Context and condition, as text, of every training group.
     """
 
     contexts: tuple[str, ...]
     profiles: np.ndarray
     unit: float
     perturbations: tuple[str, ...]
+    conditions: frozenset[Condition]
     pairs: frozenset[tuple[str, str]]
 
     @classmethod
@@ -103,11 +110,11 @@ class Familiarity:
             unit = max(unit, float(np.median(between.min(axis=1))))
         parts = tuple(sorted({part for condition in effects.conditions for part in condition.parts}))
         pairs = frozenset((str(c), str(k)) for c, k in zip(effects.contexts, effects.conditions, strict=True))
-        return cls(contexts, profiles, max(unit, _TINY), parts, pairs)
+        return cls(contexts, profiles, max(unit, _TINY), parts, frozenset(effects.conditions), pairs)
 
-    def context_distance(self, context: str, profile: np.ndarray) -> float:
-        """Distance of a control profile to the nearest training context; 0 for one of them."""
-        if context in self.contexts:
+    def context_distance(self, context: str, profile: np.ndarray, *, own: bool) -> float:
+        """Distance of a control profile to the nearest training context; 0 for one of them, in the training data."""
+        if own and context in self.contexts:
             return 0.0
         return float(np.linalg.norm(self.profiles - profile, axis=1).min() / self.unit)
 
@@ -120,14 +127,29 @@ class Familiarity:
             return float("inf")
         return max(embedding.distance(part, self.perturbations) for part in new)
 
-    def situation(self, request: Request) -> str:
-        """What about a request is new: ``"perturbation"``, ``"context"``, their ``"pair"``, or nothing (``"seen"``)."""
-        condition = request.condition
+    def dose_distance(self, condition: Condition) -> float:
+        """How far doses and time lie beyond those of the same perturbation; 0 where it is new itself."""
+        same = self._same_action(condition)
+        return amount_distance(condition, same) if same else 0.0
+
+    def novelties(self, request: Request) -> tuple[Novelty, ...]:
+        """What about a request is new; nothing if just this was trained on."""
+        condition, found = request.condition, list[Novelty]()
+        same = self._same_action(condition)
         if any(part not in self.perturbations for part in condition.parts):
-            return "perturbation"
+            found.append("perturbation")
+        elif not same and condition.is_combination:
+            found.append("combination")
+        elif same and condition not in same:
+            found.append("extrapolation" if amount_distance(condition, same) > 0 else "dose")
         if request.context not in self.contexts:
-            return "context"
-        return "seen" if (request.context, str(condition)) in self.pairs else "pair"
+            found.append("context")
+        if not found and (request.context, str(condition)) not in self.pairs:
+            found.append("pair")
+        return tuple(found)
+
+    def _same_action(self, condition: Condition) -> list[Condition]:
+        return [known for known in self.conditions if known.action == condition.action]
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return plain data and arrays."""
@@ -135,6 +157,7 @@ class Familiarity:
             "contexts": list(self.contexts),
             "unit": self.unit,
             "perturbations": list(self.perturbations),
+            "conditions": [dataclasses.asdict(condition) for condition in sorted(self.conditions, key=str)],
             "pairs": sorted(map(list, self.pairs)),
         }
         return plain, {"profiles": self.profiles}
@@ -143,8 +166,9 @@ class Familiarity:
     def from_state(cls, plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """Make it from what :meth:`to_state` returned."""
         pairs = frozenset((context, label) for context, label in plain["pairs"])
-        names = tuple(plain["perturbations"])
-        return cls(tuple(plain["contexts"]), arrays["profiles"], float(plain["unit"]), names, pairs)
+        names, contexts = tuple(plain["perturbations"]), tuple(plain["contexts"])
+        conditions = frozenset(Condition(**condition) for condition in plain["conditions"])
+        return cls(contexts, arrays["profiles"], float(plain["unit"]), names, conditions, pairs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,7 +180,7 @@ class UncertaintyEstimates:
     familiarity
         What it was trained on.
     errors
-        Errors where a context, a perturbation or the pair of both is new, as far as that could be imitated.
+        Errors where something is new, as far as that could be imitated.
     """
 
     familiarity: Familiarity
@@ -166,7 +190,7 @@ class UncertaintyEstimates:
     def fit(
         cls,
         effects: GroupEffects,
-        left_out: Callable[[Situation, np.ndarray], np.ndarray | None],
+        left_out: Callable[[Novelty, np.ndarray], np.ndarray | None],
         *,
         among: np.ndarray | None = None,
         seed: int = 0,
@@ -178,7 +202,7 @@ class UncertaintyEstimates:
         effects
             Effects of the training groups.
         left_out
-            Given a situation and rows ``(R,)`` of the effects: the shifts of the mean log1p, ``(R, G)``, that are
+            Given what is new and rows ``(R,)`` of the effects: the shifts of the mean log1p, ``(R, G)``, that are
             predicted for them when just that is new, with NaN where it cannot be imitated; ``None`` if nowhere.
         among : (R,)
             Rows that may be left out; all by default.
@@ -187,10 +211,11 @@ class UncertaintyEstimates:
         """
         observed, variance = observed_log_folds(effects)
         among = np.arange(len(effects)) if among is None else among
-        rows = np.random.default_rng(seed).permutation(among)[:_MOST_LEFT_OUT]
+        among = np.random.default_rng(seed).permutation(among)
         errors: dict[str, ErrorModel] = {}
-        for situation in _SITUATIONS:
-            shifts = left_out(situation, rows)
+        for novelty in NOVELTIES:
+            rows = among[_may_be(novelty, effects.conditions)[among]][:_MOST_LEFT_OUT]
+            shifts = left_out(novelty, rows)
             if shifts is None:
                 continue
             usable = np.isfinite(shifts).all(axis=1)
@@ -199,19 +224,26 @@ class UncertaintyEstimates:
             used = rows[usable]
             before = effects.control.mean_log[used]
             predicted = log_fold_of_means(np.maximum(before + shifts[usable], 0), before)
-            errors[situation] = ErrorModel.fit(predicted, observed[used], variance[used])
+            errors[novelty] = ErrorModel.fit(predicted, observed[used], variance[used])
         return cls(Familiarity.of(effects), errors)
 
-    def errors_for(self, situation: str) -> ErrorModel | None:
-        """Errors in a situation; if that could not be imitated, the largest of the others, with a warning."""
-        # what was measured is known at least as well as the same pair would be if it had been left out
-        wanted = "pair" if situation == "seen" else situation
-        if wanted in self.errors or not self.errors:
-            return self.errors.get(wanted)
-        name, found = max(self.errors.items(), key=lambda item: float(np.mean(item[1].spread)))
-        if situation != "seen":
+    def errors_for(self, novelties: Sequence[Novelty]) -> ErrorModel | None:
+        """Errors where all of this is new, the largest; if something could not be imitated, of anything that could.
+
+        What could not be imitated is reported. What was measured, where nothing is new, is known at least as well as
+        the same pair would be if it had been left out.
+        """
+        if not self.errors:
+            return None
+        imitated = [self.errors[novelty] for novelty in novelties or ("pair",) if novelty in self.errors]
+        missing = [novelty for novelty in novelties if novelty not in self.errors]
+        if imitated and not missing:
+            return max(imitated, key=_size)
+        name, found = max(self.errors.items(), key=lambda item: _size(item[1]))
+        if missing:
             warnings.warn(
-                f"The training data could not imitate that a {wanted} is new; intervals are those for a new {name}.",
+                f"The training data could not imitate that {_WORDS[missing[0]]}; intervals are those of where "
+                f"{_WORDS[name]}, and may be too narrow.",
                 AssumptionWarning,
                 stacklevel=4,
             )
@@ -236,6 +268,32 @@ class UncertaintyEstimates:
         return cls(Familiarity.from_state(plain["familiarity"], arrays), errors)
 
 
+_WORDS = {
+    "pair": "a pair is new",
+    "context": "a context is new",
+    "perturbation": "a perturbation is new",
+    "combination": "a combination is new",
+    "dose": "a dose or time is new",
+    "extrapolation": "a dose or time lies beyond all others",
+}
+
+
+def _size(errors: ErrorModel) -> float:
+    return float(np.mean(errors.spread))
+
+
+def _may_be(novelty: Novelty, conditions: Sequence[Condition]) -> np.ndarray:
+    """The groups ``(P,)`` in which something can be new at all, so that few of them are not lost among many."""
+    if novelty == "combination":
+        return np.array([condition.is_combination for condition in conditions], dtype=bool)
+    if novelty in ("dose", "extrapolation"):
+        amounts: dict[Any, set[Condition]] = {}
+        for condition in conditions:
+            amounts.setdefault(condition.action, set()).add(condition)
+        return np.array([len(amounts[condition.action]) > 1 for condition in conditions], dtype=bool)
+    return np.ones(len(conditions), dtype=bool)
+
+
 def predict_uncertainty(
     model: PerturbationModel,
     cells: Cells | StoredCells,
@@ -258,8 +316,8 @@ def predict_uncertainty(
         before = statistics.mean_log[0]
         after = model._predict_set(control, request, seed=seed).mean_log
         known = estimates.familiarity
-        situation = known.situation(request)
-        errors = estimates.errors_for(situation)
+        novelties = known.novelties(request)
+        errors = estimates.errors_for(novelties)
         assert errors is not None
         variance = 0.0 if n_cells is None else _sampling_variance(statistics, after, n_cells)
         half = errors.half_width(level, variance)
@@ -269,12 +327,14 @@ def predict_uncertainty(
         floor = log_fold_of_means(np.zeros_like(before), before)
         lower[name], upper[name] = np.maximum(effects[name] - half, floor), effects[name] + half
         distances = (
-            known.context_distance(request.context, before),
+            known.context_distance(request.context, before, own=cells is model._cells),
             known.perturbation_distance(request.condition.parts, embedding),
+            known.dose_distance(request.condition),
         )
+        situation = " + ".join(novelties) or _SEEN
         rows.append((request.context, str(request.condition), situation, errors.n_groups, *distances, max(distances)))
     columns = ["context", "perturbation", "situation", "n_left_out"]
-    columns += ["context_distance", "perturbation_distance", _keys.OOD_SCORE]
+    columns += ["context_distance", "perturbation_distance", "dose_distance", _keys.OOD_SCORE]
     table = pd.DataFrame(rows, columns=columns, index=pd.Index(list(effects), dtype=object))
     genes = pd.Index(model.genes.astype(str))
     shift, low, high = (pd.DataFrame(values, index=genes, dtype=np.float32) for values in (effects, lower, upper))
@@ -298,11 +358,16 @@ def write_uncertainty(adata: AnnData, found: Uncertainty, sizes: Sequence[int]) 
         (_keys.EFFECT_LOWER, found.lower),
         (_keys.EFFECT_UPPER, found.upper),
     ):
-        # a slash in a name would be a folder in the file
-        adata.varm[key] = frame.set_axis(frame.columns.str.replace("/", "\u2215", regex=False), axis=1)
-    adata.uns[_keys.UNS][_keys.UNCERTAINTY] = {"level": found.level, "conditions": found.conditions}
+        adata.varm[key] = frame.set_axis(_writable(frame.columns), axis=1)
+    conditions = found.conditions.set_axis(_writable(found.conditions.index), axis=0)
+    adata.uns[_keys.UNS][_keys.UNCERTAINTY] = {"level": found.level, "conditions": conditions}
     scores = np.repeat(found.conditions[_keys.OOD_SCORE].to_numpy(), sizes)
     adata.obs[_keys.OOD_SCORE] = np.concatenate([scores, np.zeros(adata.n_obs - len(scores))])
+
+
+def _writable(names: pd.Index) -> pd.Index:
+    """Names with another slash, which would be a folder in a file."""
+    return names.str.replace("/", "\u2215", regex=False)
 
 
 def _with_controls(
@@ -396,9 +461,9 @@ class UncertaintyMethods:
     ) -> Uncertainty:
         """Predict effects with intervals, and say how far each condition is from what was trained on.
 
-        While training, the model predicts groups that it has not seen: with their context, their perturbation or
-        their pair left out. How far it is off, gene by gene and less the sampling error of what it is compared with,
-        gives the interval in each of these situations.
+        While training, the model predicts groups that it has not seen: with their context, their perturbation, their
+        combination, their dose or just their pair left out. How far it is off, gene by gene and less the sampling
+        error of what it is compared with, gives the interval in each of these situations.
 
         Parameters
         ----------
@@ -415,6 +480,11 @@ class UncertaintyMethods:
         Effects and bounds as genes x populations, natural-log fold changes; and for every population what is new
         about it and its distances from the training data. A distance of 1 is that between neighbours in the
         training data; it is infinite for a perturbation without a vector.
+
+        Warns
+        -----
+        transpert.errors.AssumptionWarning
+            If the training data could not imitate what is new: too few contexts, doses or combinations.
 
         Raises
         ------

@@ -3,6 +3,7 @@
 from .anchor import Anchor, AnchorPrediction
 from .dependence import ContextScores, Dependence
 from .effects import GroupEffects, PopulationMeans, effects_from_statistics, group_effects
+from .novelty import NOVELTIES, Novelty, amount_distance, predict_as_new
 from .options import AnchorOptions, ReadoutOptions
 from .perturbation_ridge import PerturbationRidge, RidgeChoice
 from .rates import mean_log_of_rate, shift_mean_log
@@ -13,6 +14,7 @@ from .statistics import GroupStatistics, group_statistics
 from .uncertainty import PSEUDO_RATE, ErrorModel, log_fold_of_means, observed_log_folds
 
 __all__ = [
+    "NOVELTIES",
     "PSEUDO_RATE",
     "Anchor",
     "AnchorOptions",
@@ -22,10 +24,12 @@ __all__ = [
     "ErrorModel",
     "GroupEffects",
     "GroupStatistics",
+    "Novelty",
     "PerturbationRidge",
     "PopulationMeans",
     "ReadoutOptions",
     "RidgeChoice",
+    "amount_distance",
     "effects_from_statistics",
     "estimate_dispersion",
     "fit_stack",
@@ -34,6 +38,7 @@ __all__ = [
     "log_fold_of_means",
     "mean_log_of_rate",
     "observed_log_folds",
+    "predict_as_new",
     "shift_mean_log",
     "shrink_effects",
     "transport_counts",

@@ -229,7 +229,7 @@ class Anchor:
         -------
         ``(P, G)``: predicted shifts of the mean log1p.
         """
-        return np.array([self._shift(effects, row, ~leave_out(row)) for row in range(len(effects))])
+        return np.array([self.shift_of_group(effects, row, ~leave_out(row)) for row in range(len(effects))])
 
     def predict_groups(self, effects: GroupEffects) -> np.ndarray:
         """Predict groups that the anchor was not fitted to.
@@ -244,38 +244,31 @@ class Anchor:
         ``(P, G)``: predicted shifts of the mean log1p.
         """
         everything = np.ones(len(self.table.weights), dtype=bool)
-        return np.array([self._shift(effects, row, everything) for row in range(len(effects))])
+        return np.array([self.shift_of_group(effects, row, everything) for row in range(len(effects))])
 
-    def predict_new(self, effects: GroupEffects, situation: Situation, rows: np.ndarray) -> np.ndarray:
-        """Predict training groups as if their context, their perturbation, or just the pair of both were new.
+    def shift_of_group(
+        self, effects: GroupEffects, row: int, allowed: np.ndarray, *, measured: bool = False
+    ) -> np.ndarray:
+        """Predict the shift of the mean log1p of one group from some of the measured effects.
 
         Parameters
         ----------
         effects
-            The effects the anchor was fitted to.
-        situation
-            What is new.
-        rows : (R,)
-            Rows to predict.
+            The groups.
+        row
+            The one to predict.
+        allowed : (P,)
+            The effects that may be used, bool.
+        measured
+            Take what was measured in the context itself as it is, where it may be used.
 
         Returns
         -------
-        ``(R, G)``: predicted shifts of the mean log1p; NaN where leaving that out leaves another situation.
+        ``(G,)``.
         """
-        shifts = np.full((len(rows), effects.control.mean_log.shape[1]), np.nan)
-        for number, row in enumerate(rows):
-            context, condition = effects.contexts[row], effects.conditions[row]
-            allowed = ~self.leave_out(int(row), situation)
-            if not allowed.any() or self._situation(condition, context, allowed) != situation:
-                continue
-            shifts[number] = self._shift(effects, int(row), allowed)
-        return shifts
-
-    def _shift(self, effects: GroupEffects, row: int, allowed: np.ndarray) -> np.ndarray:
-        """The shift of the mean log1p that some of the measured effects let expect for a group, ``(G,)``."""
         control = _as_statistics(effects, row)
         prediction = self.predict(
-            effects.conditions[row], effects.contexts[row], control, allowed=allowed, measured=False
+            effects.conditions[row], effects.contexts[row], control, allowed=allowed, measured=measured
         )
         return prediction.mean_log - control.mean_log[0]
 
@@ -350,7 +343,7 @@ class Anchor:
         if measured and own.any():
             return own / own.sum()
         three = self._three_parts(space, condition, context, profile, allowed)
-        situation = self._situation(condition, context, allowed)
+        situation = self.situation(condition, context, allowed)
         return self.parts[space].get(situation, np.ones(3)) @ three
 
     def _three_parts(
@@ -375,7 +368,8 @@ class Anchor:
             dependence = chosen.coefficients(contexts, len(main))
         return np.stack([main, of_condition, dependence])
 
-    def _situation(self, condition: Condition, context: str, allowed: np.ndarray) -> Situation:
+    def situation(self, condition: Condition, context: str, allowed: np.ndarray) -> Situation:
+        """Return what would be new if only some effects, ``(P,)`` bool, had been measured."""
         others = ~self.table.of_condition(condition)
         if not (self.table.of_context(context) & others & allowed).any():
             return "context"
@@ -428,7 +422,7 @@ class Anchor:
                     condition, context = self.table.conditions[row], self.table.contexts[row]
                     if condition.is_combination or not allowed.any():
                         continue
-                    if self._situation(condition, context, allowed) != situation:
+                    if self.situation(condition, context, allowed) != situation:
                         continue
                     three = self._three_parts(space, condition, context, self.table.profiles[row], allowed)
                     parts = weighted_sum(three, self.effects[space])

@@ -10,7 +10,7 @@ import numpy as np
 
 from transpert.conditions import Condition, Embedding
 from transpert.errors import OptionError
-from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics
+from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, predict_as_new
 
 from ..base import PerturbationModel
 from ..cells import Cells
@@ -169,7 +169,9 @@ class KernelTransport(ClosedFormModel):
         super()._fit(effects)
         assert self.anchor is not None
         anchor = self.anchor
-        self.uncertainty = UncertaintyEstimates.fit(effects, lambda new, rows: anchor.predict_new(effects, new, rows))
+        self.uncertainty = UncertaintyEstimates.fit(
+            effects, lambda new, rows: predict_as_new(anchor, effects, new, rows)
+        )
 
     @override
     def _options(self) -> dict[str, Any]:

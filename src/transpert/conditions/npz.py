@@ -1,0 +1,86 @@
+"""Names and vectors in an npz file."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from transpert.errors import ConditionError, UnknownNameError, list_names
+
+__all__ = ["read_npz"]
+
+
+def read_npz(path: str | os.PathLike[str], names: str | None, values: str | None) -> tuple[list[str], np.ndarray]:
+    """Read the names and the matrix of an npz file.
+
+    Parameters
+    ----------
+    path
+        The file. Arrays of objects are not read, because they would run code.
+    names, values
+        Keys of the two arrays; the only one-dimensional array of text and the only matrix by default.
+
+    Returns
+    -------
+    The names, and the vectors ``(P, E)``.
+
+    Raises
+    ------
+    transpert.errors.ConditionError
+        If it is no npz file, has not exactly one such array and no key was given, or the array needed is one of
+        objects.
+    transpert.errors.UnknownNameError
+        If a key does not exist.
+    """
+    where = Path(path).name
+    arrays, unread = _arrays(path)
+    for key in (names, values):
+        if key is not None and key not in arrays and key not in unread:
+            raise UnknownNameError("array", [key], [*arrays, *unread], where=where)
+    text = [key for key, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "US"]
+    matrices = [key for key, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "fiu"]
+    # an array of objects beside those that are needed does no harm
+    no_names = not text if names is None else names in unread
+    no_values = not matrices if values is None else values in unread
+    if unread and (no_names or no_values):
+        raise ConditionError(
+            f"the arrays {list_names(unread)} hold objects, which are not read because they could run code",
+            where=where,
+            remedy="Save the names as text and the vectors as numbers: "
+            "np.savez(path, names=np.array(names, dtype=str), values=np.asarray(values, dtype=np.float32)).",
+        )
+    found = arrays[names or _only(text, "names", where)].astype(str)
+    return found.tolist(), arrays[values or _only(matrices, "values", where)]
+
+
+def _arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Read the arrays of an npz file, and list those that cannot be read because they hold objects."""
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ConditionError(
+                "the file is not an npz file", where=Path(path).name, remedy="Write it with numpy.savez(...)."
+            )
+    arrays: dict[str, np.ndarray] = {}
+    unread: list[str] = []
+    with np.load(path, allow_pickle=False) as stored:
+        for key in stored.files:
+            try:
+                arrays[key] = stored[key]
+            except ValueError as error:
+                if "allow_pickle" not in str(error):  # damaged, which is another matter
+                    raise
+                unread.append(key)
+    return arrays, unread
+
+
+def _only(keys: list[str], what: str, where: str) -> str:
+    if len(keys) != 1:
+        raise ConditionError(
+            f"{len(keys)} arrays could be the {what}: {', '.join(keys) or 'none'}",
+            where=where,
+            remedy=f"Name the array in {what}=.",
+        )
+    return keys[0]
