@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from transpert import _keys
 from transpert.errors import ControlError, UnknownNameError, list_names
 
-from .condition import parse_perturbation
+from .condition import Condition, parse_perturbation
 
 __all__ = ["PerturbationVocabulary"]
 
@@ -23,6 +23,8 @@ class PerturbationVocabulary:
         The labels as the data spells them, controls included.
     control
         The label of control cells.
+    conditions
+        The conditions of the data: what was done, in which direction, at which doses and times.
 
     Raises
     ------
@@ -41,6 +43,7 @@ class PerturbationVocabulary:
 
     labels: tuple[str, ...]
     control: str
+    conditions: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
         if self.control not in self.labels:
@@ -65,6 +68,16 @@ class PerturbationVocabulary:
             if parse_perturbation(known, control=self.control) == parts:
                 return known
         return _keys.COMBINATION.join(parts)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The directions of the data, sorted."""
+        found = {direction for condition in self.conditions for direction in condition.directions if direction}
+        return tuple(sorted(found))
+
+    def measured(self, parts: tuple[str, ...]) -> tuple[Condition, ...]:
+        """Return the conditions of the data in which just these perturbations were given."""
+        return tuple(condition for condition in self.conditions if condition.parts == parts)
 
     def require(self, labels: Iterable[str]) -> None:
         """Raise :class:`~transpert.errors.UnknownNameError` unless every part of every label is known."""

@@ -61,6 +61,7 @@ class Design:
     def __post_init__(self) -> None:
         keys = (self.context_keys,) if isinstance(self.context_keys, str) else tuple(self.context_keys)
         object.__setattr__(self, "context_keys", keys)
+        object.__setattr__(self, "control", str(self.control))  # columns of numbers are read as text
         repeated = sorted({column for column in self.columns if self.columns.count(column) > 1})
         if repeated:
             raise OptionError(f"one column has two roles: {list_names(repeated)}", where="the design")
@@ -86,7 +87,8 @@ class Design:
         absent = [column for column in self.columns if column not in obs]
         if absent:
             raise UnknownNameError("column", absent, map(str, obs.columns), where="obs")
-        for column in (self.perturbation_key, *self.context_keys, *([self.batch_key] if self.batch_key else [])):
+        labelled = (self.perturbation_key, *self.context_keys, self.batch_key, self.split_key)
+        for column in (column for column in labelled if column is not None):
             missing = int(obs[column].isna().sum())
             if missing:
                 raise ConditionError(

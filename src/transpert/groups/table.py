@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,17 @@ from transpert.errors import GroupSizeError, list_names
 
 from .design import Design
 
-__all__ = ["CONTEXT_SEPARATOR", "Groups", "context_column", "context_labels", "make_groups"]
+__all__ = [
+    "CONTEXT_SEPARATOR",
+    "Groups",
+    "condition_codes",
+    "context_column",
+    "context_labels",
+    "distinct_conditions",
+    "make_groups",
+    "written_direction",
+    "written_dose",
+]
 
 CONTEXT_SEPARATOR = " | "
 _ALL = "all"  # the one context, or batch, of a design that names none
@@ -134,11 +145,11 @@ def make_groups(obs: pd.DataFrame, design: Design, *, mask: np.ndarray | None = 
     [1, 2]
     """
     design.check(obs)
-    conditions, condition_codes = _conditions(obs, design)
+    conditions, numbers = condition_codes(obs, design)
     rows = pd.DataFrame(
         {
             "context": context_labels(obs, design),
-            "condition": condition_codes,
+            "condition": numbers,
             "batch": obs[design.batch_key].astype(str).to_numpy(dtype=object) if design.batch_key else _ALL,
         }
     )
@@ -170,8 +181,8 @@ def make_groups(obs: pd.DataFrame, design: Design, *, mask: np.ndarray | None = 
     return Groups(design, table, tuple(found), codes, order, offsets)
 
 
-def _conditions(obs: pd.DataFrame, design: Design) -> tuple[list[Condition], np.ndarray]:
-    """Return the distinct conditions, controls first, and the number of its condition for every cell."""
+def condition_codes(obs: pd.DataFrame, design: Design) -> tuple[list[Condition], np.ndarray]:
+    """Return the distinct conditions, controls first, and for every cell the number of its own, ``(n_obs,)``."""
     missing = pd.Series(np.nan, index=obs.index)
     written = pd.DataFrame(
         {
@@ -226,7 +237,8 @@ def distinct_conditions(obs: pd.DataFrame, design: Design) -> tuple[Condition, .
     Each condition once, with its doses, its time and its directions.
     """
     columns = (design.perturbation_key, design.dose_key, design.time_key, design.direction_key)
-    return tuple(_conditions(obs[[column for column in columns if column is not None]].drop_duplicates(), design)[0])
+    distinct = obs[[column for column in columns if column is not None]].drop_duplicates()
+    return tuple(condition_codes(distinct, design)[0])
 
 
 def written_dose(condition: Condition, spelling: str) -> float | str:

@@ -20,11 +20,11 @@ from scvi.model.base import BaseModelClass
 
 from transpert import _keys
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
-from transpert.conditions import PerturbationVocabulary
+from transpert.conditions import Condition, PerturbationVocabulary
 from transpert.data import Store
 from transpert.errors import ControlError, ModelFileError, NotTrainedError, OptionError, TranspertError
 from transpert.groups import ControlMatching, Design, Groups, make_groups, match_controls
-from transpert.groups.table import context_labels
+from transpert.groups.table import context_labels, distinct_conditions
 from transpert.transport import (
     GroupEffects,
     ReadoutOptions,
@@ -74,6 +74,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         self._fingerprint: str | None = None  # of the store it is trained on
         self._genes: np.ndarray | None = None
         self._labels: tuple[str, ...] = ()
+        self._conditions: tuple[Condition, ...] | None = None
         self._dispersion: np.ndarray | None = None
         self._principal_components: PrincipalComponents | None = None
         if adata is not None:
@@ -238,7 +239,9 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
     @property
     def vocabulary(self) -> PerturbationVocabulary:
         """The perturbations of the data."""
-        return PerturbationVocabulary(self._labels, self.design.control)
+        if self._conditions is None:
+            self._conditions = () if self._cells is None else distinct_conditions(self._cells.obs, self.design)
+        return PerturbationVocabulary(self._labels, self.design.control, self._conditions)
 
     @property
     def cells(self) -> Cells | StoredCells:
@@ -263,7 +266,11 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
     def _training_groups(self) -> tuple[Groups, ControlMatching]:
         groups = make_groups(self.cells.obs, self.design, mask=self._training_mask(_keys.TRAIN, _keys.VALIDATION))
         if not len(groups.perturbed_groups):
-            raise ControlError("no perturbed cell is left to train on", where=f"obs[{self.design.split_key!r}]")
+            raise ControlError(
+                "no perturbed cell is left to train on",
+                where=f"obs[{self.design.split_key!r}]",
+                remedy=f"Cells to train on are labelled {_keys.TRAIN!r} or {_keys.VALIDATION!r}.",
+            )
         return groups, match_controls(groups)
 
     # --- training and prediction ----------------------------------------------------------------------------
@@ -314,7 +321,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         perturbations
             Labels; all labels of the data by default.
         doses, times, directions
-            Crossed with the perturbations; none by default, and the direction that each has in the data.
+            Crossed with the perturbations; by default those that each perturbation has in the data.
         adata
             Other data with control cells to move, with the same columns; genes are aligned by name.
         n_cells
@@ -361,6 +368,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
             directions=directions,
             max_missing_genes=max_missing_genes,
         )
+        if readout not in (None, "counts", "expected", "added"):
+            raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
         found = None
         if interval is not None:
             found = predict_uncertainty(self, cells, requests, level=interval, n_cells=None, seed=seed)
@@ -563,6 +572,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
             "registry": jsonable(self.registry_),
             "options": self._options(),
             "labels": list(self._labels),
+            "conditions": [dataclasses.asdict(condition) for condition in self.vocabulary.conditions],
             "readout": self.readout_options.to_dict(),
             "state": plain,
             "store": self._fingerprint,
@@ -641,6 +651,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         model._genes = genes
         model._fingerprint = description.get("store")
         model._labels = tuple(description["labels"])
+        model._conditions = tuple(Condition(**condition) for condition in description["conditions"])
         model._dispersion = arrays.pop("dispersion", None)
         components = {key: arrays.pop(key) for key in list(arrays) if key.startswith("components/")}
         if components:

@@ -256,7 +256,8 @@ def _embedding(adata: AnnData, source: DataSource) -> np.ndarray | None:
         return None
     if key not in adata.obsm:
         raise UnknownNameError("embedding", [key], map(str, adata.obsm), where="obsm")
-    values = np.asarray(adata.obsm[key], dtype=np.float32)
+    stored: Any = adata.obsm[key]
+    values = np.asarray(stored.toarray() if sparse.issparse(stored) else stored, dtype=np.float32)
     wrong = int(np.count_nonzero(~np.isfinite(values)))
     if wrong:
         raise CountsError(f"{wrong} values are not finite", where=f"obsm[{key!r}]")

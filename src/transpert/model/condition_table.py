@@ -33,12 +33,15 @@ class ConditionTable:
         The batches that were trained on.
     directions
         The directions that were trained on; empty where none is recorded.
+    timed
+        Whether times were trained on, so that none differs from time 0.
     """
 
     perturbations: tuple[str, ...]
     contexts: Mapping[str, tuple[str, ...]]
     batches: tuple[str, ...]
     directions: tuple[str, ...] = ()
+    timed: bool = False
 
     @classmethod
     def of(cls, groups: Groups, perturbations: Sequence[str]) -> Self:
@@ -46,7 +49,9 @@ class ConditionTable:
         table = groups.table[~groups.table["is_control"]]
         contexts = {key: tuple(sorted(pd.unique(table[context_column(key)]))) for key in groups.design.context_keys}
         directions = {direction for condition in groups.conditions for direction in condition.directions if direction}
-        return cls(tuple(perturbations), contexts, tuple(sorted(pd.unique(table["batch"]))), tuple(sorted(directions)))
+        timed = any(condition.time is not None for condition in groups.conditions)
+        batches = tuple(sorted(pd.unique(table["batch"])))
+        return cls(tuple(perturbations), contexts, batches, tuple(sorted(directions)), timed)
 
     def encode(
         self,
@@ -104,6 +109,7 @@ class ConditionTable:
             torch.tensor(times, dtype=torch.float32),
             torch.tensor(context, dtype=torch.long).view(len(conditions), len(self.contexts)),
             torch.tensor([batch_codes.get(batch or "", 0) for batch in batches], dtype=torch.long),
+            has_time=torch.tensor([condition.time is not None for condition in conditions]) if self.timed else None,
             direction=torch.from_numpy(directions) if self.directions else None,
         )
 
@@ -119,11 +125,12 @@ class ConditionTable:
             "contexts": {key: list(values) for key, values in self.contexts.items()},
             "batches": list(self.batches),
             "directions": list(self.directions),
+            "timed": self.timed,
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a table from what :meth:`to_dict` returned."""
         contexts = {key: tuple(names) for key, names in values["contexts"].items()}
-        directions = tuple(values.get("directions", ()))
-        return cls(tuple(values["perturbations"]), contexts, tuple(values["batches"]), directions)
+        directions = tuple(values["directions"])
+        return cls(tuple(values["perturbations"]), contexts, tuple(values["batches"]), directions, values["timed"])

@@ -26,7 +26,7 @@ __all__ = [
     "resolve_embedding",
 ]
 
-EmbeddingLike = Embedding | pd.DataFrame | str | Iterable[Embedding | pd.DataFrame] | None
+EmbeddingLike = Embedding | pd.DataFrame | str | Iterable[Embedding | pd.DataFrame | str] | None
 
 _COEXPRESSION = "coexpression"
 
@@ -39,7 +39,7 @@ def resolve_embedding(
     Parameters
     ----------
     embeddings
-        An embedding, a DataFrame, several of either, ``"coexpression"``, or ``None``.
+        An embedding, a DataFrame, ``"coexpression"``, several of these, or ``None``.
     cells
         The cells of the model; ``None`` if it is being loaded without.
     source
@@ -54,15 +54,23 @@ def resolve_embedding(
     transpert.errors.TranspertError
         If a table is not one, or ``embeddings`` is another string.
     """
-    if not isinstance(embeddings, str):
-        return as_embedding(embeddings)
-    if embeddings != _COEXPRESSION:
+    tables = list(embeddings) if isinstance(embeddings, list | tuple) else [embeddings]
+    words = [table for table in tables if isinstance(table, str)]
+    if not words:
+        return as_embedding(embeddings)  # type: ignore[arg-type]
+    if set(words) != {_COEXPRESSION}:
         raise OptionError(
             f"embeddings is {embeddings!r}",
-            remedy=f"Give an Embedding, a DataFrame, several of them, or {_COEXPRESSION!r}.",
+            remedy=f"Give an Embedding, a DataFrame, {_COEXPRESSION!r}, or several of them.",
         )
     if cells is None:
-        return None
+        return None  # what was made when the model was trained is saved with it
+    made = [_of_controls(cells, source) if isinstance(table, str) else table for table in tables]
+    return as_embedding(made)  # type: ignore[arg-type]
+
+
+def _of_controls(cells: Cells | StoredCells, source: DataSource) -> Embedding:
+    """Co-expression in the control cells."""
     labels = cells.obs[source.design.perturbation_key].astype(str).to_numpy()
     controls = cells[np.flatnonzero(labels == source.design.control)]
     groups = context_labels(controls.obs, source.design)

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from transpert.errors import OptionError, UnknownNameError
 from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOptions, NetworkOptions, SetOptions
 from transpert.nn.options import EncoderKind
@@ -109,15 +111,22 @@ class TrainingOptions:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "steps_per_epoch", "set_size", "sets_per_batch", "patience", "accumulate"):
+        whole = ("steps", "steps_per_epoch", "set_size", "sets_per_batch", "slice_size", "patience", "accumulate")
+        for name in whole:
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise OptionError(f"{name} is {value}", where="TrainingOptions", remedy="At least 1.")
-        if self.slice_size is not None and self.slice_size < 1:
-            raise OptionError(f"slice_size is {self.slice_size}", where="TrainingOptions", remedy="At least 1.")
+            if value is not None and not (isinstance(value, int | np.integer) and value >= 1):
+                raise OptionError(f"{name} is {value}", where="TrainingOptions", remedy="A whole number, at least 1.")
+        if self.weighting not in ("uniform", "cells", "tempered"):
+            raise OptionError(
+                f"weighting is {self.weighting!r}",
+                where="TrainingOptions",
+                remedy="Choose 'uniform', 'cells' or 'tempered'.",
+            )
         for name in ("learning_rate", "gradient_clip"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise OptionError(f"{name} is {getattr(self, name)}", where="TrainingOptions", remedy="Above 0.")
+        if not self.weight_decay >= 0:
+            raise OptionError(f"weight_decay is {self.weight_decay}", where="TrainingOptions", remedy="0 or more.")
         for name in ("warmup", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}", where="TrainingOptions", remedy="From 0 to 1.")

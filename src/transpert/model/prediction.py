@@ -152,6 +152,11 @@ def assemble(
     """
     obs = pd.concat([_annotate(population, design) for population in populations])
     obs.index = _unique_names(populations, first)
+    if design.dose_key is not None and obs[design.dose_key].map(type).nunique() > 1:
+        # one dose is a number, one for each part is text, and a file takes one or the other
+        obs[design.dose_key] = [
+            dose if isinstance(dose, str) else np.nan if pd.isna(dose) else f"{dose:g}" for dose in obs[design.dose_key]
+        ]
     for column in (design.perturbation_key, *design.context_keys, _keys.SOURCE, design.batch_key):
         if column is not None:
             obs[column] = pd.Categorical(obs[column].astype(str))

@@ -30,7 +30,8 @@ _ARRAY = "__array__"
 def registry_fields(source: DataSource, cells: Cells | StoredCells) -> list[fields.BaseAnnDataField]:
     """Return the fields of an AnnData, or of one modality of a MuData, that scvi-tools keeps track of.
 
-    Doses such as ``"0.1+10"`` are categories; numbers are numbers.
+    Doses and times are registered where they are numbers. Doses such as ``"0.1+10"`` are read with the condition:
+    controls have none, and scvi-tools knows no category that is missing.
     """
     design = source.design
     categorical = {
@@ -41,8 +42,8 @@ def registry_fields(source: DataSource, cells: Cells | StoredCells) -> list[fiel
     numerical = {_keys.REGISTRY_LIBRARY: source.library_size_key}
     for registry_key, column in ((_keys.REGISTRY_DOSE, design.dose_key), (_keys.REGISTRY_TIME, design.time_key)):
         if column is not None:
-            is_number = pd.api.types.is_numeric_dtype(cells.obs[column])
-            (numerical if is_number else categorical)[registry_key] = column
+            if pd.api.types.is_numeric_dtype(cells.obs[column]):
+                numerical[registry_key] = column
     modality = source.modality
     if modality is None:
         layer, category, number, joint, obsm = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -10,15 +11,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from transpert.conditions import Condition, PerturbationVocabulary, parse_condition
+from transpert import _keys
+from transpert.conditions import Condition, PerturbationVocabulary, parse_condition, parse_perturbation
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
-from transpert.groups.table import context_labels
+from transpert.groups.table import context_labels, written_direction, written_dose
 
 from .cells import Cells, DataSource
 from .store_input import StoredCells
 
 __all__ = ["Request", "control_positions", "expand_requests", "population_sizes", "request_of"]
+
+# a name may have a comma of its own
+_POPULATION = re.compile(
+    r"(?P<name>.*?)(, dose (?P<dose>[^,]+))?(, time (?P<time>[^,]+))?(, direction (?P<direction>[^,]+))?", re.DOTALL
+)
 
 Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
 
@@ -75,18 +82,20 @@ def expand_requests(
     contexts
         Values of the context columns, as for :meth:`~transpert.model.PerturbationModel.predict`.
     perturbations, doses, times, directions
-        The conditions. Where no direction is given, it is the one that the perturbation has in the data.
+        The conditions. What is not said is as it was measured: every dose and time that a perturbation has in the data,
+        and its direction.
 
     Returns
     -------
-    The requests, contexts outermost.
+    The requests, contexts outermost, each once.
 
     Raises
     ------
     transpert.errors.UnknownNameError
         If a context column or a context does not exist.
     transpert.errors.ConditionError
-        If doses or times are asked of data without them, or the control label is asked for.
+        If doses or times are asked of data without them, are not said of a perturbation that was never measured, or if
+        the control label, or nothing at all, is asked for.
     """
     design = source.design
     asked = (
@@ -100,37 +109,103 @@ def expand_requests(
     labels = _as_list(perturbations)
     if labels is None:
         labels = [label for label in vocabulary.labels if label != vocabulary.control]
-    requests = []
-    for context, values in _contexts(cells, source, contexts).items():
-        for label, dose, time in product(labels, _as_list(doses) or [None], _as_list(times) or [None]):
-            for direction in _as_list(directions) or [_usual_direction(cells, source, vocabulary, label)]:
-                condition = parse_condition(
-                    label, control=vocabulary.control, dose=dose, time=time, direction=direction
+    # a combination may be spelled in two ways, and is one condition nonetheless
+    conditions = dict.fromkeys(
+        condition
+        for label in labels
+        for condition in _wanted_conditions(str(label), design, vocabulary, doses, times, directions)
+    )
+    places = _contexts(cells, source, contexts)
+    if not conditions or not places:
+        raise ConditionError("nothing is asked for", remedy="Name at least one context and one perturbation.")
+    return [
+        _request(context, values, condition, vocabulary)
+        for context, values in places.items()
+        for condition in conditions
+    ]
+
+
+def _request(
+    context: str, values: Mapping[str, str], condition: Condition, vocabulary: PerturbationVocabulary
+) -> Request:
+    unknown = sorted({direction for direction in condition.directions if direction} - set(vocabulary.directions))
+    if unknown:
+        raise UnknownNameError("direction", unknown, vocabulary.directions, where=condition.label)
+    label = vocabulary.spelling(condition.label)
+    dose, direction = written_dose(condition, label), written_direction(condition, label)
+    return Request(context, values, condition, label, dose, direction)
+
+
+def _wanted_conditions(
+    label: str, design: Design, vocabulary: PerturbationVocabulary, doses: object, times: object, directions: object
+) -> list[Condition]:
+    """What is asked for with one label; what is not said is as it was measured."""
+    parts = parse_perturbation(label, control=vocabulary.control)
+    if not parts:
+        raise ConditionError(
+            f"{label!r} are the control cells", remedy="They come with a prediction (include_controls=True)."
+        )
+    amounts: list[tuple[Any, Any]] = list(product(_as_list(doses) or [None], _as_list(times) or [None]))
+    if (doses is None and design.dose_key) or (times is None and design.time_key):
+        amounts = _usual_amounts(label, parts, vocabulary, doses, times, design)
+    turned = _as_list(directions)
+    if turned is None:
+        turned = [_usual_directions(label, parts, vocabulary) if design.direction_key else None]
+    return [
+        parse_condition(label, control=vocabulary.control, dose=dose, time=time, direction=direction)
+        for (dose, time), direction in product(amounts, turned)
+    ]
+
+
+def _usual_amounts(
+    label: str,
+    parts: tuple[str, ...],
+    vocabulary: PerturbationVocabulary,
+    doses: object,
+    times: object,
+    design: Design,
+) -> list[tuple[Any, Any]]:
+    """Doses and times at which a perturbation was measured, or else the one at which all were."""
+    found = vocabulary.measured(parts)
+    if not found:
+        others = [condition for condition in vocabulary.conditions if condition.parts]
+        for given, key, kind, values in (
+            (doses, design.dose_key, "dose", {dose for condition in others for dose in condition.doses}),
+            (times, design.time_key, "time", {condition.time for condition in others}),
+        ):
+            if given is None and key is not None and len(values) > 1:
+                raise ConditionError(
+                    f"no {kind} of {label!r} was measured", where=f"obs[{key!r}]", remedy=f"Say which in {kind}s=."
                 )
-                spelled = vocabulary.spelling(label)
-                written = (np.nan if value is None else value for value in (dose, direction))
-                requests.append(Request(context, values, condition, spelled, *written))
-    return requests
+        found = tuple(others[:1])
+        usual: list[tuple[Any, Any]] = [(next(iter(other.doses), None), other.time) for other in found]
+        usual = usual or [(None, None)]
+    else:
+        usual = [(_in_order(label, condition.parts, condition.doses), condition.time) for condition in found]
+    amounts = [
+        (usual_dose if dose is None else dose, usual_time if time is None else time)
+        for (usual_dose, usual_time), dose, time in product(usual, _as_list(doses) or [None], _as_list(times) or [None])
+    ]
+    return list(dict.fromkeys(amounts))
 
 
-def _usual_direction(
-    cells: Cells | StoredCells, source: DataSource, vocabulary: PerturbationVocabulary, label: str
-) -> str | None:
-    """The one direction in which a perturbation was given, or else the one of all perturbations."""
-    design = source.design
-    if design.direction_key is None:
-        return None
-    names, given = cells.obs[design.perturbation_key].astype(str), cells.obs[design.direction_key]
-    perturbed = (names != vocabulary.control) & given.notna()
-    for rows in (perturbed & (names == vocabulary.spelling(label)), perturbed):
-        found = sorted(set(given[rows].astype(str)))
-        if len(found) == 1:
-            return found[0]
-        if len(found) > 1:
-            break
+def _in_order[V](label: str, parts: tuple[str, ...], values: tuple[V, ...]) -> tuple[V, ...]:
+    """Values of the sorted parts, in the order in which a label names them."""
+    by_part = dict(zip(parts, values, strict=True))
+    named = [part.strip() for part in label.split(_keys.COMBINATION)]
+    return tuple(by_part[part] for part in named if part in by_part)
+
+
+def _usual_directions(label: str, parts: tuple[str, ...], vocabulary: PerturbationVocabulary) -> object:
+    """The one way in which a perturbation was given, or else the one in which all were."""
+    ways = sorted({condition.directions for condition in vocabulary.measured(parts)}, key=str)
+    if len(ways) == 1:
+        return _in_order(label, parts, ways[0])
+    if not ways and len(vocabulary.directions) == 1:
+        return vocabulary.directions[0]
+    found = [_keys.COMBINATION.join(map(str, way)) for way in ways] or vocabulary.directions
     raise ConditionError(
         f"{label!r} may have been given in several directions: {list_names(found) or 'none is recorded'}",
-        where=f"obs[{design.direction_key!r}]",
         remedy="Say which in directions=.",
     )
 
@@ -181,16 +256,12 @@ def request_of(
     values = _contexts(cells, source, None)
     if context not in values:
         raise UnknownNameError("context", [context], values)
-    name, *tags = label.split(", ")
-    given = dict(tag.split(" ", 1) for tag in tags)
-    dose: float | str | None = given.get("dose")
-    if isinstance(dose, str) and "+" not in dose:
-        dose = float(dose)
-    time = float(given["time"]) if "time" in given else None
-    direction = given.get("direction")
-    condition = parse_condition(name, control=vocabulary.control, dose=dose, time=time, direction=direction)
-    written = (np.nan if value is None else value for value in (dose, direction))
-    return Request(context, values[context], condition, vocabulary.spelling(name), *written)
+    found = _POPULATION.fullmatch(label)
+    assert found is not None  # any text is a name
+    name, dose, time, direction = found.group("name", "dose", "time", "direction")
+    moment = None if time is None else float(time)
+    condition = parse_condition(name, control=vocabulary.control, dose=dose, time=moment, direction=direction)
+    return _request(context, values[context], condition, vocabulary)
 
 
 def population_sizes(
@@ -228,9 +299,9 @@ def control_positions(
     transpert.errors.ControlError
         If the context has no control cells.
     transpert.errors.OptionError
-        If ``n_cells`` is below 1.
+        If ``n_cells`` is not a whole number from 1 upwards.
     """
-    if n_cells is not None and n_cells < 1:
+    if n_cells is not None and (n_cells < 1 or n_cells != int(n_cells)):
         raise OptionError(f"n_cells is {n_cells}", remedy="Give the number of cells of a population, at least 1.")
     labels = context_labels(cells.obs, design)
     is_control = (cells.obs[design.perturbation_key].astype(str) == design.control).to_numpy()

@@ -61,7 +61,7 @@ from .prediction import SetPrediction
 from .processes import is_sharded
 from .registration import jsonable
 from .requests import Request
-from .store_input import Data
+from .store_input import Data, StoredCells
 from .training import (
     CheckpointSettings,
     Resume,
@@ -477,6 +477,19 @@ class SCALE(PerturbationModel):
         return predict
 
     # --- prediction -----------------------------------------------------------------------------------------
+
+    @override
+    def _other_cells(self, adata: Data, max_missing: float) -> Cells | StoredCells:
+        cells = super()._other_cells(adata, max_missing)
+        embedding = getattr(cells, "embedding", None)
+        known = self.module.networks[_PREDICTS].sizes.n_inputs
+        if embedding is not None and embedding.shape[1] != known:
+            raise OptionError(
+                f"the embedding of the cells has {embedding.shape[1]} dimensions, the model was trained on {known}",
+                where=f"obsm[{self.source.embedding_key!r}]",
+                remedy="Embed these cells with the same model as the training cells.",
+            )
+        return cells
 
     @override
     def _check_requests(self, requests: Sequence[Request]) -> None:

@@ -137,6 +137,8 @@ def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Co
     tags = [(key, name) for key, name in columns if key in obs]
     for key, name in tags:
         written[name] = obs[key].to_numpy(dtype=object)
+    if "direction" in written:
+        written["direction"] = [None if pd.isna(value) else str(value) for value in written["direction"]]
     grouped = written.groupby(list(written), sort=False, dropna=False)
     number = grouped.ngroup().to_numpy()
     _, first = np.unique(number, return_index=True)

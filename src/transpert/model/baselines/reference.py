@@ -8,9 +8,8 @@ import numpy as np
 
 from transpert import _keys
 from transpert._counts import log1p_per_10k
-from transpert.conditions import parse_condition
 from transpert.errors import GroupSizeError, NotTrainedError
-from transpert.groups.table import context_labels
+from transpert.groups.table import condition_codes, context_labels
 from transpert.transport import GroupEffects
 
 from ..base import PerturbationModel
@@ -92,18 +91,8 @@ class Replicate(NoChange):
     def _observed(self, request: Request) -> np.ndarray:
         """Positions of the observed cells of a request, whatever the split says."""
         cells, design = self.cells, self.design
-        found = []
         here = np.flatnonzero(context_labels(cells.obs, design) == request.context)
-        labels = cells.obs[design.perturbation_key].astype(str).to_numpy()
-        for position in here:
-            row = cells.obs.iloc[position]
-            condition = parse_condition(
-                labels[position],
-                control=design.control,
-                dose=None if design.dose_key is None else row[design.dose_key],
-                time=None if design.time_key is None else row[design.time_key],
-                direction=None if design.direction_key is None else row[design.direction_key],
-            )
-            if condition == request.condition:
-                found.append(position)
-        return np.array(found, dtype=int)
+        conditions, codes = condition_codes(cells.obs.iloc[here], design)
+        if request.condition not in conditions:
+            return here[:0]
+        return here[codes == conditions.index(request.condition)]
