@@ -1,0 +1,202 @@
+"""What is predicted where a user does not say everything, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import sparse
+
+import transpert as tp
+from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError
+
+KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
+HERE = {"context": "context_0"}
+
+
+def ridge(adata: AnnData, **keys) -> tp.RidgeTransport:
+    tp.RidgeTransport.setup_anndata(adata, **KEYS, **keys)
+    model = tp.RidgeTransport(adata)
+    model.train()
+    return model
+
+
+def populations(pred: AnnData, *columns: str) -> list[tuple]:
+    found = pred.obs[pred.obs["source"] == "predicted"][list(columns)].drop_duplicates()
+    return sorted(map(tuple, found.to_numpy().tolist()))
+
+
+# ------------------------------------------------------------------------------------------------- doses and times
+def test_measured_doses_are_predicted_where_none_is_said() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1.0, 10.0))
+    model = ridge(adata, dose_key="dose")
+    pred = model.predict(HERE, n_cells=10, progress=False)
+    assert populations(pred, "perturbation", "dose") == [(p, d) for p in ("P0", "P1") for d in (1.0, 10.0)]
+    # so that it can be judged as it is
+    scores = tp.tl.evaluate(pred, adata, baselines=None, metrics=["pearson_delta"])
+    labels = {f"{label}, dose {dose}" for label in ("P0", "P1") for dose in (1, 10)}
+    assert set(scores["perturbation"]) - {"mean"} == labels
+    assert populations(model.predict(HERE, ["P0"], doses=3.0, progress=False), "dose") == [(3.0,)]
+
+
+def test_measured_times_go_with_the_doses_that_they_were_measured_at() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=40, n_cells=30, doses=(1.0, 10.0))
+    adata.obs["time"] = np.where(adata.obs["dose"] == 10.0, 24.0, 6.0)
+    model = ridge(adata, dose_key="dose", time_key="time")
+    assert populations(model.predict(HERE, progress=False), "dose", "time") == [(1.0, 6.0), (10.0, 24.0)]
+    assert populations(model.predict(HERE, times=6.0, progress=False), "dose", "time") == [(1.0, 6.0), (10.0, 6.0)]
+
+
+def test_a_dose_must_be_said_of_what_was_never_measured() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1.0, 10.0))
+    model = ridge(adata, dose_key="dose")
+    with pytest.raises(ConditionError, match=r"no dose of 'P0\+P1' was measured.*doses="):
+        model.predict(HERE, ["P0+P1"])
+    assert populations(model.predict(HERE, ["P0+P1"], doses=1.0, progress=False), "dose") == [(1.0,)]
+
+
+def test_doses_of_parts_are_text_and_controls_have_none(tmp_path) -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_combinations=1, n_genes=40, n_cells=30)
+    written = {"control": np.nan, "P0": "1", "P1": "10", "P0+P1": "1+10"}
+    for kind in (object, "category"):
+        adata.obs["dose"] = adata.obs["perturbation"].astype(str).map(written).astype(kind)
+        model = ridge(adata, dose_key="dose")
+        pred = model.predict(HERE, ["P0", "P1+P0"], n_cells=5, progress=False)
+        assert populations(pred, "perturbation", "dose") == [("P0", "1"), ("P0+P1", "1+10")]
+        pred.write_h5ad(tmp_path / "pred.h5ad")
+        mixed = model.predict(HERE, ["P0+P1"], doses=[2, "3+4"], n_cells=5, progress=False)
+        assert populations(mixed, "dose") == [("2",), ("3+4",)]
+
+
+def test_no_time_differs_from_time_zero_in_the_network() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=30, n_cells=30, times=(6.0, 24.0))
+    tp.SCALE.setup_anndata(adata, **KEYS, time_key="time")
+    training = tp.model.TrainingOptions(steps=4, steps_per_epoch=2, set_size=8, sets_per_batch=4)
+    model = tp.SCALE(adata, preset="tiny", anchor=None, training=training)
+    model.train(enable_progress_bar=False, accelerator="cpu")
+    table = model._conditions_table
+    conditions = [tp.conditions.Condition(("P0",), (None,), time) for time in (None, 0.0)]
+    batch = table.encode(conditions, [{"context": "context_0"}] * 2, [None] * 2)
+    assert batch.has_time.tolist() == [False, True]
+    vectors = model.module.networks[0].eval().conditions(batch).vector
+    assert not np.allclose(*vectors.detach().numpy())
+
+
+# ------------------------------------------------------------------------------------------- spellings and repeats
+def test_a_condition_is_predicted_once_however_often_it_is_named() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_combinations=1, n_genes=40, n_cells=40)
+    names = adata.obs["perturbation"].astype(str).to_numpy(dtype=object)
+    pair = np.flatnonzero(names == "P0+P1")
+    names[pair[::2]] = "P1+P0"
+    names[np.flatnonzero(names == "P0")[::2]] = "P0+ctrl"
+    adata.obs["perturbation"] = names
+    model = ridge(adata)
+    pred = model.predict(HERE, n_cells=10, interval=0.9, progress=False)
+    assert populations(pred, "perturbation") == [("P0",), ("P0+P1",), ("P1",)]
+    assert (pred.obs["source"] == "predicted").sum() == 30
+    assert model.get_uncertainty(HERE, ["P0+P1", "P1+P0"]).effects.shape[1] == 1
+
+
+def test_names_with_commas_and_slashes_are_names(tmp_path) -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1.0, 10.0))
+    adata.obs["perturbation"] = adata.obs["perturbation"].astype(str).replace({"P0": "Drug, (S)/dose 5"})
+    model = ridge(adata, dose_key="dose")
+    pred = model.predict(HERE, ["Drug, (S)/dose 5"], interval=0.9, n_cells=20, progress=False)
+    scores = tp.tl.evaluate(pred, adata, baselines=["MeanShift"], metrics=["pearson_delta"])
+    assert set(scores["perturbation"]) - {"mean"} == {"Drug, (S)/dose 5, dose 1", "Drug, (S)/dose 5, dose 10"}
+    table = pred.uns["transpert"]["uncertainty"]["conditions"]
+    assert list(table.index) == list(pred.varm["effect"])
+    pred.write_h5ad(tmp_path / "pred.h5ad")
+
+
+# ------------------------------------------------------------------------------------------------------- refusals
+def test_unknown_directions_are_refused_by_every_model() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30)
+    adata.obs["direction"] = np.where(adata.obs["perturbation"] == "control", None, "CRISPRi")
+    model = ridge(adata, direction_key="direction")
+    with pytest.raises(UnknownNameError, match="unknown direction: 'crispri'"):
+        model.get_effects(HERE, ["P0"], directions="crispri")
+    assert populations(model.predict(HERE, ["P0"], progress=False), "direction") == [("CRISPRi",)]
+
+
+def test_directions_of_parts_follow_the_spelling_of_the_label() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_combinations=1, n_genes=40, n_cells=30)
+    given = {"control": None, "P0": "CRISPRa", "P1": "CRISPRi", "P0+P1": "CRISPRa+CRISPRi"}
+    adata.obs["direction"] = adata.obs["perturbation"].astype(str).map(given)
+    model = ridge(adata, direction_key="direction")
+    pred = model.predict(HERE, ["P1+P0"], n_cells=5, progress=False)
+    assert populations(pred, "perturbation", "direction") == [("P0+P1", "CRISPRa+CRISPRi")]
+
+
+def test_a_loaded_model_knows_what_was_measured(tmp_path) -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1.0, 10.0))
+    ridge(adata, dose_key="dose").save(tmp_path / "model")
+    loaded = tp.RidgeTransport.load(tmp_path / "model")
+    controls = adata[adata.obs["perturbation"] == "control"].copy()
+    pred = loaded.predict(HERE, ["P0"], adata=controls, progress=False)
+    assert populations(pred, "dose") == [(1.0,), (10.0,)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "text"),
+    [
+        ({"perturbations": []}, ConditionError, "nothing is asked for"),
+        ({"contexts": []}, ConditionError, "nothing is asked for"),
+        ({"perturbations": ["control"]}, ConditionError, "are the control cells"),
+        ({"n_cells": 3.5}, OptionError, "n_cells is 3.5"),
+        ({"readout": "counted"}, OptionError, "'counts', 'expected' or 'added'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(screen, asked, error, text) -> None:
+    with pytest.raises(error, match=text):
+        ridge(screen).predict(**asked, progress=False)
+
+
+def test_a_split_must_be_said_of_every_cell_in_the_words_it_has(screen) -> None:
+    screen.obs["split"] = "Train"
+    with pytest.raises(ControlError, match="no perturbed cell is left to train on.*'train' or 'validation'"):
+        ridge(screen, split_key="split")
+    screen.obs["split"] = pd.Series("train", index=screen.obs_names).where(screen.obs["batch"] == "batch_0")
+    with pytest.raises(ConditionError, match=r"cells have no value.*obs\['split'\]"):
+        ridge(screen, split_key="split")
+
+
+def test_control_labels_may_be_numbers() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=30, n_cells=20)
+    adata.obs["perturbation"] = adata.obs["perturbation"].astype(str).map({"control": 0, "P0": 1, "P1": 2})
+    model = ridge(adata, control=0)
+    assert populations(model.predict(HERE, progress=False), "perturbation") == [("1",), ("2",)]
+
+
+# ------------------------------------------------------------------------------------------------------ embeddings
+def test_coexpression_may_stand_beside_other_tables() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=8, n_genes=40, n_cells=30)
+    adata.var_names = [f"P{i}" if i < 8 else f"gene_{i}" for i in range(adata.n_vars)]
+    tp.KernelTransport.setup_anndata(adata, **KEYS)
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(8, 3)), index=[f"P{i}" for i in range(8)])
+    model = tp.KernelTransport(adata, embeddings=["coexpression", table])
+    assert len(model.embedding.blocks) == 2
+    with pytest.raises(OptionError, match="'coexpression', or several"):
+        tp.KernelTransport(adata, embeddings=["coexpresion", table])
+
+
+def test_embeddings_of_cells_may_be_sparse_and_must_have_one_width() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=30, n_cells=30)
+    adata.obsm["X_some"] = sparse.csr_matrix(np.random.default_rng(0).normal(size=(adata.n_obs, 5)))
+    tp.SCALE.setup_anndata(adata, **KEYS, embedding_key="X_some")
+    training = tp.model.TrainingOptions(steps=2, steps_per_epoch=2, set_size=8, sets_per_batch=4)
+    model = tp.SCALE(adata, preset="tiny", training=training)
+    model.train(enable_progress_bar=False, accelerator="cpu")
+    other = adata.copy()
+    other.obsm["X_some"] = np.zeros((adata.n_obs, 4))
+    with pytest.raises(OptionError, match=r"4 dimensions.*trained on 5"):
+        model.predict(HERE, ["P0"], adata=other)
+
+
+@pytest.mark.parametrize(
+    "options", [{"weighting": "cell"}, {"weight_decay": -1}, {"learning_rate": float("nan")}, {"steps": 10.5}]
+)
+def test_training_options_are_checked(options) -> None:
+    with pytest.raises(OptionError, match=next(iter(options))):
+        tp.model.TrainingOptions(**options)
