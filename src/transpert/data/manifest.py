@@ -17,7 +17,9 @@ __all__ = ["Manifest", "checksums", "write_json"]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+CHECKSUM = "checksum"
 _READ_BYTES = 1 << 20
+_RESTORE = "Restore what is damaged from a copy, or build the store again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,17 @@ class Manifest:
     groups
         One entry a group: its labels and ``n_cells``.
     sources
-        The files the cells came from: ``name``, ``n_obs``, ``n_genes``.
+        The files the cells came from: ``name``, ``n_obs``, ``n_genes``, ``nnz``, ``names`` (a checksum of the names of
+        the cells as the file has them). Stores of earlier versions lack the last two.
     seed
         Seed of the shuffling inside the groups.
     files
         Size in bytes and BLAKE2b checksum of every file, by its path in the store.
     versions
         The packages that wrote the store.
+    library_size_key
+        Column from which the last build or append took the library sizes; ``None`` where they are sums over genes, and
+        in stores of earlier versions.
     format
         Version of the layout.
     """
@@ -59,6 +65,7 @@ class Manifest:
     seed: int
     files: dict[str, list]
     versions: dict[str, str] = field(default_factory=dict)
+    library_size_key: str | None = None
     format: int = FORMAT
 
     @property
@@ -70,7 +77,8 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write the manifest in one step: a reader sees the old one or the new one."""
-        write_json(folder / MANIFEST, {**asdict(self), "design": self.design.to_dict()})
+        values = {**asdict(self), "design": self.design.to_dict()}
+        write_json(folder / MANIFEST, {**values, CHECKSUM: _digest_of_values(values)})
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -79,7 +87,7 @@ class Manifest:
         Raises
         ------
         transpert.errors.StoreError
-            If there is none, or it is of another version of the layout.
+            If there is none, it is damaged, or it is of another version of the layout.
         """
         path = folder / MANIFEST
         if not path.is_file():
@@ -96,39 +104,54 @@ class Manifest:
                     where=str(folder),
                     remedy="Build the store again.",
                 )
+            expected = values.pop(CHECKSUM, None)  # stores of earlier versions have none
+            if expected is not None and expected != _digest_of_values(values):
+                raise ValueError("it has another checksum")
             return cls(**{**values, "design": Design.from_dict(values["design"])})
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, StoreError):
                 raise
-            raise StoreError("the manifest cannot be read", where=str(path), remedy="Restore the file.") from error
+            raise StoreError("the manifest cannot be read", where=str(path), remedy=_RESTORE) from error
 
-    def damaged(self, folder: Path, *, checksum: bool, below: str = "") -> list[str]:
-        """Return what is wrong with the files: missing, of another size and, if asked, of another checksum."""
-        found = []
-        for name, (size, digest) in self.files.items():
-            if not name.startswith(below):
-                continue
-            path = folder / name
-            if not path.is_file():
-                found.append(f"{name} is missing")
-            elif path.stat().st_size != size:
-                found.append(f"{name} has {path.stat().st_size} bytes instead of {size}")
-            elif checksum and _digest(path) != digest:
-                found.append(f"{name} has another checksum")
+    def files_by_part(self) -> dict[str, list[str]]:
+        """Return the names of the files of every part, by the name of the part."""
+        found: dict[str, list[str]] = {part["name"]: [] for part in self.parts}
+        for name in self.files:
+            part = "/".join(name.split("/")[:2])
+            if part in found:
+                found[part].append(name)
         return found
 
-    def check_part(self, folder: Path, part: int) -> None:
-        """Raise :class:`~transpert.errors.StoreError` if a file of a part has another checksum."""
-        self.check(folder, checksum=True, below=f"{self.parts[part]['name']}/")
+    def damaged(self, folder: Path, *, checksum: bool, names: Iterable[str] | None = None) -> list[str]:
+        """Return what is wrong with files: missing, of another size and, if asked, of another checksum."""
+        checked = self.files if names is None else names
+        return [f"{name} {wrong}" for name in checked if (wrong := self._wrong(folder, name, checksum)) is not None]
 
-    def check(self, folder: Path, *, checksum: bool, below: str = "") -> None:
-        """Raise :class:`~transpert.errors.StoreError` if files, or those below a folder, are damaged."""
-        found = self.damaged(folder, checksum=checksum, below=below)
+    def _wrong(self, folder: Path, name: str, checksum: bool) -> str | None:
+        """What is wrong with one file."""
+        if name not in self.files:
+            return "is not in the manifest"
+        size, digest = self.files[name]
+        path = folder / name
+        try:
+            if not path.is_file():
+                return "is missing"
+            if path.stat().st_size != size:
+                return f"has {path.stat().st_size} bytes instead of {size}"
+            if checksum and _digest(path) != digest:
+                return "has another checksum"
+        except OSError as error:  # of the disk, or no permission
+            return f"cannot be read: {error}"
+        return None
+
+    def check(self, folder: Path, *, checksum: bool, names: Iterable[str] | None = None) -> None:
+        """Raise :class:`~transpert.errors.StoreError` if files are damaged; all files of the store by default."""
+        found = self.damaged(folder, checksum=checksum, names=names)
         if found:
             raise StoreError(
                 f"{len(found)} of {len(self.files)} files are damaged: {list_names(found, quote=False, limit=4)}",
                 where=str(folder),
-                remedy="Restore them from a copy, or build the store again.",
+                remedy=_RESTORE,
             )
 
 
@@ -151,6 +174,10 @@ def write_json(path: Path, values: object) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+def _digest_of_values(values: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _digest(path: Path) -> str:

@@ -56,7 +56,7 @@ class TrainingHistory:
             return
         names = list(self._pending[0][1])
         values = torch.stack([torch.stack([losses[name].float() for name in names]) for _, losses in self._pending])
-        fetched = (values if reduce is None else reduce(values)).double().cpu()
+        fetched = (values if reduce is None else reduce(values)).cpu().double()  # MPS has no double precision
         self._epochs += [epoch for epoch, _ in self._pending]
         for column, name in enumerate(names):
             self._steps.setdefault(name, []).extend(fetched[:, column].tolist())

@@ -79,7 +79,7 @@ class TransportModule(BaseModuleClass):
         batch
             The sets.
         folds : (S,)
-            Fold of each set.
+            Fold of each set; on the CPU, where it costs no wait for the device to see which network is to see what.
         left_out
             Take the sets that each network does *not* train on.
         draws
@@ -88,14 +88,15 @@ class TransportModule(BaseModuleClass):
         chosen = [torch.nonzero((folds == number) == left_out).flatten() for number in range(len(self.networks))]
         if len(self.networks) == 1:
             chosen = [torch.arange(len(folds), device=folds.device)]
-        share = torch.tensor([len(rows) for rows in chosen], device=folds.device)
+        device = batch.x0.device
+        share = torch.tensor([len(rows) for rows in chosen], device=device)
         n_sets = sum(map(len, chosen))
         if not n_sets:
-            nothing = torch.zeros((), device=folds.device, requires_grad=not left_out)
+            nothing = torch.zeros((), device=device, requires_grad=not left_out)
             return LossOutput(loss=nothing, n_obs_minibatch=0)
         totals: dict[str, list[Tensor]] = {}
         for number, (network, rows) in enumerate(zip(self.networks, chosen, strict=True)):
-            rows = rows if len(rows) else torch.zeros(1, dtype=torch.long, device=folds.device)
+            rows = (rows if len(rows) else torch.zeros(1, dtype=torch.long)).to(device)
             generator = None if draws is None else draws(number, rows)
             for name, value in network.losses(batch[rows], generator=generator).items():
                 totals.setdefault(name, []).append(value)

@@ -36,6 +36,12 @@ class JoiningOptions:
         What a part is made of: whole contexts, whole perturbations, pairs of both, or what the split imitates.
     gate
         Weight of the network; ``None`` fits it on the left-out groups, between 0 and 1.
+
+    Examples
+    --------
+    >>> from transpert.model import JoiningOptions
+    >>> JoiningOptions(folds=4).n_networks
+    5
     """
 
     kind: Literal["stack", "residual"] = "stack"
@@ -93,6 +99,12 @@ class TrainingOptions:
     compile
         Compile the parts of the networks (:func:`torch.compile`); sets have one shape, so this is done once. Needs a
         compiler, and pays for long trainings only.
+
+    Examples
+    --------
+    >>> from transpert.model import TrainingOptions
+    >>> TrainingOptions(steps=500, learning_rate=3e-4).weighting
+    'tempered'
     """
 
     steps: int | None = None

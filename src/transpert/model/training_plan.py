@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, override
@@ -105,8 +106,16 @@ class TransportTrainingPlan(lightning.LightningModule):
 
     # --- a step ---------------------------------------------------------------------------------------------
 
+    @override
+    def transfer_batch_to_device(self, batch: CellSets, device: torch.device, dataloader_idx: int) -> CellSets:
+        if device.type != "cuda":
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        # Lightning would wait for everything that is not a tensor. What was done to the sets is looked up on the CPU:
+        # the numbers of their groups stay there, so that nothing waits for them either
+        return dataclasses.replace(batch.to(device, non_blocking=True), groups=batch.groups)
+
     def _sets(self, batch: CellSets) -> tuple[SetBatch, Tensor]:
-        """Densify the cells on the device and look up what was done to them."""
+        """Densify the cells on the device and look up what was done to them; the folds stay on the CPU."""
         groups = batch.groups.cpu()
         x0, x1 = batch.dense_log1p()
         if self._anchor is not None:
@@ -115,7 +124,7 @@ class TransportTrainingPlan(lightning.LightningModule):
         if batch.embedding is not None:
             state0, state1 = batch.dense_embedding()
         condition = self._conditions[groups].to(x0.device)
-        return SetBatch(x0, x1, condition, state0, state1), self._folds[groups].to(x0.device)
+        return SetBatch(x0, x1, condition, state0, state1), self._folds[groups]
 
     def _draws(self, batch: CellSets, stream: int) -> Draws:
         """The random numbers of the sets of this batch, which is a part of a step."""
@@ -185,11 +194,11 @@ class TransportTrainingPlan(lightning.LightningModule):
             sets, folds = self._sets(batch)
             draws = self._draws(batch, _TRAINING)
             for number, group in enumerate(batch.groups.tolist()):
-                alone = torch.tensor([number], device=folds.device)
+                alone = torch.tensor([number], device=sets.x0.device)
                 with torch.no_grad():
                     output = self.module.loss(
                         sets[alone],
-                        folds[alone],
+                        folds[number : number + 1],
                         draws=lambda member, chosen, draws=draws, alone=alone: draws(member, alone[chosen]),  # type: ignore[misc]
                     )
                 if not torch.isfinite(output.loss):

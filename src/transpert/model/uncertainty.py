@@ -427,6 +427,17 @@ class UncertaintyMethods:
         ------
         transpert.errors.TranspertError
             As :meth:`predict`.
+
+        Examples
+        --------
+        >>> import transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
+        >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
+        >>> tp.KernelTransport.setup_anndata(adata, **keys)
+        >>> model = tp.KernelTransport(adata)
+        >>> model.train()
+        >>> model.get_effects({"context": "context_0"}, "P0").shape
+        (20, 1)
         """
         cells, requests = self._requested(
             adata,
@@ -492,6 +503,18 @@ class UncertaintyMethods:
             If the model is not trained, or has no left-out predictions to learn from.
         transpert.errors.TranspertError
             As :meth:`predict`.
+
+        Examples
+        --------
+        >>> import transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
+        >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
+        >>> tp.KernelTransport.setup_anndata(adata, **keys)
+        >>> model = tp.KernelTransport(adata)
+        >>> model.train()
+        >>> found = model.get_uncertainty({"context": "context_0"}, ["P0", "P1"], level=0.8)
+        >>> bool((found.lower <= found.upper).all(axis=None)), found.conditions["situation"].tolist()
+        (True, ['seen', 'seen'])
         """
         cells, requests = self._requested(
             adata,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -45,7 +46,8 @@ def couple(
 
     Returns
     -------
-    ``(S, N)`` long; a permutation of every set, except with ``"sinkhorn"``.
+    ``(S, N)`` long; a permutation of every set, except with ``"sinkhorn"``. Cells of a set in which a distance is not
+    finite are paired as they come: its loss is then not finite either, and the training says in which set.
 
     Notes
     -----
@@ -75,13 +77,21 @@ def _assign(cost: Tensor, mask: Tensor | None) -> Tensor:
     """Solve the assignment of every set; padding is its own partner."""
     matrices = cost.cpu().numpy()
     if mask is None:
-        return torch.stack([torch.from_numpy(linear_sum_assignment(matrix)[1]) for matrix in matrices])
+        return torch.stack([_cheapest(matrix) for matrix in matrices])
     partners = torch.arange(cost.shape[1]).repeat(len(cost), 1)
     for row, matrix, real in zip(partners, matrices, mask.cpu(), strict=True):
         cells = torch.nonzero(real).flatten()
         inside = matrix[cells.numpy()[:, None], cells.numpy()[None, :]]
-        row[cells] = cells[torch.from_numpy(linear_sum_assignment(inside)[1])]
+        row[cells] = cells[_cheapest(inside)]
     return partners
+
+
+def _cheapest(cost: np.ndarray) -> Tensor:
+    """Return the partner of every row of one set; its own column where there is no cheapest assignment."""
+    # an error here would stop one of several processes only, and not name the set
+    if not np.isfinite(cost).all():
+        return torch.arange(len(cost))
+    return torch.from_numpy(linear_sum_assignment(cost)[1])
 
 
 def _draw_partners(cost: Tensor, mask: Tensor | None, generator: DrawSource) -> Tensor:

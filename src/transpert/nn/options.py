@@ -277,6 +277,16 @@ class LossOptions:
         Squared error of the mean shift of a set, decoded; in units of a gene's standard deviation.
     stop_gradient
         Do not let the latent target of the flow be pulled towards the prediction, which collapses the latent space.
+
+    Notes
+    -----
+    The default weights were looked at on groups that were left out of the training; ``docs/benchmarks/loss_weights.md``.
+
+    Examples
+    --------
+    >>> from transpert.nn import LossOptions
+    >>> LossOptions(mean_shift=30.0).set_kernel
+    'energy'
     """
 
     reconstruction: float = 1.0
