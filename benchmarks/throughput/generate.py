@@ -18,7 +18,13 @@ _CELLS_PER_BLOCK = 20_000
 
 
 def write_cells(
-    path: Path, n_cells: int, *, n_perturbations: int | None = None, dense: bool = True, seed: int = 0
+    path: Path,
+    n_cells: int,
+    *,
+    n_perturbations: int | None = None,
+    n_genes: int = N_GENES,
+    dense: bool = True,
+    seed: int = 0,
 ) -> None:
     """Write ``n_cells`` cells, a block at a time; the dense values, which only cell-load reads, may be left out."""
     rng = np.random.default_rng(seed)
@@ -35,28 +41,28 @@ def write_cells(
     # sorted, because one of the ways in which cell-load reads asks for it
     obs = obs.sort_values(list(obs), ignore_index=True).set_axis([f"cell{i}" for i in range(n_cells)])
     beside = path.with_suffix(".tmp")
-    ad.AnnData(obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(N_GENES)])).write_h5ad(beside)
+    ad.AnnData(obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(n_genes)])).write_h5ad(beside)
     with h5py.File(beside, "r+") as file:
         if "X" in file:  # how an AnnData without counts is written depends on the version
             del file["X"]
-        _write_counts(file, n_cells, rng, dense=dense)
+        _write_counts(file, n_cells, n_genes, rng, dense=dense)
     beside.replace(path)
 
 
-def _write_counts(file: h5py.File, n_cells: int, rng: np.random.Generator, *, dense: bool) -> None:
+def _write_counts(file: h5py.File, n_cells: int, n_genes: int, rng: np.random.Generator, *, dense: bool) -> None:
     matrix = file.create_group("X")
-    matrix.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [n_cells, N_GENES]})
+    matrix.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [n_cells, n_genes]})
     growing = {"shape": (0,), "maxshape": (None,), "chunks": (1 << 18,)}
     data = matrix.create_dataset("data", dtype=np.float32, **growing)
     indices = matrix.create_dataset("indices", dtype=np.int32, **growing)
     written = None
     if dense:
-        written = file.require_group("obsm").create_dataset("X_hvg", (n_cells, N_GENES), np.float32)
+        written = file.require_group("obsm").create_dataset("X_hvg", (n_cells, n_genes), np.float32)
         written.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
     starts = [np.zeros(1, dtype=np.int64)]
     for first in range(0, n_cells, _CELLS_PER_BLOCK):
         n_rows = min(_CELLS_PER_BLOCK, n_cells - first)
-        block = sparse.csr_matrix(rng.random((n_rows, N_GENES), dtype=np.float32) < DENSITY)
+        block = sparse.csr_matrix(rng.random((n_rows, n_genes), dtype=np.float32) < DENSITY)
         counts = rng.geometric(0.5, block.nnz).astype(np.float32)
         for target, values in ((data, counts), (indices, block.indices)):
             target.resize(len(target) + len(values), axis=0)

@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 
 from alone import run_alone
-from generate import write_cells
+from generate import N_GENES, write_cells
 from models import transpert_model
 from run import ROOT, machine
 
@@ -45,6 +45,7 @@ def measure(path: Path, out: Path, n_conditions: int, n_cells: int) -> dict:
         "row": "prediction into a store",
         "conditions": len(labels),
         "cells": n_predicted,
+        "genes": len(model.genes),
         "seconds": seconds,
         "cells_per_s": n_predicted / seconds,
         "memory_before_gb": before,
@@ -53,15 +54,15 @@ def measure(path: Path, out: Path, n_conditions: int, n_cells: int) -> dict:
     }
 
 
-def write_page(page: Path, rows: list[dict], command: str) -> None:
+def write_page(page: Path, rows: list[dict], command: str, n_genes: int) -> None:
     """Write the page of the documentation."""
     lines = [
         "# Throughput of predictions into a store",
         "",
         f"Measured on {date.today()} on {machine()}, with `{command}`.",
         "",
-        "`predict_to_store` of SCALE (one network of 2.0 million parameters, gate 0.5, count read-out, 2,000 genes):",
-        "log1p values and integer counts of every cell as CSR, compressed. Memory is the peak of the process, with the",
+        f"`predict_to_store` of SCALE (one network as deep as in the preset small, gate 0.5, {n_genes:,} genes): log1p",
+        "values and integer counts of every cell as CSR, compressed. Memory is the peak of the process, with the",
         "imported libraries and the cells it was trained on; before it stands the peak when prediction began.",
         "",
         "| conditions | cells | seconds | cells/s | memory before, GB | memory, GB | GB on disk |",
@@ -80,33 +81,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--conditions", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--cells", type=int, default=1000, help="cells of each condition")
+    parser.add_argument("--genes", type=int, default=N_GENES)
     parser.add_argument("--folder", type=Path, default=ROOT / ".peers", help="data and results")
     parser.add_argument("--page", type=Path, help="write the page of the documentation to this file")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)  # what a process of its own is asked for
     arguments = parser.parse_args()
     data = arguments.folder / "data"
     most = max(arguments.conditions)
-    path = data / f"screen-{most}.h5ad"
+    path = data / f"screen-{most}-{arguments.genes}.h5ad"
     if arguments.one:
         out = data / f"predicted-{os.getpid()}.zarr"
         print(json.dumps(measure(path, out, arguments.one, arguments.cells)))
         return
     data.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        write_cells(path, max(TRAINED_CELLS, CELLS_PER_CONDITION * most), n_perturbations=most)
+        n_cells = max(TRAINED_CELLS, CELLS_PER_CONDITION * most)
+        write_cells(path, n_cells, n_perturbations=most, n_genes=arguments.genes, dense=False)
     rows = []
     sizes = " ".join(map(str, arguments.conditions))
     for n_conditions in arguments.conditions:
         rows.append(
             run_alone(
                 __file__, "--conditions", *sizes.split(), "--cells", str(arguments.cells),
-                "--folder", str(arguments.folder), "--one", str(n_conditions),
+                "--genes", str(arguments.genes), "--folder", str(arguments.folder), "--one", str(n_conditions),
             )
         )  # fmt: skip
         print(json.dumps({**rows[-1], "machine": machine(), "date": str(date.today())}), flush=True)
     if arguments.page:
-        command = f"python benchmarks/throughput/prediction.py --conditions {sizes} --cells {arguments.cells}"
-        write_page(arguments.page, rows, command)
+        options = f"--conditions {sizes} --cells {arguments.cells} --genes {arguments.genes}"
+        command = f"python benchmarks/throughput/prediction.py {options}"
+        write_page(arguments.page, rows, command, arguments.genes)
 
 
 if __name__ == "__main__":
