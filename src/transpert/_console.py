@@ -17,5 +17,6 @@ class named_errors:
         from transpert.errors import TranspertError
 
         if isinstance(error, TranspertError):
-            typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
+            # messages of other libraries inside ours may have several lines
+            typer.secho(f"{type(error).__name__}: {' '.join(str(error).split())}", fg="red", err=True)
             raise typer.Exit(1) from error

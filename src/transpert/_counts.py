@@ -11,7 +11,15 @@ from scipy import sparse
 from transpert import _keys
 from transpert.errors import CountsError
 
-__all__ = ["check_counts", "check_log1p", "check_there", "library_sizes", "log1p_per_10k", "stored_values"]
+__all__ = [
+    "check_counts",
+    "check_library_sizes",
+    "check_log1p",
+    "check_there",
+    "library_sizes",
+    "log1p_per_10k",
+    "stored_values",
+]
 
 type Matrix = np.ndarray | sparse.csr_matrix | sparse.csr_array
 
@@ -127,6 +135,49 @@ def check_log1p(matrix: Matrix, *, where: str) -> None:
             f"{what}, so these are no log1p counts per 10k",
             where=where,
             remedy="Normalise with sc.pp.normalize_total(adata, target_sum=1e4) and sc.pp.log1p(adata).",
+        )
+
+
+def check_library_sizes(
+    library_size: np.ndarray, counts: Matrix | None = None, *, where: str = "the library size"
+) -> None:
+    """Check that library sizes can be totals over all measured genes.
+
+    Parameters
+    ----------
+    library_size : (N,)
+        Total counts of each cell.
+    counts : (N, G)
+        Raw counts of the genes at hand, which a total cannot be less than; not compared by default.
+    where
+        The column the library sizes came from, for the message.
+
+    Raises
+    ------
+    transpert.errors.CountsError
+        If a library size is not finite, not above 0, or less than the counts of its cell; the message says how many.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert._counts import check_library_sizes
+    >>> check_library_sizes(np.array([5.0, 2.0]), np.array([[1, 3], [0, 2]]))
+    """
+    wrong = int(np.count_nonzero(~np.isfinite(library_size) | (library_size <= 0)))
+    if wrong:
+        raise CountsError(
+            f"{wrong} cells have a library size that is not above 0, or not finite",
+            where=where,
+            remedy="Drop empty cells.",
+        )
+    if counts is None:
+        return
+    small = int(np.count_nonzero(library_size < library_sizes(counts) - 0.5))
+    if small:
+        raise CountsError(
+            f"{small} cells have fewer counts in all than in the genes at hand",
+            where=where,
+            remedy="It must be the total over all measured genes, in raw counts.",
         )
 
 

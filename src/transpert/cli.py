@@ -32,6 +32,7 @@ def quickstart(
     from transpert.quickstart import run_quickstart
 
     with named_errors():
+        _check_accelerator(accelerator)
         run_quickstart(out, cell_type=cell_type, preset=preset, steps=steps, accelerator=accelerator, seed=seed)
 
 
@@ -131,29 +132,84 @@ def profile(
     perturbation_key: Annotated[str, typer.Option(help="Column with the perturbation (h5ad).")] = "perturbation",
     control: Annotated[str, typer.Option(help="Label of control cells (h5ad).")] = "control",
     context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
-    batch_key: Annotated[str | None, typer.Option(help="Column with the batch.")] = None,
-    layer: Annotated[str | None, typer.Option(help="Layer with raw counts; X by default.")] = None,
+    batch_key: Annotated[str | None, typer.Option(help="Column with the batch (h5ad).")] = None,
+    dose_key: Annotated[str | None, typer.Option(help="Column with the dose (h5ad).")] = None,
+    time_key: Annotated[str | None, typer.Option(help="Column with the time (h5ad).")] = None,
+    split_key: Annotated[str | None, typer.Option(help="Column with train, validation and test.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer with raw counts; X by default (h5ad).")] = None,
 ) -> None:
     """Say where a training on these cells spends its time, and what to change."""
-    import anndata
-
-    from transpert.data import Store
     from transpert.model import SCALE, profile_training
 
     with named_errors():
+        _check_accelerator(accelerator)
+        optional: dict[str, Any] = {
+            "context_keys": tuple(context_key or ()),
+            "batch_key": batch_key,
+            "dose_key": dose_key,
+            "time_key": time_key,
+            "layer": layer,
+        }
         if cells.is_dir():
-            store = Store(cells)
-            SCALE.setup_store(store)
-            model = SCALE(store, preset=preset)
+            model = SCALE(_set_up_store(cells, split_key, optional), preset=preset)
         else:
-            adata = anndata.read_h5ad(cells)
+            adata = _read_h5ad(cells)
             SCALE.setup_anndata(
-                adata,
-                perturbation_key=perturbation_key,
-                control=control,
-                context_keys=tuple(context_key or ()),
-                batch_key=batch_key,
-                layer=layer,
+                adata, perturbation_key=perturbation_key, control=control, split_key=split_key, **optional
             )
             model = SCALE(adata, preset=preset)
         typer.echo(str(profile_training(model, n_steps=steps, accelerator=accelerator)))
+
+
+def _set_up_store(path: Path, split_key: str | None, for_files: dict[str, Any]) -> Any:
+    """Register a store, which says itself what its columns mean."""
+    from transpert.data import Store
+    from transpert.errors import OptionError, list_names
+    from transpert.model import SCALE
+
+    store = Store(path)
+    ignored = [f"--{name.removesuffix('s').replace('_', '-')}" for name, value in for_files.items() if value]
+    if ignored:
+        raise OptionError(
+            f"a store says itself what its columns mean, but there is {list_names(ignored, quote=False)}",
+            where=str(path),
+            remedy="Leave these options out.",
+        )
+    if split_key is not None:  # maybe a column that the design of the store does not name
+        store.annotation.obs[split_key] = store.read_obs([split_key], names=False)[split_key].to_numpy()
+    SCALE.setup_store(store, split_key=split_key)
+    return store
+
+
+def _read_h5ad(path: Path) -> Any:
+    """Read an AnnData file, or name it."""
+    import anndata
+
+    from transpert.errors import StoreError
+
+    try:
+        return anndata.read_h5ad(path)
+    except Exception as error:  # h5py and anndata raise whatever they like
+        raise StoreError(
+            f"the file is no AnnData, or is damaged: {error}",
+            where=str(path),
+            remedy="Check the file. A store is a folder.",
+        ) from error
+
+
+def _check_accelerator(name: str) -> None:
+    """Refuse what Lightning would refuse with a traceback, before anything is read."""
+    from lightning.pytorch.accelerators import AcceleratorRegistry
+
+    from transpert.errors import OptionError, list_names
+
+    known = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
+    if name not in known:
+        raise OptionError(
+            f"there is no accelerator {name!r}", where="--accelerator", remedy=f"Use {list_names(known)}."
+        )
+    asked = {"auto": [], "gpu": ["cuda", "mps"]}.get(name, [name])
+    if asked and not any(AcceleratorRegistry[kind]["accelerator"].is_available() for kind in asked):
+        raise OptionError(
+            f"this machine has no {name} that torch can use", where="--accelerator", remedy="Use cpu or auto."
+        )

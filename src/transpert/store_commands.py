@@ -1,4 +1,4 @@
-"""The commands ``transpert store ...``: build a store, look into it, check it, take a part of it."""
+"""The commands ``transpert store ...``: build a store, add to it, look into it, check it, take a part of it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ def build(
     time_key: Annotated[str | None, typer.Option(help="Column with the time.")] = None,
     layer: Annotated[str | None, typer.Option(help="Layer with raw counts; X by default.")] = None,
     library_size_key: Annotated[str | None, typer.Option(help="Column with the total counts of a cell.")] = None,
+    split_key: Annotated[str | None, typer.Option(help="Column with train, validation and test.")] = None,
+    direction_key: Annotated[str | None, typer.Option(help="Column with CRISPRi, CRISPRa or knock-out.")] = None,
+    genes: Annotated[
+        Path | None, typer.Option(help="File with the genes to keep, one name a line.", exists=True)
+    ] = None,
+    obs_column: Annotated[
+        list[str] | None,
+        typer.Option(help="Further column to keep; may be repeated. All that the files share by default."),
+    ] = None,
+    cells_per_part: Annotated[int | None, typer.Option(help="Cells of a part; bounds the memory by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the shuffling inside groups.")] = 0,
 ) -> None:
     """Write files into a store. The same command goes on where it was interrupted."""
@@ -42,12 +52,43 @@ def build(
     with named_errors():
         if len(paths) < 2:
             raise OptionError("name at least one file with cells, and last the store to make", where="store build")
-        design = Design(perturbation_key, control, tuple(context_key or ()), batch_key, dose_key, time_key)
+        contexts = tuple(context_key or ())
+        design = Design(perturbation_key, control, contexts, batch_key, dose_key, time_key, split_key, direction_key)
         *files, out = paths
         store = build_store(
-            files, out, design, layer=layer, library_size_key=library_size_key, seed=seed, progress=True
+            files,
+            out,
+            design,
+            layer=layer,
+            genes=None if genes is None else _lines(genes),
+            obs_columns=obs_column or None,
+            library_size_key=library_size_key,
+            cells_per_part=cells_per_part,
+            seed=seed,
+            progress=True,
         )
         typer.echo(_description(store))
+
+
+@store_app.command()
+def append(
+    path: _StorePath,
+    files: Annotated[list[Path], typer.Argument(help="Files with cells (h5ad or zarr).")],
+    layer: Annotated[str | None, typer.Option(help="Layer with raw counts; X by default.")] = None,
+    library_size_key: Annotated[
+        str | None, typer.Option(help="Column with the total counts of a cell; as when the store was built by default.")
+    ] = None,
+    allow_repeated: Annotated[bool, typer.Option(help="Add cells that the store seems to have already.")] = False,
+) -> None:
+    """Add the cells of files to a store: all of them or none."""
+    from transpert.data import Store
+
+    with named_errors():
+        store = Store(path)
+        longer = store.append(
+            files, layer=layer, library_size_key=library_size_key, allow_repeated=allow_repeated, progress=True
+        )
+        typer.echo(_description(longer))
 
 
 @store_app.command()
@@ -87,6 +128,15 @@ def subset(
         typer.echo(_description(store.subset(_chosen(store, where), out, seed=seed, progress=True)))
 
 
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file that hold something."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError("the file is no text", where=str(path), remedy="Write one name a line.") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
 def _chosen(store: Store, conditions: list[str]) -> np.ndarray:
     """The cells that fulfil all conditions."""
     import numpy as np
@@ -104,7 +154,7 @@ def _chosen(store: Store, conditions: list[str]) -> np.ndarray:
             raise UnknownNameError("value", unknown, sorted(labels.unique()), where=f"obs[{column!r}]")
         chosen &= labels.isin(values.split(",")).to_numpy()
     if not chosen.any():
-        raise OptionError("no cell fulfils all conditions", where="--where")
+        raise OptionError("no cell fulfils all conditions", where="--where", remedy="Leave one of them out.")
     return chosen
 
 

@@ -6,12 +6,11 @@ import errno
 import json
 import os
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import sparse
+from tests.data.store_cells import DESIGN, N_GENES, assert_holds, make_cells
 
 from transpert.data import MemorySource, SetDataModule, SetSampler, Store, build_store, read_sets, store_build
 from transpert.data.manifest import Manifest
@@ -24,27 +23,7 @@ from transpert.errors import (
     TranspertError,
     UnknownNameError,
 )
-from transpert.groups import Design, make_groups, match_controls
-
-N_GENES = 25
-DESIGN = Design("perturbation", "control", ("cell_type",), batch_key="donor")
-
-
-def make_cells(seed: int, n_obs: int = 200, genes: list[str] | None = None) -> ad.AnnData:
-    rng = np.random.default_rng(seed)
-    obs = pd.DataFrame(
-        {
-            "perturbation": rng.choice(["control", "A", "B"], n_obs),
-            "cell_type": pd.Categorical(rng.choice(["T", "NK"], n_obs)),
-            "donor": rng.choice(["d1", "d2"], n_obs),
-            "score": rng.normal(size=n_obs),
-        },
-        index=[f"s{seed}c{i}" for i in range(n_obs)],
-    )
-    counts = rng.poisson(0.5, (n_obs, N_GENES)).astype(np.float32)
-    counts[:, 0] += 1
-    var = pd.DataFrame(index=genes or [f"g{i}" for i in range(N_GENES)])
-    return ad.AnnData(sparse.csr_matrix(counts), obs=obs, var=var)
+from transpert.groups import make_groups, match_controls
 
 
 @pytest.fixture
@@ -68,19 +47,6 @@ def small_blocks(monkeypatch):
 @pytest.fixture
 def store(tmp_path, small_blocks):
     return build_store([make_cells(1), make_cells(2)], tmp_path / "cells.zarr", DESIGN)
-
-
-def assert_holds(store: Store, cells: list[ad.AnnData]) -> None:
-    """The store has exactly these cells, with their counts, labels and library sizes."""
-    stored = store.to_anndata()
-    joined = ad.concat([adata[:, stored.var_names.to_list()] for adata in cells])
-    totals = np.concatenate([np.asarray(adata.X.sum(axis=1)).ravel() for adata in cells])
-    assert stored.obs_names.is_unique and set(stored.obs_names) == set(joined.obs_names)
-    where = joined.obs_names.get_indexer(stored.obs_names)
-    assert (stored.X != joined.X[where]).nnz == 0
-    np.testing.assert_array_equal(stored.obs["library_size"], totals[where])
-    for column in DESIGN.columns:
-        assert stored.obs[column].astype(str).tolist() == joined.obs[column].astype(str).iloc[where].tolist()
 
 
 def test_a_store_holds_its_files_aligned_by_gene_name(two_files, tmp_path, small_blocks):
@@ -131,7 +97,7 @@ def test_the_same_cells_give_the_same_store_and_another_seed_another(store, tmp_
 def test_given_library_sizes_and_genes_are_used(tmp_path):
     cells = make_cells(1)
     cells.obs.index.name = "barcode"
-    cells.obs["total"] = np.arange(1.0, 201)
+    cells.obs["total"] = np.arange(101.0, 301)
     store = build_store([cells], tmp_path / "a.zarr", DESIGN, genes=["g3", "g1"], library_size_key="total")
     stored = store.to_anndata()
     assert stored.var_names.tolist() == ["g3", "g1"]

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import anndata
+import numpy as np
 import pandas as pd
+import pytest
+import torch
 from typer.testing import CliRunner
 
 import transpert as tp
 from transpert.cli import app
+from transpert.data import build_store
+from transpert.groups import Design
 
 
 def test_quickstart_predicts_an_unseen_cell_type(tmp_path) -> None:
@@ -60,3 +65,52 @@ def test_evaluate_passes_on_every_option(screen, tmp_path) -> None:
     twice = CliRunner().invoke(app, ["evaluate", *files, *keys, "--layer", "log", "--out", str(tmp_path / "x.csv")])
     assert twice.exit_code == 1 and "unknown layer: 'log'" in twice.output
     assert not (tmp_path / "x.csv").exists()
+
+
+def profile(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["profile", *arguments, "--preset", "tiny", "--steps", "2"])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, " ".join(result.output.split())
+
+
+@pytest.fixture
+def dosed(tmp_path):
+    """A file with doses, times and a split, and a store of the same cells."""
+    cells = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=20, n_cells=40)
+    perturbed = (cells.obs["perturbation"] != "control").to_numpy()
+    cells.obs["dose"] = np.where(perturbed, 1.0, np.nan)
+    cells.obs["hours"] = np.where(perturbed, 24.0, 0.0)
+    cells.obs["part"] = "train"
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    store = build_store(cells, tmp_path / "cells.zarr", Design("perturbation", "control", ("context",)), layer="counts")
+    return str(tmp_path / "cells.h5ad"), str(store.path)
+
+
+def test_profile_passes_on_dose_time_and_split(dosed, monkeypatch) -> None:
+    file, store = dosed
+    asked = []
+    setup = tp.SCALE.setup_anndata
+    monkeypatch.setattr(tp.SCALE, "setup_anndata", lambda adata, **keys: (asked.append(keys), setup(adata, **keys)))
+    keys = ["--context-key", "context", "--dose-key", "dose", "--time-key", "hours", "--split-key", "part"]
+    code, output = profile(file, *keys, "--layer", "counts", "--accelerator", "cpu")
+    assert code == 0 and "cells/s" in output, output
+    assert {name: asked[0][name] for name in ("dose_key", "time_key", "split_key")} == {
+        "dose_key": "dose", "time_key": "hours", "split_key": "part"
+    }  # fmt: skip
+    assert profile(store, "--split-key", "part", "--accelerator", "cpu")[0] == 0
+    code, output = profile(store, "--split-key", "prt", "--accelerator", "cpu")
+    assert code == 1 and "UnknownNameError" in output and "'part'" in output
+    code, output = profile(store, "--dose-key", "dose", "--context-key", "context")
+    assert code == 1 and "a store says itself what its columns mean" in output and "--context-key, --dose-key" in output
+
+
+def test_profile_names_what_it_cannot_use(dosed, tmp_path, monkeypatch) -> None:
+    (tmp_path / "bad.h5ad").write_text("no hdf5")
+    code, output = profile(str(tmp_path / "bad.h5ad"))
+    assert code == 1 and "StoreError: the file is no AnnData, or is damaged" in output and "Traceback" not in output
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("lightning.pytorch.accelerators.cuda.num_cuda_devices", lambda: 0)
+    monkeypatch.setattr("lightning.pytorch.accelerators.mps.MPSAccelerator.is_available", lambda: False)
+    for name, message in [("gpu", "this machine has no gpu"), ("cuda", "no cuda"), ("gqu", "no accelerator 'gqu'")]:
+        code, output = profile(dosed[0], "--accelerator", name)
+        assert code == 1 and message in output and output.startswith("OptionError"), output

@@ -86,9 +86,12 @@ def test_some_groups_are_predicted_as_they_are_among_all(fold_count) -> None:
 
 def test_a_model_with_many_groups_is_judged_by_some_of_them(monkeypatch) -> None:
     monkeypatch.setattr(left_out, "_MOST_GROUPS", 7)
-    assert choose_groups(50, seed=1).tolist() == sorted(set(choose_groups(50, seed=1).tolist()))
-    assert choose_groups(50, seed=1).tolist() != choose_groups(50, seed=2).tolist()
-    assert choose_groups(5, seed=1).tolist() == [0, 1, 2, 3, 4]
+    alike = np.ones(50, dtype=bool)
+    assert choose_groups(alike, seed=1).tolist() == sorted(set(choose_groups(alike, seed=1).tolist()))
+    assert choose_groups(alike, seed=1).tolist() != choose_groups(alike, seed=2).tolist()
+    assert choose_groups(alike[:5], seed=1).tolist() == [0, 1, 2, 3, 4]
+    few = np.isin(np.arange(50), [3, 30, 49])
+    assert {3, 30, 49} < set(choose_groups(few, seed=1).tolist())
     adata = tp.datasets.simulate(n_contexts=6, n_perturbations=2, n_genes=30, n_cells=20)
     tp.SCALE.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
     training = tp.model.TrainingOptions(steps=6, steps_per_epoch=3, set_size=8, sets_per_batch=4)

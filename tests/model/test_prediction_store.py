@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import transpert as tp
-from transpert.errors import OptionError, StoreError
+from transpert.errors import AssumptionWarning, OptionError, StoreError
 from transpert.model import TrainingOptions, prediction_store
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "batch_key": "batch", "layer": "counts"}
@@ -86,6 +86,126 @@ def test_an_interrupted_joining_begins_anew(model, tmp_path, monkeypatch) -> Non
     assert not out.exists()
     path = model.predict_to_store(out, cells_per_part=70, **OPTIONS)
     assert_same(anndata.read_zarr(path), model.predict(**OPTIONS))
+
+
+def unfinished(model, out, monkeypatch, n_parts: int = 5):
+    """Leave a prediction of which so many parts are there; return its folder."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, n_parts)
+        with pytest.raises(KeyboardInterrupt):
+            model.predict_to_store(out, cells_per_part=1, **OPTIONS)
+    return out.with_name(out.name + ".partial")
+
+
+def largest_file(part):
+    return max((path for path in part.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def lose(part) -> None:
+    largest_file(part).unlink()
+
+
+def truncate(part) -> None:
+    path = largest_file(part)
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def flip(part) -> None:
+    path = largest_file(part)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def forget(part) -> None:
+    (part / "checksums.json").unlink()
+
+
+def empty(part) -> None:
+    (part / "checksums.json").write_text("{}")
+
+
+@pytest.mark.parametrize("damage", [lose, truncate, flip, forget, empty])
+def test_a_damaged_part_is_computed_again(model, tmp_path, monkeypatch, damage) -> None:
+    out = tmp_path / "pred.zarr"
+    folder = unfinished(model, out, monkeypatch)
+    damage(folder / "part-000002")
+    with monkeypatch.context() as patch:
+        after = stop_after(patch, 10_000)
+        with pytest.warns(
+            AssumptionWarning, match="1 parts of the unfinished prediction .* computed again: 2"
+        ) as caught:
+            model.predict_to_store(out, cells_per_part=1, **OPTIONS)
+    assert sum("computed again" in str(warning.message) for warning in caught) == 1
+    assert after == [2, *range(5, 12)]
+    assert_same(anndata.read_zarr(out), model.predict(**OPTIONS))
+
+
+def test_a_damaged_part_of_another_process_is_named(model, tmp_path) -> None:
+    out = tmp_path / "pred.zarr"
+    shared = {"cells_per_part": 1, "world_size": 2, **OPTIONS}
+    model.predict_to_store(out, rank=1, **shared)
+    truncate(tmp_path / "pred.zarr.partial" / "part-000003")
+    with pytest.raises(StoreError, match=r"damaged: 'part-000003' \(in .*pred.zarr.partial\). Delete these folders"):
+        model.predict_to_store(out, rank=0, **shared)
+    assert not out.exists()
+    with pytest.warns(AssumptionWarning, match="computed again: 3"):
+        assert model.predict_to_store(out, rank=1, **shared) == out
+    assert_same(anndata.read_zarr(out), model.predict(**OPTIONS))
+
+
+def with_other_counts(cells):
+    # the same library sizes and shape
+    cells.layers["counts"] = cells.layers["counts"][:, ::-1].copy()
+
+
+def with_other_names(cells):
+    cells.obs_names = [f"other_{name}" for name in cells.obs_names]
+
+
+def with_other_genes(cells):
+    cells.var_names = cells.var_names[::-1]
+
+
+@pytest.mark.parametrize("change", [with_other_counts, with_other_names, with_other_genes])
+def test_other_cells_are_not_gone_on_with(model, tmp_path, monkeypatch, change) -> None:
+    cells = model.adata.copy()
+    cells.obs["library_size"] = 1e5
+    asked = {"cells_per_part": 1, "adata": cells, **OPTIONS}
+    out = tmp_path / "pred.zarr"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            model.predict_to_store(out, **asked)
+    other = cells.copy()
+    change(other)
+    with pytest.raises(StoreError, match="differs in 'cells'"):
+        model.predict_to_store(out, **{**asked, "adata": other})
+    # perturbed cells are not moved, and may be others
+    perturbed = np.flatnonzero(cells.obs["perturbation"] != "control")
+    counts = cells.layers["counts"].tolil()
+    counts[perturbed[0], 0] += 1
+    cells.layers["counts"] = counts.tocsr()
+    with monkeypatch.context() as patch:
+        assert 0 not in stop_after(patch, 10_000)
+        assert model.predict_to_store(out, **asked) == out
+
+
+def test_a_store_is_told_by_its_fingerprint(model, tmp_path, monkeypatch) -> None:
+    design = tp.groups.Design("perturbation", "control", ("context",), batch_key="batch")
+    cells = model.adata.copy()
+    cells.obs["library_size"] = 1e5
+    store = tp.data.build_store([cells], tmp_path / "cells.zarr", design, layer="counts")
+    with_other_counts(cells)
+    other = tp.data.build_store([cells], tmp_path / "other.zarr", design, layer="counts")
+    out = tmp_path / "pred.zarr"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            model.predict_to_store(out, adata=store, **OPTIONS)
+    with pytest.raises(StoreError, match="differs in 'cells'"):
+        model.predict_to_store(out, adata=other, **OPTIONS)
+    assert model.predict_to_store(out, adata=store, **OPTIONS) == out
 
 
 def test_processes_share_the_work(model, tmp_path) -> None:

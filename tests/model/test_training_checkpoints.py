@@ -14,7 +14,7 @@ import torch
 
 import transpert as tp
 from transpert.errors import AssumptionWarning, CheckpointError, OptionError
-from transpert.model import TrainingOptions, checkpoints
+from transpert.model import TrainingOptions, checkpoints, training
 
 STEPS, PER_EPOCH = 6, 3
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu", "enable_model_summary": False}
@@ -135,6 +135,25 @@ def test_a_new_training_does_not_write_among_others(small, every_step) -> None:
 def test_contradictions_are_named(small, arguments, message) -> None:
     with pytest.raises(OptionError, match=message):
         train(make(small), **arguments)
+
+
+@pytest.mark.parametrize("below", ["", "run/2"])
+def test_a_place_for_checkpoints_that_is_a_file_is_refused_before_training(small, tmp_path, monkeypatch, below) -> None:
+    (tmp_path / "notes").write_text("mine")
+    model = make(small)
+    monkeypatch.setattr(model, "_training_groups", lambda: pytest.fail("the training has begun"))
+    with pytest.raises(CheckpointError, match="notes is a file"):
+        train(model, checkpoint_dir=tmp_path / "notes" / below)
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
+def test_a_place_for_checkpoints_that_cannot_be_written_is_refused_before_training(
+    small, tmp_path, monkeypatch
+) -> None:
+    # root may write anywhere
+    monkeypatch.setattr(training.os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(CheckpointError, match="nothing can be written"):
+        train(make(small), checkpoint_dir=tmp_path / "run" / "2")
 
 
 # --- damage -----------------------------------------------------------------------------------------------------

@@ -135,6 +135,30 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_sets(small, 
     assert len(model.history["train_loss_step"]) == 3
 
 
+def test_steps_that_are_too_large_end_with_the_last_good_weights(small) -> None:
+    """The cells a network puts out are then NaN, of which no assignment is the cheapest."""
+    model = make(small, learning_rate=1e30, gradient_clip=1e30, average=0.0, steps_per_epoch=1)
+    remembered = {}
+
+    class Remember(lightning.Callback):
+        def on_train_start(self, trainer, plan) -> None:
+            plan._best = (0.0, {name: weight.clone() for name, weight in plan.module.state_dict().items()})
+            remembered.update(plan._best[1])
+
+    with pytest.raises(TrainingError, match=r"not finite|is (nan|inf)"):
+        train(model, callbacks=[Remember()])
+    assert all(torch.equal(weight, remembered[name]) for name, weight in model.module.state_dict().items())
+
+
+def test_a_weight_that_is_not_a_number_is_a_loss_that_is_not(small) -> None:
+    model = make(small)
+    with torch.no_grad():
+        # of the network that sees all sets
+        next(model.module.networks[-1].cells.parameters()).view(-1)[0] = torch.nan
+    with pytest.raises(TrainingError, match=r"the loss is not finite at step 0 of epoch 0 \(in the sets of 'P"):
+        train(model)
+
+
 def test_a_gradient_that_is_not_finite_stops_it_too(small) -> None:
     model = make(small)
 
@@ -225,6 +249,17 @@ def test_compiled_networks_have_the_same_losses(small, monkeypatch) -> None:
     assert compiled == ["CellEncoder", "SetEncoder", "FlowField"] * 3  # two folds, and all groups
     np.testing.assert_allclose(model.history["train_loss_step"], plain.history["train_loss_step"], rtol=1e-3)
     np.testing.assert_allclose(predicted(model), predicted(plain), atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true", 64, "transformer-engine"])
+def test_precisions_in_which_nothing_is_trained_are_refused(small, precision) -> None:
+    with pytest.raises(OptionError, match=f"precision is {precision!r}. Choose 32, 'bf16-mixed' or '16-mixed'"):
+        train(make(small), precision=precision)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16", "16-mixed"])
+def test_other_words_for_precisions_are_known(small, precision) -> None:
+    assert train(make(small, steps=2, steps_per_epoch=1), precision=precision).is_trained_
 
 
 @pytest.mark.parametrize("name", ["accumulate", "steps"])

@@ -94,3 +94,20 @@ def test_real_cells_are_coupled_with_real_cells(kind, mask, positions) -> None:
     if kind == "ot":
         bare = couple(z0[:, positions], z1[:, positions])
         assert torch.equal(partners[:, positions], positions[bare])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("kind", ["ot", "sinkhorn"])
+def test_cells_that_are_not_numbers_are_coupled_without_an_error(kind, padded, value, mask) -> None:
+    z0, z1 = torch.randn(3, 12, 4), torch.randn(3, 12, 4)
+    options = {"kind": kind, "mask": mask if padded else None}
+    draws = [torch.Generator().manual_seed(0) for _ in range(2)]
+    expected = couple(z0, z1, **options, generator=draws[0])
+    z1[1, torch.nonzero(mask[1]).flatten()[0], 2] = value
+    partners = couple(z0, z1, **options, generator=draws[1])
+    # the other sets are coupled as before
+    assert torch.equal(partners[[0, 2]], expected[[0, 2]])
+    assert ((partners >= 0) & (partners < 12)).all()
+    if kind == "ot":
+        assert torch.equal(partners[1], torch.arange(12))

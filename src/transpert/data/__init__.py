@@ -5,7 +5,8 @@ from .convert import from_annbatch, from_cell_load, from_scdl, to_scdl
 from .module import SetDataModule, SetLoader, validation_masks
 from .sampler import SetPlan, SetSampler
 from .source import CellSource, MemorySource
-from .store import Store, StoreSource, build_store
+from .store import Store, build_store
+from .store_source import StoreSource
 
 __all__ = [
     "CellSets",

@@ -44,6 +44,18 @@ class CellSets:
         Where in the training the batch belongs.
     embedding : (2, S, N, d)
         Embedding of every cell, if there is one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.data import MemorySource, SetPlan, read_sets
+    >>> source = MemorySource.from_matrix(np.array([[2, 0], [1, 3], [0, 4]]))
+    >>> plan = SetPlan(0, 0, groups=np.array([1]), control=np.array([[0, 1]]), perturbed=np.array([[2, 2]]))
+    >>> sets = read_sets(source, plan)
+    >>> sets.shape, sets.library_size.tolist()
+    ((1, 2), [[[2.0, 4.0]], [[4.0, 4.0]]])
+    >>> sets.dense_counts()[0].tolist()
+    [[[2.0, 0.0], [1.0, 3.0]]]
     """
 
     indptr: Tensor
@@ -153,6 +165,15 @@ def read_sets(source: CellSource, plan: SetPlan) -> CellSets:
     Returns
     -------
     The sets on the CPU.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.data import MemorySource, SetPlan, read_sets
+    >>> source = MemorySource.from_matrix(np.array([[2, 0], [1, 3], [0, 4]]))
+    >>> plan = SetPlan(0, 0, groups=np.array([1]), control=np.array([[1]]), perturbed=np.array([[2]]))
+    >>> [counts.tolist() for counts in read_sets(source, plan).dense_counts()]
+    [[[[1.0, 3.0]]], [[[0.0, 4.0]]]]
     """
     return next(read_plans(source, [plan]))
 
@@ -193,25 +214,53 @@ class DeviceCells:
     Parameters
     ----------
     source
-        Where the cells are; read once.
+        Where the cells are; read once, or twice if it does not say in ``nnz`` how many counts it has.
     device
         Where they go.
     rows_per_read
         Cells read at a time.
+
+    Notes
+    -----
+    The counts are written block by block into tensors of their final size: the host holds one block, and the device
+    holds nothing twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.data import DeviceCells, MemorySource, SetPlan
+    >>> cells = DeviceCells(MemorySource.from_matrix(np.array([[2, 0], [1, 3], [0, 4]])), "cpu")
+    >>> plan = SetPlan(0, 0, groups=np.array([1]), control=np.array([[0]]), perturbed=np.array([[2]]))
+    >>> control, perturbed = cells.read_sets(plan).dense_counts()
+    >>> control.tolist(), perturbed.tolist()
+    ([[[2.0, 0.0]]], [[[0.0, 4.0]]])
     """
 
     def __init__(self, source: CellSource, device: torch.device | str, *, rows_per_read: int = 65_536) -> None:
-        blocks = [
-            source.read(np.arange(start, min(start + rows_per_read, source.n_obs)))
-            for start in range(0, source.n_obs, rows_per_read)
-        ]
         self.device, self.n_genes = torch.device(device), source.n_vars
-        lengths = np.concatenate([np.diff(block.indptr) for block in blocks])
-        self._indptr = self._put(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
-        self._indices = torch.cat([self._put(block.indices.astype(np.int32)) for block in blocks])
-        self._values = torch.cat([self._put(block.data.astype(np.float32)) for block in blocks])
+        starts = range(0, source.n_obs, rows_per_read)
+        blocks = [np.arange(start, min(start + rows_per_read, source.n_obs)) for start in starts]
+        nnz = getattr(source, "nnz", None)
+        if nnz is None:
+            nnz = sum(source.read(block).nnz for block in blocks)
+        self._indices = torch.empty(nnz, dtype=torch.int32, device=self.device)
+        self._values = torch.empty(nnz, dtype=torch.float32, device=self.device)
+        row_ends = np.zeros(source.n_obs + 1, dtype=np.int64)
+        filled = 0
+        for block in blocks:
+            # nothing of a block is kept here, so that it is gone before the next one is read
+            filled = self._fill(source.read(block), filled, row_ends[block[0] + 1 : block[-1] + 2])
+        self._indptr = self._put(row_ends)
         self._library_size = self._put(source.library_size.astype(np.float32))
         self._embedding = None if source.embedding is None else self._put(source.embedding.astype(np.float32))
+
+    def _fill(self, counts: sparse.csr_matrix, filled: int, row_ends: np.ndarray) -> int:
+        """Write the counts of a block behind those that are there; return how many are there then."""
+        end = filled + counts.nnz
+        row_ends[:] = filled + counts.indptr[1:].astype(np.int64)
+        self._indices[filled:end].copy_(torch.from_numpy(counts.indices.astype(np.int32, copy=False)))
+        self._values[filled:end].copy_(torch.from_numpy(counts.data.astype(np.float32, copy=False)))
+        return end
 
     @staticmethod
     def bytes_needed(source: CellSource, *, sample: int = 4096) -> int:

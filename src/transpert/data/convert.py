@@ -21,6 +21,7 @@ from transpert.groups import Design
 
 from .readers import CountReader, open_reader
 from .store import Store, build_store
+from .store_build import check_parent
 
 __all__ = ["from_annbatch", "from_cell_load", "from_scdl", "to_scdl"]
 
@@ -66,6 +67,23 @@ def from_cell_load(
     Notes
     -----
     The layout is that of cell-load 0.10.4 (``ExperimentConfig``).
+
+    Examples
+    --------
+    >>> import tempfile, transpert as tp
+    >>> from pathlib import Path
+    >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=5, n_cells=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     adata.write_h5ad(f"{folder}/cells.h5ad")
+    ...     _ = Path(folder, "split.toml").write_text('''
+    ...         datasets = {screen = "cells.h5ad"}
+    ...         training = {screen = "train"}
+    ...         zeroshot = {"screen.context_1" = "test"}
+    ...     ''')
+    ...     design = tp.groups.Design("perturbation", "control", ("context",))
+    ...     store = tp.data.from_cell_load(f"{folder}/split.toml", f"{folder}/cells.zarr", design, layer="counts")
+    ...     store.obs["split"].value_counts().to_dict()
+    {'train': 30, 'test': 10}
     """
     path = Path(config)
     try:
@@ -168,6 +186,19 @@ def from_annbatch(collection: str | os.PathLike, out: str | os.PathLike, design:
     ------
     transpert.errors.StoreError
         If the folder holds no data sets.
+
+    Examples
+    --------
+    >>> import annbatch, tempfile, transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
+    >>> adata.X = adata.layers.pop("counts")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     adata.write_h5ad(f"{folder}/cells.h5ad")
+    ...     collection = annbatch.DatasetCollection(f"{folder}/collection.zarr")
+    ...     _ = collection.add_adatas([f"{folder}/cells.h5ad"], n_obs_per_chunk=5, shard_size=10, shuffle_chunk_size=5)
+    ...     design = tp.groups.Design("perturbation", "control")
+    ...     tp.data.from_annbatch(f"{folder}/collection.zarr", f"{folder}/cells.zarr", design).shape
+    (20, 5)
     """
     folder = Path(collection)
     datasets = [path for path in folder.glob("dataset_*") if (path / "X").exists()]
@@ -193,12 +224,24 @@ def to_scdl(store: Store, folder: str | os.PathLike) -> None:
     transpert.errors.DependencyError
         If ``bionemo-scdl`` is not installed.
     transpert.errors.StoreError
-        If ``folder`` exists.
+        If ``folder`` exists, the folder that is to hold it does not, or a file of the store is damaged.
+
+    Examples
+    --------
+    >>> import tempfile, transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     design = tp.groups.Design("perturbation", "control")
+    ...     store = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
+    ...     tp.data.to_scdl(store, f"{folder}/scdl")
+    ...     tp.data.from_scdl(f"{folder}/scdl", f"{folder}/back.zarr", design).shape == store.shape
+    True
     """
     dataset_class = _scdl()
     target = Path(folder)
     if target.exists():
         raise StoreError("there is something already", where=str(target), remedy="Choose another name.")
+    check_parent(target)
     beside = target.with_name(target.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     nnz = sum(part["nnz"] for part in store.manifest.parts)
@@ -247,6 +290,17 @@ def from_scdl(
         If the folder is no memory map, or its rows have different genes.
     transpert.errors.UnknownNameError
         If there is no such variable feature.
+
+    Examples
+    --------
+    >>> import tempfile, transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     design = tp.groups.Design("perturbation", "control")
+    ...     tp.data.to_scdl(tp.data.build_store(adata, f"{folder}/a.zarr", design, layer="counts"), f"{folder}/scdl")
+    ...     store = tp.data.from_scdl(f"{folder}/scdl", f"{folder}/b.zarr", design)
+    ...     store.shape, store.names([0])[0] in adata.obs_names
+    ((20, 5), True)
     """
     return build_store([_ScdlReader(Path(folder), gene_key)], out, design, **options)
 

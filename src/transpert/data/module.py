@@ -37,6 +37,17 @@ class SetLoader:
         Batches read in advance by a thread; 0 for none.
     pin_memory
         Put the batches into page-locked memory.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from transpert.data import MemorySource, SetLoader, SetSampler
+    >>> from transpert.groups import Design, make_groups, match_controls
+    >>> groups = make_groups(pd.DataFrame({"perturbation": ["control", "A"] * 6}), Design("perturbation", "control"))
+    >>> sampler = SetSampler(groups, match_controls(groups), set_size=2, sets_per_batch=1, batches_per_epoch=3)
+    >>> loader = SetLoader(MemorySource.from_matrix(np.ones((12, 5))), sampler)
+    >>> [batch.step for batch in loader], loader.state_dict()
+    ([0, 1, 2], {'epoch': 0, 'step': 3})
     """
 
     def __init__(

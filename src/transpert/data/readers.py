@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import anndata as ad
 import h5py
@@ -15,13 +15,25 @@ import pandas as pd
 import zarr
 from scipy import sparse
 
-from transpert._anndata import frame
+from transpert import pp
+from transpert._anndata import frame, layer_names
 from transpert._counts import check_there
-from transpert.errors import CountsError, GeneError, StoreError, UnknownNameError, list_names
+from transpert.errors import (
+    CountsError,
+    GeneError,
+    OptionError,
+    StoreError,
+    TranspertError,
+    UnknownNameError,
+    list_names,
+)
 
-__all__ = ["AnnDataReader", "CountReader", "FileReader", "open_reader", "zarrs_pipeline"]
+__all__ = ["IN_MEMORY", "AnnDataReader", "CountReader", "FileReader", "open_reader", "zarrs_pipeline"]
+
+IN_MEMORY = "AnnData"  # the name of whatever comes from no file
 
 
+@runtime_checkable
 class CountReader(Protocol):
     """Cells that can be read in order.
 
@@ -60,20 +72,27 @@ class CountReader(Protocol):
         ...
 
 
-def _index(group: Any) -> pd.Index:
-    """The names of cells or genes in a file."""
-    names: Any = ad.io.read_elem(group[group.attrs["_index"]])
-    return pd.Index(names).astype(str)
-
-
 class AnnDataReader:
-    """An AnnData in memory."""
+    """An AnnData in memory.
+
+    Raises
+    ------
+    transpert.errors.BackedDataError
+        If it is backed by a file.
+    transpert.errors.UnknownNameError
+        If there is no such layer.
+    transpert.errors.CountsError
+        If there is no matrix.
+    """
 
     def __init__(self, adata: ad.AnnData, layer: str | None = None) -> None:
+        pp.check_not_backed(adata)
+        if layer is not None and layer not in layer_names(adata):
+            raise UnknownNameError("layer", [layer], layer_names(adata), where="layers")
         matrix = adata.X if layer is None else adata.layers[layer]
         check_there(matrix, where="X")
         self._counts, self._obs = sparse.csr_matrix(matrix), frame(adata.obs)
-        self.name, self.genes = "AnnData", pd.Index(adata.var_names.astype(str))
+        self.name, self.genes = IN_MEMORY, pd.Index(adata.var_names.astype(str))
         self.obs_columns = tuple(map(str, adata.obs.columns))
         self.n_obs, self.nnz = adata.n_obs, self._counts.nnz
 
@@ -100,11 +119,11 @@ class FileReader:
     Raises
     ------
     transpert.errors.StoreError
-        If the file does not exist or is no AnnData.
+        If the file does not exist, is no AnnData, or is damaged.
     transpert.errors.UnknownNameError
         If there is no such layer.
     transpert.errors.CountsError
-        If the counts are stored by column.
+        If there is no matrix, or the counts are stored by column.
     """
 
     def __init__(self, path: str | os.PathLike, layer: str | None = None) -> None:
@@ -112,18 +131,18 @@ class FileReader:
         self.name = self.path.name
         if not self.path.exists():
             raise StoreError("the file does not exist", where=str(path), remedy="Check the path.")
-        try:
+        with self._named_errors("the file is no AnnData, or is damaged"):
             # Any: h5py and zarr share an interface, but no type
             group: Any = zarr.open_group(self.path, mode="r") if self.path.is_dir() else h5py.File(self.path, "r")
             self._obs_group, self._var_group = group["obs"], group["var"]
-        except (OSError, KeyError, ValueError) as error:
-            raise StoreError("the file is no AnnData, or is damaged", where=str(path)) from error
-        self._matrix = self._open_matrix(group, layer)
-        self.genes = _index(self._var_group)
-        self.obs_columns = tuple(map(str, self._obs_group.attrs["column-order"]))
-        self.n_obs = int(self._matrix.shape[0])
-        stored = self._matrix.group["data"].shape[0] if self._is_sparse else self.n_obs * len(self.genes)
-        self.nnz = int(stored)
+            self._matrix = self._open_matrix(group, layer)
+            self.genes = self._names(self._var_group, "var")
+            self.obs_columns = tuple(map(str, self._attribute(self._obs_group, "column-order", "obs")))
+            self.n_obs, n_vars = map(int, self._matrix.shape)
+            stored = self._matrix.group["data"].shape[0] if self._is_sparse else self.n_obs * n_vars
+            self.nnz = int(stored)
+        if n_vars != len(self.genes):
+            raise self._disagreement("var", len(self.genes), n_vars)
 
     @property
     def _is_sparse(self) -> bool:
@@ -132,8 +151,11 @@ class FileReader:
     def _open_matrix(self, group: Any, layer: str | None) -> Any:
         if layer is not None and layer not in group.get("layers", {}):
             raise UnknownNameError("layer", [layer], group.get("layers", {}), where=str(self.path))
-        element = group["X"] if layer is None else group["layers"][layer]
-        encoding = element.attrs.get("encoding-type", "array")
+        # without values X is not in the file, or is a note that there are none
+        element = group.get("X") if layer is None else group["layers"][layer]
+        encoding = "null" if element is None else element.attrs.get("encoding-type", "array")
+        if encoding == "null":
+            check_there(None, where=f"X of {self.path}")
         if encoding == "csr_matrix":
             return ad.io.sparse_dataset(element)
         if encoding == "array":
@@ -144,10 +166,48 @@ class FileReader:
             remedy="Write them as CSR: adata.X = adata.X.tocsr().",
         )
 
+    def _names(self, group: Any, slot: str) -> pd.Index:
+        """The names of cells or genes."""
+        names: Any = ad.io.read_elem(group[self._attribute(group, "_index", slot)])
+        return pd.Index(names).astype(str)
+
+    def _attribute(self, group: Any, name: str, slot: str) -> Any:
+        if name not in group.attrs:
+            raise StoreError(
+                f"{slot} is no table of AnnData: it lacks {name!r}",
+                where=str(self.path),
+                remedy="Read the file with anndata.read_h5ad, and write it again.",
+            )
+        return group.attrs[name]
+
+    def _disagreement(self, slot: str, n_rows: int, expected: int) -> StoreError:
+        return StoreError(
+            f"{slot} has {n_rows} rows, the counts are of {expected}",
+            where=str(self.path),
+            remedy="Write the file again with AnnData.",
+        )
+
+    @contextmanager
+    def _named_errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except TranspertError:
+            raise
+        except Exception as error:  # h5py, zarr and their codecs raise whatever they like
+            raise StoreError(
+                f"{what}: {' '.join(str(error).split())}",
+                where=str(self.path),
+                remedy="Check the file, or write it again.",
+            ) from error
+
     def obs(self, columns: Sequence[str]) -> pd.DataFrame:
         """Return columns of ``obs``."""
-        values = {column: ad.io.read_elem(self._obs_group[column]) for column in columns}
-        return pd.DataFrame(values, index=_index(self._obs_group))
+        with self._named_errors("obs cannot be read"):
+            names = self._names(self._obs_group, "obs")
+            if len(names) != self.n_obs:
+                raise self._disagreement("obs", len(names), self.n_obs)
+            values = {column: ad.io.read_elem(self._obs_group[column]) for column in columns}
+            return pd.DataFrame(values, index=names)
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
         """Return the counts of a range of cells."""
@@ -162,7 +222,8 @@ class FileReader:
         """Return the number of cells without a stored count; not looked for in a dense matrix."""
         if not self._is_sparse:
             return 0
-        return int(np.count_nonzero(np.diff(self._matrix.group["indptr"][:]) == 0))
+        with self._named_errors("the counts cannot be read"):
+            return int(np.count_nonzero(np.diff(self._matrix.group["indptr"][:]) == 0))
 
 
 def open_reader(item: str | os.PathLike | ad.AnnData | CountReader, layer: str | None = None) -> CountReader:
@@ -170,6 +231,8 @@ def open_reader(item: str | os.PathLike | ad.AnnData | CountReader, layer: str |
 
     Raises
     ------
+    transpert.errors.OptionError
+        If it is something else.
     transpert.errors.GeneError
         If a gene name occurs twice.
     """
@@ -177,8 +240,12 @@ def open_reader(item: str | os.PathLike | ad.AnnData | CountReader, layer: str |
         reader: CountReader = AnnDataReader(item, layer)
     elif isinstance(item, str | os.PathLike):
         reader = FileReader(item, layer)
-    else:
+    elif isinstance(item, CountReader):
         reader = item
+    else:
+        raise OptionError(
+            f"cells cannot be read from {type(item).__name__}", remedy="Give paths of files, or AnnData objects."
+        )
     repeated = reader.genes[reader.genes.duplicated()]
     if len(repeated):
         raise GeneError(

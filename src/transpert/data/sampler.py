@@ -38,6 +38,14 @@ class SetPlan:
         Positions of the control cells.
     perturbed : (S, N)
         Positions of the perturbed cells.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.data import SetPlan
+    >>> plan = SetPlan(0, 0, groups=np.array([1]), control=np.array([[4, 5]]), perturbed=np.array([[0, 2]]))
+    >>> plan.positions.tolist()
+    [4, 5, 0, 2]
     """
 
     epoch: int

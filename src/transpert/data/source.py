@@ -6,11 +6,66 @@ from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
-from transpert.errors import CountsError
+from transpert._counts import check_library_sizes
+from transpert.errors import CountsError, OptionError
 
-__all__ = ["CellSource", "MemorySource"]
+__all__ = ["CellSource", "MemorySource", "chosen_positions"]
+
+
+def chosen_positions(cells: ArrayLike, n_obs: int, *, where: str) -> np.ndarray:
+    """Return the positions that a mask or a list of positions chooses.
+
+    Parameters
+    ----------
+    cells : (n_obs,) or (n_chosen,)
+        A mask, or positions from 0 to ``n_obs - 1``.
+    n_obs
+        Number of cells.
+    where
+        The call, for messages.
+
+    Returns
+    -------
+    ``(n_chosen,)`` int64: positions as they were given, those of a mask ascending.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If the mask is of another length, or a position is no whole number or not that of a cell.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.data.source import chosen_positions
+    >>> chosen_positions(np.array([True, False, True]), 3, where="example").tolist()
+    [0, 2]
+    """
+    chosen = np.asarray(cells)
+    if chosen.ndim != 1:
+        raise OptionError(f"cells are chosen by an array of shape {chosen.shape}", where=where, remedy="Give one axis.")
+    if chosen.dtype.kind == "b":
+        if len(chosen) != n_obs:
+            raise OptionError(
+                f"the mask has {len(chosen)} entries for {n_obs} cells", where=where, remedy="Give one for each cell."
+            )
+        return np.flatnonzero(chosen)
+    if not chosen.size:  # an empty list is an array of floats
+        return np.zeros(0, dtype=np.int64)
+    if chosen.dtype.kind not in "iu":
+        raise OptionError(
+            f"positions of cells are of type {chosen.dtype}", where=where, remedy="Give whole numbers, or a mask."
+        )
+    outside = int(np.count_nonzero((chosen < 0) | (chosen >= n_obs)))
+    if outside:
+        raise OptionError(
+            f"{outside} of {len(chosen)} positions are not those of cells",
+            where=where,
+            remedy=f"The cells are counted from 0 to {n_obs - 1}.",
+        )
+    return chosen.astype(np.int64, copy=False)
 
 
 @runtime_checkable
@@ -70,7 +125,7 @@ class MemorySource:
     Raises
     ------
     transpert.errors.CountsError
-        If the arrays differ in their number of cells, or a library size is not positive.
+        If the arrays differ in their number of cells, or a library size is not above 0, or not finite.
 
     Examples
     --------
@@ -97,13 +152,7 @@ class MemorySource:
         for name, array in (("library_size", self.library_size), ("embedding", self.embedding)):
             if array is not None and len(array) != counts.shape[0]:
                 raise CountsError(f"{name} has {len(array)} cells but the counts have {counts.shape[0]}", where=name)
-        wrong = int(np.count_nonzero(~(self.library_size > 0)))
-        if wrong:
-            raise CountsError(
-                f"{wrong} cells have a library size that is not positive",
-                where="library_size",
-                remedy="Drop cells without counts.",
-            )
+        check_library_sizes(np.asarray(self.library_size), where="library_size")
 
     @property
     def n_obs(self) -> int:
@@ -114,6 +163,11 @@ class MemorySource:
     def n_vars(self) -> int:
         """Number of genes."""
         return self.counts.shape[1]
+
+    @property
+    def nnz(self) -> int:
+        """Number of stored counts."""
+        return int(self.counts.nnz)
 
     @property
     def cells_per_read(self) -> int:

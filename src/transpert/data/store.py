@@ -3,51 +3,31 @@
 from __future__ import annotations
 
 import os
-import shutil
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
-import annbatch
 import anndata as ad
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-import zarr
-from annbatch.abc import Sampler
-from rich.progress import Progress, TaskID
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from transpert import _keys
-from transpert.errors import OptionError, StoreError
+from transpert.errors import ControlError, OptionError
 from transpert.groups import Design, Groups, make_groups
 
+from .build_input import BuildInput, Cells, collect_obs, open_readers, read_input
 from .manifest import Manifest
-from .readers import CountReader, open_reader, zarrs_pipeline
 from .runs import CellRun, read_runs
-from .store_build import (
-    GENE,
-    GENES,
-    Report,
-    align_genes,
-    clean_up,
-    collect_obs,
-    disk_errors,
-    group_records,
-    library_column,
-    partial_folder,
-    write_cells,
-)
+from .source import chosen_positions
+from .store_append import append_cells
+from .store_build import check_target, clean_up, disk_errors, partial_folder, progress_bars, write_cells
+from .store_source import StoreSource
+from .tables import Tables
 
-if TYPE_CHECKING:
-    from annbatch.types import LoadRequest
-
-__all__ = ["Store", "StoreSource", "build_store"]
-
-type Cells = str | os.PathLike | ad.AnnData | CountReader
+__all__ = ["Store", "build_store"]
 
 
 class Store:
@@ -61,18 +41,34 @@ class Store:
     Raises
     ------
     transpert.errors.StoreError
-        If the folder is no store, or a file is missing or has another size than when it was written.
+        If the folder is no store, its manifest is damaged, or a file is missing or has another size than when it was
+        written.
 
     Notes
     -----
     The counts are zarr v3 arrays with sharding, one CSR matrix a part, in the encoding of AnnData. The cells of a
     group lie next to each other in random order; the controls of a context come first. See :func:`build_store`.
+
+    Opening reads the manifest and looks at the sizes of the files. The tables are compared with their checksums when
+    they are first read, and so are the counts of a part.
+
+    Examples
+    --------
+    >>> import tempfile, transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     design = tp.groups.Design("perturbation", "control")
+    ...     built = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
+    ...     store = tp.data.Store(f"{folder}/cells.zarr")
+    ...     store.shape == adata.shape, store.genes[:2].tolist(), store.obs["perturbation"].value_counts().to_dict()
+    (True, ['gene_0', 'gene_1'], {'P0': 10, 'control': 10})
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self.manifest = Manifest.read(self.path)
         self.manifest.check(self.path, checksum=False)
+        self.tables = Tables(self.path, self.manifest)
         self._obs: pd.DataFrame | None = None
         self._annotation: ad.AnnData | None = None
 
@@ -110,7 +106,7 @@ class Store:
     @property
     def genes(self) -> pd.Index:
         """Names of the genes."""
-        return pd.Index(pd.read_parquet(self.path / GENES)[GENE])
+        return self.tables.genes
 
     @property
     def obs(self) -> pd.DataFrame:
@@ -132,22 +128,9 @@ class Store:
             self._annotation = ad.AnnData(empty, obs=obs, var=pd.DataFrame(index=self.genes.rename(None)))
         return self._annotation
 
-    def names(self, positions: np.ndarray) -> np.ndarray:
-        """Read the names of some cells; the tables on disk are read in blocks, of which only those needed."""
-        positions = np.asarray(positions, dtype=np.int64)
-        found = np.empty(len(positions), dtype=object)
-        start = 0
-        for file in self.manifest.obs_files:
-            table = pq.ParquetFile(self.path / file)
-            index = [name for name in table.schema_arrow.names if name.startswith("__index_level")]
-            for block in range(table.num_row_groups):
-                stop = start + table.metadata.row_group(block).num_rows
-                here = np.flatnonzero((positions >= start) & (positions < stop))
-                if len(here):
-                    names = table.read_row_group(block, columns=index).column(0)
-                    found[here] = names.take(pa.array(positions[here] - start)).to_pylist()
-                start = stop
-        return found
+    def names(self, positions: ArrayLike) -> np.ndarray:
+        """Read the names of some cells, chosen by a mask or by positions: only the blocks of the tables they are in."""
+        return self.tables.names(chosen_positions(positions, self.n_obs, where="Store.names"))
 
     @property
     def library_size(self) -> np.ndarray:
@@ -157,8 +140,7 @@ class Store:
     @property
     def obs_columns(self) -> tuple[str, ...]:
         """Names of all columns of ``obs``."""
-        names = pq.read_schema(self.path / self.manifest.obs_files[0]).names
-        return tuple(name for name in names if not name.startswith("__index_level"))
+        return self.tables.obs_columns
 
     def read_obs(self, columns: Sequence[str] | None = None, *, names: bool = True) -> pd.DataFrame:
         """Read columns of ``obs``; all by default.
@@ -169,15 +151,15 @@ class Store:
             Which columns.
         names
             Read the names of the cells too, as index.
+
+        Raises
+        ------
+        transpert.errors.StoreError
+            If a table is damaged.
+        transpert.errors.UnknownNameError
+            If there is no such column.
         """
-        wanted = list(self.obs_columns if columns is None else columns)
-        tables = []
-        for file in self.manifest.obs_files:
-            table = pd.read_parquet(self.path / file, columns=wanted)
-            tables.append(table if names else table.reset_index(drop=True))
-        joined = {name: _concatenate([table[name] for table in tables]) for name in wanted}
-        index = tables[0].index.append([table.index for table in tables[1:]]) if names else None
-        return pd.DataFrame(joined, index=index)
+        return self.tables.read_obs(columns, names=names)
 
     def groups(self, *, mask: np.ndarray | None = None, min_cells: int = 1) -> Groups:
         """Return the groups of cells, as :func:`transpert.groups.make_groups` makes them."""
@@ -198,13 +180,42 @@ class Store:
         first = 0
         for part in self.manifest.parts:
             if "runs" in part:  # stores of earlier versions have none
-                self.manifest.check(self.path, checksum=True, below=part["runs"])
+                self.manifest.check(self.path, checksum=True, names=[part["runs"]])
                 yield from read_runs(self.path / part["runs"], first)
             first += part["n_obs"]
 
-    def to_anndata(self, positions: np.ndarray | None = None) -> ad.AnnData:
-        """Read cells into memory; all by default."""
-        chosen = np.arange(self.n_obs) if positions is None else np.asarray(positions)
+    def to_anndata(self, positions: ArrayLike | None = None) -> ad.AnnData:
+        """Read cells into memory; all by default.
+
+        Parameters
+        ----------
+        positions : (n_obs,) or (n_chosen,)
+            A mask or positions; cells come in the order of the positions.
+
+        Returns
+        -------
+        The raw counts in ``X``, CSR float32.
+
+        Raises
+        ------
+        transpert.errors.OptionError
+            If the mask has another length, or there is no such position.
+        transpert.errors.StoreError
+            If a file is damaged.
+
+        Examples
+        --------
+        >>> import tempfile, transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     design = tp.groups.Design("perturbation", "control")
+        ...     store = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
+        ...     controls = store.to_anndata(store.obs["perturbation"] == "control")
+        ...     controls.obs["perturbation"].unique().tolist(), store.to_anndata([2, 0]).shape
+        (['control'], (2, 5))
+        """
+        everything = np.arange(self.n_obs)
+        chosen = everything if positions is None else chosen_positions(positions, self.n_obs, where="Store.to_anndata")
         obs = self.read_obs().iloc[chosen]
         return ad.AnnData(self.source().read(chosen), obs=obs, var=pd.DataFrame(index=self.genes.rename(None)))
 
@@ -216,72 +227,75 @@ class Store:
         ------
         transpert.errors.StoreError
             If a file is missing or damaged; the first ones are named.
+
+        Examples
+        --------
+        >>> import tempfile, transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     design = tp.groups.Design("perturbation", "control")
+        ...     store = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
+        ...     store.verify()  # says nothing: every file is as it was written
         """
         self.manifest.check(self.path, checksum=True)
 
-    def append(self, files: Sequence[Cells], *, layer: str | None = None, library_size_key: str | None = None) -> Store:
+    def append(
+        self,
+        files: Cells | Sequence[Cells],
+        *,
+        layer: str | None = None,
+        library_size_key: str | None = None,
+        allow_repeated: bool = False,
+        progress: bool = False,
+    ) -> Store:
         """Add cells; either all of them or none.
 
         Parameters
         ----------
         files
-            Files or AnnData objects with all genes of the store and all columns of the design.
+            A file or an AnnData object, or several, with all genes of the store and all its columns.
         layer
             Layer with the raw counts; ``X`` by default.
         library_size_key
-            Column with the total counts; by default as in :func:`build_store`.
+            Column with the total counts; by default the one of the last build or append, and if that had none, as in
+            :func:`build_store`.
+        allow_repeated
+            Add cells also if the store seems to have them already.
+        progress
+            Show a progress bar.
 
         Returns
         -------
-        The store with the new cells, at the end. The cells that were there keep their positions.
+        The store with the new cells, at the end. The cells that were there keep their positions and names. Where a
+        new name is there already, ``-`` and the number of the file are appended to all new ones.
 
         Raises
         ------
         transpert.errors.StoreError
-            If the disk is full or a file cannot be read; the store stays as it is.
+            If all cells of a file are in the store already: their names are, and a file of the same name, or one with
+            the same names in the same order and as many counts, was added before. If the store has changed since it was
+            opened, the disk is full, or a file cannot be read; the store stays as it is.
+        transpert.errors.GeneError, transpert.errors.CountsError, transpert.errors.UnknownNameError
+            If the files lack genes or columns of the store, or hold no counts.
+
+        Examples
+        --------
+        >>> import tempfile, transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=5, n_cells=10)
+        >>> first, second = (adata[adata.obs["context"] == name].copy() for name in ("context_0", "context_1"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     design = tp.groups.Design("perturbation", "control", ("context",))
+        ...     store = tp.data.build_store([first], f"{folder}/cells.zarr", design, layer="counts")
+        ...     longer = store.append([second], layer="counts")
+        ...     longer.n_obs == adata.n_obs, longer.groups().contexts
+        (True, ('context_0', 'context_1'))
         """
-        readers = [open_reader(file, layer) for file in files]
-        genes = align_genes(readers, list(self.genes))
-        library_size_key = library_column(readers, library_size_key)
-        required = [*self.design.columns, *([library_size_key] if library_size_key else [])]
-        columns = [name for name in self.obs_columns if name != _keys.LIBRARY_SIZE]
-        obs = collect_obs(readers, required, columns)
-        old = self.obs[list(self.design.columns)]
-        joined = pd.DataFrame({name: _concatenate([old[name], obs[name]]) for name in old})
-        everything = make_groups(joined, self.design)
-        is_new = np.arange(len(joined)) >= self.n_obs
-        added = make_groups(joined, self.design, mask=is_new)
-        folder = partial_folder(self.path)
-        manifest = write_cells(
-            readers, obs, genes, self.design, folder,
-            seed=self.manifest.seed + len(self.manifest.obs_files), groups=_shifted(added, self.n_obs),
-            library_size_key=library_size_key, first_part=len(self.manifest.parts),
-        )  # fmt: skip
-        old_files = self.manifest.files
-        joint = Manifest(
-            design=self.design,
-            n_obs=self.n_obs + manifest.n_obs,
-            n_vars=self.n_vars,
-            parts=[*self.manifest.parts, *manifest.parts],
-            obs_files=[*self.manifest.obs_files, *manifest.obs_files],
-            groups=group_records(everything),
-            sources=[*self.manifest.sources, *manifest.sources],
-            seed=self.manifest.seed,
-            files={**{name: entry for name, entry in manifest.files.items() if name != GENES}, **old_files},
-            versions=manifest.versions,
-        )
-        with disk_errors(self.path):
-            clean_up(folder)
-            (self.path / "runs").mkdir(exist_ok=True)
-            for name in [*manifest.obs_files, *(part[key] for part in manifest.parts for key in ("name", "runs"))]:
-                target = self.path / name
-                shutil.rmtree(target, ignore_errors=True)  # left by an append that never reached its manifest
-                os.replace(folder / name, target)
-            joint.write(self.path)
-            shutil.rmtree(folder)
+        readers = open_readers(files, layer, where="Store.append")
+        with progress_bars(progress) as report:
+            append_cells(self, readers, library_size_key=library_size_key, allow_repeated=allow_repeated, report=report)
         return Store(self.path)
 
-    def subset(self, cells: np.ndarray, out: str | os.PathLike, *, seed: int = 0, progress: bool = False) -> Store:
+    def subset(self, cells: ArrayLike, out: str | os.PathLike, *, seed: int = 0, progress: bool = False) -> Store:
         """Write some of the cells into a store of their own.
 
         Parameters
@@ -294,21 +308,58 @@ class Store:
             Seed of the shuffling inside groups.
         progress
             Show a progress bar.
+
+        Returns
+        -------
+        The new store.
+
+        Raises
+        ------
+        transpert.errors.OptionError
+            If no cell is chosen, the mask has another length, or there is no such position.
+        transpert.errors.ControlError
+            If no control is chosen.
+        transpert.errors.StoreError
+            If ``out`` exists, a file is damaged, or the disk is full.
+
+        Examples
+        --------
+        >>> import tempfile, transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=5, n_cells=10)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     design = tp.groups.Design("perturbation", "control", ("context",))
+        ...     store = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
+        ...     part = store.subset(store.obs["context"] == "context_0", f"{folder}/part.zarr")
+        ...     part.groups().contexts
+        ('context_0',)
         """
+        check_target(Path(out))
+        chosen = chosen_positions(cells, self.n_obs, where="Store.subset")
+        if not len(chosen):
+            raise OptionError("no cell is chosen", where="Store.subset", remedy="Choose at least the controls.")
         mask = np.zeros(self.n_obs, dtype=bool)
-        mask[cells] = True
+        mask[chosen] = True
         reader = _StoreReader(self)
-        obs = collect_obs([reader], self.design.columns, None)
+        obs, names = collect_obs([reader], self.design.columns, None)
         groups = make_groups(obs, self.design, mask=mask)
-        with _progress(progress) as report:
-            return _finish(out, lambda folder: write_cells(
-                [reader], obs, self.genes, self.design, folder,
-                seed=seed, groups=groups, library_size_key=_keys.LIBRARY_SIZE, report=report,
-            ))  # fmt: skip
+        if not groups.table["is_control"].any():
+            raise ControlError(
+                "none of the chosen cells is a control",
+                where="Store.subset",
+                remedy=f"Choose cells labelled {self.design.control!r} too: a store without them cannot be used.",
+            )
+        chosen_cells = BuildInput([reader], self.genes, obs, names, _keys.LIBRARY_SIZE)
+        with progress_bars(progress) as report:
+
+            def write(folder: Path) -> Manifest:
+                written = write_cells(chosen_cells, self.design, folder, seed=seed, groups=groups, report=report)
+                return replace(written, library_size_key=self.manifest.library_size_key)
+
+            return _finish(out, write)
 
 
 def build_store(
-    files: Sequence[Cells],
+    files: Cells | Sequence[Cells],
     out: str | os.PathLike,
     design: Design,
     *,
@@ -328,7 +379,8 @@ def build_store(
     Parameters
     ----------
     files
-        ``.h5ad`` files, zarr folders or AnnData objects, with raw counts by row (CSR or dense).
+        A file or an AnnData object, or several: ``.h5ad`` files, zarr folders or AnnData objects in memory, with raw
+        counts by row (CSR or dense).
     out
         The folder to make; until it is complete it is called ``<out>.partial``.
     design
@@ -340,8 +392,8 @@ def build_store(
     obs_columns
         Columns to keep besides those of the design; by default those that all files have.
     library_size_key
-        Column with the total counts; by default ``library_size`` where all files have it, else the sum over all
-        genes of the file, kept or not.
+        Column with the total counts, which cannot be less than the counts that are kept; by default
+        ``library_size`` where all files have it, else the sum over all genes of the file, kept or not.
     cells_per_part
         Cells of a part; by default chosen so that a part has some 12 million counts.
     seed
@@ -356,7 +408,9 @@ def build_store(
     Raises
     ------
     transpert.errors.StoreError
-        If ``out`` exists, a file cannot be read, or the disk is full.
+        If ``out`` exists, its folder does not, a file cannot be read, or the disk is full.
+    transpert.errors.OptionError, transpert.errors.BackedDataError
+        If there are no files, no genes, or an AnnData is backed.
     transpert.errors.GeneError, transpert.errors.CountsError, transpert.errors.UnknownNameError
         If the files do not fit together or hold no counts.
 
@@ -372,49 +426,19 @@ def build_store(
     ...     store.shape, store.obs["perturbation"].tolist()
     ((3, 2), ['control', 'A', 'A'])
     """
-    if not len(files):
-        raise OptionError("no files were given", where="build_store")
-    _refuse_existing(Path(out))
-    readers = [open_reader(file, layer) for file in files]
-    shared = align_genes(readers, genes)
-    library_size_key = library_column(readers, library_size_key)
-    required = [*design.columns, *([library_size_key] if library_size_key else [])]
-    obs = collect_obs(readers, required, obs_columns)
-    groups = make_groups(obs, design)
-    with _progress(progress) as report:
+    check_target(Path(out))
+    readers = open_readers(files, layer, where="build_store")
+    cells = read_input(readers, design, genes=genes, obs_columns=obs_columns, library_size_key=library_size_key)
+    groups = make_groups(cells.obs, design)
+    with progress_bars(progress) as report:
         return _finish(out, lambda folder: write_cells(
-            readers, obs, shared, design, folder, seed=seed, groups=groups,
-            library_size_key=library_size_key, cells_per_part=cells_per_part, report=report,
+            cells, design, folder, seed=seed, groups=groups, cells_per_part=cells_per_part, report=report,
         ))  # fmt: skip
-
-
-@contextmanager
-def _progress(shown: bool) -> Iterator[Report]:
-    """Show the steps of a build as bars."""
-    with Progress(disable=not shown) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done)
-
-        yield report
-
-
-def _refuse_existing(out: Path) -> None:
-    if out.exists():
-        raise StoreError(
-            "there is something already",
-            where=str(out),
-            remedy="Choose another name, or add cells with Store(path).append(files).",
-        )
 
 
 def _finish(out: str | os.PathLike, write: Callable[[Path], Manifest]) -> Store:
     """Write a store beside ``out`` and give it its name at the end."""
     target = Path(out)
-    _refuse_existing(target)
     folder = partial_folder(target)
     manifest = write(folder)
     with disk_errors(folder):
@@ -422,140 +446,6 @@ def _finish(out: str | os.PathLike, write: Callable[[Path], Manifest]) -> Store:
         clean_up(folder)
         os.replace(folder, target)
     return Store(target)
-
-
-def _shifted(groups: Groups, n_skipped: int) -> Groups:
-    """The same groups, without the first cells, none of which they contain."""
-    return Groups(
-        groups.design, groups.table, groups.conditions, groups.codes[n_skipped:],
-        groups._order - n_skipped, groups._offsets,
-    )  # fmt: skip
-
-
-def _concatenate(columns: list[pd.Series]) -> pd.Series | pd.Categorical:
-    if all(isinstance(column.dtype, pd.CategoricalDtype) for column in columns):
-        return pd.api.types.union_categoricals([column.array for column in columns], ignore_order=True)
-    return pd.concat(columns, ignore_index=True).array
-
-
-class StoreSource:
-    """The cells of a store, read by position.
-
-    Parameters
-    ----------
-    store
-        The store.
-
-    Notes
-    -----
-    Runs of neighbouring positions are read at once; a :class:`~transpert.data.SetSampler` with ``slice_size=64``
-    asks for such runs.
-
-    The files of a part are compared with their checksums when the part is first read: the fast codecs decode parts of
-    a chunk, and then do not look at the checksum that zarr keeps with it.
-    """
-
-    cells_per_read = 8192
-
-    def __init__(self, store: Store) -> None:
-        self.n_obs, self.n_vars = store.shape
-        self.library_size, self.embedding = store.library_size, None
-        self.fingerprint, self._path = store.fingerprint, store.path
-        self._lock = threading.Lock()
-        self._manifest, self._unverified = store.manifest, set(range(len(store.manifest.parts)))
-        groups: list[Any] = [zarr.open_group(store.path / part["name"], mode="r") for part in store.manifest.parts]
-        widths = [group["data"].dtype for group in groups]
-        # annbatch overflows where one request spans parts with counts of different width: one reader for each width
-        self._readers = {width: _Reader() for width in dict.fromkeys(widths)}
-        sizes = np.array([part["n_obs"] for part in store.manifest.parts])
-        self._ends, self._start_in_reader = np.cumsum(sizes), np.zeros(len(sizes), dtype=np.int64)
-        self._reader_of = np.array([list(self._readers).index(width) for width in widths])
-        with zarrs_pipeline():
-            for number, (width, group) in enumerate(zip(widths, groups, strict=True)):
-                self._start_in_reader[number] = self._readers[width].add(group)
-            for reader in self._readers.values():
-                reader.read(np.zeros(1, dtype=np.int64))  # opens the arrays, while the fast codecs are chosen
-
-    def read(self, positions: np.ndarray) -> sparse.csr_matrix:
-        """Return the raw counts of the cells at ``positions``, in that order, CSR float32.
-
-        Raises
-        ------
-        transpert.errors.StoreError
-            If a shard is damaged.
-        """
-        positions = np.asarray(positions, dtype=np.int64)
-        with self._lock:  # one request at a time: the readers hold it
-            self._verify(positions)
-            try:
-                return self._read(positions).astype(np.float32)
-            except Exception as error:  # zarr and its codecs raise whatever they like
-                raise StoreError(
-                    f"cells cannot be read: {error}",
-                    where=str(self._path),
-                    remedy="Store(path).verify() names the damaged files; restore them.",
-                ) from error
-
-    def _verify(self, positions: np.ndarray) -> None:
-        """Compare parts that are read for the first time with their checksums."""
-        if not self._unverified:
-            return
-        for part in self._unverified.intersection(np.unique(self._parts_of(positions)).tolist()):
-            self._manifest.check_part(self._path, part)
-            self._unverified.discard(part)
-
-    def _parts_of(self, positions: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self._ends, positions, side="right")
-
-    def _read(self, positions: np.ndarray) -> sparse.csr_matrix:
-        readers = list(self._readers.values())
-        if len(readers) == 1:
-            return readers[0].read(positions)
-        part = self._parts_of(positions)
-        starts = np.concatenate([[0], self._ends[:-1]])
-        within = positions - starts[part] + self._start_in_reader[part]
-        asked = [np.flatnonzero(self._reader_of[part] == number) for number in range(len(readers))]
-        found = [reader.read(within[rows]) for reader, rows in zip(readers, asked, strict=True) if len(rows)]
-        return sparse.vstack(found, format="csr")[np.argsort(np.concatenate(asked))]
-
-
-class _Reader:
-    """Reads cells out of parts whose counts have the same width, through annbatch."""
-
-    def __init__(self) -> None:
-        self._request, self._n_obs = _Request(), 0
-        self._loader = annbatch.Loader(batch_sampler=self._request, preload_to_gpu=False, to=None)
-
-    def add(self, part: zarr.Group) -> int:
-        """Add a part, and return the position of its first cell."""
-        matrix = ad.io.sparse_dataset(part)
-        self._loader.add_dataset(matrix)
-        self._n_obs += matrix.shape[0]
-        return self._n_obs - matrix.shape[0]
-
-    def read(self, positions: np.ndarray) -> sparse.csr_matrix:
-        """Return the cells at positions among those of the parts."""
-        self._request.positions = positions
-        return sparse.csr_matrix(next(iter(self._loader))["X"])
-
-
-class _Request(Sampler):
-    """Hands one list of positions to annbatch."""
-
-    batch_size = None
-    shuffle = False
-
-    def __init__(self) -> None:
-        self.positions = np.zeros(0, dtype=np.int64)
-
-    def n_batches(self, n_obs: int) -> int:
-        return 1
-
-    def validate(self, n_obs: int) -> None:
-        """Accept: the positions come from a plan for this store."""
-
-    def _sample(self, n_obs: int) -> Iterator[LoadRequest]:
-        yield {"requests": self.positions, "splits": [np.arange(len(self.positions))]}
 
 
 class _StoreReader:

@@ -11,7 +11,6 @@ import errno
 import hashlib
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,33 +21,36 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import zarr
+from rich.progress import Progress, TaskID
 from scipy import sparse
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from transpert import _keys
-from transpert._counts import check_counts, library_sizes
-from transpert.errors import AssumptionWarning, CountsError, GeneError, StoreError, UnknownNameError, list_names
+from transpert._counts import check_counts, check_library_sizes, library_sizes
+from transpert.errors import CountsError, OptionError, StoreError
 from transpert.groups import Design, Groups
 
+from .build_input import BuildInput
 from .manifest import Manifest, checksums, write_json
 from .readers import CountReader, zarrs_pipeline
 from .runs import write_runs
+from .tables import GENE, GENES
 
 __all__ = [
+    "ROOT",
     "Report",
-    "align_genes",
+    "check_parent",
+    "check_target",
     "clean_up",
-    "collect_obs",
     "disk_errors",
     "group_records",
     "ignore",
-    "library_column",
     "partial_folder",
+    "progress_bars",
     "write_cells",
 ]
 
-GENES = "genes.parquet"
-GENE = "gene"
+ROOT = "zarr.json"  # of the folder itself, for those who open it with zarr
 _COUNTS_PER_BLOCK = 3_000_000  # counts held at a time while files are read
 _COUNTS_PER_PART = 6_000_000  # counts of a part, which is held whole while it is put in order
 _CELLS_PER_CHUNK = 32  # cells that are compressed together: the least that a read decodes
@@ -75,6 +77,7 @@ class _Job:
     cells_per_part: int
     first_part: int
     library_size: np.ndarray | None  # given, in the order of the readers
+    library_column: str  # where they were given, for messages
     codes: np.ndarray  # the group of every cell of the store, in its order
 
     @property
@@ -98,95 +101,28 @@ class _Job:
 
 
 # --- before anything is written -----------------------------------------------------------------------------
-def align_genes(readers: Sequence[CountReader], genes: Sequence[str] | None) -> pd.Index:
-    """Return the genes of a store: those asked for, or those that all files have.
+def check_target(out: Path) -> None:
+    """Refuse a place for a store where there is something, or where no folder can be made.
 
     Raises
     ------
-    transpert.errors.GeneError
-        If a file lacks a gene that was asked for, or the files share none.
+    transpert.errors.StoreError
+        If ``out`` exists, or the folder that is to hold it does not.
     """
-    if genes is not None:
-        wanted = pd.Index([str(gene) for gene in genes])
-        for reader in readers:
-            missing = wanted.difference(reader.genes, sort=False)
-            if len(missing):
-                raise GeneError(
-                    f"{len(missing)} of {len(wanted)} genes are missing: {list_names(missing)}",
-                    where=reader.name,
-                    remedy="Leave genes= out to keep the genes that all files have.",
-                )
-        return wanted
-    shared = readers[0].genes
-    for reader in readers[1:]:
-        shared = shared[shared.isin(reader.genes)]
-    if not len(shared):
-        raise GeneError(
-            "the files have no gene in common",
-            where=list_names(reader.name for reader in readers),
-            remedy="Use the same kind of gene names in all files.",
+    if out.exists():
+        raise StoreError(
+            "there is something already",
+            where=str(out),
+            remedy="Choose another name, or add cells with Store(path).append(files).",
         )
-    dropped = {reader.name: len(reader.genes) - len(shared) for reader in readers if len(reader.genes) > len(shared)}
-    if dropped:
-        lost = (f"{count} of {name}" for name, count in dropped.items())
-        warnings.warn(
-            f"The store keeps the {len(shared)} genes that all files have; it drops {list_names(lost, quote=False)}.",
-            AssumptionWarning,
-            stacklevel=4,
-        )
-    return shared
+    check_parent(out)
 
 
-def collect_obs(readers: Sequence[CountReader], required: Sequence[str], columns: Sequence[str] | None) -> pd.DataFrame:
-    """Return the annotation of all cells, labels as categories.
-
-    Parameters
-    ----------
-    readers
-        The files.
-    required
-        Columns that every file must have.
-    columns
-        Further columns to keep; by default those that all files have.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If a file lacks a column.
-    """
-    shared = [name for name in readers[0].obs_columns if all(name in reader.obs_columns for reader in readers)]
-    kept = list(dict.fromkeys([*required, *(shared if columns is None else columns)]))
-    for reader in readers:
-        absent = [name for name in kept if name not in reader.obs_columns]
-        if absent:
-            raise UnknownNameError("column", absent, reader.obs_columns, where=f"obs of {reader.name}")
-    tables = [reader.obs(kept) for reader in readers]
-    index = tables[0].index.append([table.index for table in tables[1:]]).astype("str").rename(None)
-    if index.has_duplicates:
-        warnings.warn(
-            "Names of cells occur more than once; '-' and the number of the file are appended to all names.",
-            AssumptionWarning,
-            stacklevel=4,
-        )
-        number = np.repeat(np.arange(len(tables)).astype(str), [len(table) for table in tables])
-        index = index + "-" + pd.Index(number, dtype="str")
-    return pd.DataFrame({name: _join([table[name] for table in tables]) for name in kept}).set_axis(index)
-
-
-def library_column(readers: Sequence[CountReader], key: str | None) -> str | None:
-    """Return the column with the library sizes: the one asked for, or ``library_size`` where all files have it."""
-    if key is None and all(_keys.LIBRARY_SIZE in reader.obs_columns for reader in readers):
-        return _keys.LIBRARY_SIZE
-    return key
-
-
-def _join(columns: list[pd.Series]) -> pd.api.extensions.ExtensionArray:
-    if all(isinstance(column.dtype, pd.CategoricalDtype) for column in columns):
-        return pd.api.types.union_categoricals([column.array for column in columns], ignore_order=True)
-    joined = pd.concat(columns, ignore_index=True)
-    if pd.api.types.is_numeric_dtype(joined) or pd.api.types.is_datetime64_any_dtype(joined):
-        return joined.array
-    return pd.Categorical(joined.astype(str).where(joined.notna()))
+def check_parent(out: Path) -> None:
+    """Raise :class:`~transpert.errors.StoreError` if the folder that is to hold ``out`` does not exist."""
+    parent = out.absolute().parent
+    if not parent.is_dir():
+        raise StoreError("the folder does not exist", where=str(parent), remedy="Make it, or choose another place.")
 
 
 def grouped_order(groups: Groups, seed: int) -> np.ndarray:
@@ -216,15 +152,12 @@ def clean_up(folder: Path) -> None:
 
 # --- the build --------------------------------------------------------------------------------------------------
 def write_cells(
-    readers: Sequence[CountReader],
-    obs: pd.DataFrame,
-    genes: pd.Index,
+    cells: BuildInput,
     design: Design,
     folder: Path,
     *,
     seed: int,
     groups: Groups,
-    library_size_key: str | None = None,
     cells_per_part: int | None = None,
     first_part: int = 0,
     report: Report = ignore,
@@ -233,12 +166,8 @@ def write_cells(
 
     Parameters
     ----------
-    readers
-        The files; ``obs`` and ``groups`` describe their cells, one file after the other.
-    obs
-        Annotation of all cells.
-    genes
-        Genes to keep.
+    cells
+        What to write from.
     design
         Which columns of ``obs`` say what.
     folder
@@ -247,8 +176,6 @@ def write_cells(
         Seed of the shuffling inside groups.
     groups
         The cells to write and their groups.
-    library_size_key
-        Column of ``obs`` with the total counts; by default the sum over all genes of the file.
     cells_per_part
         Cells of a part; by default chosen to bound the memory.
     first_part
@@ -256,22 +183,22 @@ def write_cells(
     report
         Told what is done, how far it is, and how much there is of it.
     """
-    _check_cells(readers)
+    if cells_per_part is not None and cells_per_part < 1:
+        raise OptionError(f"cells_per_part is {cells_per_part}", remedy="Give a whole number of at least 1.")
+    _check_cells(cells.readers)
     order = grouped_order(groups, seed)
-    dest = np.full(len(obs), -1, dtype=np.int64)
+    dest = np.full(len(cells.obs), -1, dtype=np.int64)
     dest[order] = np.arange(len(order))
-    n_counts = sum(reader.nnz for reader in readers)
-    per_cell = max(1.0, n_counts / max(1, len(obs)))
-    library_size = None if library_size_key is None else obs[library_size_key].to_numpy(dtype=np.float64)
-    if library_size is not None:
-        check_library(library_size, f"obs[{library_size_key!r}]")
+    n_counts = sum(reader.nnz for reader in cells.readers)
+    per_cell = max(1.0, n_counts / max(1, len(cells.obs)))
     job = _Job(
-        readers, genes, folder, dest, len(order),
-        cells_per_part or max(1, int(_COUNTS_PER_PART / per_cell)), first_part, library_size, groups.codes[order],
+        cells.readers, cells.genes, folder, dest, len(order),
+        cells_per_part or max(1, int(_COUNTS_PER_PART / per_cell)), first_part,
+        cells.library_size(), f"obs[{cells.library_size_key!r}]", groups.codes[order],
     )  # fmt: skip
     with disk_errors(folder):
         _check_space(job, n_counts)
-        _begin(job, {"design": design.to_dict(), "seed": seed, "library_size_key": library_size_key})
+        _begin(job, {"design": design.to_dict(), "seed": seed, "library_size_key": cells.library_size_key})
         try:
             _scatter(job, per_cell, report)
         except CountsError:  # these cells will never make a store
@@ -282,24 +209,25 @@ def write_cells(
             parts.append(_finish_part(job, part))
             report("Writing parts", part + 1, job.n_parts)
         obs_file = f"obs-{first_part:05d}.parquet"
-        table = obs.iloc[order].copy()
+        table = cells.obs.iloc[order].copy()
         table[_keys.LIBRARY_SIZE] = np.load(_library_file(job), mmap_mode="r")[:]
         table.to_parquet(folder / obs_file)
-        pd.DataFrame({GENE: genes}).to_parquet(folder / GENES)
-        files = checksums(folder, [obs_file, GENES])
+        pd.DataFrame({GENE: cells.genes}).to_parquet(folder / GENES)
+        files = checksums(folder, [obs_file, GENES, ROOT])
         for written in parts:
             files.update(written.pop("files"))
     return Manifest(
         design=design,
         n_obs=len(order),
-        n_vars=len(genes),
+        n_vars=len(cells.genes),
         parts=parts,
         obs_files=[obs_file],
         groups=group_records(groups),
-        sources=[{"name": r.name, "n_obs": r.n_obs, "n_genes": len(r.genes)} for r in readers],
+        sources=cells.sources(),
         seed=seed,
         files=files,
         versions={name: version(name) for name in ("anndata", "annbatch", "zarr", "numpy")},
+        library_size_key=cells.library_size_key,
     )
 
 
@@ -312,17 +240,6 @@ def _check_cells(readers: Sequence[CountReader]) -> None:
                 where=reader.name,
                 remedy="Drop them: sc.pp.filter_cells(adata, min_counts=1).",
             )
-
-
-def check_library(library_size: np.ndarray, where: str) -> None:
-    """Raise :class:`~transpert.errors.CountsError` if a library size is not positive."""
-    wrong = int(np.count_nonzero(~(library_size > 0)))
-    if wrong:
-        raise CountsError(
-            f"{wrong} cells have no counts",
-            where=where,
-            remedy="Drop them: sc.pp.filter_cells(adata, min_counts=1).",
-        )
 
 
 def _check_space(job: _Job, n_counts: int) -> None:
@@ -346,11 +263,27 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        mend = "free space and " if full else "get leave to write there and " if forbidden else ""
         raise StoreError(
             "the disk is full" if full else f"writing failed: {error}",
             where=str(folder),
-            remedy="The build is not lost: " + ("free space and " if full else "") + "run the same call again.",
+            remedy=f"The build is not lost: {mend}run the same call again.",
         ) from error
+
+
+@contextmanager
+def progress_bars(shown: bool) -> Iterator[Report]:
+    """Show the steps of a build as bars."""
+    with Progress(disable=not shown) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+
+        yield report
 
 
 def _begin(job: _Job, options: dict[str, Any]) -> None:
@@ -406,13 +339,17 @@ def _scatter(job: _Job, per_cell: float, report: Report) -> None:
         for start in range(max(0, done - offset), reader.n_obs, block):
             stop = min(start + block, reader.n_obs)
             dest = job.dest[offset + start : offset + stop]
-            counts, totals = _checked(reader, start, stop)
-            if job.library_size is not None:
+            counts = _checked(reader, start, stop)
+            at_hand = counts if keep_all else counts[:, columns]
+            if job.library_size is None:
+                totals = _sums(counts, f"cells {start} to {stop} of {reader.name}")
+            else:
                 totals = job.library_size[offset + start : offset + stop]
-            check_library(totals, f"cells {start} to {stop} of {reader.name}")
+                where = f"{job.library_column}, cells {start} to {stop} of {reader.name}"
+                check_library_sizes(totals, at_hand, where=where)
             kept = np.flatnonzero(dest >= 0)
             library[dest[kept]] = totals[kept]
-            _append(job, counts if keep_all else counts[:, columns], dest)
+            _append(job, at_hand, dest)
             library.flush()
             sizes = [job.bucket(part).stat().st_size for part in range(job.n_parts)]
             write_json(progress, {"cells": offset + stop, "sizes": sizes})
@@ -420,7 +357,7 @@ def _scatter(job: _Job, per_cell: float, report: Report) -> None:
         offset += reader.n_obs
 
 
-def _checked(reader: CountReader, start: int, stop: int) -> tuple[sparse.csr_matrix, np.ndarray]:
+def _checked(reader: CountReader, start: int, stop: int) -> sparse.csr_matrix:
     where = f"cells {start} to {stop} of {reader.name}"
     try:
         counts = reader.rows(start, stop)
@@ -429,7 +366,20 @@ def _checked(reader: CountReader, start: int, stop: int) -> tuple[sparse.csr_mat
     except Exception as error:  # h5py, zarr and their codecs raise whatever they like
         raise StoreError("the counts cannot be read", where=where, remedy="Check the file.") from error
     check_counts(counts, where=where)
-    return counts, library_sizes(counts)
+    return counts
+
+
+def _sums(counts: sparse.csr_matrix, where: str) -> np.ndarray:
+    """The sums over all genes of a file as library sizes."""
+    sums = library_sizes(counts)
+    empty = int(np.count_nonzero(sums == 0))
+    if empty:
+        raise CountsError(
+            f"{empty} cells have no counts",
+            where=where,
+            remedy="Drop them: sc.pp.filter_cells(adata, min_counts=1).",
+        )
+    return sums
 
 
 def _append(job: _Job, counts: sparse.csr_matrix, dest: np.ndarray) -> None:

@@ -14,7 +14,6 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 from rich.progress import Progress
-from scipy import sparse
 from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 
@@ -24,7 +23,7 @@ from transpert.conditions import Condition, PerturbationVocabulary
 from transpert.data import Store
 from transpert.errors import ControlError, ModelFileError, NotTrainedError, OptionError, TranspertError
 from transpert.groups import ControlMatching, Design, Groups, make_groups, match_controls
-from transpert.groups.table import context_labels, distinct_conditions
+from transpert.groups.table import distinct_conditions
 from transpert.transport import (
     GroupEffects,
     ReadoutOptions,
@@ -33,20 +32,21 @@ from transpert.transport import (
 )
 
 from .cells import Cells, modality_of, read_cells, repeated
+from .counterfactual import Counterfactuals
 from .prediction import Population, SetPrediction, assemble, read_out
 from .principal_components import PrincipalComponents, read_principal_components
 from .processes import is_first_process
-from .registration import check_groups, jsonable, registry_fields, restore, saved_data, source_of
+from .registration import check_groups, jsonable, registry_fields, restore, source_of
 from .requests import Contexts, Request, control_positions, expand_requests, population_sizes, request_of
-from .saving import read_model, write_model
-from .store_input import Data, StoredCells, StoreInput, check_unchanged, open_cells
+from .saving import read_data, read_device, read_model, write_model
+from .store_input import Data, StoredCells, StoreInput, check_in_memory, check_unchanged, open_cells, open_data
 from .streaming import StreamedPrediction
 from .uncertainty import UncertaintyEstimates, UncertaintyMethods, predict_uncertainty, write_uncertainty
 
 __all__ = ["PerturbationModel"]
 
 
-class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, BaseModelClass):
+class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, UncertaintyMethods, BaseModelClass):
     """Base class of every model: it owns the data, the requests, the read-out and the files.
 
     A model says how it is fitted (:meth:`_fit`), what it predicts for one population (:meth:`_predict_set`), and
@@ -169,6 +169,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         """
         arguments = cls._get_setup_method_args(**locals())
         source = source_of(arguments[SETUP_ARGS_KEY])
+        check_in_memory(adata, "setup_anndata")
         cells = read_cells(adata, source)
         check_groups(cells, source.design)
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
@@ -218,6 +219,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         """
         arguments = cls._get_setup_method_args(**locals())
         source = source_of(arguments[SETUP_ARGS_KEY])
+        check_in_memory(mdata, "setup_mudata")
         cells = read_cells(mdata, source)
         check_groups(cells, source.design)
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
@@ -445,45 +447,6 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
             first=first,
         )
 
-    def counterfactual(
-        self, adata: AnnData, perturbation: str, *, dose: float | str | None = None, seed: int = 0
-    ) -> tuple[Any, np.ndarray | None]:
-        """Move existing cells as if they had been given a perturbation.
-
-        Parameters
-        ----------
-        adata
-            Cells with the columns of the design, of one or several contexts; each is taken for a control cell.
-        perturbation
-            The label of the perturbation.
-        dose
-            Its dose, where the data has doses.
-        seed
-            Seed of the draw.
-
-        Returns
-        -------
-        Integer counts ``(N, G)`` (CSR) in the order of ``adata``, and latent states ``(N, d)`` or ``None``.
-
-        Raises
-        ------
-        transpert.errors.TranspertError
-            As :meth:`predict`.
-        """
-        cells, requests = self._requested(adata, contexts=None, perturbations=perturbation, doses=dose, times=None)
-        labels = context_labels(cells.obs, self.design)
-        order: list[np.ndarray] = []
-        moved: list[Population] = []
-        for number, request in enumerate(requests):
-            positions = np.flatnonzero(labels == request.context)
-            order.append(positions)
-            moved.append(self._population(cells[positions], request, "counts", seed=seed + number))
-        back = np.argsort(np.concatenate(order))
-        counts = sparse.csr_matrix(sparse.vstack([population.counts for population in moved]))[back]
-        latents = [population.latent for population in moved if population.latent is not None]
-        latent = np.concatenate(latents)[back] if len(latents) == len(moved) else None
-        return counts, latent
-
     def _requested(
         self, adata: Data | None, *, max_missing_genes: float = 0.0, **asked: Any
     ) -> tuple[Cells | StoredCells, list[Request]]:
@@ -588,19 +551,17 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         }
         if not is_first_process():  # after a training by several processes all have the same model
             return
-        write_model(dir_path, description, self.module.state_dict(), arrays, overwrite=overwrite)
-        if save_anndata and self.adata is not None:
-            name = "mdata.h5mu" if isinstance(self.adata, MuData) else "adata.h5ad"
-            self.adata.write(os.path.join(dir_path, name))
+        data = self.adata if save_anndata else None
+        write_model(dir_path, description, self.module.state_dict(), arrays, data=data, overwrite=overwrite)
 
     @classmethod
     @override
     def load(
         cls,
         dir_path: str | os.PathLike[str],
-        adata: Data | None = None,
+        adata: Data | str | os.PathLike[str] | None = None,
         *,
-        device: str | torch.device = "cpu",
+        device: int | str | torch.device = "cpu",
     ) -> Self:
         """Read a model folder.
 
@@ -609,10 +570,10 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         dir_path
             The folder.
         adata
-            Data set up like the training data, or a store; without it the model predicts only for data passed to
-            :meth:`predict`. Data that was saved with the model is read if there is any.
+            Data set up like the training data, or a store or its path; without it the model predicts only for data
+            passed to :meth:`predict`. Data that was saved with the model is read if there is any.
         device
-            Where the network goes.
+            Where the network goes; a number is that of a GPU.
 
         Returns
         -------
@@ -625,7 +586,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
         transpert.errors.StoreError
             If the model was trained on a store that has changed since.
         """
-        description, weights, arrays = read_model(dir_path, device=device)
+        device = read_device(device)
+        description, weights, arrays = read_model(dir_path)
         if description["class"] != cls.__name__:
             raise ModelFileError(
                 f"this is a {description['class']}, not a {cls.__name__}",
@@ -633,8 +595,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, UncertaintyMethods, Base
                 remedy=f"Load it with transpert.{description['class']}.load.",
             )
         registry = restore(description["registry"])
-        if adata is None:
-            adata = saved_data(dir_path)
+        adata = read_data(dir_path, description["files"]) if adata is None else open_data(adata)
         if isinstance(adata, Store):
             check_unchanged(adata, description.get("store"))
             arguments = registry[SETUP_ARGS_KEY]

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from transpert import _keys, pp
 from transpert._anndata import frame, layer_names
-from transpert._counts import check_counts, library_sizes, log1p_per_10k
+from transpert._counts import check_counts, check_library_sizes, library_sizes, log1p_per_10k
 from transpert.data import MemorySource
 from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
@@ -212,7 +212,7 @@ def read_cells(
     counts.sort_indices()
     if library is None:
         library = library_sizes(counts)
-    _check_library(library, counts)
+    check_library_sizes(library, counts)
     obs = frame(adata.obs)[list(source.design.columns)].copy()
     return Cells(counts, library, obs, np.asarray(adata.var_names, dtype=object), _embedding(adata, source))
 
@@ -233,21 +233,6 @@ def _library_size(adata: AnnData, source: DataSource) -> np.ndarray | None:
             stacklevel=4,
         )
     return None
-
-
-def _check_library(library: np.ndarray, counts: sparse.csr_matrix) -> None:
-    wrong = int(np.count_nonzero(~np.isfinite(library) | (library <= 0)))
-    if wrong:
-        raise CountsError(
-            f"{wrong} cells have a library size that is not above 0", where="obs", remedy="Drop empty cells."
-        )
-    small = int(np.count_nonzero(library < np.asarray(counts.sum(axis=1)).ravel() - 0.5))
-    if small:
-        raise CountsError(
-            f"{small} cells have fewer counts in all than in the genes at hand",
-            where="the library size",
-            remedy="It must be the total over all measured genes, in raw counts.",
-        )
 
 
 def _embedding(adata: AnnData, source: DataSource) -> np.ndarray | None:

@@ -14,7 +14,9 @@ from transpert.data.source import CellSource
 from transpert.errors import CheckpointError, list_names
 from transpert.groups import Groups
 
-__all__ = ["Fingerprint", "check_fingerprint", "data_fingerprint"]
+from .options import ScaleOptions
+
+__all__ = ["Fingerprint", "check_fingerprint", "data_fingerprint", "options_fingerprint"]
 
 type Fingerprint = dict[str, Any]
 
@@ -54,6 +56,16 @@ def data_fingerprint(
         if perturbations is None
         else _digest(_letters(perturbations.names), perturbations.values),
     }
+
+
+def options_fingerprint(options: ScaleOptions) -> dict[str, Any]:
+    """Describe the options that decide what a training comes to.
+
+    Where the cells are kept decides nothing, so that a training may go on where there is less memory.
+    """
+    described = options.to_dict()
+    del described["training"]["on_device"]
+    return described
 
 
 def check_fingerprint(state: Mapping[str, Any], expected: Fingerprint, *, where: str) -> None:

@@ -35,13 +35,13 @@ class LeftOutShifts:
     comparable: np.ndarray
 
 
-def choose_groups(n_groups: int, *, seed: int) -> np.ndarray:
+def choose_groups(telling: np.ndarray, *, seed: int) -> np.ndarray:
     """Draw the groups by which networks and anchor are judged: all, or a thousand where there are more.
 
     Parameters
     ----------
-    n_groups
-        Number of training groups.
+    telling : (P,)
+        The training groups that ask what is to be predicted, bool; the others are drawn where these are few.
     seed
         Seed of the draw.
 
@@ -49,7 +49,9 @@ def choose_groups(n_groups: int, *, seed: int) -> np.ndarray:
     -------
     ``(R,)``, sorted.
     """
-    return np.sort(np.random.default_rng(seed).permutation(n_groups)[:_MOST_GROUPS])
+    drawn = np.random.default_rng(seed).permutation(len(telling))
+    first = np.argsort(~telling[drawn], kind="stable")
+    return np.sort(drawn[first][:_MOST_GROUPS])
 
 
 def leave_folds_out(

@@ -99,6 +99,9 @@ class TrainingOptions:
     compile
         Compile the parts of the networks (:func:`torch.compile`); sets have one shape, so this is done once. Needs a
         compiler, and pays for long trainings only.
+    on_device
+        Keep all cells, sparse, on the device that trains, so that no step moves any: ``True``, ``False``, or ``"auto"``
+        for a GPU of which they take at most half of the free memory. The same sets are drawn either way.
 
     Examples
     --------
@@ -121,8 +124,13 @@ class TrainingOptions:
     patience: int = 6
     accumulate: int = 1
     compile: bool = False
+    on_device: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.on_device, bool) and self.on_device != "auto":
+            raise OptionError(
+                f"on_device is {self.on_device!r}", where="TrainingOptions", remedy="Choose True, False or 'auto'."
+            )
         whole = ("steps", "steps_per_epoch", "set_size", "sets_per_batch", "slice_size", "patience", "accumulate")
         for name in whole:
             value = getattr(self, name)

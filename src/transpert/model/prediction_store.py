@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert._anndata import frame
-from transpert.data.manifest import write_json
+from transpert.data.manifest import checksums, write_json
 from transpert.data.store_build import disk_errors
-from transpert.errors import StoreError, list_names
+from transpert.errors import AssumptionWarning, StoreError, list_names
 
 __all__ = ["PredictionParts", "digest_of"]
+
+# what a part consists of
+_CELLS, _SUMS = "cells.zarr", "checksums.json"
 
 
 class PredictionParts:
@@ -47,6 +51,7 @@ class PredictionParts:
 
     def __init__(self, target: Path, plan: Mapping[str, Any], n_parts: int, *, rank: int = 0) -> None:
         self.target, self.n_parts, self._rank = target, n_parts, rank
+        self._whole: set[int] = set()  # parts that were written by this process, or whose every byte it has checked
         self.folder = target.with_name(target.name + ".partial")
         if target.exists():
             raise StoreError(
@@ -71,25 +76,67 @@ class PredictionParts:
         return plan
 
     def _part(self, number: int) -> Path:
-        return self.folder / f"part-{number:06d}.zarr"
+        return self.folder / f"part-{number:06d}"
 
     def has(self, number: int) -> bool:
         """Whether a part is there."""
         return self._part(number).exists()
 
+    def _damaged(self, numbers: Iterable[int]) -> list[int]:
+        """Those of some parts that are there but not as they were written, byte for byte."""
+        damaged = []
+        for number in numbers:
+            if number in self._whole or not self.has(number):
+                continue
+            if _is_whole(self._part(number)):
+                self._whole.add(number)
+            else:
+                damaged.append(number)
+        return damaged
+
+    def to_do(self, world_size: int = 1) -> list[int]:
+        """Return the parts that are left to this process; damaged ones are removed, and are among them.
+
+        Parameters
+        ----------
+        world_size
+            Number of processes that share the parts.
+
+        Warns
+        -----
+        transpert.errors.AssumptionWarning
+            If a part is damaged.
+        """
+        own = range(self._rank, self.n_parts, world_size)
+        damaged = self._damaged(own)
+        if damaged:
+            warnings.warn(
+                f"{len(damaged)} parts of the unfinished prediction {self.folder} are damaged, and are computed again: "
+                f"{list_names(damaged, quote=False)}.",
+                AssumptionWarning,
+                stacklevel=3,
+            )
+        with disk_errors(self.folder):
+            for number in damaged:
+                shutil.rmtree(self._part(number))
+        return [number for number in own if not self.has(number)]
+
     def write(self, number: int, cells: AnnData) -> None:
-        """Write a part; it gets its name when it is complete.
+        """Write a part with the checksums of its files; it gets its name when it is complete.
 
         Raises
         ------
         transpert.errors.StoreError
             If the disk is full.
         """
-        beside = self.folder / f"writing-{self._rank}.zarr"
+        beside = self.folder / f"writing-{self._rank}"
         with disk_errors(self.folder):
             shutil.rmtree(beside, ignore_errors=True)
-            cells.write_zarr(beside)
+            beside.mkdir()
+            cells.write_zarr(beside / _CELLS)
+            write_json(beside / _SUMS, checksums(beside, [_CELLS]))
             os.replace(beside, self._part(number))
+        self._whole.add(number)
 
     @property
     def missing(self) -> list[int]:
@@ -102,12 +149,18 @@ class PredictionParts:
         Returns
         -------
         The result, which :func:`anndata.read_zarr` reads.
+
+        Raises
+        ------
+        transpert.errors.StoreError
+            If a part that another process or an earlier run has written is damaged, or the disk is full.
         """
         beside = self.target.with_name(f"{self.target.name}.joining-{self._rank}")
         shutil.rmtree(beside, ignore_errors=True)
         try:
             with disk_errors(self.folder):
-                _join([self._part(number) for number in range(self.n_parts)], beside)
+                self._check_parts()
+                _join([self._part(number) / _CELLS for number in range(self.n_parts)], beside)
                 os.rename(beside, self.target)
         except StoreError:
             shutil.rmtree(beside, ignore_errors=True)
@@ -115,6 +168,24 @@ class PredictionParts:
                 raise
         shutil.rmtree(self.folder, ignore_errors=True)
         return self.target
+
+    def _check_parts(self) -> None:
+        damaged = self._damaged(range(self.n_parts))
+        if damaged:
+            raise StoreError(
+                f"parts of the prediction are damaged: {list_names([self._part(n).name for n in damaged])}",
+                where=str(self.folder),
+                remedy="Delete these folders and repeat the call, in all processes: it computes them again.",
+            )
+
+
+def _is_whole(part: Path) -> bool:
+    """Whether the files of a part are those that were written, byte for byte."""
+    try:
+        written = json.loads((part / _SUMS).read_text(encoding="utf-8"))
+        return bool(written) and checksums(part, [_CELLS]) == written
+    except (OSError, ValueError):  # missing, unreadable, or no JSON
+        return False
 
 
 def _join(parts: Sequence[Path], out: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from transpert.nn.blocks import TransformerBlock
 __all__ = [
     "ShardedStrategy",
     "choose_strategy",
+    "count_devices",
     "full_state",
     "gather_objects",
     "is_first_process",
@@ -41,8 +41,13 @@ __all__ = [
 
 # a process that does not answer for so long is taken to be dead
 _TIMEOUT = timedelta(minutes=10)
-# how the libraries under torch.distributed say that another process is gone
-_LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|timed out|timeout|broken pipe|socket", re.IGNORECASE)
+# how the libraries under torch.distributed say that another process is gone. Their names alone say nothing: mistakes in
+# setting up several processes, such as a port that is taken or a GPU that two of them use, are told by the same ones
+_LOST = re.compile(
+    r"connection (was likely )?(closed|reset|refused)|broken pipe|pair closure|remote (process|peer|server)"
+    r"|ncclRemoteError|communicator was aborted|(?<!launch )timed out|(?<!launch)timeout",
+    re.IGNORECASE,
+)
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -120,7 +125,14 @@ def _renamed(state: Mapping[str, Any], names: Mapping[Any, Any]) -> dict[str, An
     }
 
 
-def choose_strategy(strategy: str | Strategy, devices: Any, checkpoint_io: CheckpointIO) -> str | Strategy:
+def choose_strategy(
+    strategy: str | Strategy,
+    devices: Any,
+    checkpoint_io: CheckpointIO,
+    *,
+    accelerator: str = "auto",
+    num_nodes: int = 1,
+) -> str | Strategy:
     """Turn the word of a user into what Lightning needs.
 
     Parameters
@@ -132,14 +144,18 @@ def choose_strategy(strategy: str | Strategy, devices: Any, checkpoint_io: Check
         Devices as the user gave them.
     checkpoint_io
         What writes and reads checkpoints.
+    accelerator, num_nodes
+        As the user gave them.
 
     Raises
     ------
     transpert.errors.OptionError
-        If there is no such strategy, or it would leave the trained weights in another process.
+        If there is no such strategy, it would leave the trained weights in another process, or the devices cannot be
+        read.
     """
     chosen: str | Strategy = strategy
-    if strategy == "auto" and (_count(devices) > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1):
+    several = count_devices(devices, accelerator) * num_nodes > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if strategy == "auto" and several:
         chosen = "ddp"
     if chosen == "ddp":
         # some choices of options leave parameters without use
@@ -157,9 +173,40 @@ def choose_strategy(strategy: str | Strategy, devices: Any, checkpoint_io: Check
     return chosen
 
 
-def _count(devices: Any) -> int:
+def count_devices(devices: Any, accelerator: str = "auto") -> int:
+    """Return how many devices of this machine are meant, in the words of Lightning.
+
+    Parameters
+    ----------
+    devices
+        A number, also as text; -1 for all GPUs; a list of devices, also as text, ``"0,1"``; ``"auto"`` for one.
+    accelerator
+        Where they are.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If the devices cannot be read.
+
+    Examples
+    --------
+    >>> from transpert.model.processes import count_devices
+    >>> [count_devices(devices) for devices in ("auto", 2, "2", [0, 3], "0,1,2")]
+    [1, 2, 2, 2, 3]
+    """
     if isinstance(devices, list | tuple):
         return len(devices)
+    if isinstance(devices, str) and devices != "auto":
+        names = [name.strip() for name in devices.split(",") if name.strip()]
+        if not names or not all(name.removeprefix("-").isdigit() for name in names):
+            raise OptionError(
+                f"devices is {devices!r}", remedy="Give a number, a list of devices, '0,1', -1 for all GPUs, or 'auto'."
+            )
+        if "," in devices:
+            return len(names)
+        devices = int(names[0])
+    if devices == -1:
+        return torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 1
     return devices if isinstance(devices, int) else 1
 
 
@@ -179,10 +226,13 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 def full_state(module: nn.Module) -> dict[str, Tensor]:
-    """Copy the weights of a module, put together from all processes where they are shared out."""
-    state = module.state_dict()
-    whole = {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in state.items()}
-    return copy.deepcopy(whole)
+    """Copy the weights of a module to the CPU, put together from all processes where they are shared out."""
+    # one after the other: a device that holds a part of the weights need not have room for all of them
+    return {name: _whole(value).to("cpu", copy=True) for name, value in module.state_dict().items()}
+
+
+def _whole(value: Tensor) -> Tensor:
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def gather_objects[Value](value: Value) -> list[Value]:
@@ -210,8 +260,7 @@ def is_first_process() -> bool:
 
 def lost_process(error: BaseException, world_size: int) -> ProcessError | None:
     """Return the error to raise if another process is gone, ``None`` if the error means something else."""
-    is_distributed = isinstance(error, distributed.DistError) or bool(_LOST.search(str(error)))
-    if world_size < 2 or isinstance(error, TranspertError) or not is_distributed:
+    if world_size < 2 or isinstance(error, TranspertError) or not _LOST.search(str(error)):
         return None
     return ProcessError(
         f"another of the {world_size} processes has stopped or does not answer",

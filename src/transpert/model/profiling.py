@@ -179,7 +179,10 @@ def _advice(model: SCALE, share: pd.Series) -> tuple[str, ...]:
         )
     if share["transfer"] > _LONG_TRANSFER:
         found.append(
-            (share["transfer"], "Moving cells to the device takes long: cells in memory that fit on a GPU stay there.")
+            (
+                share["transfer"],
+                "Moving cells to the device takes long: TrainingOptions(on_device=True) keeps all of them there.",
+            )
         )
     compute = share["forward"] + share["backward"]
     if compute > 1 / 2:

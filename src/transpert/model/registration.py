@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import TYPE_CHECKING, Any
 
-import anndata
-import mudata
 import numpy as np
 import pandas as pd
-from anndata import AnnData
-from mudata import MuData
 from scvi.data import fields
 
 from transpert import _keys
@@ -22,7 +17,7 @@ from .cells import Cells, DataSource
 if TYPE_CHECKING:
     from .store_input import StoredCells
 
-__all__ = ["check_groups", "jsonable", "registry_fields", "restore", "saved_data", "source_of"]
+__all__ = ["check_groups", "jsonable", "registry_fields", "restore", "source_of"]
 
 _ARRAY = "__array__"
 
@@ -129,12 +124,3 @@ def check_groups(cells: Cells | StoredCells, design: Design) -> None:
     # batches are parts of a group: one cell in a batch is common, one cell of a condition in a context is a mistake
     groups = make_groups(cells.obs, dataclasses.replace(design, batch_key=None), min_cells=2)
     match_controls(groups, warn=False)
-
-
-def saved_data(folder: str | os.PathLike[str]) -> AnnData | MuData | None:
-    """Return the data that was saved with a model, or ``None``."""
-    path = os.path.join(folder, "adata.h5ad")
-    if os.path.exists(path):
-        return anndata.read_h5ad(path)
-    path = os.path.join(folder, "mdata.h5mu")
-    return mudata.read_h5mu(path) if os.path.exists(path) else None

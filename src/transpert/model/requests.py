@@ -20,7 +20,14 @@ from transpert.groups.table import context_labels, written_direction, written_do
 from .cells import Cells, DataSource
 from .store_input import StoredCells
 
-__all__ = ["Request", "control_positions", "expand_requests", "population_sizes", "request_of"]
+__all__ = [
+    "Request",
+    "control_positions",
+    "expand_requests",
+    "population_sizes",
+    "request_of",
+    "require_one_condition",
+]
 
 # a name may have a comma of its own
 _POPULATION = re.compile(
@@ -262,6 +269,17 @@ def request_of(
     moment = None if time is None else float(time)
     condition = parse_condition(name, control=vocabulary.control, dose=dose, time=moment, direction=direction)
     return _request(context, values[context], condition, vocabulary)
+
+
+def require_one_condition(requests: Sequence[Request]) -> None:
+    """Raise :class:`~transpert.errors.ConditionError` if different things are asked for, such as several doses."""
+    conditions = sorted({str(request.condition) for request in requests})
+    if len(conditions) > 1:
+        raise ConditionError(
+            f"this was measured in several ways: {list_names(conditions)}",
+            where=requests[0].label,
+            remedy="Say which dose, or which direction.",
+        )
 
 
 def population_sizes(

@@ -11,17 +11,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import anndata
+import mudata
 import numpy as np
 import torch
+from anndata import AnnData
+from mudata import MuData
 from safetensors.torch import load_file, save_file
 
-from transpert.errors import ModelFileError
+from transpert.data.manifest import checksums
+from transpert.errors import ModelFileError, OptionError, list_names
 
-__all__ = ["FORMAT_VERSION", "SavedModel", "read_model", "write_model"]
+__all__ = ["FORMAT_VERSION", "SavedModel", "read_data", "read_device", "read_model", "write_model"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no checksums
 _DESCRIPTION, _WEIGHTS, _ARRAYS = "model.json", "weights.safetensors", "arrays.npz"
-_PICKLES = ("*.pt", "*.pkl", "*.pickle", "*.ckpt")
+_ANNDATA, _MUDATA = "adata.h5ad", "mdata.h5mu"
+# what every model.json says, beside its format
+_ENTRIES = ("class", "registry", "options", "labels", "conditions", "readout", "state", "files")
+# names under which pickles go
+_PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib", ".dill"})
+_DAMAGED = "It is damaged, or was changed after it was saved: take it from a copy, or train anew."
 
 type SavedModel = tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, np.ndarray]]
 
@@ -32,6 +42,7 @@ def write_model(
     weights: Mapping[str, torch.Tensor],
     arrays: Mapping[str, np.ndarray],
     *,
+    data: AnnData | MuData | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a model folder; it is there in full or not at all.
@@ -46,27 +57,31 @@ def write_model(
         Tensors of the network; may be empty.
     arrays
         Arrays without objects.
+    data
+        Cells to write beside the model; none by default.
     overwrite
         Replace a model that is there already. Anything else that is there is left alone and raises.
 
     Raises
     ------
     transpert.errors.ModelFileError
-        If the folder exists.
+        If the folder exists, or there can be none of that name.
     """
     target = Path(folder)
-    if target.exists() and not overwrite:
-        raise ModelFileError("the folder exists", where=str(target), remedy="Pass overwrite=True or another folder.")
-    if target.exists() and any(target.iterdir()) and not (target / _DESCRIPTION).exists():
-        raise ModelFileError("the folder holds something other than a model", where=str(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _check_target(target, overwrite=overwrite)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ModelFileError("a folder above it is a file", where=str(target), remedy="Choose another name.") from error
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        text = json.dumps({"format": FORMAT_VERSION, "transpert": version("transpert"), **description}, indent=1)
-        (staging / _DESCRIPTION).write_text(text, encoding="utf-8")
         if weights:
             save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, staging / _WEIGHTS)
         np.savez_compressed(staging / _ARRAYS, allow_pickle=False, **arrays)
+        if data is not None:
+            data.write(staging / (_MUDATA if isinstance(data, MuData) else _ANNDATA))
+        made = {"format": FORMAT_VERSION, "transpert": version("transpert"), "files": checksums(staging, ["."])}
+        (staging / _DESCRIPTION).write_text(json.dumps({**made, **description}, indent=1), encoding="utf-8")
         staging.chmod(0o755)
         if target.exists():
             shutil.rmtree(target)
@@ -76,8 +91,21 @@ def write_model(
         raise
 
 
-def read_model(folder: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> SavedModel:
-    """Read a model folder that :func:`write_model` wrote.
+def _check_target(target: Path, *, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ModelFileError("there is a file of this name", where=str(target), remedy="Choose another name.")
+    if not overwrite:
+        raise ModelFileError("the folder exists", where=str(target), remedy="Pass overwrite=True or another folder.")
+    if any(target.iterdir()) and not (target / _DESCRIPTION).exists():
+        raise ModelFileError(
+            "the folder holds something other than a model", where=str(target), remedy="Choose another name."
+        )
+
+
+def read_model(folder: str | os.PathLike[str]) -> SavedModel:
+    """Read a model folder that :func:`write_model` wrote, onto the CPU.
 
     Returns
     -------
@@ -89,10 +117,15 @@ def read_model(folder: str | os.PathLike[str], *, device: str | torch.device = "
         If the folder is not a model, of another format, damaged, or holds pickles, which are never opened.
     """
     source = Path(folder)
+    pickles = [path.name for path in sorted(source.glob("*")) if path.suffix.lower() in _PICKLES]
+    found = f"{list_names(pickles, quote=False)} would be a pickle, which can run code and is not opened"
     if not (source / _DESCRIPTION).is_file():
-        pickles = sorted(path.name for pattern in _PICKLES for path in source.glob(pattern))
-        found = f"; {', '.join(pickles)} would be a pickle, which can run code and is not opened" if pickles else ""
-        raise ModelFileError(f"there is no {_DESCRIPTION}{found}", where=str(source), remedy="Is the path right?")
+        more = f"; {found}" if pickles else ""
+        raise ModelFileError(f"there is no {_DESCRIPTION}{more}", where=str(source), remedy="Is the path right?")
+    if pickles:
+        raise ModelFileError(
+            found, where=str(source), remedy="No model has one: find out where it comes from, and remove it."
+        )
     try:
         description = json.loads((source / _DESCRIPTION).read_text(encoding="utf-8"))
         if description.get("format") != FORMAT_VERSION:
@@ -101,11 +134,73 @@ def read_model(folder: str | os.PathLike[str], *, device: str | torch.device = "
                 where=str(source),
                 remedy=f"It was written by transpert {description.get('transpert', 'of unknown version')}.",
             )
-        weights = load_file(source / _WEIGHTS, device=str(device)) if (source / _WEIGHTS).exists() else {}
+        missing = [name for name in _ENTRIES if name not in description]
+        if missing:
+            raise ModelFileError(f"{_DESCRIPTION} lacks {list_names(missing)}", where=str(source), remedy=_DAMAGED)
+        files = description["files"]
+        _check_sums(source, {name: files[name] for name in files if name not in (_ANNDATA, _MUDATA)})
+        weights = load_file(source / _WEIGHTS) if _WEIGHTS in files else {}
         with np.load(source / _ARRAYS, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
     except ModelFileError:
         raise
     except Exception as error:
-        raise ModelFileError(f"the model cannot be read: {error}", where=str(source)) from error
+        raise ModelFileError(f"the model cannot be read: {error}", where=str(source), remedy=_DAMAGED) from error
     return description, weights, arrays
+
+
+def read_data(folder: str | os.PathLike[str], files: Mapping[str, Any]) -> AnnData | MuData | None:
+    """Return the cells that were saved with a model, or ``None``.
+
+    Parameters
+    ----------
+    folder
+        The model.
+    files
+        Its files, as its description lists them.
+
+    Raises
+    ------
+    transpert.errors.ModelFileError
+        If the cells are damaged, or not those that were saved.
+    """
+    for name, read in ((_ANNDATA, anndata.read_h5ad), (_MUDATA, mudata.read_h5mu)):
+        if name in files:
+            _check_sums(Path(folder), {name: files[name]})
+            return read(Path(folder) / name)
+    return None
+
+
+def _check_sums(folder: Path, files: Mapping[str, Any]) -> None:
+    """Refuse files that are not what was written, byte for byte."""
+    found = checksums(folder, files)
+    damaged = [name for name in files if found.get(name) != files[name]]
+    if damaged:
+        raise ModelFileError(
+            f"{list_names(damaged)} is missing or does not have its checksum", where=str(folder), remedy=_DAMAGED
+        )
+
+
+def read_device(device: int | str | torch.device) -> torch.device:
+    """Read where a network is to go; a number is that of a GPU.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If there is no such device.
+
+    Examples
+    --------
+    >>> from transpert.model.saving import read_device
+    >>> read_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        found = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise OptionError(f"device {device!r} does not exist", remedy="Give 'cpu', 'cuda', or 'cuda:1'.") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise OptionError(
+            f"device {device!r} is a GPU, of which torch sees {torch.cuda.device_count()}", remedy="Give 'cpu'."
+        )
+    return found

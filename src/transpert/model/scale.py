@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, override
@@ -17,7 +18,7 @@ from lightning.pytorch.strategies import Strategy
 from transpert._compat import SETUP_ARGS_KEY
 from transpert.conditions import Condition, Embedding
 from transpert.data import SetDataModule, SetSampler
-from transpert.errors import OptionError, ProcessError, TrainingError
+from transpert.errors import AssumptionWarning, OptionError, ProcessError, TrainingError
 from transpert.groups import ControlMatching, Groups
 from transpert.nn import (
     ConditionOptions,
@@ -50,7 +51,7 @@ from .embeddings import (
     network_table,
     resolve_embedding,
 )
-from .fingerprints import data_fingerprint
+from .fingerprints import data_fingerprint, options_fingerprint
 from .folds import assign_folds, resolve_level, rows_like_asked
 from .gate import fit_gate, gate_table, was_tried
 from .left_out import LeftOutShifts, choose_groups, leave_folds_out
@@ -67,6 +68,7 @@ from .training import (
     Resume,
     SetTrainRunner,
     TrainerSettings,
+    check_precision,
     checkpoint_to_resume,
     default_precision,
     group_names,
@@ -214,7 +216,8 @@ class SCALE(PerturbationModel):
         )
         vectors = None if self.embedding is None else network_table(self.embedding, self.vocabulary.parts)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            # weights are drawn on the CPU; torch.manual_seed would seed the GPUs too, which are not given back
+            torch.default_generator.manual_seed(self.seed)
             self.module = TransportModule(
                 sizes, self.options.network, n_networks=self.options.joining.n_networks, table=vectors
             )
@@ -253,7 +256,8 @@ class SCALE(PerturbationModel):
         accelerator, devices
             As in Lightning; a GPU when there is one.
         precision
-            As in Lightning; ``"bf16-mixed"`` on a GPU that can, ``32`` elsewhere.
+            ``32``, ``"bf16-mixed"`` or ``"16-mixed"``, as in Lightning; ``"bf16-mixed"`` on a GPU that can, ``32``
+            elsewhere.
         strategy
             ``"auto"``; ``"ddp"``: several processes share the sets of a step; ``"fsdp2"``: they share the weights
             too; or a strategy of Lightning. A step has the same sets however many processes there are.
@@ -290,6 +294,7 @@ class SCALE(PerturbationModel):
         checkpoints = CheckpointSettings(
             None if checkpoint_dir is None else Path(checkpoint_dir), checkpoint_every_n_steps, resume
         )
+        check_precision(precision)
         groups, matching = self._training_groups()
         effects = self._training_effects(groups, matching)
         if self.options.anchor is not None:
@@ -318,7 +323,7 @@ class SCALE(PerturbationModel):
             trainer_kwargs,
         )
         fingerprint = {
-            "options": self.options.to_dict(),
+            "options": options_fingerprint(self.options),
             "seed": self.seed,
             "max_epochs": settings.max_epochs,
             "precision": str(settings.precision),
@@ -375,8 +380,10 @@ class SCALE(PerturbationModel):
         train = SetSampler(groups, matching, batches_per_epoch=batches, weighting=options.weighting, **shared)
         validation = None
         if (folds >= 0).any():
-            validation = SetSampler(groups, matching, batches_per_epoch=_VALIDATION_BATCHES, **shared)
-        return SetDataModule(source, train, validation, on_device="auto")
+            with warnings.catch_warnings():  # small groups have been reported by the other sampler
+                warnings.simplefilter("ignore", AssumptionWarning)
+                validation = SetSampler(groups, matching, batches_per_epoch=_VALIDATION_BATCHES, **shared)
+        return SetDataModule(source, train, validation, on_device=options.on_device)
 
     def _set_statistics(self, statistics: GroupStatistics, groups: Groups) -> None:
         """Give the networks mean and standard deviation of the training cells."""
@@ -416,7 +423,7 @@ class SCALE(PerturbationModel):
         options = self.options.anchor
         rows = np.arange(len(effects))
         if self.options.joining.kind == "stack":  # in the other case networks start from what is predicted here
-            rows = choose_groups(len(effects), seed=self.seed)
+            rows = choose_groups(rows_like_asked(effects.conditions, fold, self._split_kind()), seed=self.seed)
         if self.anchor is None or options is None:
             return LeftOutShifts(rows, np.zeros((len(rows), len(self.genes))), np.ones(len(rows), dtype=bool))
         return leave_folds_out(self.anchor, effects, fold, lambda some: self._fit_anchor(some, options), rows)

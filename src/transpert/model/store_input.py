@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,7 +25,16 @@ from transpert.transport import GroupStatistics, group_statistics
 from .cells import Cells, DataSource, read_cells
 from .registration import check_groups, registry_fields
 
-__all__ = ["Data", "StoreInput", "StoredCells", "check_unchanged", "open_cells", "stream_statistics"]
+__all__ = [
+    "Data",
+    "StoreInput",
+    "StoredCells",
+    "check_in_memory",
+    "check_unchanged",
+    "open_cells",
+    "open_data",
+    "stream_statistics",
+]
 
 type Data = AnnData | MuData | Store
 
@@ -161,6 +171,11 @@ class StoreInput:
         ...     model.predict(perturbations="P0", progress=False).n_vars
         20
         """
+        if not isinstance(store, Store):
+            raise OptionError(
+                f"setup_store was given a {type(store).__name__}, not a store",
+                remedy="Open it, store = transpert.data.Store(path), and give it to the model too.",
+            )
         chosen = design or store.design
         if split_key is not None:
             chosen = dataclasses.replace(chosen, split_key=split_key)
@@ -178,6 +193,34 @@ class StoreInput:
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
         manager.register_fields(store.annotation, **kwargs)
         cls.register_manager(manager)  # type: ignore[attr-defined]
+
+
+def check_in_memory(data: Any, method: str) -> None:
+    """Refuse what is no AnnData or MuData, with the method that would take it.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If it is a store, a path, or anything else.
+    """
+    if not isinstance(data, AnnData | MuData):
+        raise OptionError(
+            f"{method} was given a {type(data).__name__}",
+            remedy="Register it with setup_store."
+            if isinstance(data, Store)
+            else "Read the cells, with anndata.read_h5ad for example.",
+        )
+
+
+def open_data(data: Data | str | os.PathLike[str]) -> Data:
+    """Open a store that is given by its path; anything else is returned as it is.
+
+    Raises
+    ------
+    transpert.errors.StoreError
+        If there is no store at the path.
+    """
+    return Store(data) if isinstance(data, str | os.PathLike) else data
 
 
 def open_cells(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from rich.progress import Progress
 from scipy import sparse
@@ -15,6 +16,7 @@ from scipy import sparse
 from transpert import _keys
 from transpert._anndata import frame
 from transpert.errors import OptionError
+from transpert.groups import Design
 
 from .cells import Cells, repeated
 from .prediction_store import PredictionParts, digest_of
@@ -55,8 +57,8 @@ class StreamedPrediction:
         """Predict populations into a zarr store, without holding them.
 
         The result is an AnnData with the cells that :meth:`predict` would return, its values as CSR. The populations
-        are predicted in parts; a part that is written is not computed again, so that the same call goes on where it
-        was interrupted, and gives what an uninterrupted one would have given.
+        are predicted in parts; a part that is written is not computed again unless it is damaged, so that the same
+        call goes on where it was interrupted, and gives what an uninterrupted one would have given.
 
         Parameters
         ----------
@@ -81,7 +83,8 @@ class StreamedPrediction:
         Raises
         ------
         transpert.errors.StoreError
-            If ``path`` exists, the disk is full, or an unfinished prediction of something else is in the way.
+            If ``path`` exists, the disk is full, an unfinished prediction of something else is in the way, or a part
+            of another process is damaged.
         transpert.errors.TranspertError
             As :meth:`predict`.
 
@@ -116,7 +119,7 @@ class StreamedPrediction:
         plan = {
             "model": digest_of(*self._state(), _weights(self), self._component_arrays()),
             "requests": digest_of([[r.context, str(r.condition), r.label, str(r.dose)] for r in requests]),
-            "controls": digest_of(cells.obs.shape, {"library_size": np.asarray(cells.library_size)}),
+            "cells": _identity(cells, self.design),
             "n_cells": n_cells,
             "readout": readout or self._default_readout,
             "include_controls": include_controls,
@@ -124,7 +127,7 @@ class StreamedPrediction:
             "seed": seed,
         }
         parts = PredictionParts(Path(path), plan, len(blocks) + len(controls), rank=rank)
-        own = [number for number in range(rank, parts.n_parts, world_size) if not parts.has(number)]
+        own = parts.to_do(world_size)
         with Progress(disable=not progress, transient=True) as bar:
             for number in bar.track(own, description="Predicting parts"):
                 if number < len(blocks):
@@ -134,6 +137,22 @@ class StreamedPrediction:
                     made = self._assembled([self._control_population(control)])
                 parts.write(number, _as_stored(made, self.design.columns))
         return None if parts.missing else parts.finish()
+
+
+def _identity(cells: Cells | StoredCells, design: Design) -> str:
+    """A checksum of the cells that are moved: names, labels, genes and counts of the controls."""
+    controls = np.flatnonzero(cells.obs[design.perturbation_key].astype(str) == design.control)
+    known: dict[str, Any] = {
+        "library_size": np.asarray(cells.library_size)[controls],
+        "labels": pd.util.hash_pandas_object(cells.obs.iloc[controls]).to_numpy(),
+    }
+    if isinstance(cells, StoredCells):  # whose counts are not read for this
+        return digest_of(cells.store.fingerprint, list(cells.genes), known)
+    counts = cells.counts[controls]
+    known |= {"indptr": counts.indptr, "indices": counts.indices, "data": counts.data}
+    if cells.embedding is not None:
+        known["embedding"] = cells.embedding[controls]
+    return digest_of(list(cells.genes), known)
 
 
 def _blocks(

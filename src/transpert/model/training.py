@@ -32,6 +32,7 @@ __all__ = [
     "Resume",
     "SetTrainRunner",
     "TrainerSettings",
+    "check_precision",
     "checkpoint_to_resume",
     "default_precision",
     "group_names",
@@ -39,6 +40,9 @@ __all__ = [
 ]
 
 type Resume = bool | Literal["auto"] | str | os.PathLike[str]
+
+# as Lightning writes them; in others the weights themselves, or the cells, would have to be of that type
+_PRECISIONS = ("32", "32-true", "bf16-mixed", "bf16", "16-mixed", "16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,17 @@ class CheckpointSettings:
             raise OptionError("resume is True", remedy='Give "auto", or the path of a checkpoint.')
         if self.folder is None and (self.every is not None or self.resume == "auto"):
             raise OptionError("there is no place for checkpoints", remedy="Give checkpoint_dir.")
+        if self.folder is not None:
+            _check_place(self.folder)
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a place in which no checkpoint could be written, before anything is trained."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise CheckpointError(f"{nearest} is a file", where="checkpoint_dir", remedy="Give the path of a folder.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise CheckpointError(f"nothing can be written into {nearest}", where="checkpoint_dir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +139,23 @@ def checkpoint_to_resume(settings: CheckpointSettings, fingerprint: Fingerprint)
 def default_precision(accelerator: str) -> str | int:
     """Return ``"bf16-mixed"`` where a GPU will be used that computes in it, else ``32``."""
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else 32
+    # older GPUs only imitate it, slower than single precision
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else 32
+
+
+def check_precision(precision: str | int | None) -> None:
+    """Refuse a precision in which networks are not trained here.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If it is none of those that work; names them.
+    """
+    if precision is not None and str(precision) not in _PRECISIONS:
+        raise OptionError(
+            f"precision is {precision!r}",
+            remedy="Choose 32, 'bf16-mixed' or '16-mixed': the weights and the cells stay in single precision.",
+        )
 
 
 def group_names(groups: Groups) -> list[str]:
@@ -160,7 +191,13 @@ def run_training(
         If the user interrupts; the message says how to go on.
     """
     writer = SafeCheckpointIO()
-    strategy = choose_strategy(trainer.strategy, trainer.devices, writer)
+    strategy = choose_strategy(
+        trainer.strategy,
+        trainer.devices,
+        writer,
+        accelerator=trainer.accelerator,
+        num_nodes=trainer.other.get("num_nodes", 1),
+    )
     callbacks = [*trainer.other.get("callbacks", ()), CheckpointCallback(checkpoints, writer)]
     if trainer.early_stopping:
         # ours, because that of scvi-tools is switched off where there are several processes; the loss is the mean over
@@ -193,7 +230,10 @@ def run_training(
             ckpt_path=None if resumed is None else str(resumed),
             **chosen,
         )
-    with torch.random.fork_rng():
+    # all devices, since all of them are seeded; torch warns where they are not named
+    with torch.random.fork_rng(range(torch.accelerator.device_count())), warnings.catch_warnings():
+        # it is the plan that knows how sets are moved, whatever holds them
+        warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device`")
         torch.manual_seed(seed)
         runner()
 
@@ -224,8 +264,19 @@ class SetTrainRunner(TrainRunner):
             if self.trainer.world_size == 1:
                 self.training_plan.history.settle()
             self._update_history()
-        self.model.to_device(self.device)
+            self._release_cells()
+        # scvi-tools knows the first device only, which is that of the first of several processes
+        self.model.to_device(self.trainer.strategy.root_device)
         self.model.trainer = self.trainer
+
+    def _release_cells(self) -> None:
+        """Let go of the copy of the cells on the device, which the trainer would keep as long as the model lives."""
+        data = self.data_splitter
+        data._device_cells = None
+        if data._train_loader is not None:  # it stays, because it knows the place in the data
+            data._train_loader._source = data.source
+        for loop in (self.trainer.fit_loop, self.trainer.fit_loop.epoch_loop.val_loop):
+            loop._combined_loader = None
 
     @override
     def _update_history(self) -> None:

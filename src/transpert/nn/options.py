@@ -280,7 +280,7 @@ class LossOptions:
 
     Notes
     -----
-    The default weights were looked at on groups that were left out of the training; ``docs/benchmarks/loss_weights.md``.
+    The default weights were looked at on groups left out of the training: ``docs/benchmarks/loss_weights.md``.
 
     Examples
     --------

@@ -18,6 +18,8 @@ def predict(
     *,
     perturbation: str,
     dose: float | str | None = None,
+    time: float | None = None,
+    direction: str | None = None,
     key_added: str | None = None,
     seed: int = 0,
 ) -> None:
@@ -31,8 +33,8 @@ def predict(
         A trained model.
     perturbation
         What is done to every cell.
-    dose
-        Its dose, where the data has doses.
+    dose, time, direction
+        Its dose, time and direction, where the data has several for it.
     key_added
         Name of the layer; the perturbation by default.
     seed
@@ -59,7 +61,7 @@ def predict(
     >>> adata.layers["P1"].shape == adata.shape
     True
     """
-    counts, latent = model.counterfactual(adata, perturbation, dose=dose, seed=seed)
+    counts, latent = model.counterfactual(adata, perturbation, dose=dose, time=time, direction=direction, seed=seed)
     key = key_added or perturbation
     adata.layers[key] = counts
     if latent is not None:

@@ -1,0 +1,177 @@
+"""Model folders: whole or refused, never with a pickle."""
+
+from __future__ import annotations
+
+import json
+
+import anndata
+import mudata
+import numpy as np
+import pytest
+import torch
+
+import transpert as tp
+from transpert.data import Store, build_store
+from transpert.errors import ModelFileError, OptionError, StoreError
+from transpert.groups import Design
+from transpert.model import TrainingOptions
+
+KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
+ASKED = {"perturbations": ["P0"], "progress": False}
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=20, n_cells=25)
+
+
+@pytest.fixture(scope="module")
+def model(cells):
+    tp.SCALE.setup_anndata(cells, **KEYS)
+    training = TrainingOptions(steps=2, steps_per_epoch=1, set_size=6, sets_per_batch=4)
+    model = tp.SCALE(cells, preset="tiny", training=training)
+    model.train(enable_progress_bar=False, accelerator="cpu")
+    return model
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    model.save(tmp_path / "model", save_anndata=True)
+    return tmp_path / "model"
+
+
+def change(folder, **entries) -> None:
+    path = folder / "model.json"
+    description = {**json.loads(path.read_text()), **entries}
+    path.write_text(json.dumps({key: value for key, value in description.items() if value is not None}))
+
+
+def flip(path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1  # of a weight, which no reader would notice
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "arrays.npz", "adata.h5ad"])
+def test_a_flipped_bit_is_found(folder, name) -> None:
+    assert tp.SCALE.load(folder).is_trained_
+    flip(folder / name)
+    with pytest.raises(ModelFileError, match=f"'{name}' is missing or does not have its checksum"):
+        tp.SCALE.load(folder)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "arrays.npz", "adata.h5ad"])
+def test_a_lost_file_is_found(folder, name) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ModelFileError, match=f"'{name}' is missing"):
+        tp.SCALE.load(folder)
+
+
+def test_saved_cells_are_not_read_where_others_are_given(model, folder, cells) -> None:
+    (folder / "adata.h5ad").unlink()
+    again = tp.SCALE.load(folder, cells)
+    np.testing.assert_array_equal(again.predict(**ASKED).X, model.predict(**ASKED).X)
+
+
+def test_a_multimodal_model_is_saved_with_its_cells(cells, tmp_path) -> None:
+    data = mudata.MuData({"rna": cells.copy()})
+    for column in ("perturbation", "context"):
+        data.obs[column] = cells.obs[column]
+    tp.RidgeTransport.setup_mudata(data, modality="rna", **KEYS)
+    model = tp.RidgeTransport(data)
+    model.train()
+    model.save(tmp_path / "model", save_anndata=True)
+    again = tp.RidgeTransport.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(**ASKED).X, model.predict(**ASKED).X)
+    flip(tmp_path / "model" / "mdata.h5mu")
+    with pytest.raises(ModelFileError, match=r"'mdata.h5mu' .* does not have its checksum"):
+        tp.RidgeTransport.load(tmp_path / "model")
+
+
+def test_nothing_is_left_where_the_cells_cannot_be_written(model, tmp_path, monkeypatch) -> None:
+    def fail(self, path):
+        raise OSError("no space")
+
+    monkeypatch.setattr(anndata.AnnData, "write", fail)
+    with pytest.raises(OSError, match="no space"):
+        model.save(tmp_path / "model", save_anndata=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["evil.pkl", "model.PT", "x.pth", "last.ckpt", "pytorch_model.bin", "x.joblib"])
+def test_a_pickle_beside_a_model_is_refused(folder, name) -> None:
+    (folder / name).write_bytes(b"anything")
+    with pytest.raises(ModelFileError, match=f"{name} would be a pickle, which can run code and is not opened"):
+        tp.SCALE.load(folder)
+    (folder / name).unlink()
+    (folder / "notes.txt").write_text("mine")
+    assert tp.SCALE.load(folder).is_trained_
+
+
+@pytest.mark.parametrize("entry", ["registry", "class", "state", "files"])
+def test_an_entry_that_is_missing_is_named(folder, entry) -> None:
+    change(folder, **{entry: None})
+    with pytest.raises(ModelFileError, match=f"model.json lacks '{entry}'"):
+        tp.SCALE.load(folder)
+
+
+def test_models_without_checksums_are_of_another_format(folder) -> None:
+    change(folder, format=1, files=None)
+    with pytest.raises(ModelFileError, match="the model has format 1, this version reads 2"):
+        tp.SCALE.load(folder)
+
+
+def test_a_file_is_not_replaced_by_a_model(model, tmp_path) -> None:
+    (tmp_path / "model").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(ModelFileError, match="there is a file of this name"):
+            model.save(tmp_path / "model", overwrite=overwrite)
+        with pytest.raises(ModelFileError, match="a folder above it is a file"):
+            model.save(tmp_path / "model" / "below", overwrite=overwrite)
+    assert (tmp_path / "model").read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
+
+
+def test_a_number_is_a_gpu(folder, monkeypatch) -> None:
+    with pytest.raises(OptionError, match="device 0 is a GPU, of which torch sees 0"):
+        tp.SCALE.load(folder, device=0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    moved = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: moved.append(device) or self)
+    tp.SCALE.load(folder, device=0)
+    assert moved == [torch.device("cuda:0")]
+
+
+# --- stores and paths -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(cells, tmp_path) -> Store:
+    return build_store(
+        [cells], tmp_path / "cells.zarr", Design("perturbation", "control", ("context",)), layer="counts"
+    )
+
+
+def test_a_store_is_opened_by_its_path(model, folder, store, tmp_path) -> None:
+    again = tp.SCALE.load(folder, str(store.path))
+    expected = tp.SCALE.load(folder, store)
+    np.testing.assert_array_equal(again.predict(**ASKED).X, expected.predict(**ASKED).X)
+    with pytest.raises(StoreError, match="this is no store"):
+        tp.SCALE.load(folder, tmp_path)
+
+
+def test_what_is_no_store_is_not_set_up_as_one(store, cells) -> None:
+    with pytest.raises(
+        OptionError, match=r"setup_store was given a str.*Open it, store = transpert.data.Store\(path\)"
+    ):
+        tp.SCALE.setup_store(str(store.path))
+    with pytest.raises(OptionError, match="setup_store was given a AnnData"):
+        tp.SCALE.setup_store(cells)
+
+
+def test_a_store_is_not_set_up_as_cells_in_memory(store) -> None:
+    for method, more in (("setup_anndata", {}), ("setup_mudata", {"modality": "rna"})):
+        with pytest.raises(OptionError, match=f"{method} was given a Store. Register it with setup_store"):
+            getattr(tp.SCALE, method)(store, **KEYS, **more)
+        with pytest.raises(OptionError, match=f"{method} was given a str. Read the cells"):
+            getattr(tp.SCALE, method)("cells.h5ad", **KEYS, **more)
