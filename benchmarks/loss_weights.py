@@ -76,7 +76,7 @@ def write_page(page: Path, rows: list[dict], command: str) -> None:
         "choice predict the groups that they left out: correlation of the mean shift over genes (mean of groups), and",
         "the unweighted terms of the loss on sets of these groups at the end of training. No test population is looked",
         "at. One weight is changed at a time; by default `mean_shift` is 10 and `endpoint`, `decoded_endpoint` and",
-        "`set_level` are 1. Means over the seeds, with their standard deviation for the correlation.",
+        "`set_level` are 1. Means over the seeds.",
         "",
         "| screen | weights | correlation | mean shift | set level (energy distance) | decoded endpoint |",
         "|---|---|---|---|---|---|",
@@ -84,11 +84,13 @@ def write_page(page: Path, rows: list[dict], command: str) -> None:
     for screen, name in dict.fromkeys((row["screen"], row["weights"]) for row in rows):
         own = [row for row in rows if (row["screen"], row["weights"]) == (screen, name)]
         values = {key: np.array([row[key] for row in own]) for key in ("correlation", *TERMS)}
-        lines.append(
-            f"| {screen} | {name} | {values['correlation'].mean():.4f} ± {values['correlation'].std():.4f} | "
-            + " | ".join(f"{values[term].mean():.4f}" for term in TERMS)
-            + " |"
-        )
+        lines.append(f"| {screen} | {name} | " + " | ".join(f"{v.mean():.4f}" for v in values.values()) + " |")
+    lines += [
+        "",
+        "What is weighed against what: the mean shift wants a large weight (`mean_shift`), the shape of the populations a",
+        "small one. A weight stays where no change of it makes the correlation better on either screen by more than",
+        "seeds differ, and the energy distance is not given away for it.",
+    ]
     page.write_text("\n".join(lines) + "\n")
 
 
