@@ -87,9 +87,8 @@ def write_page(page: Path, rows: list[dict], command: str) -> None:
         lines.append(f"| {screen} | {name} | " + " | ".join(f"{v.mean():.4f}" for v in values.values()) + " |")
     lines += [
         "",
-        "What is weighed against what: the mean shift wants a large weight (`mean_shift`), the shape of the populations a",
-        "small one. A weight stays where no change of it makes the correlation better on either screen by more than",
-        "seeds differ, and the energy distance is not given away for it.",
+        "The mean shift wants a large weight, the shape of the populations a small one. A weight stays where no change",
+        "of it makes the correlation clearly better, and the energy distance is not given away for it.",
     ]
     page.write_text("\n".join(lines) + "\n")
 
