@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from transpert import _keys
 from transpert.errors import ControlError, UnknownNameError, list_names
@@ -13,7 +14,7 @@ from .condition import Condition, parse_perturbation
 __all__ = ["PerturbationVocabulary"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PerturbationVocabulary:
     """The perturbation labels of a data set and the single perturbations they are made of.
 
@@ -56,20 +57,16 @@ class PerturbationVocabulary:
     @property
     def parts(self) -> tuple[str, ...]:
         """The single perturbations, sorted."""
-        found = {part for label in self.labels for part in parse_perturbation(label, control=self.control)}
-        return tuple(sorted(found))
+        return tuple(sorted({part for parts in self._spellings for part in parts}))
 
     def spelling(self, label: str) -> str:
         """Return the data's own spelling of a label, or the sorted one for a combination it never saw."""
         parts = parse_perturbation(label, control=self.control)
         if not parts:
             return self.control
-        for known in self.labels:
-            if parse_perturbation(known, control=self.control) == parts:
-                return known
-        return _keys.COMBINATION.join(parts)
+        return self._spellings.get(parts) or _keys.COMBINATION.join(parts)
 
-    @property
+    @cached_property
     def directions(self) -> tuple[str, ...]:
         """The directions of the data, sorted."""
         found = {direction for condition in self.conditions for direction in condition.directions if direction}
@@ -77,7 +74,22 @@ class PerturbationVocabulary:
 
     def measured(self, parts: tuple[str, ...]) -> tuple[Condition, ...]:
         """Return the conditions of the data in which just these perturbations were given."""
-        return tuple(condition for condition in self.conditions if condition.parts == parts)
+        return self._measured.get(parts, ())
+
+    @cached_property
+    def _spellings(self) -> dict[tuple[str, ...], str]:
+        """The first label of every combination; looked up for each of thousands of conditions."""
+        found: dict[tuple[str, ...], str] = {}
+        for label in self.labels:
+            found.setdefault(parse_perturbation(label, control=self.control), label)
+        return found
+
+    @cached_property
+    def _measured(self) -> dict[tuple[str, ...], tuple[Condition, ...]]:
+        found: dict[tuple[str, ...], list[Condition]] = {}
+        for condition in self.conditions:
+            found.setdefault(condition.parts, []).append(condition)
+        return {parts: tuple(conditions) for parts, conditions in found.items()}
 
     def require(self, labels: Iterable[str]) -> None:
         """Raise :class:`~transpert.errors.UnknownNameError` unless every part of every label is known."""

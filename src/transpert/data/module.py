@@ -74,6 +74,10 @@ class SetLoader:
         if not self._fixed and epoch != self.epoch:
             self.epoch, self.step = epoch, 0
 
+    def read_from(self, source: CellSource | DeviceCells) -> None:
+        """Read the next batches from somewhere else that holds the same cells."""
+        self._source = source
+
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of batches handed out in it."""
         return {"epoch": self.epoch, "step": self.step}
@@ -213,6 +217,12 @@ class SetDataModule(L.LightningDataModule):
         if self._device_cells is None or self._device_cells.device != device:
             self._device_cells = DeviceCells(self.source, device)
         return self._device_cells
+
+    def release(self) -> None:
+        """Let go of the copy of the cells on the device; the place in the data is kept."""
+        self._device_cells = None
+        if self._train_loader is not None:
+            self._train_loader.read_from(self.source)
 
     def _fits(self, device: torch.device) -> bool:
         free, _ = torch.cuda.mem_get_info(device)

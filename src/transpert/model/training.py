@@ -271,10 +271,7 @@ class SetTrainRunner(TrainRunner):
 
     def _release_cells(self) -> None:
         """Let go of the copy of the cells on the device, which the trainer would keep as long as the model lives."""
-        data = self.data_splitter
-        data._device_cells = None
-        if data._train_loader is not None:  # it stays, because it knows the place in the data
-            data._train_loader._source = data.source
+        self.data_splitter.release()
         for loop in (self.trainer.fit_loop, self.trainer.fit_loop.epoch_loop.val_loop):
             loop._combined_loader = None
 

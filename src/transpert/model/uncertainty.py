@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Self
 
@@ -68,7 +69,7 @@ class Uncertainty:
     level: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Familiarity:
     """What a model was trained on, to say how far something else is from it.
 
@@ -149,7 +150,15 @@ class Familiarity:
         return tuple(found)
 
     def _same_action(self, condition: Condition) -> list[Condition]:
-        return [known for known in self.conditions if known.action == condition.action]
+        return self._by_action.get(condition.action, [])
+
+    @cached_property
+    def _by_action(self) -> dict[Any, list[Condition]]:
+        """The conditions of every perturbation and direction; looked up for each of thousands of requests."""
+        found: dict[Any, list[Condition]] = {}
+        for condition in self.conditions:
+            found.setdefault(condition.action, []).append(condition)
+        return found
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return plain data and arrays."""
