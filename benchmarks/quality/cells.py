@@ -22,6 +22,7 @@ from .configuration import Split, Task, merged
 PERTURBATION = "perturbation"
 LIBRARY = "library_size"
 _SHUFFLE_SEED = 0
+_DOSE = ", dose "
 
 
 def design_of(task: Task) -> tp.groups.Design:
@@ -109,8 +110,14 @@ def wanted_populations(adata: anndata.AnnData, task: Task) -> list[tuple[str, st
     labels = ["+".join(parts[label]) for label in held[PERTURBATION].astype(str)]
     if task.dose_key:
         doses = held[task.dose_key].to_numpy(dtype=object)
-        labels = [f"{label}, dose {dose}" for label, dose in zip(labels, doses, strict=True)]
+        labels = [f"{label}{_DOSE}{dose}" for label, dose in zip(labels, doses, strict=True)]
     return sorted(set(zip(contexts.tolist(), labels, strict=True)))
+
+
+def without_dose(label: str) -> tuple[str, str | None]:
+    """Return the perturbation and the dose of a label of :func:`wanted_populations`; ``None`` where it has no dose."""
+    perturbation, _, dose = label.partition(_DOSE)
+    return perturbation, dose or None
 
 
 def embeddings_of(adata: anndata.AnnData, task: Task, folder: Path) -> pd.DataFrame | None:

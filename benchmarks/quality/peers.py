@@ -19,7 +19,7 @@ from anndata import AnnData
 
 from transpert.groups.table import context_labels
 
-from .cells import LIBRARY, PERTURBATION, design_of, embeddings_of
+from .cells import LIBRARY, PERTURBATION, design_of, embeddings_of, without_dose
 from .configuration import HERE, Method, Task
 from .environments import python_of
 from .scoring import cells_of_peer
@@ -54,7 +54,12 @@ def predict_peer(
     with tempfile.TemporaryDirectory(prefix=f"{method.name}-") as name:
         place = Path(name)
         export(adata, task, wanted, place, data)
-        configuration = {"seed": seed, "control": task.control, "config": options.get("config", {})}
+        configuration = {
+            "seed": seed,
+            "control": task.control,
+            "dose_key": task.dose_key,
+            "config": options.get("config", {}),
+        }
         (place / "config.json").write_text(json.dumps(configuration))
         start = time.perf_counter()
         _call(python, HERE / "peers" / options["runner"], place, limit)
@@ -79,14 +84,11 @@ def export(adata: AnnData, task: Task, wanted: list[tuple[str, str]], place: Pat
     exported.var.index.name = None
     exported.write_h5ad(place / "cells.h5ad")
     contexts = exported.obs.drop_duplicates("context").set_index("context", drop=False)
-    rows = [
-        {
-            "context": context,
-            "perturbation": label,
-            "values": {key: str(contexts.loc[context, key]) for key in task.context_keys},
-        }
-        for context, label in wanted
-    ]
+    rows = []
+    for context, label in wanted:
+        perturbation, dose = without_dose(label)
+        values = {key: str(contexts.loc[context, key]) for key in task.context_keys}
+        rows.append({"context": context, "perturbation": perturbation, "dose": dose, "values": values})
     (place / "wanted.json").write_text(json.dumps(rows))
     embeddings = embeddings_of(adata, task, data)
     if embeddings is not None:

@@ -1,8 +1,8 @@
 """One model in one process: it trains, or predicts, for some steps whenever it is told to.
 
-Run by ``run.py`` as ``python models.py NAME H5AD``, in the environment of the model. It reads lines from its standard
-input (a number of seconds) and answers each with one line of JSON. Loader and model are both in the measured time, and
-cells of both populations of a set count, as in ``loaders.py``.
+Run by ``run.py`` as ``python models.py NAME H5AD ACCELERATOR`` (``cpu`` or ``gpu``), in the environment of the model.
+It reads lines from its standard input (a number of seconds) and answers each with one line of JSON. Loader and model
+are both in the measured time, and cells of both populations of a set count, as in ``loaders.py``.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ TRANSPERT_WIDTH = 144
 CELLS_OF_A_PREDICTION = 512  # a population, moved as a whole
 
 type Work = Iterator[int]  # yields the number of cells of every piece of work
-type Measure = Callable[[float], float]  # cells per second, over so many seconds
+type Measure = Callable[[float], dict[str, float]]  # "cells_per_s", and what else is known, over so many seconds
 
 
 def clock(work: Work) -> Measure:
     """Count the cells of the work that is done within some seconds."""
     next(work)
 
-    def measure(seconds: float) -> float:
+    def measure(seconds: float) -> dict[str, float]:
         n_cells, start = 0, time.perf_counter()
         while time.perf_counter() - start < seconds:
             n_cells += next(work)
-        return n_cells / (time.perf_counter() - start)
+        return {"cells_per_s": n_cells / (time.perf_counter() - start)}
 
     return measure
 
@@ -62,25 +62,29 @@ def transpert_model(path: Path):
     return model
 
 
-def transpert_train(path: Path) -> tuple[Measure, int]:
-    """Training steps of SCALE as a user runs them: loader, losses, backward, AdamW, averaged weights, Lightning."""
+def transpert_train(path: Path, accelerator: str) -> tuple[Measure, int]:
+    """Training steps of SCALE as a user runs them: loader, losses, backward, AdamW, averaged weights, Lightning.
+
+    On a GPU the profiler waits for it after every part of a step, so that our steps look longer than they are.
+    """
     from transpert.model import profile_training
 
     model = transpert_model(path)
-    found = {"rate": 2000.0}
+    found = {"cells_per_s": 2000.0}
 
-    def measure(seconds: float) -> float:
-        n_steps = max(5, round(found["rate"] * seconds / PAIRED_CELLS))
-        found["rate"] = profile_training(model, n_steps=n_steps, accelerator="cpu").cells_per_second
-        return found["rate"]
+    def measure(seconds: float) -> dict[str, float]:
+        n_steps = max(5, round(found["cells_per_s"] * seconds / PAIRED_CELLS))
+        profile = profile_training(model, n_steps=n_steps, accelerator=accelerator)
+        found["cells_per_s"] = profile.cells_per_second
+        return {**found, "loader_wait": float(profile.table.loc["loader wait", "share"])}
 
     return measure, model.n_parameters
 
 
-def transpert_predict(path: Path, readout: str = "counts") -> tuple[Measure, int]:
+def transpert_predict(path: Path, accelerator: str, readout: str = "counts") -> tuple[Measure, int]:
     """Predictions of SCALE: controls, network, anchor, read-out, and an AnnData with all of it."""
     model = transpert_model(path)
-    model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False, early_stopping=False)
+    model.train(max_epochs=1, accelerator=accelerator, enable_progress_bar=False, early_stopping=False)
 
     def work() -> Work:
         labels = [label for label in model.vocabulary.labels if label != "non-targeting"][:8]
@@ -101,13 +105,13 @@ def transpert_predict(path: Path, readout: str = "counts") -> tuple[Measure, int
     return clock(work()), model.n_parameters
 
 
-def transpert_predict_log(path: Path) -> tuple[Measure, int]:
+def transpert_predict_log(path: Path, accelerator: str) -> tuple[Measure, int]:
     """The same, with log values as a prediction of STATE has them: mean shifts are added, nothing is drawn."""
-    return transpert_predict(path, "added")
+    return transpert_predict(path, accelerator, "added")
 
 
-def state_model(path: Path):
-    """STATE's transition model and the loader that comes with it."""
+def state_model(path: Path, accelerator: str):
+    """STATE's transition model, the loader that comes with it with its batches on the device, and parameters."""
     import torch
     from state.tx.models.state_transition import StateTransitionPerturbationModel
 
@@ -131,45 +135,62 @@ def state_model(path: Path):
     )  # fmt: skip
     # its transformer carries a table of 32,000 words, of which none is ever looked up
     used = (parameter for name, parameter in model.named_parameters() if "embed_tokens" not in name)
-    return model, loader, sum(parameter.numel() for parameter in used)
+    n_parameters = sum(parameter.numel() for parameter in used)
+    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+
+    def batches() -> Iterator[tuple[int, dict]]:
+        while True:
+            for number, batch in enumerate(loader):
+                yield number, model.transfer_batch_to_device(batch, device, 0)
+
+    return model.to(device), batches(), n_parameters
+
+
+def _precision(accelerator: str):
+    """What both compute in by default: bfloat16 on a GPU, and for the sake of the comparison float32 on a CPU."""
+    import torch
+
+    return torch.autocast("cuda", torch.bfloat16, enabled=accelerator == "gpu")
 
 
 def _width(codes: dict) -> int:
     return len(next(iter(codes.values())))
 
 
-def state_train(path: Path) -> tuple[Measure, int]:
+def state_train(path: Path, accelerator: str) -> tuple[Measure, int]:
     """Training steps of STATE: its loader, its losses, backward and its optimiser."""
     import torch
 
-    model, loader, n_parameters = state_model(path)
+    model, batches, n_parameters = state_model(path, accelerator)
     optimizer = model.configure_optimizers()
 
     def work() -> Work:
-        while True:
-            for number, batch in enumerate(loader):
-                optimizer.zero_grad()
-                model.training_step(batch, number).backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                yield len(batch["pert_cell_emb"]) + len(batch["ctrl_cell_emb"])
+        for number, batch in batches:
+            optimizer.zero_grad()
+            with _precision(accelerator):
+                loss = model.training_step(batch, number)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            if accelerator == "gpu":
+                torch.cuda.synchronize()
+            yield len(batch["pert_cell_emb"]) + len(batch["ctrl_cell_emb"])
 
     return clock(work()), n_parameters
 
 
-def state_predict(path: Path) -> tuple[Measure, int]:
+def state_predict(path: Path, accelerator: str) -> tuple[Measure, int]:
     """Predictions of STATE: its loader and its forward pass; nothing is written."""
     import torch
 
-    model, loader, n_parameters = state_model(path)
+    model, batches, n_parameters = state_model(path, accelerator)
     model.eval()
 
     def work() -> Work:
-        while True:
-            for number, batch in enumerate(loader):
-                with torch.no_grad():
-                    model.predict_step(batch, number)["preds"].numpy()
-                yield len(batch["pert_cell_emb"]) + len(batch["ctrl_cell_emb"])
+        for number, batch in batches:
+            with torch.no_grad(), _precision(accelerator):
+                model.predict_step(batch, number)["preds"].float().cpu().numpy()
+            yield len(batch["pert_cell_emb"]) + len(batch["ctrl_cell_emb"])
 
     return clock(work()), n_parameters
 
@@ -188,16 +209,22 @@ def main() -> None:
     warnings.simplefilter("ignore")
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
-    name, path = sys.argv[1], Path(sys.argv[2])
+    name, path, accelerator = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     make, package = MODELS[name]
-    measure, n_parameters = make(path)
+    measure, n_parameters = make(path, accelerator)
     released = version("arc-state") if package == "state" else "this version"
-    ready = {"ready": name, "version": released, "parameters": n_parameters}
+    ready = {"ready": name, "version": released, "parameters": n_parameters, "device": _device(accelerator)}
     print(json.dumps(ready), file=answers, flush=True)
     for line in sys.stdin:
-        rate = measure(float(line.split()[0]))
+        measured = measure(float(line.split()[0]))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(json.dumps({"cells_per_s": rate, "peak_memory_gb": memory}), file=answers, flush=True)
+        print(json.dumps({**measured, "peak_memory_gb": memory}), file=answers, flush=True)
+
+
+def _device(accelerator: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if accelerator == "gpu" else "cpu"
 
 
 if __name__ == "__main__":

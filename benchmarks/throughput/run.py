@@ -46,18 +46,20 @@ PACKAGES = {name: package for name, (_, package) in {**LOADERS, **MODELS}.items(
 class Worker:
     """A loader in a process of its own."""
 
-    def __init__(self, name: str, path: Path, peers: Path) -> None:
+    def __init__(self, name: str, path: Path, peers: Path, accelerator: str) -> None:
         package = PACKAGES[name]
         python = sys.executable if package == "transpert" else str(python_of(package, peers))
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")} if package == "transpert" else os.environ
         script = str(Path(__file__).with_name("models.py" if name in MODELS else "loaders.py"))
+        arguments = [name, str(path), *([accelerator] if name in MODELS else [])]  # loaders have none
         self._log = path.with_name(f"{path.stem}-{name}.log")
         self._process = subprocess.Popen(
-            [python, script, name, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [python, script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._log.open("w"), text=True, env=environment,
         )  # fmt: skip
         answer = self._answer()
         self.name, self.version, self.parameters = name, answer["version"], answer.get("parameters")
+        self.device = answer.get("device")
 
     def measure(self, seconds: float, cache: str) -> dict[str, float]:
         """Let the loader run for some seconds."""
@@ -78,22 +80,24 @@ class Worker:
 
 
 @contextmanager
-def workers(names: tuple[str, str], path: Path, peers: Path) -> Iterator[list[Worker]]:
+def workers(names: tuple[str, str], path: Path, peers: Path, accelerator: str) -> Iterator[list[Worker]]:
     """Two loaders, ready to measure."""
     started: list[Worker] = []
     try:
-        started.extend(Worker(name, path, peers) for name in names)
+        started.extend(Worker(name, path, peers, accelerator) for name in names)
         yield started
     finally:
         for worker in started:
             worker.close()
 
 
-def compare(row: tuple[str, str, str, str], path: Path, peers: Path, *, pairs: int, seconds: float) -> dict:
+def compare(
+    row: tuple[str, str, str, str], path: Path, peers: Path, *, pairs: int, seconds: float, accelerator: str
+) -> dict:
     """Measure ours and a peer in turn."""
     what, ours, peer, cache = row
     results: dict[str, list[dict]] = {ours: [], peer: []}
-    with workers((ours, peer), path, peers) as started:
+    with workers((ours, peer), path, peers, accelerator) as started:
         for worker in started:
             worker.measure(seconds / 2, cache)  # not counted: caches fill, code is compiled
         for i in range(pairs):
@@ -101,6 +105,8 @@ def compare(row: tuple[str, str, str, str], path: Path, peers: Path, *, pairs: i
                 results[worker.name].append(worker.measure(seconds, cache))
         versions = {worker.name: worker.version for worker in started}
         parameters = {worker.name: worker.parameters for worker in started if worker.parameters}
+        devices = {worker.device for worker in started if worker.device}
+    waits = [result["loader_wait"] for result in results[ours] if "loader_wait" in result]
     rates = {name: [result["cells_per_s"] for result in found] for name, found in results.items()}
     ratios = [a / b for a, b in zip(rates[ours], rates[peer], strict=True)]
     return {
@@ -110,6 +116,8 @@ def compare(row: tuple[str, str, str, str], path: Path, peers: Path, *, pairs: i
         "peer": peer,
         "peer_version": versions[peer],
         **({"ours_parameters": parameters[ours], "peer_parameters": parameters[peer]} if parameters else {}),
+        **({"device": ", ".join(sorted(devices))} if devices else {}),
+        **({"ours_loader_wait": statistics.median(waits)} if waits else {}),
         "ours_cells_per_s": statistics.median(rates[ours]),
         "peer_cells_per_s": statistics.median(rates[peer]),
         "ratio": statistics.median(ratios),
@@ -137,16 +145,18 @@ _MODELS_TEXT = (
     "with one network as deep as in the preset small (Lightning, averaged weights) beside",
     "StateTransitionPerturbationModel of arc-state with two layers and the loader that comes with it, at the same",
     "number of parameters to 2 %, without its table of words, which it never looks up. A prediction ends in an array",
-    "of log values for both, ours in an AnnData; a prediction of counts also draws integer counts.",
+    "of log values for both, ours in an AnnData; a prediction of counts also draws integer counts. On a GPU both",
+    "compute in bfloat16. The loader's share of our training steps is the time until the next batch is ready.",
 )
 
 
 def write_page(page: Path, rows: list[dict], command: str) -> None:
     """Write the page of the documentation."""
+    devices = sorted({row["device"] for row in rows} - {"cpu"}) if all("device" in row for row in rows) else []
     lines = [
         "# Throughput of models" if any("ours_parameters" in row for row in rows) else "# Throughput of the loaders",
         "",
-        f"Measured on {date.today()} on {machine()}, with `{command}`.",
+        f"Measured on {date.today()} on {', '.join([*devices, machine()])}, with `{command}`.",
         "",
         "Every cell that a loader hands out as a dense float32 tensor counts, controls included. transpert and",
         "cell-load hand out sets of perturbed cells, each with as many controls of its cell type and batch; the other",
@@ -161,8 +171,9 @@ def write_page(page: Path, rows: list[dict], command: str) -> None:
     ]
     for row in rows:
         if "peer" in row:
+            wait = f"; loader wait {row['ours_loader_wait']:.1%}" if "ours_loader_wait" in row else ""
             lines.append(
-                f"| {row['cells']:,} | {row['row']} | {row['page_cache']} | {row['ours_cells_per_s']:,.0f} "
+                f"| {row['cells']:,} | {row['row']}{wait} | {row['page_cache']} | {row['ours_cells_per_s']:,.0f} "
                 f"| {row['peer']} {row['peer_version']} | {row['peer_cells_per_s']:,.0f} "
                 f"| {row['ratio']:.1f} ({row['ratio_low']:.1f}-{row['ratio_high']:.1f}) "
                 f"| {row['ours_memory_gb']:.2f} / {row['peer_memory_gb']:.2f} |"
@@ -193,6 +204,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", choices=sorted(REQUIREMENTS), default=sorted(REQUIREMENTS))
     parser.add_argument("--folder", type=Path, default=ROOT / ".peers", help="environments and data")
     parser.add_argument("--only", nargs="+", choices=sorted(PACKAGES), help="only rows with one of these")
+    parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu", help="where the models run")
     parser.add_argument("--growth", type=int, nargs="+", help="cells of the stores between which growth is measured")
     parser.add_argument("--page", type=Path, help="write the page of the documentation to this file")
     arguments = parser.parse_args()
@@ -211,7 +223,14 @@ def main() -> None:
             wanted = [row for row in wanted if {row[1], row[2]} & set(arguments.only)]
         for row in (*built, *wanted):
             if isinstance(row, tuple):
-                row = compare(row, path, arguments.folder, pairs=arguments.pairs, seconds=arguments.seconds)
+                row = compare(
+                    row,
+                    path,
+                    arguments.folder,
+                    pairs=arguments.pairs,
+                    seconds=arguments.seconds,
+                    accelerator=arguments.accelerator,
+                )
             rows.append({"cells": n_cells, **row})
             print(json.dumps({**rows[-1], "machine": machine(), "date": str(date.today())}), flush=True)
     if arguments.growth:
@@ -220,9 +239,18 @@ def main() -> None:
             rows.append(row)
             print(json.dumps({**row, "machine": machine(), "date": str(date.today())}), flush=True)
     if arguments.page:
-        sizes = " ".join(map(str, arguments.cells))
-        options = f"--cells {sizes} --pairs {arguments.pairs} --seconds {arguments.seconds:g}"
-        write_page(arguments.page, rows, f"python benchmarks/throughput/run.py {options}")
+        write_page(arguments.page, rows, f"python benchmarks/throughput/run.py {_options(arguments)}")
+
+
+def _options(arguments: argparse.Namespace) -> str:
+    """Say the options that a result depends on, as they are given on the command line."""
+    said = {"cells": arguments.cells, "pairs": [arguments.pairs], "seconds": [f"{arguments.seconds:g}"]}
+    if arguments.peers != sorted(REQUIREMENTS):
+        said["peers"] = arguments.peers
+    if arguments.accelerator != "cpu":
+        said["accelerator"] = [arguments.accelerator]
+    said |= {name: found for name in ("only", "growth") if (found := getattr(arguments, name))}
+    return " ".join(f"--{name} {' '.join(map(str, values))}" for name, values in said.items())
 
 
 if __name__ == "__main__":

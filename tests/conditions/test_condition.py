@@ -56,6 +56,8 @@ def test_a_missing_dose_is_no_dose() -> None:
     [
         ({"parts": ("A", "A")}, "'A\\+A' names the same perturbation twice"),
         ({"parts": ("A", "A"), "doses": (1.0, 2.0)}, "twice"),
+        ({"parts": ("A+B",)}, "'A\\+B' is not the name of one perturbation.*parse_condition"),
+        ({"parts": ("A", " ")}, "' ' is not the name of one"),
         ({"parts": "KLF1"}, "parts of a condition are the string 'KLF1'.*'KLF1',"),
         ({"parts": tuple("ABCD"), "directions": "down"}, "directions of a condition are the string 'down'"),
     ],

@@ -2,7 +2,8 @@
 
 A context is described by the mean principal components of its controls, so that an unseen one has a description;
 a perturbation by its embedding where the task has some, else one-hot. Contexts with controls only are left out of
-training (CellFlow refuses them). Combinations are two perturbation columns.
+training (CellFlow refuses them). Combinations are two perturbation columns; a dose is a number beside its
+perturbation, on a log scale.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from exchange import CONTEXT, PERTURBATION, Job, dense, read_job, write_predicti
 from sklearn.decomposition import PCA
 
 NOTHING = "nothing"
+DOSE = "log_dose"
 
 
 def main() -> None:
@@ -31,13 +33,19 @@ def main() -> None:
     n_parts = max(len(label.split("+")) for label in labels)
     columns = [f"part_{number}" for number in range(n_parts)]
     _describe(job, labels, columns)
+    covariates = {"perturbation": tuple(columns)}
+    if job.dose_key:
+        if n_parts > 1:
+            raise ValueError("doses of combinations are not configured")
+        job.cells.obs[DOSE] = _log_doses(job.cells.obs[job.dose_key], job)
+        covariates["dose"] = (DOSE,)
     obs = job.cells.obs
     treated = set(obs[CONTEXT][~obs["is_control"]])
     flow = CellFlow(job.cells[obs[CONTEXT].isin(treated).to_numpy()].copy(), solver="otfm")
     flow.prepare_data(
         sample_rep="X_pca",
         control_key="is_control",
-        perturbation_covariates={"perturbation": tuple(columns)},
+        perturbation_covariates=covariates,
         perturbation_covariate_reps={"perturbation": "perturbation_reps"},
         sample_covariates=[CONTEXT],
         sample_covariate_reps={CONTEXT: "context_reps"},
@@ -82,6 +90,15 @@ def _describe(job: Job, labels: list[str], columns: list[str]) -> None:
     obs[CONTEXT] = pd.Categorical(obs[CONTEXT])
 
 
+def _log_doses(doses: pd.Series, job: Job) -> np.ndarray:
+    """Return the decimal logarithm of the doses, 1 at the lowest that was trained on; 0 is none, as in the padding."""
+    known = job.cells.obs[job.dose_key].astype(float).to_numpy()
+    lowest = known[known > 0].min()
+    amounts = doses.astype(float).to_numpy()
+    given = amounts > 0  # not so for controls, whose dose is 0 or missing
+    return np.where(given, 1 + np.log10(np.where(given, amounts, lowest) / lowest), 0.0)
+
+
 def _parts(label: str, control: str, n: int) -> list[str]:
     parts = [] if label == control else label.split("+")
     return [*parts, *[NOTHING] * (n - len(parts))]
@@ -94,6 +111,8 @@ def _moved(flow: CellFlow, job: Job, row: dict, columns: list[str], pca: PCA) ->
     wish["is_control"] = False
     for column, part in zip(columns, _parts(row["perturbation"], job.control, len(columns)), strict=True):
         wish[column] = part
+    if job.dose_key:
+        wish[DOSE] = _log_doses(pd.Series([row["dose"]]), job)
     wish["id"] = "wanted"
     out = flow.predict(controls, covariate_data=wish, condition_id_key="id", **job.config.get("predict", {}))
     found = next(iter(out.values()))

@@ -21,7 +21,8 @@ class Job:
     """One run of a peer.
 
     ``cells`` has the training cells and all controls (log1p counts per 10k in ``X``, counts in ``layers``); ``wanted``
-    lists the populations to predict; ``embeddings`` has a row a perturbation, where the task has some.
+    lists the populations to predict, with their dose where ``dose_key`` names a column; ``embeddings`` has a row a
+    perturbation, where the task has some.
     """
 
     place: Path
@@ -29,6 +30,7 @@ class Job:
     wanted: list[dict[str, Any]]
     seed: int
     control: str
+    dose_key: str | None
     config: dict[str, Any]
     embeddings: pd.DataFrame | None
 
@@ -52,7 +54,7 @@ def read_job() -> Job:
     table = place / "embeddings.csv"
     embeddings = pd.read_csv(table, index_col=0) if table.exists() else None
     wanted = json.loads((place / "wanted.json").read_text())
-    return Job(place, cells, wanted, told["seed"], told["control"], told["config"], embeddings)
+    return Job(place, cells, wanted, told["seed"], told["control"], told["dose_key"], told["config"], embeddings)
 
 
 def dense(cells: anndata.AnnData) -> np.ndarray:
@@ -68,7 +70,10 @@ def write_predictions(job: Job, blocks: list[tuple[dict[str, Any] | str, np.ndar
     for what, values in blocks:
         context = what if isinstance(what, str) else what["context"]
         label = job.control if isinstance(what, str) else what["perturbation"]
-        rows += [{PERTURBATION: label, **values_of[context]}] * len(values)
+        row = {PERTURBATION: label, **values_of[context]}
+        if job.dose_key:
+            row[job.dose_key] = "0" if isinstance(what, str) else what["dose"]
+        rows += [row] * len(values)
     obs = pd.DataFrame(rows).astype("category")
     obs.index = obs.index.astype(str)
     matrix = np.concatenate([values for _, values in blocks]).astype(np.float32)

@@ -41,8 +41,8 @@ class Condition:
     Raises
     ------
     transpert.errors.ConditionError
-        If a dose is negative or not finite, doses or directions and parts differ in number, a part occurs twice, or
-        parts or directions are one string.
+        If a dose is negative or not finite, doses or directions and parts differ in number, a part occurs twice, is
+        empty or contains ``+``, or parts or directions are one string.
 
     Examples
     --------
@@ -65,6 +65,12 @@ class Condition:
                     f"the {kind} of a condition are the string {given!r}",
                     remedy=f"Write a tuple, ({given!r},), or read a label with parse_condition().",
                 )
+        joined = [part for part in self.parts if _keys.COMBINATION in part or not part.strip()]
+        if joined:  # "A+B" as one part would be another condition than A with B, under the same label
+            raise ConditionError(
+                f"{joined[0]!r} is not the name of one perturbation",
+                remedy="Write a tuple with a name for each part, or read a label with parse_condition().",
+            )
         if len(set(self.parts)) < len(self.parts):
             raise ConditionError(
                 f"the condition {_keys.COMBINATION.join(self.parts)!r} names the same perturbation twice",

@@ -288,7 +288,7 @@ class DeviceCells:
             indices=self._indices[taken],
             values=self._values[taken],
             library_size=self._library_size[rows].view(shape),
-            groups=torch.from_numpy(plan.groups).to(self.device),
+            groups=torch.from_numpy(plan.groups).to(self.device, non_blocking=True),
             positions=positions.view(shape),
             n_genes=self.n_genes,
             epoch=plan.epoch,

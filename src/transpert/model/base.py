@@ -166,6 +166,15 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         ------
         transpert.errors.TranspertError
             If anything about the data is wrong; nothing is registered then.
+
+        Examples
+        --------
+        >>> import transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=30, n_cells=30)
+        >>> columns = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
+        >>> tp.MeanShift.setup_anndata(adata, **columns)
+        >>> tp.MeanShift(adata).vocabulary.labels
+        ('P0', 'P1', 'control')
         """
         arguments = cls._get_setup_method_args(**locals())
         source = source_of(arguments[SETUP_ARGS_KEY])
@@ -360,6 +369,18 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             If a perturbation, a context or a column is not known; the nearest one is named.
         transpert.errors.ControlError
             If a context has no control cells.
+
+        Examples
+        --------
+        >>> import transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=30, n_cells=30)
+        >>> columns = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
+        >>> tp.MeanShift.setup_anndata(adata, **columns)
+        >>> model = tp.MeanShift(adata)
+        >>> model.train()
+        >>> pred = model.predict({"context": "context_1"}, "P0", n_cells=10, progress=False)
+        >>> pred.obs["source"].value_counts().to_dict()
+        {'control': 10, 'predicted': 10}
         """
         cells, requests = self._requested(
             adata,
@@ -585,6 +606,20 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             If the folder is not a model, is a model of another class or format, or is damaged.
         transpert.errors.StoreError
             If the model was trained on a store that has changed since.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=30, n_cells=30)
+        >>> tp.MeanShift.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+        >>> model = tp.MeanShift(adata)
+        >>> model.train()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(f"{folder}/model")
+        ...     loaded = tp.MeanShift.load(f"{folder}/model", adata)
+        >>> loaded.is_trained
+        True
         """
         device = read_device(device)
         description, weights, arrays = read_model(dir_path)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transpert.conditions import Condition
+from transpert.groups import Groups
 from transpert.transport import Anchor, GroupEffects
 
-__all__ = ["LeftOutShifts", "choose_groups", "leave_folds_out"]
+__all__ = ["LeftOutShifts", "choose_groups", "groups_of", "leave_folds_out"]
 
 # one weight is fitted to them; of an atlas with a hundred thousand groups every one would take hours
 _MOST_GROUPS = 1_000
@@ -33,6 +35,27 @@ class LeftOutShifts:
     rows: np.ndarray
     shifts: np.ndarray
     comparable: np.ndarray
+
+
+def groups_of(effects: GroupEffects, groups: Groups) -> list[list[int]]:
+    """Return the groups (batches of one condition in one context) behind every row of the effects.
+
+    Parameters
+    ----------
+    effects
+        The effects of the ``P`` perturbed conditions in their contexts.
+    groups
+        The groups from which they were measured.
+
+    Returns
+    -------
+    ``P`` lists of groups.
+    """
+    members: dict[tuple[str, Condition], list[int]] = {}
+    contexts = groups.table["context"].to_numpy()
+    for group in groups.perturbed_groups:
+        members.setdefault((contexts[group], groups.conditions[group]), []).append(int(group))
+    return [members[key] for key in zip(effects.contexts, effects.conditions, strict=True)]
 
 
 def choose_groups(telling: np.ndarray, *, seed: int) -> np.ndarray:

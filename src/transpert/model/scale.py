@@ -16,7 +16,7 @@ from anndata import AnnData
 from lightning.pytorch.strategies import Strategy
 
 from transpert._compat import SETUP_ARGS_KEY
-from transpert.conditions import Condition, Embedding
+from transpert.conditions import Embedding
 from transpert.data import SetDataModule, SetSampler
 from transpert.errors import AssumptionWarning, OptionError, ProcessError, TrainingError
 from transpert.groups import ControlMatching, Groups
@@ -54,7 +54,7 @@ from .embeddings import (
 from .fingerprints import data_fingerprint, options_fingerprint
 from .folds import assign_folds, resolve_level, rows_like_asked
 from .gate import fit_gate, gate_table, was_tried
-from .left_out import LeftOutShifts, choose_groups, leave_folds_out
+from .left_out import LeftOutShifts, choose_groups, groups_of, leave_folds_out
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, transport_population
 from .options import JoiningOptions, ScaleOptions, TrainingOptions
@@ -62,6 +62,7 @@ from .prediction import SetPrediction
 from .processes import is_sharded
 from .registration import jsonable
 from .requests import Request
+from .stages import Say, stages
 from .store_input import Data, StoredCells
 from .training import (
     CheckpointSettings,
@@ -296,14 +297,17 @@ class SCALE(PerturbationModel):
         )
         check_precision(precision)
         groups, matching = self._training_groups()
-        effects = self._training_effects(groups, matching)
-        if self.options.anchor is not None:
-            self.anchor = self._fit_anchor(effects, self.options.anchor)
         self.left_out_level = resolve_level(groups, self.options.joining.leave_out, self._split_kind())
         folds = assign_folds(groups, self.left_out_level, self.options.joining.folds, seed=self.seed)
-        members = self._groups_of(effects, groups)
-        first = np.array([own[0] for own in members], dtype=int)
-        anchored = self._left_out_anchor(effects, folds[first])
+        shown = trainer_kwargs.get("enable_progress_bar", True)
+        with stages(shown) as say:
+            say("Reading the cells")
+            effects = self._training_effects(groups, matching)
+            if self.options.anchor is not None:
+                self.anchor = self._fit_anchor(effects, self.options.anchor, say)
+            members = groups_of(effects, groups)
+            first = np.array([own[0] for own in members], dtype=int)
+            anchored = self._left_out_anchor(effects, folds[first], say)
         shifts = None
         if self.options.joining.kind == "residual":
             shifts = np.zeros((len(groups), len(self.genes)))
@@ -354,7 +358,8 @@ class SCALE(PerturbationModel):
         self._take_best_weights(plan)
         self._set_trained()
         self.completed_history = dict(self.history or {})
-        self._fit_gate(effects, groups, first, folds[first], anchored)
+        with stages(shown) as say:
+            self._fit_gate(effects, groups, first, folds[first], anchored, say)
 
     def _take_best_weights(self, plan: TransportTrainingPlan) -> None:
         weights = plan.best_weights()
@@ -407,18 +412,11 @@ class SCALE(PerturbationModel):
 
     # --- the gate -------------------------------------------------------------------------------------------
 
-    def _groups_of(self, effects: GroupEffects, groups: Groups) -> list[list[int]]:
-        """The groups (batches of one condition in one context) behind every row of the effects."""
-        members: dict[tuple[str, Condition], list[int]] = {}
-        contexts = groups.table["context"].to_numpy()
-        for group in groups.perturbed_groups:
-            members.setdefault((contexts[group], groups.conditions[group]), []).append(int(group))
-        return [members[key] for key in zip(effects.contexts, effects.conditions, strict=True)]
+    def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions, say: Say) -> Anchor:
+        dispersion = np.asarray(self._dispersion)
+        return Anchor.fit(effects, options, dispersion, embedding=self.embedding, seed=self.seed, progress=say)
 
-    def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions) -> Anchor:
-        return Anchor.fit(effects, options, np.asarray(self._dispersion), embedding=self.embedding, seed=self.seed)
-
-    def _left_out_anchor(self, effects: GroupEffects, fold: np.ndarray) -> LeftOutShifts:
+    def _left_out_anchor(self, effects: GroupEffects, fold: np.ndarray, say: Say) -> LeftOutShifts:
         """What the anchor predicts for rows of the effects without the rows of their fold."""
         options = self.options.anchor
         rows = np.arange(len(effects))
@@ -426,10 +424,20 @@ class SCALE(PerturbationModel):
             rows = choose_groups(rows_like_asked(effects.conditions, fold, self._split_kind()), seed=self.seed)
         if self.anchor is None or options is None:
             return LeftOutShifts(rows, np.zeros((len(rows), len(self.genes))), np.ones(len(rows), dtype=bool))
-        return leave_folds_out(self.anchor, effects, fold, lambda some: self._fit_anchor(some, options), rows)
+
+        def fit(some: GroupEffects) -> Anchor:
+            return self._fit_anchor(some, options, lambda text: say(f"Without a part of the groups: {text.lower()}"))
+
+        return leave_folds_out(self.anchor, effects, fold, fit, rows)
 
     def _fit_gate(
-        self, effects: GroupEffects, groups: Groups, first: np.ndarray, fold: np.ndarray, anchored: LeftOutShifts
+        self,
+        effects: GroupEffects,
+        groups: Groups,
+        first: np.ndarray,
+        fold: np.ndarray,
+        anchored: LeftOutShifts,
+        say: Say,
     ) -> None:
         """Weigh network and anchor by what each says about groups it has not seen.
 
@@ -439,7 +447,7 @@ class SCALE(PerturbationModel):
         asked = effects[rows]
         unseen = None
         if joining.folds > 1 and (fold >= 0).all():
-            unseen = self._left_out_networks(asked, groups, first[rows], fold[rows], shifts)
+            unseen = self._left_out_networks(asked, groups, first[rows], fold[rows], shifts, say)
         if joining.gate is not None:
             self.gate = joining.gate
         elif self.options.anchor is None or unseen is None:
@@ -448,15 +456,24 @@ class SCALE(PerturbationModel):
             like_asked = rows_like_asked(effects.conditions, fold, self._split_kind())
             self.gate = fit_gate(asked, shifts, unseen, like_asked[rows] & anchored.comparable)
             self.gate_table = gate_table(asked, shifts, unseen, self.gate)
+        say("Learning how sure predictions are from left-out groups")
         predictor = self._left_out_predictor(effects, anchored, unseen)
         self.uncertainty = UncertaintyEstimates.fit(effects, predictor, among=rows)
 
     def _left_out_networks(
-        self, effects: GroupEffects, groups: Groups, first: np.ndarray, fold: np.ndarray, anchored: np.ndarray
+        self,
+        effects: GroupEffects,
+        groups: Groups,
+        first: np.ndarray,
+        fold: np.ndarray,
+        anchored: np.ndarray,
+        say: Say,
     ) -> np.ndarray:
         """Mean shifts, ``(P, G)``, that each row gets from the network that has not seen it."""
         shifts = np.zeros_like(anchored)
-        for context in np.unique(effects.contexts):
+        contexts = np.unique(effects.contexts)
+        for number, context in enumerate(contexts, 1):
+            say(f"Comparing networks and anchor on left-out groups: context {number} of {len(contexts)}")
             # read and encoded once for all that was done in the context
             control = self._controls(self.cells, context, _CONTROLS_OF_THE_GATE, self.seed)
             for row in np.flatnonzero(effects.contexts == context):
