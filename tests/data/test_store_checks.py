@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.data.store_cells import DESIGN, N_GENES, assert_holds, make_cells
 
-from transpert.data import Store, build_store, to_scdl
+from transpert.data import Store, build_input, build_store, to_scdl
 from transpert.errors import (
     AssumptionWarning,
     BackedDataError,
@@ -199,6 +201,14 @@ def test_names_that_occur_twice_in_one_file_are_numbered(tmp_path) -> None:
         store = build_store(cells, tmp_path / "a.zarr", DESIGN)
     stored = store.read_obs([]).index
     assert stored.is_unique and {"s1c0", "s1c0-1", "s1c0-2", "s1c199"} <= set(stored) and len(stored) == 200
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(max_size=2), max_size=12), st.integers(1, 5))
+def test_a_name_that_occurs_twice_is_noticed_wherever_it_stands(names, block) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_input, "_NAMES_PER_BLOCK", block)
+        assert build_input._has_repeats(pd.Index(names, dtype="str")) == (len(set(names)) < len(names))
 
 
 def test_the_same_cells_are_not_appended_twice(tmp_path) -> None:

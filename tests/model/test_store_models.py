@@ -109,6 +109,7 @@ def assert_same_statistics(found, expected) -> None:
 @pytest.fixture
 def summed(screen, tmp_path, monkeypatch) -> Store:
     monkeypatch.setattr(runs, "CELLS_OF_A_RUN", 10)
+    monkeypatch.setattr(runs, "_CELLS_AT_ONCE", 7)
     store = build_store([screen[:300]], tmp_path / "summed.zarr", DESIGN, layer="counts", cells_per_part=150)
     return store.append([screen[300:]], layer="counts")
 

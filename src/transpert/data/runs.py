@@ -16,6 +16,7 @@ __all__ = ["CellRun", "read_runs", "write_runs"]
 
 # the sums over fewer cells take as much space as the cells
 CELLS_OF_A_RUN = 256
+_CELLS_AT_ONCE = 4096  # a run may be a whole part, and its values are needed four times over
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,11 +63,13 @@ def write_runs(path: Path, counts: sparse.csr_matrix, library_size: np.ndarray, 
     sums = np.zeros((len(runs), 4, counts.shape[1]))
     inverse = np.zeros(len(runs))
     for row, (start, stop) in enumerate(runs):
-        logs = log1p_per_10k(counts[start:stop], library_size[start:stop])
-        values = logs.data.astype(np.float64)
-        rates = np.expm1(values)
-        for number, weights in enumerate((rates, rates**2, values, values**2)):
-            sums[row, number] = np.bincount(logs.indices, weights=weights, minlength=counts.shape[1])
+        for first in range(start, stop, _CELLS_AT_ONCE):
+            cells = slice(first, min(first + _CELLS_AT_ONCE, stop))
+            logs = log1p_per_10k(counts[cells], library_size[cells])
+            values = logs.data.astype(np.float64)
+            rates = np.expm1(values)
+            for number, weights in enumerate((rates, rates**2, values, values**2)):
+                sums[row, number] += np.bincount(logs.indices, weights=weights, minlength=counts.shape[1])
         inverse[row] = (_keys.SCALE_FACTOR / library_size[start:stop]).sum()
     path.parent.mkdir(exist_ok=True)
     np.savez(path, bounds=np.array(runs, dtype=np.int64).reshape(-1, 2), sums=sums, inverse_library=inverse)

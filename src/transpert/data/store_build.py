@@ -209,7 +209,7 @@ def write_cells(
             parts.append(_finish_part(job, part))
             report("Writing parts", part + 1, job.n_parts)
         obs_file = f"obs-{first_part:05d}.parquet"
-        table = cells.obs.iloc[order].copy()
+        table = cells.obs.iloc[order]
         table[_keys.LIBRARY_SIZE] = np.load(_library_file(job), mmap_mode="r")[:]
         table.to_parquet(folder / obs_file)
         pd.DataFrame({GENE: cells.genes}).to_parquet(folder / GENES)
