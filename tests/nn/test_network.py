@@ -11,6 +11,7 @@ from transpert.errors import OptionError
 from transpert.nn import (
     ConditionBatch,
     ConditionOptions,
+    DecoderOptions,
     EncoderOptions,
     FlowOptions,
     LossOptions,
@@ -41,7 +42,9 @@ def conditions(perturbation, *, dose=None) -> ConditionBatch:
     )
 
 
-def network(seed=0, *, kind="mlp", sets=None, condition=None, table=None, losses=None, **flow) -> TransportNetwork:
+def network(
+    seed=0, *, kind="mlp", sets=None, condition=None, table=None, losses=None, decoder=None, **flow
+) -> TransportNetwork:
     torch.manual_seed(seed)
     options = NetworkOptions(
         EncoderOptions(kind, width=16, depth=1, n_tokens=4, n_heads=2, n_key_heads=1),
@@ -49,6 +52,7 @@ def network(seed=0, *, kind="mlp", sets=None, condition=None, table=None, losses
         condition or ConditionOptions(),
         FlowOptions(**{"depth": 1, "n_heads": 2, "n_key_heads": 1, **flow}),
         losses or LossOptions(),
+        **({} if decoder is None else {"decoder": decoder}),
     )
     net = TransportNetwork(NetworkSizes(G, G, 4, (3,), 2), options, table)
     # an untrained flow hardly moves; make it move
@@ -249,3 +253,18 @@ def test_options_survive_json_and_refuse_nonsense() -> None:
     ):
         with pytest.raises(OptionError):
             build()
+
+
+@pytest.mark.parametrize("output", ["linear", "softplus"])
+def test_shifts_are_the_differences_of_decoded_cells(output) -> None:
+    net = network(decoder=DecoderOptions(output=output))
+    net.set_statistics(*[(torch.rand(G), torch.rand(G) + 0.5)] * 2)
+    condition, x = conditions([[1, 0], [2, 0], [1, 2]]), cells()
+    out = net.transport(x, condition)
+    expected = out.x1_hat - out.x0_hat
+    assert expected.abs().max() > 1e-2
+    each, ends = net.shift(net.encode_cells(x), condition)
+    mean, same_ends = net.shift(net.encode_cells(x), condition, each_cell=False)
+    torch.testing.assert_close(each, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mean, expected.flatten(0, 1).mean(0), atol=1e-5, rtol=0)
+    assert torch.equal(ends, same_ends)

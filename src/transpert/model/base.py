@@ -91,8 +91,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         """Fit the model to the effects of the training groups."""
 
     @abstractmethod
-    def _predict_set(self, control: Cells, request: Request, *, seed: int) -> SetPrediction:
-        """Predict where one population of control cells goes."""
+    def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
+        """Predict where one population of control cells goes; what is said of each cell may be left out."""
 
     @abstractmethod
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -498,11 +498,12 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         return cells[control_positions(cells, self.design, context, n_cells, seed)]
 
     def _population(self, control: Cells, request: Request, readout: str | None, *, seed: int) -> Population:
-        prediction = self._predict_set(control, request, seed=seed)
+        kind: Any = readout or self._default_readout
+        prediction = self._predict_set(control, request, seed=seed, each_cell=kind != "added")
         values, counts = read_out(
             control,
             prediction,
-            kind=readout or self._default_readout,  # type: ignore[arg-type]
+            kind=kind,
             options=self.readout_options,
             dispersion=self._dispersion,
             seed=seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,13 @@ class LeftOutShifts:
     rows: np.ndarray
     shifts: np.ndarray
     comparable: np.ndarray
+
+    def of_groups(self, members: Sequence[Sequence[int]], n_groups: int) -> np.ndarray:
+        """Return the shift of every group, ``(n_groups, G)``; ``members`` has the groups of each row, others have 0."""
+        shifts = np.zeros((n_groups, self.shifts.shape[1]))
+        for shift, own in zip(self.shifts, members, strict=True):
+            shifts[own] = shift
+        return shifts
 
 
 def groups_of(effects: GroupEffects, groups: Groups) -> list[list[int]]:

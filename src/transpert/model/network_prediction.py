@@ -46,7 +46,8 @@ def transport_population(
     *,
     set_size: int,
     seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
+    each_cell: bool = True,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Move a population, in sets as in training.
 
     Parameters
@@ -61,20 +62,32 @@ def transport_population(
         Cells in a set, about.
     seed
         Seed of the division into sets, and of the noise.
+    each_cell
+        Whether the shift of every cell is wanted, and not only their mean.
 
     Returns
     -------
-    Shift of every cell in log1p counts per 10k, ``(N, G)`` float32, and latent endpoints, ``(N, d)``.
+    Mean shift in log1p counts per 10k, ``(G,)`` float64, shift of every cell, ``(N, G)`` float32, or ``None``, and
+    latent endpoints, ``(N, d)``.
     """
-    shift, latent = torch.zeros(len(encoded), network.sizes.n_genes), torch.zeros(encoded.shape)
+    latent = torch.zeros(encoded.shape)
+    shift = torch.zeros(len(encoded), network.sizes.n_genes) if each_cell else None
+    total = np.zeros(network.sizes.n_genes)
     generator = torch.Generator(device=encoded.device).manual_seed(seed)
     for rows in _in_sets(len(encoded), set_size, seed):
         chosen = torch.from_numpy(rows)
         sets = condition[torch.zeros(len(rows), dtype=torch.long, device=encoded.device)]
-        moved, ends = network.shift(encoded[chosen.to(encoded.device)], sets, generator=generator)
+        cells = encoded[chosen.to(encoded.device)]
+        moved, ends = network.shift(cells, sets, each_cell=each_cell, generator=generator)
         chosen = chosen.flatten()
-        shift[chosen], latent[chosen] = moved.flatten(0, 1).cpu().float(), ends.flatten(0, 1).cpu().float()
-    return shift.numpy(), latent.numpy()
+        latent[chosen] = ends.flatten(0, 1).cpu().float()
+        if shift is not None:
+            shift[chosen] = moved.flatten(0, 1).cpu().float()
+        else:
+            total += len(chosen) * moved.cpu().double().numpy()
+    if shift is None:
+        return total / len(encoded), None, latent.numpy()
+    return shift.numpy().mean(axis=0, dtype=np.float64), shift.numpy(), latent.numpy()
 
 
 @torch.no_grad()

@@ -308,11 +308,7 @@ class SCALE(PerturbationModel):
             members = groups_of(effects, groups)
             first = np.array([own[0] for own in members], dtype=int)
             anchored = self._left_out_anchor(effects, folds[first], say)
-        shifts = None
-        if self.options.joining.kind == "residual":
-            shifts = np.zeros((len(groups), len(self.genes)))
-            for shift, own in zip(anchored.shifts, members, strict=True):
-                shifts[own] = shift
+        shifts = anchored.of_groups(members, len(groups)) if self.options.joining.kind == "residual" else None
         self._set_statistics(effects.statistics, groups)
         data = self._data_module(groups, matching, folds)
         training = self.options.training
@@ -480,7 +476,9 @@ class SCALE(PerturbationModel):
                 request = Request(context, groups.context_values(int(first[row])), effects.conditions[row], "")
                 start = anchored[row] if self.options.joining.kind == "residual" else None
                 own = int(fold[row])
-                shifts[row], _, _ = self._network_shift(control, request, start, number=own, seed=self.seed)
+                shifts[row], _, _ = self._network_shift(
+                    control, request, start, number=own, seed=self.seed, each_cell=False
+                )
         return shifts
 
     def _left_out_predictor(
@@ -520,7 +518,7 @@ class SCALE(PerturbationModel):
         check_perturbations(requests, self.vocabulary, self.embedding)
 
     @override
-    def _predict_set(self, control: Cells, request: Request, *, seed: int) -> SetPrediction:
+    def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
         statistics = control.as_one_group()
         before = statistics.mean_log[0]
         if request.condition.is_control:
@@ -532,10 +530,10 @@ class SCALE(PerturbationModel):
         if gate == 0:
             return SetPrediction(np.maximum(before + shift, 0), latent=self._latent_of(control))
         start = shift if self.options.joining.kind == "residual" else None
-        network, pattern, latent = self._network_shift(control, request, start, seed=seed)
+        network, pattern, latent = self._network_shift(control, request, start, seed=seed, each_cell=each_cell)
         joined = (1 - gate) * shift + gate * network
         # a network that counts little also has little to say about which cells move most
-        blended = (1 - gate) * joined + gate * pattern
+        blended = None if pattern is None else (1 - gate) * joined + gate * pattern
         return SetPrediction(np.maximum(before + joined, 0), blended, latent)
 
     def _gate_of(self, request: Request) -> float:
@@ -552,19 +550,20 @@ class SCALE(PerturbationModel):
         *,
         number: int = _PREDICTS,
         seed: int,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        each_cell: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Mean shift ``(G,)``, shift of every cell ``(N, G)`` and latent endpoints ``(N, d)``, by one network."""
         self.module.eval()
         device = next(self.module.parameters()).device
         condition = self._conditions_table.encode([request.condition], [request.context_values], [None]).to(device)
-        shift, latent = transport_population(
+        mean, shift, latent = transport_population(
             self.module.networks[number],
             self._encoded(control, number, start),
             condition,
             set_size=self._set_size,
             seed=seed,
+            each_cell=each_cell,
         )
-        mean = shift.mean(axis=0, dtype=np.float64)
         return (mean if start is None else mean + start), shift, latent
 
     def _encoded(self, cells: Cells, number: int, start: np.ndarray | None = None) -> torch.Tensor:

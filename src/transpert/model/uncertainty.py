@@ -323,7 +323,7 @@ def predict_uncertainty(
     embedding: Embedding | None = getattr(model, "embedding", None)
     for request, control, statistics in _with_controls(model, cells, requests, seed):
         before = statistics.mean_log[0]
-        after = model._predict_set(control, request, seed=seed).mean_log
+        after = model._predict_set(control, request, seed=seed, each_cell=False).mean_log
         known = estimates.familiarity
         novelties = known.novelties(request)
         errors = estimates.errors_for(novelties)
@@ -459,7 +459,7 @@ class UncertaintyMethods:
         columns = {}
         for request, control, statistics in _with_controls(self, cells, requests, seed):
             before = statistics.mean_log[0]
-            after = self._predict_set(control, request, seed=seed).mean_log
+            after = self._predict_set(control, request, seed=seed, each_cell=False).mean_log
             columns[f"{request.context}: {request.condition}"] = log_fold_of_means(after, before)
         table = pd.DataFrame(columns, index=pd.Index(self.genes.astype(str)), dtype=np.float32)
         if key_added is not None and isinstance(self.adata, AnnData):

@@ -58,3 +58,10 @@ class CellDecoder(nn.Module):
         if self.options.output != "linear":
             return self(after, mean, scale) - self(before, mean, scale)
         return functional.linear(self.units(after) - self.units(before), self.last.weight * scale[:, None])
+
+    def mean_difference(self, before: Tensor, after: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        """Return the mean of :meth:`difference` over all cells, ``(G,)``; a linear output has to put out one cell."""
+        if self.options.output != "linear":
+            return self.difference(before, after, mean, scale).flatten(0, -2).mean(0)
+        changed = (self.units(after) - self.units(before)).flatten(0, -2).mean(0)
+        return functional.linear(changed, self.last.weight) * scale

@@ -157,16 +157,23 @@ class TransportNetwork(nn.Module):
         return self.cells((states - self.input_mean) * self.input_scale)
 
     def shift(
-        self, cells: Tensor, condition: ConditionBatch, *, generator: torch.Generator | None = None
+        self,
+        cells: Tensor,
+        condition: ConditionBatch,
+        *,
+        each_cell: bool = True,
+        generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return only the change of every decoded cell ``(S, N, G)``, and its latent state after, ``(S, N, d)``.
 
         The same as :meth:`transport`, of which several conditions share the cells ``(S, N, d)`` that
-        :meth:`encode_cells` returned, and which does not decode what cells have in common.
+        :meth:`encode_cells` returned, and which does not decode what cells have in common. Without ``each_cell`` it is
+        the mean change of all cells, ``(G,)``, which takes much less.
         """
         z0 = self.sets(cells)
         z1 = self._move(z0, condition, None, None, generator)
-        return self.decoder.difference(z0, z1, self.gene_mean, self.gene_scale), z1
+        change = self.decoder.difference if each_cell else self.decoder.mean_difference
+        return change(z0, z1, self.gene_mean, self.gene_scale), z1
 
     def _move(
         self,

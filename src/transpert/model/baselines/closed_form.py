@@ -81,7 +81,7 @@ class ClosedFormModel(PerturbationModel):
         self.anchor = Anchor.fit(effects, self._anchor_options, np.asarray(self._dispersion), embedding=self.embedding)
 
     @override
-    def _predict_set(self, control: Cells, request: Request, *, seed: int) -> SetPrediction:
+    def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
         statistics = control.as_one_group()
         return SetPrediction(self._mean(request.condition, request.context, statistics))
 

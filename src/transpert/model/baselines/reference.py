@@ -40,7 +40,7 @@ class NoChange(PerturbationModel):
         return
 
     @override
-    def _predict_set(self, control: Cells, request: Request, *, seed: int) -> SetPrediction:
+    def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
         return SetPrediction(np.asarray(log1p_per_10k(control.counts, control.library_size).mean(axis=0)).ravel())
 
     @override

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import transpert as tp
+from transpert.model import SCALE, JoiningOptions
+from transpert.model.network_prediction import encode_cells, transport_population
+from transpert.nn import ConditionBatch, EncoderOptions, NetworkOptions, NetworkSizes, TransportNetwork
+
+N_GENES = 8
+
+
+@pytest.fixture
+def network() -> TransportNetwork:
+    torch.manual_seed(0)
+    made = TransportNetwork(
+        NetworkSizes(N_GENES, N_GENES, 3, (2,), 2), NetworkOptions(EncoderOptions(width=16, depth=1))
+    )
+    torch.nn.init.normal_(made.field.out.weight, std=0.3)
+    return made.eval()
+
+
+def condition() -> ConditionBatch:
+    one = torch.ones(1, 1, dtype=torch.long)
+    return ConditionBatch(one, torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.bool), torch.zeros(1), one, one[0])
+
+
+def test_the_mean_shift_is_that_of_all_cells_when_sets_differ_in_size(network) -> None:
+    states = np.random.default_rng(0).random((23, N_GENES), dtype=np.float32)
+    encoded = encode_cells(network, states)
+    asked = {"set_size": 7, "seed": 0}  # sets of 8, 8 and 7 cells
+    mean, each, latent = transport_population(network, encoded, condition(), **asked)
+    alone, none, same_latent = transport_population(network, encoded, condition(), each_cell=False, **asked)
+    assert each.shape == (23, N_GENES) and np.abs(mean).max() > 1e-3 and none is None
+    np.testing.assert_allclose(mean, each.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(alone, mean, atol=1e-6)
+    np.testing.assert_array_equal(latent, same_latent)
+
+
+def test_added_shifts_and_effects_are_those_of_the_transported_cells() -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=20, n_cells=20, seed=0)
+    SCALE.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    model = SCALE(adata, joining=JoiningOptions(folds=1, gate=0.5))
+    model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    asked = {"contexts": {"context": "context_0"}, "perturbations": "P0", "include_controls": False, "progress": False}
+    added, expected = (model.predict(readout=kind, **asked) for kind in ("added", "expected"))
+    # both meet the predicted mean, one by a shift of every cell and one by the pattern of the network
+    unclipped = (added.X > 0).all(axis=0)
+    assert unclipped.any()
+    np.testing.assert_allclose(added.X.mean(axis=0)[unclipped], expected.X.mean(axis=0)[unclipped], atol=1e-2)
+    np.testing.assert_allclose(added.obsm["X_scale"], expected.obsm["X_scale"], atol=1e-6)
