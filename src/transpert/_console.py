@@ -8,7 +8,7 @@ __all__ = ["named_errors"]
 
 
 class named_errors:
-    """Print errors of transpert as one readable line, and leave with status 1."""
+    """Print errors of transpert, and of files and folders, as one readable line, and leave with status 1."""
 
     def __enter__(self) -> None:
         return None
@@ -16,7 +16,7 @@ class named_errors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         from transpert.errors import TranspertError
 
-        if isinstance(error, TranspertError):
+        if isinstance(error, TranspertError | OSError):
             # messages of other libraries inside ours may have several lines
             typer.secho(f"{type(error).__name__}: {' '.join(str(error).split())}", fg="red", err=True)
             raise typer.Exit(1) from error

@@ -192,6 +192,13 @@ def library_sizes(counts: Matrix) -> np.ndarray:
     Returns
     -------
     ``(N,)`` float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.pp import library_sizes
+    >>> library_sizes(np.array([[1, 2], [0, 3]])).tolist()
+    [3.0, 3.0]
     """
     return np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
 

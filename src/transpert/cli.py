@@ -82,6 +82,8 @@ def evaluate(
         "seed": seed,
     }
     with named_errors(), _workers(workers) as client:
+        for file in (out, audit):
+            _check_folder(file)
         table = tl.evaluate(
             pred,
             truth,
@@ -103,6 +105,18 @@ def evaluate(
         if cell_eval is not None:
             files = tl.to_cell_eval(pred, truth, cell_eval, **design, layer=layer)
             typer.echo(f"For cell-eval: {files[0]} and {files[1]}.")
+
+
+def _check_folder(file: Path | None) -> None:
+    """Refuse a file that cannot be written, before there are results to lose."""
+    from transpert.errors import OptionError
+
+    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise OptionError(
+            f"{'this is a folder' if file.is_dir() else 'the folder does not exist'}, so nothing can be written there",
+            where=str(file),
+            remedy="Name a file in a folder that exists.",
+        )
 
 
 @contextmanager

@@ -70,6 +70,7 @@ def run_quickstart(
         f"[bold]Kang et al. 2018[/]: {adata.n_obs:,} blood cells x {adata.n_vars:,} genes, control and interferon beta"
     )
     pp.split(adata, holdout={"cell_type": cell_type})
+    out.mkdir(parents=True, exist_ok=True)  # now, and not when there are results to lose
     hidden = int((adata.obs["split"] == "test").sum())
     console.print(f"Held out: all {hidden} stimulated cells of [bold]{cell_type}[/]. Training SCALE on the rest.")
     SCALE.setup_anndata(
@@ -90,7 +91,6 @@ def run_quickstart(
     console.print(model.summary(), highlight=False)
     pred = model.predict(contexts={"cell_type": cell_type}, perturbations=["IFNB"], seed=seed)
     table = tl.evaluate(pred, adata, metrics=list(_DECIMALS), baselines="all", seed=seed)
-    out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "scores.csv", index=False)
     tl.rank_genes_groups(pred)
     pred.write_h5ad(out / "prediction.h5ad")

@@ -255,8 +255,11 @@ def _columns(obs: pd.DataFrame, labels: pd.Series, entry: PublicSet) -> pd.DataF
     table["perturbation"] = pd.Categorical(labels.to_numpy())
     for theirs, ours in entry.columns.items():
         if theirs in obs and ours not in table:
-            values = obs[theirs].to_numpy()
-            table[ours] = pd.to_numeric(values) if ours in ("dose", "time") else pd.Categorical(values.astype(str))
+            values = obs[theirs]
+            if ours in ("dose", "time"):
+                table[ours] = pd.to_numeric(values).to_numpy()
+            else:  # what is missing stays missing
+                table[ours] = pd.Categorical(values.astype(object).map(str, na_action="ignore"))
     if "dose" in table:
         table.loc[table["perturbation"] == _keys.CONTROL, "dose"] = 0.0
     if "cell_type" not in table and entry.cell_type is not None:

@@ -101,6 +101,11 @@ def check_not_backed(adata: AnnData) -> None:
     transpert.errors.BackedDataError
         If ``adata`` is backed: reading its cells in random order is slow, and h5py returns them sorted, so that pairs
         of cells would be torn apart.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> tp.pp.check_not_backed(tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=5, n_cells=5))
     """
     if adata.isbacked:
         raise BackedDataError(
@@ -122,6 +127,11 @@ def check_unique_names(adata: AnnData) -> None:
     ------
     transpert.errors.GeneError
         If a name occurs twice; the names are listed.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> tp.pp.check_unique_names(tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=5, n_cells=5))
     """
     for names, slot, repair in (
         (adata.var_names, "var_names", "var_names_make_unique"),

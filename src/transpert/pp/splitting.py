@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -80,7 +81,8 @@ def split(
     Returns
     -------
     Nothing; writes ``obs[key_added]`` (categorical: ``"train"``, ``"validation"``, ``"test"``) and
-    ``uns[key_added]`` with ``kind`` (context, perturbation, pair or combination), ``arguments`` (JSON), ``groups``
+    ``uns[key_added]`` with ``kind`` (context, perturbation, pair or combination), ``arguments`` (JSON, with which the
+    same call gives the same split), ``groups``
     (one row a group, with its split) and ``leakage`` (one row a check: what was looked for, how many were found,
     which).
 
@@ -101,6 +103,7 @@ def split(
     """
     if (holdout is None) == (by is None):
         raise OptionError("exactly one of holdout= and by= says what is held out", where="pp.split")
+    seed = operator.index(seed)
     if by is not None and by not in _LEVELS:
         raise UnknownNameError("level", [by], _LEVELS, where="pp.split(by=)")
     named = [column for column in {**(holdout or {}), **(validation or {})} if column != perturbation_key]
@@ -110,6 +113,7 @@ def split(
     design = Design(perturbation_key, control, tuple(dict.fromkeys([*keys, *named])))
     groups = make_groups(frame(adata.obs), design)
     table = groups.table[["context", "perturbation", "is_control", "n_cells"]].copy()
+    together = [list(names) for names in together]
     units = _together(table["perturbation"], together, control)
     rng = np.random.default_rng(seed)
     if holdout is not None:
@@ -128,11 +132,21 @@ def split(
         raise SplitError(f"groups are asked for both validation and test: {list_names(both)}")
     table["split"] = np.select([test, chosen], [_keys.TEST, _keys.VALIDATION], _keys.TRAIN)
     _check_not_trivial(table)
+    arguments = {
+        "holdout": _plain(holdout),
+        "by": by,
+        "fraction": float(fraction),
+        "validation": _plain(validation),
+        "validation_fraction": float(validation_fraction),
+        "together": together,
+        "perturbation_key": perturbation_key,
+        "control": control,
+        "context_keys": list(keys),
+        "seed": seed,
+    }
     report = {
         "kind": kind,
-        "arguments": json.dumps(
-            {"holdout": _plain(holdout), "by": by, "fraction": fraction, "validation": _plain(validation), "seed": seed}
-        ),
+        "arguments": json.dumps(arguments),
         "groups": table.assign(context=table["context"].astype(str)).reset_index(drop=True),
         "leakage": _leakage(adata, groups, table, units),
     }
@@ -146,8 +160,10 @@ def _plain(values: Mapping[str, str | Sequence[str]] | None) -> dict[str, list[s
     return None if values is None else {column: _as_list(value) for column, value in values.items()}
 
 
-def _as_list(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else [str(item) for item in value]
+def _as_list(value: object) -> list[str]:
+    """Values as text; one that is not in a list, such as the number of a donor, stands for itself."""
+    alone = isinstance(value, str) or not isinstance(value, Iterable)
+    return [str(value)] if alone else [str(item) for item in value]  # type: ignore[attr-defined]
 
 
 def _parts(groups: Groups) -> list[tuple[str, ...]]:
