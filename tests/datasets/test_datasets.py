@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -134,6 +136,14 @@ def test_combinations_are_told_from_names(name, column, label, expected, tmp_pat
     anndata.AnnData(sparse.csr_matrix(np.ones((3, 2), np.float32)), obs=obs).write_h5ad(tmp_path / "file.h5ad")
     loaded = getattr(tp.datasets, name)(path=tmp_path / "file.h5ad")
     assert loaded.obs["perturbation"].tolist() == ["control", expected]  # the unlabelled cell is left out
+
+
+def test_what_a_public_file_does_not_say_stays_missing(tmp_path) -> None:
+    obs = pd.DataFrame({"gene": ["non-targeting", "GATA1"], "cell_type": ["B", None]}, index=["a", "b"])
+    anndata.AnnData(sparse.csr_matrix(np.ones((2, 2), np.float32)), obs=obs).write_h5ad(tmp_path / "file.h5ad")
+    entry = dataclasses.replace(tp.datasets.PUBLIC_SETS["replogle22"], columns={"cell_type": "cell_type"})
+    loaded = tp.datasets.read_public(entry, path=tmp_path / "file.h5ad")
+    assert loaded.obs["cell_type"].isna().tolist() == [False, True]
 
 
 def test_files_that_are_not_what_they_should_be(tmp_path) -> None:

@@ -67,6 +67,22 @@ def test_evaluate_passes_on_every_option(screen, tmp_path) -> None:
     assert not (tmp_path / "x.csv").exists()
 
 
+@pytest.mark.parametrize("option", ["--out", "--audit"])
+def test_evaluate_refuses_a_file_that_cannot_be_written_before_it_scores(screen, tmp_path, option, monkeypatch) -> None:
+    screen.write_h5ad(tmp_path / "cells.h5ad")
+    monkeypatch.setattr(tp.tl, "evaluate", lambda *_, **__: pytest.fail("scored"))
+    for wrong, words in ((tmp_path / "absent" / "s.csv", "the folder does not exist"), (tmp_path, "this is a folder")):
+        result = CliRunner().invoke(app, ["evaluate", *[str(tmp_path / "cells.h5ad")] * 2, option, str(wrong)])
+        assert result.exit_code == 1 and words in result.output
+
+
+def test_quickstart_refuses_a_file_in_place_of_its_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tp.SCALE, "train", lambda *_, **__: pytest.fail("trained"))
+    (tmp_path / "there").write_text("")
+    result = CliRunner().invoke(app, ["quickstart", "--out", str(tmp_path / "there")])
+    assert result.exit_code == 1 and "FileExistsError" in result.output and "Traceback" not in result.output
+
+
 def profile(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(app, ["profile", *arguments, "--preset", "tiny", "--steps", "2"])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception

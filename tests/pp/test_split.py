@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -109,3 +111,14 @@ def test_the_report_survives_a_file(tmp_path) -> None:
     again = anndata.read_h5ad(tmp_path / "split.h5ad")
     assert again.uns["split"]["kind"] == "context"
     assert len(again.uns["split"]["groups"]) == 18
+
+
+def test_a_split_can_be_made_again_from_its_report() -> None:
+    adata = make(labels=("A", "B", "C"))
+    adata.obs["donor"] = pd.Categorical(np.resize([1, 2, 3], adata.n_obs))
+    pp.split(adata, holdout={"donor": 1}, validation={"donor": [2]}, together=[("A", "B")], seed=np.int64(3))
+    arguments = json.loads(adata.uns["split"]["arguments"])
+    assert arguments["holdout"] == {"donor": ["1"]} and arguments["seed"] == 3
+    pp.split(adata, key_added="again", **arguments)
+    assert adata.obs["again"].tolist() == adata.obs["split"].tolist()
+    assert set(adata.obs.loc[adata.obs["split"] == "test", "donor"]) == {1}
