@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import transpert as tp
-from transpert.conditions import Embedding, as_embedding, combine
+from transpert.conditions import Embedding, as_embedding, coexpression_of, combine, expression
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError
 
 
@@ -414,3 +414,20 @@ def test_distances_are_in_units_of_those_between_known_names() -> None:
     # the units of a table make no difference, nor does it how wide the other one is
     both = combine([line, Embedding(line.names, np.zeros((6, 5)))])
     assert both.distance("E", known) == pytest.approx(4, rel=1e-5)
+
+
+def test_one_known_name_is_measured_by_the_whole_table() -> None:
+    line = Embedding(tuple("ABCD"), np.array([[0.0], [1.0], [2.0], [5.0]]))
+    assert line.distance("B", ["A"]) == pytest.approx(1)
+    assert line.distance("D", ["A"]) == pytest.approx(5)
+
+
+def test_of_many_control_cells_some_are_drawn(monkeypatch) -> None:
+    counts = sparse.csr_matrix(np.random.default_rng(0).poisson(3.0, size=(60, 6)).astype(np.float32))
+    size, groups = np.asarray(counts.sum(axis=1)).ravel(), np.repeat(["a", "b"], 30)
+    whole = coexpression_of(counts, size, groups, list("ABCDEF"), n_dimensions=2)
+    monkeypatch.setattr(expression, "_MOST_CELLS", 40)
+    some, again = (coexpression_of(counts, size, groups, list("ABCDEF"), n_dimensions=2, seed=1) for _ in range(2))
+    np.testing.assert_array_equal(some.values, again.values)
+    assert not np.allclose(some.values, whole.values)
+    assert not np.allclose(some.values, coexpression_of(counts, size, groups, list("ABCDEF"), n_dimensions=2).values)

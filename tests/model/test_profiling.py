@@ -65,3 +65,12 @@ def test_profile_from_the_shell(cells, tmp_path) -> None:
     )
     assert result.exit_code == 0, result.output
     assert "cells/s" in result.output and "loader wait" in result.output
+
+
+def test_the_copy_that_is_profiled_has_the_vectors_of_the_perturbations(cells) -> None:
+    table = pd.DataFrame([[1.0, 0.0], [0.0, 1.0]], index=["P0", "P1"])
+    tp.SCALE.setup_anndata(cells, perturbation_key="perturbation", context_keys="context", layer="counts")
+    model = tp.SCALE(cells, preset="tiny", embeddings=table)
+    copied = profiling._copy_for(model, 3)
+    shapes = {name: value.shape for name, value in model.module.state_dict().items()}
+    assert {name: value.shape for name, value in copied.module.state_dict().items()} == shapes

@@ -48,3 +48,18 @@ def test_scale_runs_in_an_embedding_and_puts_out_counts(embed, screen) -> None:
     screen.obsm[key] = screen.obsm[key][::-1].copy()
     moved = model.get_effects({"context": "context_1"}, ["P0"], adata=screen)["context_1: P0"]
     assert not np.allclose(moved, found, atol=1e-3)
+
+
+def test_cells_of_other_doses_and_batches_do_not_share_a_set() -> None:
+    adata = tp.datasets.simulate(
+        n_contexts=2, n_perturbations=1, n_genes=20, n_cells=40, doses=(0.1, 10.0), n_batches=2, seed=0
+    )
+    tp.SCALE.setup_anndata(
+        adata, perturbation_key="perturbation", context_keys="context", dose_key="dose", batch_key="batch",
+        layer="counts",
+    )  # fmt: skip
+    model = tp.SCALE(adata, preset="tiny")
+    model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    kept = ((adata.obs["dose"] != 10.0) & (adata.obs["batch"] == adata.obs["batch"].iloc[0])).to_numpy()
+    alone = model.get_latent_representation(adata[kept].copy())
+    np.testing.assert_allclose(model.get_latent_representation()[kept], alone, atol=1e-6)

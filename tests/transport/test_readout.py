@@ -128,7 +128,7 @@ def test_thinning_finds_what_plain_bisection_finds(seed, share) -> None:
     # what is not moved takes no part in the draw
     genes = np.flatnonzero(mean * (1 - share) > ReadoutOptions().tolerance)
     noise = np.zeros(counts.shape)
-    noise[:, genes] = np.random.default_rng(seed).random((len(counts), len(genes)))
+    noise[:, genes] = np.random.default_rng(seed).random((len(genes), len(counts))).T
     weights = np.clip(-effects, 0, 10) / np.clip(-effects, 0, 10).mean(axis=0)
     for gene in genes:
 
@@ -149,7 +149,7 @@ def test_thinning_finds_what_plain_bisection_finds(seed, share) -> None:
 def test_adding_finds_what_plain_bisection_finds(seed, more) -> None:
     counts, library, mean = population(seed, n_cells=60, n_genes=3)
     moved = transport_counts(counts, library, mean + more, seed=seed).toarray()
-    noise = np.random.default_rng(seed).random(counts.shape)
+    noise = np.random.default_rng(seed).random(counts.shape[::-1]).T
     for gene in range(3):
 
         def added(log_rate: float, gene=gene) -> np.ndarray:

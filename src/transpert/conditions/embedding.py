@@ -292,7 +292,8 @@ class Embedding:
         Returns
         -------
         Distance to the nearest of them, every table on the same footing, in units of the median distance of a known
-        name to the nearest other one: 0 for a known name, 1 for one as far as known ones are from each other.
+        name to the nearest other one: 0 for a known name, 1 for one as far as known ones are from each other. Where
+        one name is known, in units of that distance in the whole table.
 
         Raises
         ------
@@ -319,11 +320,12 @@ class Embedding:
         if name in known:
             return 0.0
         vectors = self.lookup(known).astype(np.float64)
-        scale = np.sqrt(np.maximum(np.add.reduceat(vectors.var(axis=0), self._starts), 1e-12))
-        standard = vectors / np.repeat(scale, self.blocks)
-        target = self.lookup([name])[0] / np.repeat(scale, self.blocks)
-        nearest = np.linalg.norm(standard - target, axis=1).min()
-        between = KDTree(standard).query(standard, k=2)[0][:, 1] if len(known) > 1 else np.ones(1)
+        # one name has no neighbours among the known: those of the whole table say what is far
+        measure = vectors if len(known) > 1 else self.values.astype(np.float64)
+        scale = np.sqrt(np.maximum(np.add.reduceat(measure.var(axis=0), self._starts), 1e-12))
+        scale = np.repeat(scale, self.blocks)
+        nearest = np.linalg.norm((vectors - self.lookup([name])[0]) / scale, axis=1).min()
+        between = KDTree(measure / scale).query(measure / scale, k=2)[0][:, 1]
         return float(nearest / max(np.median(between), 1e-12))
 
     @property

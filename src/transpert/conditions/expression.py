@@ -21,6 +21,7 @@ from .embedding import Embedding
 __all__ = ["coexpression", "coexpression_of"]
 
 _FEWEST_CELLS = 10
+_MOST_CELLS = 20_000  # more say little more about which genes vary together, and all their genes are held in memory
 
 
 def coexpression(
@@ -56,7 +57,7 @@ def coexpression(
     n_dimensions
         Length of a vector.
     seed
-        Seed of the decomposition.
+        Seed of the decomposition, and of the 20,000 control cells that are drawn where there are more.
 
     Returns
     -------
@@ -156,8 +157,11 @@ def coexpression_of(
             f"there are {counts.shape[0]} control cells; co-expression needs at least {_FEWEST_CELLS}",
             where="the control cells",
         )
+    labels = np.zeros(counts.shape[0]) if groups is None else np.asarray(groups)
+    if counts.shape[0] > _MOST_CELLS:
+        drawn = np.sort(np.random.default_rng(seed).choice(counts.shape[0], _MOST_CELLS, replace=False))
+        counts, library_size, labels = counts[drawn], library_size[drawn], labels[drawn]
     values = np.asarray(log1p_per_10k(counts, library_size).todense(), dtype=np.float64)
-    labels = np.zeros(len(values)) if groups is None else groups
     for members in pd.Series(np.arange(len(values))).groupby(labels).indices.values():
         values[members] -= values[members].mean(axis=0)
     spread = values.std(axis=0)

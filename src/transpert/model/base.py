@@ -39,7 +39,16 @@ from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, source_of
 from .requests import Contexts, Request, control_positions, expand_requests, population_sizes, request_of
 from .saving import read_data, read_device, read_model, write_model
-from .store_input import Data, StoredCells, StoreInput, check_in_memory, check_unchanged, open_cells, open_data
+from .store_input import (
+    Data,
+    StoredCells,
+    StoreInput,
+    check_in_memory,
+    check_same_genes,
+    check_unchanged,
+    open_cells,
+    open_data,
+)
 from .streaming import StreamedPrediction
 from .uncertainty import UncertaintyEstimates, UncertaintyMethods, predict_uncertainty, write_uncertainty
 
@@ -607,20 +616,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             If the folder is not a model, is a model of another class or format, or is damaged.
         transpert.errors.StoreError
             If the model was trained on a store that has changed since.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> import transpert as tp
-        >>> adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=30, n_cells=30)
-        >>> tp.MeanShift.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
-        >>> model = tp.MeanShift(adata)
-        >>> model.train()
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     model.save(f"{folder}/model")
-        ...     loaded = tp.MeanShift.load(f"{folder}/model", adata)
-        >>> loaded.is_trained
-        True
+        transpert.errors.GeneError
+            If the data has other genes than the model.
         """
         device = read_device(device)
         description, weights, arrays = read_model(dir_path)
@@ -639,6 +636,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
                 adata, source_of(arguments).design, arguments["layer"], source_registry=registry, extend_categories=True
             )
         elif adata is not None:
+            check_same_genes(adata, registry[SETUP_ARGS_KEY].get("modality"), arrays["genes"])
             setup: Callable[..., None] = getattr(cls, registry.get(SETUP_METHOD_NAME, "setup_anndata"))
             setup(adata, source_registry=registry, extend_categories=True, **registry[SETUP_ARGS_KEY])
         model = cls._from_options(adata, None if adata is not None else registry, description["options"])

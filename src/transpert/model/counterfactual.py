@@ -37,7 +37,8 @@ class Counterfactuals:
         Parameters
         ----------
         adata
-            Cells with the columns of the design, of one or several contexts; each is taken for a control cell.
+            Cells with the columns of the design, of one or several contexts; each is moved as a control cell
+            would be. Some must be controls: they say which contexts there are.
         perturbation
             The label of the perturbation.
         dose, time, direction

@@ -10,7 +10,7 @@ import numpy as np
 
 from transpert.errors import OptionError, UnknownNameError
 from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOptions, NetworkOptions, SetOptions
-from transpert.nn.options import EncoderKind
+from transpert.nn.options import EncoderKind, check_part
 from transpert.transport import AnchorOptions, ReadoutOptions
 
 __all__ = ["PRESETS", "JoiningOptions", "ScaleOptions", "TrainingOptions"]
@@ -59,8 +59,8 @@ class JoiningOptions:
             raise OptionError(f"kind is {self.kind!r}", remedy="Choose 'stack' or 'residual'.")
         if self.leave_out not in ("auto", "context", "perturbation", "pair"):
             raise OptionError(f"leave_out is {self.leave_out!r}", where="JoiningOptions")
-        if self.folds < 1:
-            raise OptionError(f"folds is {self.folds}", remedy="At least one network is needed.")
+        if not (isinstance(self.folds, int | np.integer) and self.folds >= 1):
+            raise OptionError(f"folds is {self.folds}", remedy="A whole number; at least one network is needed.")
         if self.gate is not None and not 0 <= self.gate <= 1:
             raise OptionError(f"gate is {self.gate}", remedy="Give a number from 0 to 1, or None to fit it.")
 
@@ -175,6 +175,11 @@ class ScaleOptions:
     readout: ReadoutOptions = field(default_factory=ReadoutOptions)
     joining: JoiningOptions = field(default_factory=JoiningOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            if spec.name != "anchor" or self.anchor is not None:
+                check_part(spec.name, getattr(self, spec.name), spec.default_factory)  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""

@@ -148,6 +148,9 @@ def _copy_for(model: SCALE, n_steps: int) -> SCALE:
     cells = model.cells
     data = cells.store if isinstance(cells, StoredCells) else model.adata
     copied = type(model)._from_options(data, None, model._options())
+    if model.embedding is not None:  # the table of vectors is not among the options, and makes another network
+        copied.embedding = model.embedding
+        copied._build()
     training = dataclasses.replace(model.options.training, steps=n_steps, steps_per_epoch=n_steps)
     # a given gate spares the fit of one, which is no part of a step
     joining = dataclasses.replace(model.options.joining, gate=1.0)

@@ -10,6 +10,7 @@ import pandas as pd
 from scvi.data import fields
 
 from transpert import _keys
+from transpert.errors import ConditionError
 from transpert.groups import Design, make_groups, match_controls
 
 from .cells import Cells, DataSource
@@ -121,6 +122,15 @@ def source_of(arguments: dict[str, Any]) -> DataSource:
 
 def check_groups(cells: Cells | StoredCells, design: Design) -> None:
     """Refuse data that no model could be trained on, before anything is registered."""
+    for column in design.columns:
+        if pd.api.types.is_datetime64_any_dtype(cells.obs[column]) or pd.api.types.is_timedelta64_dtype(
+            cells.obs[column]
+        ):
+            raise ConditionError(
+                "dates are no labels, and cannot be saved with a model",
+                where=f"obs[{column!r}]",
+                remedy=f"Turn them into text: adata.obs[{column!r}] = adata.obs[{column!r}].astype(str).",
+            )
     # batches are parts of a group: one cell in a batch is common, one cell of a condition in a context is a mistake
     groups = make_groups(cells.obs, dataclasses.replace(design, batch_key=None), min_cells=2)
     match_controls(groups, warn=False)

@@ -19,7 +19,7 @@ from transpert._compat import SETUP_ARGS_KEY
 from transpert.conditions import Embedding
 from transpert.data import SetDataModule, SetSampler
 from transpert.errors import AssumptionWarning, OptionError, ProcessError, TrainingError
-from transpert.groups import ControlMatching, Groups
+from transpert.groups import ControlMatching, Groups, make_groups
 from transpert.nn import (
     ConditionOptions,
     DecoderOptions,
@@ -606,10 +606,11 @@ class SCALE(PerturbationModel):
         """
         self._check_trained()
         cells = self.cells if adata is None else self._other_cells(adata, 0.0)
-        columns = [self.design.perturbation_key, *self.design.context_keys]
+        codes = make_groups(cells.obs, self.design).codes
         latent = np.zeros((len(cells), self.options.network.encoder.width), dtype=np.float32)
-        for positions in cells.obs.reset_index(drop=True).groupby(columns, observed=True).indices.values():
-            latent[positions] = self._latent_of(cells[np.asarray(positions)])
+        for group in np.unique(codes):
+            positions = np.flatnonzero(codes == group)
+            latent[positions] = self._latent_of(cells[positions])
         return latent
 
     # --- files and words ------------------------------------------------------------------------------------

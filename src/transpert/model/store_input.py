@@ -30,6 +30,7 @@ __all__ = [
     "StoreInput",
     "StoredCells",
     "check_in_memory",
+    "check_same_genes",
     "check_unchanged",
     "open_cells",
     "open_data",
@@ -201,7 +202,7 @@ def check_in_memory(data: Any, method: str) -> None:
     Raises
     ------
     transpert.errors.OptionError
-        If it is a store, a path, or anything else.
+        If it is a store, a path, a view, or anything else.
     """
     if not isinstance(data, AnnData | MuData):
         raise OptionError(
@@ -209,6 +210,28 @@ def check_in_memory(data: Any, method: str) -> None:
             remedy="Register it with setup_store."
             if isinstance(data, Store)
             else "Read the cells, with anndata.read_h5ad for example.",
+        )
+    if isinstance(data, AnnData) and data.is_view:
+        raise OptionError(f"{method} was given a view of another AnnData", remedy="Pass a copy: adata[...].copy().")
+
+
+def check_same_genes(data: AnnData | MuData, modality: str | None, genes: np.ndarray) -> None:
+    """Refuse data with other genes than those of a model, in whatever order, to which scvi-tools would bind it.
+
+    Raises
+    ------
+    transpert.errors.GeneError
+        If a gene is missing or there are others.
+    """
+    adata = data.mod.get(modality) if isinstance(data, MuData) else data
+    if adata is None:
+        return  # what is wrong is said where the modality is read
+    shared = int(np.isin(adata.var_names.astype(str), genes.astype(str)).sum())
+    if shared < len(genes) or adata.n_vars > len(genes):
+        raise GeneError(
+            f"the data has {adata.n_vars} genes and the model {len(genes)}, of which {shared} are the same",
+            where="load(adata=)",
+            remedy="Load the model without data, and pass these cells to predict(adata=), which aligns genes by name.",
         )
 
 

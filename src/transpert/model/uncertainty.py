@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy.spatial.distance import cdist
 
 from transpert import _keys
 from transpert.conditions import Condition, Embedding
-from transpert.errors import AssumptionWarning, NotTrainedError
+from transpert.errors import AssumptionWarning, NotTrainedError, OptionError
 from transpert.transport import (
     NOVELTIES,
     PSEUDO_RATE,
@@ -106,7 +107,7 @@ class Familiarity:
         noise = np.sqrt(2 * effects.control.error_log[first].sum(axis=1)).mean()
         unit = float(noise)
         if len(contexts) > 2:
-            between = np.linalg.norm(profiles[:, None] - profiles[None], axis=2)
+            between = cdist(profiles, profiles)
             np.fill_diagonal(between, np.inf)
             unit = max(unit, float(np.median(between.min(axis=1))))
         parts = tuple(sorted({part for condition in effects.conditions for part in condition.parts}))
@@ -425,7 +426,8 @@ class UncertaintyMethods:
         contexts, perturbations, doses, times, directions, adata, seed
             As in :meth:`predict`.
         key_added
-            Also write the table to ``varm[key_added]`` of the data of the model.
+            Also write the table to ``varm[key_added]`` of the data of the model, an AnnData; ``/``, which no file can
+            hold in a name, becomes another slash there.
 
         Returns
         -------
@@ -448,6 +450,12 @@ class UncertaintyMethods:
         >>> model.get_effects({"context": "context_0"}, "P0").shape
         (20, 1)
         """
+        if key_added is not None and not (isinstance(self._cells, Cells) and isinstance(self.adata, AnnData)):
+            raise OptionError(
+                "the model has no AnnData to write into",
+                where="key_added",
+                remedy="Leave it out, and put the table that is returned where you want it.",
+            )
         cells, requests = self._requested(
             adata,
             contexts=contexts,
@@ -462,8 +470,10 @@ class UncertaintyMethods:
             after = self._predict_set(control, request, seed=seed, each_cell=False).mean_log
             columns[f"{request.context}: {request.condition}"] = log_fold_of_means(after, before)
         table = pd.DataFrame(columns, index=pd.Index(self.genes.astype(str)), dtype=np.float32)
-        if key_added is not None and isinstance(self.adata, AnnData):
-            self.adata.varm[key_added] = table
+        if key_added is not None:
+            self.adata.varm[key_added] = table.reindex(self.adata.var_names.astype(str)).set_axis(
+                _writable(table.columns), axis=1
+            )
         return table
 
     def get_uncertainty(  # type: ignore[misc]

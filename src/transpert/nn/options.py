@@ -58,6 +58,20 @@ def _flag(name: str, value: bool) -> None:
         raise OptionError(f"{name} is {value!r}", remedy="Choose one of True, False.")
 
 
+def check_part(name: str, value: object, kind: type) -> None:
+    """Refuse a word, or a dictionary, where a group of options is asked for.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If ``value`` is not of the class ``kind``.
+    """
+    if not isinstance(value, kind):
+        raise OptionError(
+            f"{name} is {value!r}", where="the options of a model", remedy=f"Give it as {name}={kind.__name__}(...)."
+        )
+
+
 def _heads(width: int, n_heads: int, n_key_heads: int, where: str) -> None:
     if width % n_heads or n_heads % n_key_heads:
         raise OptionError(
@@ -150,8 +164,8 @@ class ConditionOptions:
         Share of the training sets in which a perturbation is hidden, of which only remains that there was one.
     dose
         How a dose enters: ``"features"``, with the embedding of its part; ``"saturating"``, besides as a learned curve
-        ``1 - exp(-rate * dose)`` that scales the part and its effect, which is then nothing at dose 0. Parts without
-        a dose act in full.
+        ``1 - exp(-rate * log10(1 + dose))`` that scales the part and its effect, which is then nothing at dose 0.
+        Parts without a dose act in full.
     tables
         How several tables of embeddings become one: ``"concatenate"`` puts them side by side; ``"gated"`` projects
         each to the width of the network and weighs them by a softmax that depends on the perturbation.
@@ -324,6 +338,8 @@ class NetworkOptions:
     decoder: DecoderOptions = field(default_factory=DecoderOptions)
 
     def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            check_part(spec.name, getattr(self, spec.name), spec.default_factory)  # type: ignore[arg-type]
         _heads(self.encoder.width, self.flow.n_heads, self.flow.n_key_heads, "FlowOptions in a network")
 
     def to_dict(self) -> dict[str, Any]:

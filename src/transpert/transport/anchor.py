@@ -198,7 +198,8 @@ class Anchor:
         allowed : (P,)
             Measured effects that may be used; all by default.
         measured
-            Use the effect itself where just this condition was measured in this context.
+            Use the effect itself where just this condition was measured in this context; where other doses of it were
+            measured too, what the curve through all of them says.
 
         Returns
         -------

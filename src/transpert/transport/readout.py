@@ -134,25 +134,19 @@ def transport_counts(
     table = np.log1p(factor[:, None] * np.arange(_SMALL_COUNTS))
     for genes, sign in ((shift < -options.tolerance, -1.0), (shift > options.tolerance, 1.0)):
         chosen = np.flatnonzero(genes)
-        shape = (len(matrix.indptr) - 1, len(chosen))
-        noise = rng.random(shape)
-        frailty = None
-        if sign > 0 and dispersion is not None and options.kind == "counts":
-            frailty = _frailty(np.asarray(dispersion, float)[chosen], shape, rng)
         for start in range(0, len(chosen), _GENES_AT_ONCE):
-            part = slice(start, start + _GENES_AT_ONCE)
-            columns = chosen[part]
+            columns = chosen[start : start + _GENES_AT_ONCE]
             block = moved[:, columns].T.astype(np.float64, order="C")
             weights = _weights(cell_effects, columns, sign, block.shape)
             if options.kind == "expected":
                 change = thin_expected if sign < 0 else add_expected
                 change(block, factor, weights, target[columns])
             elif sign < 0:
-                thin_genes(block, factor, table, weights, target[columns], noise[:, part].T.copy())
+                thin_genes(block, factor, table, weights, target[columns], rng.random(block.shape))
             else:
-                drawn = noise[:, part].T.copy()
-                if frailty is not None:
-                    weights *= frailty[:, part].T
+                drawn = rng.random(block.shape)
+                if dispersion is not None:
+                    weights *= _frailty(np.asarray(dispersion, float)[columns], block.shape, rng)
                 with np.errstate(divide="ignore"):
                     waits = -np.log(drawn)
                 add_to_genes(block, factor, table, weights / factor, target[columns], drawn, waits)
@@ -187,7 +181,7 @@ def _weights(effects: np.ndarray | None, genes: np.ndarray, sign: float, shape: 
 
 
 def _frailty(dispersion: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Gamma variables of mean 1, which make a Poisson draw negative binomial."""
-    shape_parameter = 1 / np.maximum(dispersion, 1e-8)
+    """Gamma variables ``(G, N)`` of mean 1, which make a Poisson draw negative binomial."""
+    shape_parameter = 1 / np.maximum(dispersion, 1e-8)[:, None]
     drawn = rng.gamma(shape_parameter, size=shape) / shape_parameter
-    return np.where(dispersion > 1e-8, drawn, 1.0)
+    return np.where(dispersion[:, None] > 1e-8, drawn, 1.0)

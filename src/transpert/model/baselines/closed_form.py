@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, override
@@ -327,7 +328,9 @@ class MeanFoldChange(ClosedFormModel):
 
 
 class Additive(MeanShift):
-    """Add the mean shifts of the parts of a combination; a single perturbation is as in :class:`MeanShift`.
+    """Add the shifts of the parts of a combination, those of its own context where they were measured there.
+
+    A single perturbation has its own shift too, where :class:`MeanShift` has the mean over all contexts.
 
     Parameters
     ----------
@@ -358,11 +361,11 @@ class Additive(MeanShift):
 
 
 class NearestPerturbation(MeanShift):
-    """Copy the shift of the nearest measured group: same perturbation, most similar context.
+    """Copy the shift of the nearest measured group: same perturbation, nearest dose and time, most similar context.
 
-    A perturbation that was never measured gets the shift of the perturbation that shares most parts with it; else of
-    the one whose embedding is nearest, where there are embeddings; else of the one whose shifts are most like those of
-    all others.
+    A group of the other direction is copied only where there is none of the same. A perturbation that was never
+    measured gets the shift of the perturbation that shares most parts with it; else of the one whose embedding is
+    nearest, where there are embeddings; else of the one whose shifts are most like those of all others.
 
     Parameters
     ----------
@@ -397,6 +400,8 @@ class NearestPerturbation(MeanShift):
         candidates = (shared == shared[elsewhere].max(initial=0)) & elsewhere
         if not candidates.any():
             candidates = np.ones_like(elsewhere)
+        if shared.any():
+            candidates = _nearest_amounts(condition, anchor.table.conditions, candidates)
         distance = np.linalg.norm(anchor.table.profiles - before, axis=1)
         if not shared.any() and self.embedding is not None:
             candidates = _most_similar(self.embedding, condition, anchor.table.conditions)
@@ -406,6 +411,32 @@ class NearestPerturbation(MeanShift):
             distance = distance + np.linalg.norm(effects - effects.mean(axis=0), axis=1)
         nearest = np.flatnonzero(candidates)[np.argmin(distance[candidates])]
         return np.maximum(before + anchor.effects["log1p"][nearest], 0)
+
+
+def _nearest_amounts(condition: Condition, known: Sequence[Condition], candidates: np.ndarray) -> np.ndarray:
+    """Of the candidates, those with the same directions if there are any, and of these the nearest doses and time."""
+    rows = np.flatnonzero(candidates)
+    apart = {other: _apart(condition, other) for other in {known[row] for row in rows}}
+    nearest = min(apart.values())
+    chosen = np.zeros_like(candidates)
+    chosen[[row for row in rows if apart[known[row]] == nearest]] = True
+    return chosen
+
+
+def _apart(condition: Condition, other: Condition) -> tuple[int, float]:
+    """How many directions of two conditions differ, and how far doses and times are apart, on log scales."""
+    own = dict(zip(condition.parts, zip(condition.directions, condition.doses, strict=True), strict=True))
+    opposed, distance = 0, 0.0
+    for part, direction, dose in zip(other.parts, other.directions, other.doses, strict=True):
+        asked = own.get(part)
+        if asked is None:
+            continue
+        opposed += direction is not None and asked[0] is not None and direction != asked[0]
+        if dose is not None and asked[1] is not None:
+            distance += abs(math.log10(1 + dose) - math.log10(1 + asked[1]))
+    if condition.time is not None and other.time is not None:
+        distance += abs(math.log1p(condition.time) - math.log1p(other.time))
+    return opposed, distance
 
 
 def _most_similar(embedding: Embedding, condition: Condition, known: Sequence[Condition]) -> np.ndarray:
