@@ -19,7 +19,7 @@ from transpert import _keys
 from transpert.errors import DependencyError, StoreError, UnknownNameError
 from transpert.groups import Design
 
-from .readers import CountReader, open_reader
+from .readers import CountReader, open_reader, state_of
 from .store import Store, build_store
 from .store_build import check_parent
 
@@ -364,7 +364,7 @@ class _ScdlReader:
         return sparse.csr_matrix((values, genes, row_starts - low), (stop - start, len(self.genes)))
 
     def signature(self) -> list:
-        return [str(self._folder.resolve()), self.n_obs, self.nnz]
+        return [*state_of(self._folder), self.n_obs, self.nnz]
 
     def empty_cells(self) -> int:
         return int(np.count_nonzero(np.diff(self._cells.row_index.astype(np.int64)) == 0))
