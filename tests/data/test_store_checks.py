@@ -496,6 +496,31 @@ def test_positions_that_no_cell_has_are_not_taken_for_damage(store) -> None:
         store.read_obs(["scor"])
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_labels_are_read_without_the_names(store, fresh) -> None:
+    cells = make_cells(2)
+    cells.obs["score"] = pd.array([None, *range(199)], dtype="Int64") if fresh else cells.obs["score"]
+    store = build_store(cells, store.path.parent / "more.zarr", DESIGN) if fresh else store.append(cells)
+    named = store.read_obs()
+    pd.testing.assert_frame_equal(store.read_obs(names=False), named.reset_index(drop=True))
+    # what holds the names is not looked at: it may be unreadable
+    for file in store.manifest.obs_files:
+        path = store.path / file
+        table = pq.ParquetFile(path).metadata
+        content = bytearray(path.read_bytes())
+        for block in range(table.num_row_groups):
+            columns = [table.row_group(block).column(i) for i in range(table.num_columns)]
+            (column,) = [column for column in columns if column.path_in_schema.startswith("__index_level")]
+            start = column.dictionary_page_offset or column.data_page_offset
+            content[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+        path.write_bytes(bytes(content))
+    reopened = Store(store.path)
+    reopened.tables._verified.update(store.manifest.obs_files)
+    pd.testing.assert_frame_equal(reopened.read_obs(names=False), named.reset_index(drop=True))
+    with pytest.raises(StoreError, match="the table cannot be read"):
+        reopened.read_obs()
+
+
 def test_pandas_masks_are_taken(store, tmp_path) -> None:
     controls = store.obs["perturbation"] == "control"
     assert isinstance(controls, pd.Series)
