@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse
 
 from transpert.data import build_store, from_annbatch, from_cell_load, from_scdl, to_scdl
-from transpert.errors import DependencyError, StoreError, UnknownNameError
+from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError
 from transpert.groups import Design
 
 DESIGN = Design("gene", "non-targeting", ("cell_type",))
@@ -77,6 +77,14 @@ def test_cell_load_files_and_split(cell_load, tmp_path):
     [
         (("[training]\nfirst", "[training]\nfrist"), UnknownNameError, "'frist' may be 'first'"),
         (('= "test"', '= "tset"'), UnknownNameError, "unknown split: 'tset'"),
+        (
+            ("first.rpe1", "first.rpe_1"),
+            UnknownNameError,
+            "cell type: 'rpe_1'.*data set 'first'.*may be 'rpe1'",
+        ),
+        (("first.rpe1", "first"), UnknownNameError, "unknown cell type: ''"),
+        (("second.k562", "second.K562"), UnknownNameError, "unknown cell type: 'K562'.*data set 'second'"),
+        (('test = ["B"]', 'test = ["B", "BB"]'), UnknownNameError, "unknown perturbation: 'BB'.*'k562'.*may be 'B'"),
         (("/second/*.h5", "/nothing"), StoreError, "no .h5 or .h5ad files"),
         (("[datasets]", "[datasets"), StoreError, "TOML file cannot be read"),
     ],
@@ -86,6 +94,28 @@ def test_mistakes_in_the_toml_are_named(cell_load, tmp_path, change, error, mess
     with pytest.raises(error, match=message):
         from_cell_load(cell_load, tmp_path / "out.zarr", DESIGN)
     assert not list(tmp_path.glob("out.zarr*"))
+
+
+def test_what_any_file_of_a_data_set_has_may_be_held_out(cell_load, tmp_path):
+    more = make_cells(2)
+    more.obs["cell_type"] = pd.Categorical(more.obs["cell_type"].astype(str).replace({"rpe1": "jurkat"}))
+    more.obs["gene"] = pd.Categorical(more.obs["gene"].astype(str).replace({"B": "C"}))
+    more.write_h5ad(tmp_path / "second" / "more.h5")
+    text = cell_load.read_text().replace('"first.rpe1" = "test"', '"first.rpe1" = "test"\n"second.jurkat" = "test"')
+    cell_load.write_text(text.replace('test = ["B"]', 'test = ["B", "C", "non-targeting"]'))
+    obs = from_cell_load(cell_load, tmp_path / "out.zarr", DESIGN).read_obs().astype(str)
+    few = (obs["dataset"] == "second") & (obs["cell_type"] == "k562")
+    assert set(obs["split"][few & obs["gene"].isin(["B", "C"])]) == {"test"}
+    assert set(obs["split"][obs["gene"] == "non-targeting"]) == {"train"}
+    assert set(obs["split"][(obs["cell_type"] == "jurkat") & (obs["gene"] != "non-targeting")]) == {"test"}
+
+
+def test_cell_types_are_not_held_out_without_a_context(cell_load, tmp_path):
+    with pytest.raises(OptionError, match="design does not say where they are.*context_keys"):
+        from_cell_load(cell_load, tmp_path / "out.zarr", Design("gene", "non-targeting"))
+    cell_load.write_text(cell_load.read_text().split("[zeroshot]")[0])
+    store = from_cell_load(cell_load, tmp_path / "out.zarr", Design("gene", "non-targeting"))
+    assert set(store.read_obs(["split"])["split"]) == {"train"}
 
 
 @pytest.mark.filterwarnings("ignore")

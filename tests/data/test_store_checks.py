@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.store_cells import DESIGN, N_GENES, assert_holds, make_cells
 
-from transpert.data import Store, build_input, build_store, to_scdl
+from transpert.data import Store, build_input, build_store, store_build, to_scdl
+from transpert.data.readers import FileReader
 from transpert.errors import (
     AssumptionWarning,
     BackedDataError,
@@ -249,6 +254,91 @@ def test_a_store_that_somebody_else_appended_to_is_opened_again_first(store) -> 
     assert_holds(longer, [make_cells(1), make_cells(2)])
 
 
+# --- how files were written ---------------------------------------------------------------------------------------
+def as_anndata_0_7(file: h5py.File | zarr.Group) -> None:
+    """Keep the labels as anndata 0.7 did: numbers in the columns, the categories of all columns beside them."""
+    obs = file["obs"]
+    obs.attrs["encoding-version"] = "0.1.0"
+    beside = obs.create_group("__categories")
+    for column in obs.attrs["column-order"]:
+        if obs[column].attrs["encoding-type"] != "categorical":
+            continue
+        codes, categories = obs[column]["codes"][:], ad.io.read_elem(obs[column]["categories"])
+        del obs[column]
+        ad.io.write_elem(beside, column, np.asarray(categories, dtype=object))
+        ad.io.write_elem(obs, column, codes)
+        beside[column].attrs["ordered"] = False
+        if isinstance(file, zarr.Group):
+            obs[column].attrs["categories"] = f"__categories/{column}"
+        else:
+            obs[column].attrs["categories"] = beside[column].ref
+
+
+def written(folder: Path, cells: ad.AnnData, suffix: str) -> Path:
+    path = folder / f"cells.{suffix}"
+    if path.is_dir():
+        shutil.rmtree(path)
+    (cells.write_zarr if suffix == "zarr" else cells.write_h5ad)(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_an_unfinished_build_does_not_go_on_with_another_layer(tmp_path, monkeypatch, suffix) -> None:
+    cells = make_cells(1)
+    cells.layers["counts"], cells.layers["other"] = cells.X, cells.X[::-1].tocsr()
+    path = written(tmp_path, cells, suffix)
+    for file in (path, cells):
+        interrupt(monkeypatch, file, tmp_path / "out.zarr", layer="counts")
+        for layer in ("other", None):
+            with pytest.raises(StoreError, match="unfinished build of other cells"):
+                build_store(file, tmp_path / "out.zarr", DESIGN, layer=layer)
+        assert_holds(build_store(file, tmp_path / "out.zarr", DESIGN, layer="counts"), [make_cells(1)])
+        shutil.rmtree(tmp_path / "out.zarr")
+
+
+def test_an_unfinished_build_does_not_go_on_with_a_zarr_folder_that_was_written_again(tmp_path, monkeypatch) -> None:
+    path = written(tmp_path, make_cells(1), "zarr")
+    interrupt(monkeypatch, path, tmp_path / "out.zarr")
+    times = path.stat()
+    other = make_cells(1)
+    other.X = other.X[::-1].tocsr()  # as many cells and counts
+    written(tmp_path, other, "zarr")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(StoreError, match="unfinished build of other cells"):
+        build_store(path, tmp_path / "out.zarr", DESIGN)
+
+
+def interrupt(monkeypatch, file, out: Path, **options) -> None:
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(store_build, "_write_part", dies)
+        build_store(file, out, DESIGN, **options)
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+@pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning")
+def test_labels_of_anndata_0_7_are_labels(tmp_path, suffix) -> None:
+    cells = make_cells(1)
+    for column in ("perturbation", "donor"):
+        cells.obs[column] = cells.obs[column].astype("category")
+    cells.obs["stage"] = pd.Categorical(np.where(np.arange(200) % 3 == 0, None, "late"))
+    path = written(tmp_path, cells, suffix)
+    if suffix == "zarr":
+        as_anndata_0_7(zarr.open_group(path, mode="r+", use_consolidated=False))
+        zarr.consolidate_metadata(path)
+    else:
+        with h5py.File(path, "r+") as file:
+            as_anndata_0_7(file)
+    columns = ["stage", "perturbation", "score"]
+    expected = (ad.read_zarr if suffix == "zarr" else ad.read_h5ad)(path).obs[columns]
+    assert expected["perturbation"].tolist() == cells.obs["perturbation"].tolist()
+    assert expected["stage"].isna().tolist() == cells.obs["stage"].isna().tolist()
+    pd.testing.assert_frame_equal(FileReader(path).obs(columns), expected, check_index_type=False)
+    assert_holds(build_store(path, tmp_path / "out.zarr", DESIGN), [cells])
+
+
 # --- what is refused before anything is written -----------------------------------------------------------------------
 def backed(folder):
     make_cells(1).write_h5ad(folder / "backed.h5ad")
@@ -404,6 +494,31 @@ def test_positions_that_no_cell_has_are_not_taken_for_damage(store) -> None:
         assert "damaged" not in str(caught.value)
     with pytest.raises(UnknownNameError, match="'scor' may be 'score'"):
         store.read_obs(["scor"])
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_labels_are_read_without_the_names(store, fresh) -> None:
+    cells = make_cells(2)
+    cells.obs["score"] = pd.array([None, *range(199)], dtype="Int64") if fresh else cells.obs["score"]
+    store = build_store(cells, store.path.parent / "more.zarr", DESIGN) if fresh else store.append(cells)
+    named = store.read_obs()
+    pd.testing.assert_frame_equal(store.read_obs(names=False), named.reset_index(drop=True))
+    # what holds the names is not looked at: it may be unreadable
+    for file in store.manifest.obs_files:
+        path = store.path / file
+        table = pq.ParquetFile(path).metadata
+        content = bytearray(path.read_bytes())
+        for block in range(table.num_row_groups):
+            columns = [table.row_group(block).column(i) for i in range(table.num_columns)]
+            (column,) = [column for column in columns if column.path_in_schema.startswith("__index_level")]
+            start = column.dictionary_page_offset or column.data_page_offset
+            content[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+        path.write_bytes(bytes(content))
+    reopened = Store(store.path)
+    reopened.tables._verified.update(store.manifest.obs_files)
+    pd.testing.assert_frame_equal(reopened.read_obs(names=False), named.reset_index(drop=True))
+    with pytest.raises(StoreError, match="the table cannot be read"):
+        reopened.read_obs()
 
 
 def test_pandas_masks_are_taken(store, tmp_path) -> None:

@@ -55,6 +55,49 @@ def test_controls_come_from_the_batch_or_else_from_the_context() -> None:
     assert len(matching.cells(by_batch["2"])) == 15
 
 
+LABELLED_CELLS = st.lists(
+    st.tuples(
+        st.sampled_from(["control", "control", "A", "B"]),
+        st.sampled_from("xy"),
+        st.sampled_from("123"),
+        st.sampled_from([np.nan, 6.0, 24.0]),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(LABELLED_CELLS, st.integers(0, 4))
+def test_controls_are_those_of_the_definition(rows, min_controls) -> None:
+    some = [("control", line, "0", np.nan) for line in "xy"]
+    obs = pd.DataFrame([*some, ("A", "x", "1", 6.0), *rows], columns=["p", "line", "batch", "time"])
+    groups = make_groups(obs, Design("p", "control", ("line",), batch_key="batch", time_key="time"))
+    matching = match_controls(groups, min_controls=min_controls, warn=False)
+    controls = groups.table[groups.table["is_control"]]
+    assert list(matching.control_groups) == matching.table.index.tolist() == groups.perturbed_groups.tolist()
+    for group, found in matching.control_groups.items():
+        own = groups.table.loc[group]
+        candidates = controls[controls["context"] == own["context"]]
+        if (candidates["time"] == own["time"]).any():
+            candidates = candidates[candidates["time"] == own["time"]]
+        same_batch = candidates[candidates["batch"] == own["batch"]]
+        enough = same_batch["n_cells"].sum() >= min_controls
+        expected = same_batch if enough else candidates
+        assert found.tolist() == expected.index.tolist()
+        level = "context and batch" if enough else "context"
+        assert matching.table.loc[group].tolist() == [level, expected["n_cells"].sum()]
+
+
+def test_control_groups_are_not_searched_for_every_group(monkeypatch) -> None:
+    rows = [(p, line, "1") for line in "xyz" for p in ["control", *map(str, range(40))]]
+    groups = make_groups(frame(rows), DESIGN)
+    searched, original = [], pd.DataFrame.__getitem__
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "__getitem__", lambda *given: (searched.append(1), original(*given))[1])
+        match_controls(groups, warn=False)
+    assert len(searched) < 40
+
+
 def test_a_perturbation_without_controls_in_its_context_is_named() -> None:
     obs = frame([("control", "x", "1"), ("A", "x", "1"), ("A", "y", "1")])
     with pytest.raises(ControlError, match="'y'"):

@@ -16,10 +16,10 @@ import pandas as pd
 from scipy import sparse
 
 from transpert import _keys
-from transpert.errors import DependencyError, StoreError, UnknownNameError
+from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError
 from transpert.groups import Design
 
-from .readers import CountReader, open_reader
+from .readers import CountReader, open_reader, state_of
 from .store import Store, build_store
 from .store_build import check_parent
 
@@ -62,7 +62,10 @@ def from_cell_load(
     transpert.errors.StoreError
         If the file cannot be read, or a data set has no files.
     transpert.errors.UnknownNameError
-        If a data set is used but has no path, or a split has another name than train, val and test.
+        If a data set is used but has no path, a split has another name than train, val and test, or a held-out cell
+        type or perturbation is in none of the files of its data set.
+    transpert.errors.OptionError
+        If cell types are held out and the design has no context.
 
     Notes
     -----
@@ -91,12 +94,19 @@ def from_cell_load(
     except (OSError, ValueError) as error:
         raise StoreError("the TOML file cannot be read", where=str(path), remedy=str(error)) from error
     named = replace(design, split_key=design.split_key or _keys.SPLIT)
+    if not named.context_keys and (settings.get("zeroshot") or settings.get("fewshot")):
+        raise OptionError(
+            "cell types are held out, and the design does not say where they are",
+            where=str(path),
+            remedy="Name the column with the cell types first in context_keys of the design.",
+        )
     readers: list[CountReader] = []
     for name in _used_datasets(settings, path):
         files = _files(path.parent / settings["datasets"][name])
         if not files:
             raise StoreError("the data set has no .h5 or .h5ad files", where=settings["datasets"][name])
-        readers.extend(_CellLoadReader(file, layer, name, settings, named) for file in files)
+        held_out = _HeldOut(name, settings, named, len(files), path)
+        readers.extend(_CellLoadReader(file, layer, name, held_out, named) for file in files)
     return build_store(readers, out, named, **options)
 
 
@@ -122,11 +132,59 @@ def _files(path: Path) -> list[Path]:
     return [Path(file) for pattern in found for file in sorted(glob.glob(str(pattern)))]
 
 
+class _HeldOut:
+    """What a TOML file holds out of one data set; names that none of its files has are refused."""
+
+    def __init__(self, dataset: str, settings: dict, design: Design, n_files: int, path: Path) -> None:
+        self._design, self._n_files, self._where = design, n_files, f"{path}, data set {dataset!r}"
+        self._zeroshot = _of_dataset(settings, "zeroshot", dataset)
+        self._fewshot = _of_dataset(settings, "fewshot", dataset)
+        self._found: dict[Path, pd.DataFrame] = {}  # the pairs of cell type and label of each file
+
+    def split(self, obs: pd.DataFrame, file: Path) -> np.ndarray:
+        """Return the split of the cells of a file, ``(n_obs,)``; refuse unknown names after the last one."""
+        split = np.full(len(obs), _keys.TRAIN, dtype=object)
+        if not self._design.context_keys:
+            return split
+        cell_type = obs[self._design.context_keys[0]].astype(str).to_numpy()
+        label = obs[self._design.perturbation_key].astype(str).to_numpy()
+        self._found[file] = pd.DataFrame({"cell_type": cell_type, "label": label}).drop_duplicates()
+        if len(self._found) == self._n_files:
+            self._check_names()
+        perturbed = label != self._design.control
+        for name, into in self._zeroshot.items():
+            split[perturbed & (cell_type == name)] = _SPLITS[into]
+        for name, lists in self._fewshot.items():
+            for into, labels in lists.items():
+                split[perturbed & (cell_type == name) & np.isin(label, labels)] = _SPLITS[into]
+        return split
+
+    def _check_names(self) -> None:
+        """Refuse what matches no cell: the cells that were meant would be trained on."""
+        found = pd.concat(self._found.values()).drop_duplicates()
+        cell_types = sorted(found["cell_type"].dropna().unique())
+        absent = [name for name in [*self._zeroshot, *self._fewshot] if name not in cell_types]
+        if absent:
+            raise UnknownNameError("cell type", list(dict.fromkeys(absent)), cell_types, where=self._where)
+        for cell_type, lists in self._fewshot.items():
+            known = sorted(found.loc[found["cell_type"] == cell_type, "label"].dropna())
+            absent = sorted({label for labels in lists.values() for label in labels} - set(known))
+            if absent:
+                raise UnknownNameError("perturbation", absent, known, where=f"{self._where}, {cell_type!r}")
+
+
+def _of_dataset(settings: dict, section: str, dataset: str) -> dict[str, Any]:
+    """The entries ``"dataset.celltype"`` of a section, by cell type."""
+    entries = ((key.partition("."), value) for key, value in settings.get(section, {}).items())
+    return {cell_type: value for (name, _, cell_type), value in entries if name == dataset}
+
+
 class _CellLoadReader:
     """A file of cell-load with the split that its TOML file says."""
 
-    def __init__(self, path: Path, layer: str | None, dataset: str, settings: dict, design: Design) -> None:
-        self._file, self._dataset, self._settings, self._design = open_reader(path, layer), dataset, settings, design
+    def __init__(self, path: Path, layer: str | None, dataset: str, held_out: _HeldOut, design: Design) -> None:
+        self._path, self._dataset, self._held_out, self._design = path, dataset, held_out, design
+        self._file = open_reader(path, layer)
         self.name, self.genes = f"{dataset}/{self._file.name}", self._file.genes
         self.n_obs, self.nnz = self._file.n_obs, self._file.nnz
         self.obs_columns = tuple(dict.fromkeys([*self._file.obs_columns, DATASET, str(design.split_key)]))
@@ -136,26 +194,8 @@ class _CellLoadReader:
         needed = [self._design.perturbation_key, *self._design.context_keys]
         obs = self._file.obs(list(dict.fromkeys([*(name for name in columns if name not in made), *needed])))
         obs[DATASET] = self._dataset
-        obs[self._design.split_key] = self._split(obs)
+        obs[self._design.split_key] = self._held_out.split(obs, self._path)
         return obs[list(columns)]
-
-    def _split(self, obs: pd.DataFrame) -> np.ndarray:
-        split = np.full(len(obs), _keys.TRAIN, dtype=object)
-        if not self._design.context_keys:
-            return split
-        cell_type = obs[self._design.context_keys[0]].astype(str).to_numpy()
-        label = obs[self._design.perturbation_key].astype(str).to_numpy()
-        perturbed = label != self._design.control
-        for key, name in self._settings.get("zeroshot", {}).items():
-            split[perturbed & self._is(key, cell_type)] = _SPLITS[name]
-        for key, lists in self._settings.get("fewshot", {}).items():
-            for name, labels in lists.items():
-                split[perturbed & self._is(key, cell_type) & np.isin(label, labels)] = _SPLITS[name]
-        return split
-
-    def _is(self, key: str, cell_type: np.ndarray) -> np.ndarray:
-        dataset, _, name = key.partition(".")
-        return (cell_type == name) & (dataset == self._dataset)
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
         return self._file.rows(start, stop)
@@ -364,7 +404,7 @@ class _ScdlReader:
         return sparse.csr_matrix((values, genes, row_starts - low), (stop - start, len(self.genes)))
 
     def signature(self) -> list:
-        return [str(self._folder.resolve()), self.n_obs, self.nnz]
+        return [*state_of(self._folder), self.n_obs, self.nnz]
 
     def empty_cells(self) -> int:
         return int(np.count_nonzero(np.diff(self._cells.row_index.astype(np.int64)) == 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,9 +29,10 @@ from transpert.errors import (
     list_names,
 )
 
-__all__ = ["IN_MEMORY", "AnnDataReader", "CountReader", "FileReader", "open_reader", "zarrs_pipeline"]
+__all__ = ["IN_MEMORY", "AnnDataReader", "CountReader", "FileReader", "open_reader", "state_of", "zarrs_pipeline"]
 
 IN_MEMORY = "AnnData"  # the name of whatever comes from no file
+_SHARED_CATEGORIES = "__categories"  # where files of anndata 0.7 keep the categories of all columns
 
 
 @runtime_checkable
@@ -95,6 +97,7 @@ class AnnDataReader:
         self.name, self.genes = IN_MEMORY, pd.Index(adata.var_names.astype(str))
         self.obs_columns = tuple(map(str, adata.obs.columns))
         self.n_obs, self.nnz = adata.n_obs, self._counts.nnz
+        self._layer = layer
 
     def obs(self, columns: Sequence[str]) -> pd.DataFrame:
         """Return columns of ``obs``."""
@@ -105,8 +108,8 @@ class AnnDataReader:
         return self._counts[start:stop]
 
     def signature(self) -> list:
-        """Return shape and sum of the counts."""
-        return [self.name, self.n_obs, self.nnz, float(self._counts.sum())]
+        """Return shape and sum of the counts, and which layer they are."""
+        return [self.name, self._layer, self.n_obs, self.nnz, float(self._counts.sum())]
 
     def empty_cells(self) -> int:
         """Return the number of cells without a stored count."""
@@ -128,7 +131,7 @@ class FileReader:
 
     def __init__(self, path: str | os.PathLike, layer: str | None = None) -> None:
         self.path = Path(path)
-        self.name = self.path.name
+        self.name, self._layer = self.path.name, layer
         if not self.path.exists():
             raise StoreError("the file does not exist", where=str(path), remedy="Check the path.")
         with self._named_errors("the file is no AnnData, or is damaged"):
@@ -206,6 +209,8 @@ class FileReader:
             names = self._names(self._obs_group, "obs")
             if len(names) != self.n_obs:
                 raise self._disagreement("obs", len(names), self.n_obs)
+            if _SHARED_CATEGORIES in self._obs_group:  # a column alone is read as the numbers of its categories
+                return ad.io.read_elem(self._obs_group)[list(columns)].set_axis(names)
             values = {column: ad.io.read_elem(self._obs_group[column]) for column in columns}
             return pd.DataFrame(values, index=names)
 
@@ -214,9 +219,8 @@ class FileReader:
         return sparse.csr_matrix(self._matrix[start:stop])
 
     def signature(self) -> list:
-        """Return path, size and time of the file."""
-        stat = self.path.stat()
-        return [str(self.path.resolve()), stat.st_size, stat.st_mtime_ns, self.n_obs]
+        """Return path, size and time of the file, or of all files of the folder, and which layer is read."""
+        return [*state_of(self.path), self._layer, self.n_obs]
 
     def empty_cells(self) -> int:
         """Return the number of cells without a stored count; not looked for in a dense matrix."""
@@ -224,6 +228,20 @@ class FileReader:
             return 0
         with self._named_errors("the counts cannot be read"):
             return int(np.count_nonzero(np.diff(self._matrix.group["indptr"][:]) == 0))
+
+
+def state_of(path: Path) -> list:
+    """Return what changes when a file, or a file anywhere in a folder, is written again."""
+    if not path.is_dir():
+        stat = path.stat()
+        return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+    # the time of a folder says nothing of what lies deeper in it
+    digest = hashlib.blake2b(digest_size=12)
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            stat = file.stat()
+            digest.update(f"{file.relative_to(path).as_posix()}\n{stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return [str(path.resolve()), digest.hexdigest()]
 
 
 def open_reader(item: str | os.PathLike | ad.AnnData | CountReader, layer: str | None = None) -> CountReader:

@@ -70,8 +70,8 @@ class Tables:
         tables = []
         for file in self._manifest.obs_files:
             with self._file(file) as path:
-                table = pd.read_parquet(path, columns=wanted)
-            tables.append(table if names else table.reset_index(drop=True))
+                # without the metadata of pandas no index is read: the names are the largest column
+                tables.append(pq.read_table(path, columns=wanted, use_pandas_metadata=names).to_pandas())
         joined = {name: concatenate([table[name] for table in tables]) for name in wanted}
         index = tables[0].index.append([table.index for table in tables[1:]]) if names else None
         return pd.DataFrame(joined, index=index)

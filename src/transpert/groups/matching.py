@@ -42,6 +42,17 @@ class ControlMatching:
         return np.sort(np.concatenate([self.groups.cells(control) for control in self.control_groups[group]]))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Controls:
+    """Control groups that share something, and how many cells they have."""
+
+    numbers: np.ndarray
+    n_cells: int
+
+
+_NONE = _Controls(np.array([], dtype=np.int64), 0)
+
+
 def match_controls(groups: Groups, *, min_controls: int = 10, warn: bool = True) -> ControlMatching:
     """Match controls to perturbed groups by context and batch, or by context where a batch has too few.
 
@@ -85,19 +96,22 @@ def match_controls(groups: Groups, *, min_controls: int = 10, warn: bool = True)
             where=f"obs[{groups.design.perturbation_key!r}]",
             remedy="Add controls of these contexts, merge contexts, or drop their cells.",
         )
+    by_context, by_time = _by(controls, ["context"]), _by(controls, ["context", "time"])
+    batch_by_context = _by(controls, ["context", "batch"])
+    batch_by_time = _by(controls, ["context", "time", "batch"])
     chosen: dict[int, np.ndarray] = {}
     levels, counts = [], []
-    for number, row in zip(groups.perturbed_groups, perturbed.to_dict("records"), strict=True):
-        candidates = controls[controls["context"] == row["context"]]
-        same_time = candidates[candidates["time"] == row["time"]]
-        if len(same_time):
-            candidates = same_time
-        same_batch = candidates[candidates["batch"] == row["batch"]]
-        level = BATCH_LEVEL if same_batch["n_cells"].sum() >= min_controls else CONTEXT_LEVEL
+    columns = (perturbed[name].tolist() for name in ("context", "time", "batch"))
+    for number, context, time, batch in zip(groups.perturbed_groups.tolist(), *columns, strict=True):
+        if (context, time) in by_time:
+            candidates, same_batch = by_time[context, time], batch_by_time.get((context, time, batch), _NONE)
+        else:
+            candidates, same_batch = by_context[(context,)], batch_by_context.get((context, batch), _NONE)
+        level = BATCH_LEVEL if same_batch.n_cells >= min_controls else CONTEXT_LEVEL
         matched = same_batch if level == BATCH_LEVEL else candidates
-        chosen[int(number)] = matched.index.to_numpy()
+        chosen[number] = matched.numbers
         levels.append(level)
-        counts.append(int(matched["n_cells"].sum()))
+        counts.append(matched.n_cells)
     matching = pd.DataFrame({"level": levels, "n_controls": counts}, index=perturbed.index)
     borrowed = int((matching["level"] == CONTEXT_LEVEL).sum())
     if warn and borrowed and groups.design.batch_key is not None:
@@ -108,3 +122,16 @@ def match_controls(groups: Groups, *, min_controls: int = 10, warn: bool = True)
             stacklevel=2,
         )
     return ControlMatching(groups, matching, chosen)
+
+
+def _by(controls: pd.DataFrame, columns: list[str]) -> dict[tuple, _Controls]:
+    """Gather control groups by the values of columns, in one pass; a missing time is no value."""
+    known = controls.dropna(subset=columns)
+    found: dict[tuple, tuple[list[int], list[int]]] = {}
+    for number, size, *values in known[["n_cells", *columns]].itertuples(name=None):
+        numbers, sizes = found.setdefault(tuple(values), ([], []))
+        numbers.append(number)
+        sizes.append(size)
+    return {
+        values: _Controls(np.array(numbers, dtype=np.int64), sum(sizes)) for values, (numbers, sizes) in found.items()
+    }
