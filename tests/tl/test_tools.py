@@ -39,9 +39,12 @@ def test_scores_lie_between_floor_and_ceiling(judged) -> None:
     means = scores[(scores["context"] == "mean") & (scores["metric"] == "pearson_delta")].set_index("model")
     best = table.loc[list(tp.model.BASELINES), "pearson_delta"].max()
     assert means["baseline"].iloc[0] == pytest.approx(best)
-    np.testing.assert_allclose(
-        means["normalised"], (means["value"] - means["baseline"]) / (means["ceiling"] - means["baseline"]), rtol=1e-6
-    )
+    span = scores["ceiling"] - scores["baseline"]
+    upward = scores["metric"].map(lambda name: {"higher": 1, "lower": -1}.get(tp.metrics.METRICS[name].direction, 0))
+    apart = upward * span > 0.05 * scores[["ceiling", "baseline"]].abs().max(axis=1)
+    assert 0.1 < apart.mean() < 0.9
+    expected = ((scores["value"] - scores["baseline"]) / span).where(apart)
+    np.testing.assert_allclose(scores["normalised"], expected, rtol=1e-6)
     assert truth.uns["transpert"]["scores"] is not None
 
 
