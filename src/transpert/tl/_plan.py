@@ -269,7 +269,7 @@ def find_populations(
     found = {}
     for name, reader in predictions.items():
         try:
-            found[name] = populations(reader.obs, design, need_controls=need_controls)
+            found[name] = populations(reader.obs, design, need_controls=need_controls, name=reader.name)
         except ControlError as error:
             raise ControlError(
                 error.what, where=name, remedy="Use reference='real', or predict with controls."

@@ -11,10 +11,11 @@ from mudata import MuData
 from scipy.stats import false_discovery_control, ttest_ind_from_stats
 
 from transpert import _keys
+from transpert._anndata import frame
 from transpert.errors import ControlError, OptionError, UnknownNameError
 from transpert.metrics import DifferentialExpression, differential_expression
 
-from ._populations import design_of, log_values, select_modality
+from ._populations import check_labels, design_of, log_values, select_modality
 from .pseudobulk import pseudobulk_tests
 
 __all__ = ["rank_genes_groups"]
@@ -69,6 +70,8 @@ def rank_genes_groups(
 
     Raises
     ------
+    transpert.errors.ConditionError
+        If a label is missing in some cells.
     transpert.errors.ControlError
         If there are no control cells, or no others.
     transpert.errors.CountsError
@@ -90,8 +93,7 @@ def rank_genes_groups(
         raise OptionError(f"method is {method!r}", remedy="Choose 'wilcoxon', 't-test' or 'pseudobulk'.")
     adata = select_modality(data, modality)
     design = design_of(adata, perturbation_key=perturbation_key, control=control, context_keys=())
-    if design.perturbation_key not in adata.obs:
-        raise UnknownNameError("column", [design.perturbation_key], map(str, adata.obs.columns), where="obs")
+    check_labels(frame(adata.obs), (design.perturbation_key,))
     labels = adata.obs[design.perturbation_key].astype(str).to_numpy()
     known = sorted(set(labels) - {design.control})
     names = known if groups is None else [str(name) for name in groups]
