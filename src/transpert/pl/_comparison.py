@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from anndata import AnnData
+from scipy import sparse
 
 from transpert import _keys, pp
 from transpert._anndata import frame
 from transpert.errors import MetricInputError, OptionError, UnknownNameError
-from transpert.metrics import DifferentialExpression, differential_expression
+from transpert.metrics import DifferentialExpression
 from transpert.tl._populations import design_of, log_values, populations
+from transpert.tl._rank_tests import tests_against
 
 __all__ = ["TestedPopulation", "name_predictions", "tested_populations"]
+
+type Matrix = np.ndarray | sparse.csr_matrix
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,17 +106,16 @@ def tested_populations(
     if population is not None and population not in shared:
         raise UnknownNameError("population", [population], shared)
 
-    def test() -> Iterator[TestedPopulation]:
-        for name, key in shared.items():
-            if population in (None, name):
-                controls = observed[real.controls[key[0]]]
-                yield TestedPopulation(
-                    name,
-                    differential_expression(observed[real.cells[key]], controls),
-                    {
-                        model: differential_expression(values[model][cells[key]], controls)
-                        for model, cells in rows.items()
-                    },
-                )
-
-    return list(test())
+    wanted = {name: key for name, key in shared.items() if population in (None, name)}
+    tests: dict[tuple[str | None, str, str], DifferentialExpression] = {}
+    for context in dict.fromkeys(context for context, _ in wanted.values()):
+        keys = [key for key in wanted.values() if key[0] == context]
+        groups: dict[tuple[str | None, str, str], tuple[Matrix, np.ndarray]] = {
+            (None, *key): (observed, real.cells[key]) for key in keys
+        }
+        groups |= {(name, *key): (values[name], cells[key]) for name, cells in rows.items() for key in keys}
+        tests |= tests_against(observed[real.controls[context]], groups)
+    return [
+        TestedPopulation(name, tests[None, *key], {model: tests[model, *key] for model in rows})
+        for name, key in wanted.items()
+    ]
