@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from transpert.metrics import METRICS, bootstrap_interval
+from transpert.metrics import METRICS, bootstrap_interval, normalise
 
 FLOOR, CEILING, OURS = "MeanShift", "Replicate", "SCALE"
 # the anchor of SCALE on its own, and the same with effects that depend on the context linearly
@@ -89,14 +89,13 @@ class Scores:
     def normalised(self, method: str, metric: str) -> float:
         """``(value - floor) / (ceiling - floor)`` of the means over the populations that all three have.
 
-        NaN where the replicate is not better than the floor: there is nothing to be placed between.
+        NaN where the replicate is not clearly better than the floor: there is nothing to be placed between.
         """
         columns = [self.populations(name, metric) for name in (method, FLOOR, CEILING)]
         if not all(len(column) for column in columns):
             return float("nan")
         value, floor, ceiling = pd.concat(columns, axis=1, join="inner").dropna().mean().to_numpy()
-        above = floor - ceiling if lower_is_better(metric) else ceiling - floor
-        return float((value - floor) / (ceiling - floor)) if above > 0 else float("nan")
+        return float(normalise(value, floor, ceiling, direction="lower" if lower_is_better(metric) else "higher"))
 
     def best(self, metric: str, candidates: list[str]) -> str | None:
         """The candidate with the best mean among those run on the most populations."""

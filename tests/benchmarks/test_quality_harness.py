@@ -215,6 +215,8 @@ def test_normalised_values_lie_between_floor_and_ceiling():
     assert table.normalised("MeanShift", "pearson_delta") == pytest.approx(0)
     upside_down = Scores(synthetic({"MeanShift": [0.8], "Replicate": [0.2], "A": [0.5]}))
     assert np.isnan(upside_down.normalised("A", "pearson_delta"))
+    level = Scores(synthetic({"MeanShift": [0.737], "Replicate": [0.738], "A": [0.854]}))
+    assert np.isnan(level.normalised("A", "pearson_delta"))
 
 
 def test_targets_say_what_holds_is_missed_and_is_not_measured():

@@ -121,11 +121,27 @@ def test_bad_cells_are_refused_by_name(function, spoil, message) -> None:
 
 
 def test_normalised_scores_and_intervals() -> None:
-    np.testing.assert_allclose(metrics.normalise(np.array([0.5, 1.0]), 0.5, 1.0), [0, 1])
-    assert np.isnan(metrics.normalise(1.0, 1.0, 1.0))
+    np.testing.assert_allclose(metrics.normalise(np.array([0.5, 1.0]), 0.5, 1.0, direction="higher"), [0, 1])
+    np.testing.assert_allclose(metrics.normalise([2.0, 0.5], 2.0, -1.0, direction="lower"), [0, 0.5])
     low, high = metrics.bootstrap_interval(np.r_[np.random.default_rng(0).normal(1, 0.1, 50), np.nan])
     assert low < 1.02 and high > 0.98 and high - low < 0.1
     assert np.isnan(metrics.bootstrap_interval([1.0])).all()
+
+
+@pytest.mark.parametrize(
+    ("floor", "ceiling", "direction"),
+    [
+        (0.913, 0.752, "higher"),  # one half of the cells is worse than a good baseline
+        (0.1, 0.2, "lower"),
+        (0.737, 0.738, "higher"),  # a score of .854 would be 117
+        (1.0, 1.0, "higher"),
+        (np.nan, 1.0, "higher"),
+        (0.5, 1.0, "one"),
+        (0.5, 1.0, "none"),
+    ],
+)
+def test_there_is_no_scale_where_the_ceiling_is_not_above_the_floor(floor, ceiling, direction) -> None:
+    assert np.isnan(metrics.normalise([0.0, 0.854], floor, ceiling, direction=direction)).all()
 
 
 def comparisons() -> list[metrics.Comparison]:

@@ -180,6 +180,20 @@ def test_drawing_effects_writes_nothing(truth, predictions) -> None:
     assert not pred.varm and (real.varm["effects"] == 0).all()
 
 
+def test_effects_of_doses_are_drawn_for_a_prediction_that_says_its_design(doses) -> None:
+    pred = doses.copy()
+    pred.uns["transpert"] = {"design": {"context_keys": ["context"], "dose_key": "dose"}}
+    real = doses.copy()
+    real.uns.clear()
+    axes = tp.pl.effects_scatter(pred, real, population="context_0: P0, dose 1", show=False)
+    assert axes.get_title().startswith("context_0: P0, dose 1\nPearson r = 1.00")
+    for dose_key, number in ((None, 1), ("dose", 4)):
+        axes = tp.pl.calibration(real, real, dose_key=dose_key, show=False, **KEYS)
+        assert len(axes.collections[-1].get_offsets()) == number
+    axes = tp.pl.overlap_curve(real, real, dose_key="dose", population="context_0: P0, dose 1", show=False, **KEYS)
+    assert axes.get_title() == "context_0: P0, dose 1"
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.02, -1.0])
 def test_names_of_genes_do_not_cover_each_other(scale) -> None:
     pred, real = effect_tables()

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import scanpy as sc
 from anndata import AnnData
+from scipy import sparse
 
 import transpert as tp
 from transpert.errors import ControlError, CountsError, GeneError, MetricInputError, OptionError, UnknownNameError
+from transpert.metrics import population
 
 KEYS = {"context_keys": ["context"]}
 
@@ -39,9 +41,12 @@ def test_scores_lie_between_floor_and_ceiling(judged) -> None:
     means = scores[(scores["context"] == "mean") & (scores["metric"] == "pearson_delta")].set_index("model")
     best = table.loc[list(tp.model.BASELINES), "pearson_delta"].max()
     assert means["baseline"].iloc[0] == pytest.approx(best)
-    np.testing.assert_allclose(
-        means["normalised"], (means["value"] - means["baseline"]) / (means["ceiling"] - means["baseline"]), rtol=1e-6
-    )
+    span = scores["ceiling"] - scores["baseline"]
+    upward = scores["metric"].map(lambda name: {"higher": 1, "lower": -1}.get(tp.metrics.METRICS[name].direction, 0))
+    apart = upward * span > 0.05 * scores[["ceiling", "baseline"]].abs().max(axis=1)
+    assert 0.1 < apart.mean() < 0.9
+    expected = ((scores["value"] - scores["baseline"]) / span).where(apart)
+    np.testing.assert_allclose(scores["normalised"], expected, rtol=1e-6)
     assert truth.uns["transpert"]["scores"] is not None
 
 
@@ -126,12 +131,50 @@ def test_differential_expression_is_in_scanpys_slot(judged, tmp_path, method) ->
         reference, "perturbation", groups=["P0"], reference="control", method=method, tie_correct=True
     )
     theirs = sc.get.rank_genes_groups_df(reference, group="P0").set_index("names").loc[table["names"]]
+    np.testing.assert_allclose(table["logfoldchanges"], theirs["logfoldchanges"], rtol=1e-4, atol=1e-5)
     assert np.corrcoef(theirs["scores"], table["scores"])[0, 1] > 0.999
     pred.write_h5ad(tmp_path / "x.h5ad")
     again = sc.get.rank_genes_groups_df(anndata.read_h5ad(tmp_path / "x.h5ad"), group="P1")
     assert len(again) == pred.n_vars
     for draw in (sc.pl.rank_genes_groups, sc.pl.rank_genes_groups_dotplot, sc.pl.rank_genes_groups_matrixplot):
         draw(pred, n_genes=3, show=False)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix])
+def test_fold_changes_of_both_tests_are_those_of_scanpy_where_means_disagree(make) -> None:
+    # one cell of ten thousand counts: the arithmetic mean goes up, the geometric one down
+    values = np.log1p(np.r_[np.full((20, 2), 5.0), np.zeros((19, 2)), [[900.0, 0.0]]]).astype(np.float32)
+    obs = pd.DataFrame({"perturbation": pd.Categorical(["control"] * 20 + ["P0"] * 20)})
+    adata = AnnData(make(values), obs=obs.set_index(obs.index.astype(str)))
+    for method in ("wilcoxon", "t-test"):
+        tp.tl.rank_genes_groups(adata, method=method)
+        ours = sc.get.rank_genes_groups_df(adata, group="P0").set_index("names")["logfoldchanges"]
+        sc.tl.rank_genes_groups(adata, "perturbation", groups=["P0"], reference="control", method=method)
+        theirs = sc.get.rank_genes_groups_df(adata, group="P0").set_index("names")["logfoldchanges"]
+        assert ours["0"] < 0
+        np.testing.assert_allclose(ours, theirs[ours.index], rtol=1e-4)
+
+
+def test_controls_are_sorted_once_for_all_perturbations(screen, monkeypatch) -> None:
+    alone = {
+        name: tp.metrics.differential_expression(
+            screen.X[(screen.obs["perturbation"] == name).to_numpy()],
+            screen.X[(screen.obs["perturbation"] == "control").to_numpy()],
+        )
+        for name in ("P0", "P1", "P2", "P0+P1")
+    }
+    calls = []
+    original = population.rank_sums
+    monkeypatch.setattr(population, "rank_sums", lambda *parts: calls.append(len(parts[0])) or original(*parts))
+    tp.tl.rank_genes_groups(screen)
+    assert calls == [4]
+    for name, tests in alone.items():
+        table = sc.get.rank_genes_groups_df(screen, group=name).set_index("names").loc[screen.var_names]
+        np.testing.assert_allclose(table["pvals"], tests.p_value)
+        np.testing.assert_allclose(table["scores"], tests.z_score, rtol=1e-6)
+    calls.clear()
+    tp.pl.calibration({"one": screen, "other": screen}, screen, show=False, **KEYS)
+    assert calls == [12] * 5
 
 
 def test_differential_expression_needs_controls(judged) -> None:

@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+
+from transpert.errors import OptionError
 
 __all__ = ["bootstrap_interval", "normalise"]
 
+# the interval of a mean over tens of populations is about as wide; what lies nearer together is not told apart, and
+# dividing by it makes hundreds out of noise
+_MIN_SPAN = 0.05
 
-def normalise(value: np.ndarray, baseline: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
+
+def normalise(
+    value: np.ndarray | float,
+    baseline: np.ndarray | float,
+    ceiling: np.ndarray | float,
+    *,
+    direction: Literal["higher", "lower", "one", "none"],
+) -> np.ndarray:
     """Return ``(value - baseline) / (ceiling - baseline)``: 0 is as good as the baseline, 1 as good as a replicate.
 
     Parameters
     ----------
     value, baseline, ceiling
         Scores that can be broadcast.
+    direction
+        Which values are better: ``metric.direction``.
 
     Returns
     -------
-    NaN where baseline and ceiling are the same.
+    NaN unless the ceiling is better than the baseline by at least 5 % of the larger of their absolute values: there is
+    no scale between them otherwise. The ceiling is one half of the cells, and can be worse than a good baseline. NaN
+    for ``"one"`` and ``"none"``, which have no better and worse along a line.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If there is no such direction.
 
     Examples
     --------
     >>> from transpert.metrics import normalise
-    >>> float(normalise(0.75, 0.5, 1.0))
+    >>> float(normalise(0.75, 0.5, 1.0, direction="higher"))
     0.5
+    >>> float(normalise(0.0, 0.913, 0.752, direction="higher"))
+    nan
     """
-    span = np.asarray(ceiling, dtype=float) - baseline
+    if direction not in ("higher", "lower", "one", "none"):
+        raise OptionError(f"direction is {direction!r}", remedy="Choose 'higher', 'lower', 'one' or 'none'.")
+    value, baseline, ceiling = (np.asarray(scores, dtype=float) for scores in (value, baseline, ceiling))
+    span = ceiling - baseline
+    gain = {"higher": span, "lower": -span}.get(direction, np.full_like(span, np.nan))
+    apart = (gain > 0) & (gain >= _MIN_SPAN * np.maximum(np.abs(baseline), np.abs(ceiling)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(span == 0, np.nan, (np.asarray(value, dtype=float) - baseline) / span)
+        return np.where(apart, (value - baseline) / span, np.nan)
 
 
 def bootstrap_interval(

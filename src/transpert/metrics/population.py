@@ -221,6 +221,8 @@ def rank_sums_together(populations: Sequence[Population], controls: Population, 
     """
     key = (id(controls), from_counts)
     wanted = [population for population in dict.fromkeys(populations) if key not in population._tests]
+    if not wanted:
+        return  # the controls would be checked, or computed from counts, for nothing
     found = rank_sums(
         [population._ranked_values(from_counts) for population in wanted], controls._ranked_values(from_counts)
     )

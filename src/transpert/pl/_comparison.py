@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
+import numpy as np
 from anndata import AnnData
+from scipy import sparse
 
 from transpert import _keys, pp
+from transpert._anndata import frame
 from transpert.errors import MetricInputError, OptionError, UnknownNameError
-from transpert.metrics import DifferentialExpression, differential_expression
+from transpert.metrics import DifferentialExpression
 from transpert.tl._populations import design_of, log_values, populations
+from transpert.tl._rank_tests import tests_against
 
-__all__ = ["TestedPopulation", "name_predictions", "obs_table", "tested_populations"]
+__all__ = ["TestedPopulation", "name_predictions", "tested_populations"]
+
+type Matrix = np.ndarray | sparse.csr_matrix
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,11 +55,6 @@ def name_predictions(pred: AnnData | Mapping[str, AnnData]) -> dict[str, AnnData
     return dict(pred)
 
 
-def obs_table(adata: AnnData) -> pd.DataFrame:
-    """Return the annotation of the cells, which is read first where it lies in a file."""
-    return adata.obs if isinstance(adata.obs, pd.DataFrame) else adata.obs.to_memory()
-
-
 def tested_populations(
     pred: AnnData | Mapping[str, AnnData],
     truth: AnnData,
@@ -63,6 +63,9 @@ def tested_populations(
     perturbation_key: str | None,
     control: str | None,
     context_keys: str | Sequence[str] | None,
+    dose_key: str | None,
+    time_key: str | None,
+    direction_key: str | None,
     layer: str | None,
 ) -> list[TestedPopulation]:
     """Test every population that is real and that all models predict, or the one that is named.
@@ -76,12 +79,23 @@ def tested_populations(
     """
     named = name_predictions(pred)
     first = next(iter(named.values()))
-    design = design_of(first, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
-    real = populations(obs_table(truth), design)
+    design = design_of(
+        first,
+        perturbation_key=perturbation_key,
+        control=control,
+        context_keys=context_keys,
+        dose_key=dose_key,
+        time_key=time_key,
+        direction_key=direction_key,
+    )
+    real = populations(frame(truth.obs), design, name="the truth")
     observed = log_values(truth, layer, where="the truth")
     aligned = {name: pp.align_genes(adata, list(truth.var_names))[0] for name, adata in named.items()}
     values = {name: log_values(adata, layer, where=name) for name, adata in aligned.items()}
-    rows = {name: populations(obs_table(adata), design, need_controls=False).cells for name, adata in aligned.items()}
+    rows = {
+        name: populations(frame(adata.obs), design, need_controls=False, name=name).cells
+        for name, adata in aligned.items()
+    }
     shared = {f"{key[0]}: {key[1]}": key for key in real if all(key in cells for cells in rows.values())}
     if not shared:
         raise MetricInputError(
@@ -92,17 +106,16 @@ def tested_populations(
     if population is not None and population not in shared:
         raise UnknownNameError("population", [population], shared)
 
-    def test() -> Iterator[TestedPopulation]:
-        for name, key in shared.items():
-            if population in (None, name):
-                controls = observed[real.controls[key[0]]]
-                yield TestedPopulation(
-                    name,
-                    differential_expression(observed[real.cells[key]], controls),
-                    {
-                        model: differential_expression(values[model][cells[key]], controls)
-                        for model, cells in rows.items()
-                    },
-                )
-
-    return list(test())
+    wanted = {name: key for name, key in shared.items() if population in (None, name)}
+    tests: dict[tuple[str | None, str, str], DifferentialExpression] = {}
+    for context in dict.fromkeys(context for context, _ in wanted.values()):
+        keys = [key for key in wanted.values() if key[0] == context]
+        groups: dict[tuple[str | None, str, str], tuple[Matrix, np.ndarray]] = {
+            (None, *key): (observed, real.cells[key]) for key in keys
+        }
+        groups |= {(name, *key): (values[name], cells[key]) for name, cells in rows.items() for key in keys}
+        tests |= tests_against(observed[real.controls[context]], groups)
+    return [
+        TestedPopulation(name, tests[None, *key], {model: tests[model, *key] for model in rows})
+        for name, key in wanted.items()
+    ]

@@ -15,11 +15,11 @@ from scipy import sparse
 from scipy.stats import norm
 
 from transpert import pp
+from transpert._anndata import frame
 from transpert.errors import ControlError, OptionError, UnknownNameError
 from transpert.groups.table import context_labels
-from transpert.tl._populations import design_of, log_values
+from transpert.tl._populations import check_labels, design_of, log_values
 
-from ._comparison import obs_table
 from ._style import FAINT, MUTED, finish, legend_beside, make_axes, styles
 
 __all__ = ["dose_response"]
@@ -104,11 +104,11 @@ def dose_response(
     if dose_key is None:
         raise OptionError("nothing says which column holds the dose", where="dose_response", remedy="Give dose_key=.")
     pred, _ = pp.align_genes(pred, list(truth.var_names))
-    obs, real_obs = obs_table(pred), obs_table(truth)
+    obs, real_obs = frame(pred.obs), frame(truth.obs)
     for table, where in ((obs, "the prediction"), (real_obs, "the truth")):
-        absent = [key for key in (design.perturbation_key, dose_key, *design.context_keys) if key not in table]
-        if absent:
-            raise UnknownNameError("column", absent, map(str, table.columns), where=f"obs of {where}")
+        if dose_key not in table:
+            raise UnknownNameError("column", [dose_key], map(str, table.columns), where=f"obs of {where}")
+        check_labels(table, (design.perturbation_key, *design.context_keys), name=where)
     contexts = context_labels(obs, design)
     labels = obs[design.perturbation_key].astype(str).to_numpy()
     treated = labels != design.control

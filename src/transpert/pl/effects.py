@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from transpert import _keys
 from transpert.errors import UnknownNameError
-from transpert.tl import effects as compute_effects
+from transpert.tl._populations import design_of_metadata
+from transpert.tl.fold_changes import effects_of
 
-from ._comparison import obs_table
 from ._style import COLOURS, finish, make_axes
 
 __all__ = ["effects_scatter"]
@@ -29,7 +30,10 @@ def effects_scatter(
     n_labels: int = 12,
     perturbation_key: str | None = None,
     control: str | None = None,
-    context_keys: str | list[str] | None = None,
+    context_keys: str | Sequence[str] | None = None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    direction_key: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -46,8 +50,8 @@ def effects_scatter(
         Which ones are named; by default the ``n_labels`` with the largest fold changes.
     n_labels
         How many, where ``genes`` does not say which.
-    perturbation_key, control, context_keys
-        Columns and label; by default what a prediction of this package says.
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+        Columns and label, as for :func:`transpert.tl.evaluate`; by default what the prediction says, for both.
     ax, show, return_fig
         As in scanpy's plots.
 
@@ -68,17 +72,16 @@ def effects_scatter(
     >>> sorted(text.get_text() for text in axes.texts)
     ['gene_3', 'gene_7']
     """
-    own = pred.uns.get("transpert", {}).get("design", {}) if isinstance(pred, AnnData) else {}
-    perturbation_key = perturbation_key or own.get("perturbation_key")
-    control = control or own.get("control")
-    if context_keys is None:
-        context_keys = [str(key) for key in own.get("context_keys", [])]
-    tables = [
-        data
-        if isinstance(data, pd.DataFrame)
-        else compute_effects(_bare(data), perturbation_key=perturbation_key, control=control, context_keys=context_keys)
-        for data in (pred, truth)
-    ]
+    design = design_of_metadata(
+        next((data.uns.get(_keys.UNS, {}) for data in (pred, truth) if isinstance(data, AnnData)), {}),
+        perturbation_key=perturbation_key,
+        control=control,
+        context_keys=context_keys,
+        dose_key=dose_key,
+        time_key=time_key,
+        direction_key=direction_key,
+    )
+    tables = [data if isinstance(data, pd.DataFrame) else effects_of(data, design) for data in (pred, truth)]
     name = population or tables[0].columns[0]
     for table in tables:
         if name not in table:
@@ -104,11 +107,6 @@ def effects_scatter(
     )
     axes.set_aspect("equal")
     return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)
-
-
-def _bare(adata: AnnData) -> AnnData:
-    """Refer to the same cells without their other slots: a plot writes nothing into what it is given."""
-    return AnnData(adata.X, obs=obs_table(adata), var=pd.DataFrame(index=adata.var_names), uns=dict(adata.uns))
 
 
 def _choose_genes(genes: str | Sequence[str] | None, n_labels: int, sizes: np.ndarray, known: pd.Index) -> np.ndarray:

@@ -28,6 +28,9 @@ def overlap_curve(
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    direction_key: str | None = None,
     layer: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -49,8 +52,8 @@ def overlap_curve(
         genes; it ends where fewer than half of them do.
     max_k
         Longest list; the number of really significant genes by default.
-    perturbation_key, control, context_keys
-        Columns and label; by default what a prediction of this package says.
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+        Columns and label, as for :func:`transpert.tl.evaluate`.
     layer
         Layer with log1p counts per 10k, in place of ``X``.
     ax, show, return_fig
@@ -85,6 +88,9 @@ def overlap_curve(
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,
+        dose_key=dose_key,
+        time_key=time_key,
+        direction_key=direction_key,
         layer=layer,
     )
     found = [item for item in tested if item.real.n_significant]

@@ -22,6 +22,9 @@ def calibration(
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    direction_key: str | None = None,
     layer: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -38,8 +41,8 @@ def calibration(
         A prediction, or several by name: cells with log1p counts per 10k in ``X``, labelled like the truth.
     truth
         The real cells with controls, log1p counts per 10k in ``X``.
-    perturbation_key, control, context_keys
-        Columns and label; by default what a prediction of this package says.
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+        Columns and label, as for :func:`transpert.tl.evaluate`.
     layer
         Layer with log1p counts per 10k, in place of ``X``.
     ax, show, return_fig
@@ -69,6 +72,9 @@ def calibration(
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,
+        dose_key=dose_key,
+        time_key=time_key,
+        direction_key=direction_key,
         layer=layer,
     )
     figure, axes = make_axes(ax, (6.2, 4.2))

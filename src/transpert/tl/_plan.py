@@ -23,13 +23,12 @@ from transpert.pp import AlignmentReport
 
 from ._populations import Populations, populations
 from ._predictions import GivenPrediction, Prediction, some_of
+from ._rank_tests import VALUES_PER_BLOCK, portions
 from ._reading import CellReader
 from ._scoring import Block, Controls
 
 __all__ = ["Plan", "align", "check_needs", "check_options", "find_populations", "wanted_populations"]
 
-# populations are tested together, for controls are then sorted once, as long as they have no more values than this
-_VALUES_PER_BLOCK = 10_000_000
 _BLOCKS_PER_THREAD = 4  # so that workers finish at about the same time
 
 
@@ -182,12 +181,12 @@ class Plan:
             controls = self._controls(context, number)
             labels = [label for other, label in self.wanted if other == context]
             sizes = [len(self.real.cells[context, label]) for label in labels]
-            for some in _portions(labels, sizes, self._room()):
+            for some in portions(labels, sizes, self._room()):
                 yield self._block(context, some, position), controls
 
     def _room(self) -> int:
         """How many real cells a block may have."""
-        room = _VALUES_PER_BLOCK // len(self.truth.genes)
+        room = VALUES_PER_BLOCK // len(self.truth.genes)
         if self.n_threads == 1:
             return room
         total = sum(len(self.real.cells[key]) for key in self.wanted)
@@ -220,19 +219,6 @@ class Plan:
             predicted,
             tuple((self.seed, order[context, label]) for label in labels) if self.ceiling else (),
         )
-
-
-def _portions(labels: Sequence[str], sizes: Sequence[int], room: int) -> Iterator[list[str]]:
-    """Cut labels into runs whose sizes add up to ``room`` at most; a larger one stands alone."""
-    portion: list[str] = []
-    filled = 0
-    for label, size in zip(labels, sizes, strict=True):
-        if portion and filled + size > room:
-            yield portion
-            portion, filled = [], 0
-        portion.append(label)
-        filled += size
-    yield portion
 
 
 def check_needs(
@@ -269,7 +255,7 @@ def find_populations(
     found = {}
     for name, reader in predictions.items():
         try:
-            found[name] = populations(reader.obs, design, need_controls=need_controls)
+            found[name] = populations(reader.obs, design, need_controls=need_controls, name=reader.name)
         except ControlError as error:
             raise ControlError(
                 error.what, where=name, remedy="Use reference='real', or predict with controls."

@@ -15,11 +15,19 @@ from scipy import sparse
 from transpert import _keys, pp
 from transpert._anndata import layer_names
 from transpert.conditions import Condition, parse_condition
-from transpert.errors import ControlError, UnknownNameError, list_names
+from transpert.errors import ConditionError, ControlError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import context_labels
 
-__all__ = ["Populations", "design_of", "design_of_metadata", "log_values", "populations", "select_modality"]
+__all__ = [
+    "Populations",
+    "check_labels",
+    "design_of",
+    "design_of_metadata",
+    "log_values",
+    "populations",
+    "select_modality",
+]
 
 
 def select_modality(data: AnnData | MuData, modality: str | None) -> AnnData:
@@ -37,6 +45,9 @@ def design_of(
     perturbation_key: str | None,
     control: str | None,
     context_keys: str | Sequence[str] | None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    direction_key: str | None = None,
 ) -> Design:
     """Read the design from the arguments, and what they leave open from ``uns`` of a prediction of this package."""
     return design_of_metadata(
@@ -44,6 +55,9 @@ def design_of(
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,
+        dose_key=dose_key,
+        time_key=time_key,
+        direction_key=direction_key,
     )
 
 
@@ -53,6 +67,9 @@ def design_of_metadata(
     perturbation_key: str | None,
     control: str | None,
     context_keys: str | Sequence[str] | None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    direction_key: str | None = None,
 ) -> Design:
     """Read the design from the arguments, and what they leave open from ``uns["transpert"]``."""
     own = dict(metadata.get("design", {}))
@@ -60,13 +77,44 @@ def design_of_metadata(
         context_keys = [str(key) for key in own.get("context_keys", ())]
     keys = (context_keys,) if isinstance(context_keys, str) else tuple(context_keys)
     return Design(
-        perturbation_key or own.get("perturbation_key", "perturbation"),
-        control or own.get("control", "control"),
+        own.get("perturbation_key", "perturbation") if perturbation_key is None else perturbation_key,
+        own.get("control", "control") if control is None else control,  # a label may be 0
         keys,
-        dose_key=own.get("dose_key"),
-        time_key=own.get("time_key"),
-        direction_key=own.get("direction_key"),
+        dose_key=own.get("dose_key") if dose_key is None else dose_key,
+        time_key=own.get("time_key") if time_key is None else time_key,
+        direction_key=own.get("direction_key") if direction_key is None else direction_key,
     )
+
+
+def check_labels(obs: pd.DataFrame, columns: Sequence[str], *, name: str | None = None) -> None:
+    """Check that columns exist and have a value for every cell; errors say that they are of ``name``.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If a column does not exist.
+    transpert.errors.ConditionError
+        If a label is missing in some cells.
+    """
+    _check_columns(obs, columns, name)
+    for column in columns:
+        missing = int(obs[column].isna().sum())
+        if missing:
+            raise ConditionError(
+                f"{missing} cells have no value",
+                where=_of(f"obs[{column!r}]", name),
+                remedy="Name the value or drop the cells.",
+            )
+
+
+def _check_columns(obs: pd.DataFrame, columns: Sequence[str], name: str | None) -> None:
+    absent = [column for column in columns if column not in obs]
+    if absent:
+        raise UnknownNameError("column", absent, map(str, obs.columns), where=_of("obs", name))
+
+
+def _of(what: str, name: str | None) -> str:
+    return what if name is None else f"{what} of {name}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,19 +149,23 @@ class Populations:
         return self.spelling[label] + label.removeprefix(plain)
 
 
-def populations(obs: pd.DataFrame, design: Design, *, need_controls: bool = True) -> Populations:
-    """Find the populations of a data set.
+def populations(
+    obs: pd.DataFrame, design: Design, *, need_controls: bool = True, name: str | None = None
+) -> Populations:
+    """Find the populations of a data set; errors call it ``name``.
 
     Raises
     ------
     transpert.errors.UnknownNameError
         If a column does not exist.
+    transpert.errors.ConditionError
+        If a perturbation or context is missing in some cells, or a dose, time or direction cannot be read.
     transpert.errors.ControlError
         If a context has no control cells although they are needed.
     """
-    absent = [column for column in (design.perturbation_key, *design.context_keys) if column not in obs]
-    if absent:
-        raise UnknownNameError("column", absent, map(str, obs.columns), where="obs")
+    # without its column a dose would be pooled with the others
+    _check_columns(obs, design.columns, name)
+    check_labels(obs, (design.perturbation_key, *design.context_keys), name=name)
     labels, conditions, spelling = _labels(obs, design)
     frame = pd.DataFrame({"context": context_labels(obs, design), "label": labels})
     indices: dict[Any, Any] = frame.groupby(["context", "label"], sort=True).indices
@@ -124,7 +176,7 @@ def populations(obs: pd.DataFrame, design: Design, *, need_controls: bool = True
     if need_controls and orphans:
         raise ControlError(
             f"{len(orphans)} contexts have no cells labelled {design.control!r}: {list_names(orphans)}",
-            where=f"obs[{design.perturbation_key!r}]",
+            where=_of(f"obs[{design.perturbation_key!r}]", name),
             remedy="Keep the control cells of every context in the object.",
         )
     return Populations(cells, controls, conditions, spelling)
@@ -134,7 +186,7 @@ def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Co
     """One label a condition, the same however a combination or a dose is written; empty for controls."""
     written = pd.DataFrame({"name": obs[design.perturbation_key].astype(str).to_numpy(dtype=object)})
     columns = ((design.dose_key, "dose"), (design.time_key, "time"), (design.direction_key, "direction"))
-    tags = [(key, name) for key, name in columns if key in obs]
+    tags = [(key, name) for key, name in columns if key is not None]
     for key, name in tags:
         written[name] = obs[key].to_numpy(dtype=object)
     if "direction" in written:

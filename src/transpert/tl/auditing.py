@@ -64,6 +64,9 @@ def audit(
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    direction_key: str | None = None,
     metrics: str | Sequence[str] = "default",
     layer: str | None = None,
     max_missing_genes: float = 0.0,
@@ -90,7 +93,7 @@ def audit(
         A prediction, or several by name, as for :func:`evaluate`; None to audit the metrics alone.
     truth
         The real cells, with controls; as for :func:`evaluate`.
-    perturbation_key, control, context_keys
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key
         Columns and label, as for :func:`evaluate`.
     metrics
         Name of a panel or names of metrics; ``n_sig_ratio``, ``variance_ratio`` and ``zero_fraction_gap`` are added.
@@ -162,8 +165,16 @@ def audit(
     real = open_cells(truth, name="the truth", **slots)
     given = _open_all(pred, slots)
     metadata = next(iter(given.values()), real).metadata
-    design = design_of_metadata(metadata, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
-    observed = populations(real.obs, design)
+    design = design_of_metadata(
+        metadata,
+        perturbation_key=perturbation_key,
+        control=control,
+        context_keys=context_keys,
+        dose_key=dose_key,
+        time_key=time_key,
+        direction_key=direction_key,
+    )
+    observed = populations(real.obs, design, name="the truth")
     found = find_populations(given, design, need_controls=False)
     wanted = wanted_populations(found, observed, design) if given else list(observed)
     wanted = _large_enough(wanted, observed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from transpert._anndata import frame
 from transpert.conditions import Condition, parse_perturbation
 from transpert.errors import ControlError, UnknownNameError
 from transpert.groups import Design
+from transpert.groups.table import written_direction, written_dose
 from transpert.transport import ReadoutOptions, estimate_dispersion, group_statistics
 
 from ._populations import design_of, log_values, populations
@@ -32,6 +34,9 @@ def to_counts(
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    direction_key: str | None = None,
     counts_layer: str | None = _keys.COUNTS_LAYER,
     library_size_key: str | None = None,
     layer: str | None = None,
@@ -51,9 +56,8 @@ def to_counts(
         one row a perturbation (in one context) and one column a gene.
     controls
         Real control cells of the same contexts, with raw counts; other cells are ignored.
-    perturbation_key, control, context_keys
-        Columns and label; by default what a prediction of this package says, else ``"perturbation"`` and
-        ``"control"`` in one context.
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+        Columns and label, as for :func:`evaluate`. A table of means has no doses, times or directions.
     counts_layer
         Layer of ``controls`` with raw counts; ``X`` where it does not exist.
     library_size_key
@@ -67,7 +71,8 @@ def to_counts(
 
     Returns
     -------
-    AnnData in the form that ``predict`` returns, with integers in ``layers["counts"]``.
+    AnnData in the form that ``predict`` returns, with integers in ``layers["counts"]``, and with the perturbations,
+    contexts, doses, times and directions of ``pred``.
 
     Raises
     ------
@@ -92,18 +97,28 @@ def to_counts(
     from transpert.model.requests import Request
 
     reference = pred if isinstance(pred, AnnData) else controls
-    design = design_of(reference, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
-    source = DataSource(design, counts_layer if counts_layer in controls.layers else None, library_size_key)
+    design = design_of(
+        reference,
+        perturbation_key=perturbation_key,
+        control=control,
+        context_keys=context_keys,
+        dose_key=dose_key,
+        time_key=time_key,
+        direction_key=direction_key,
+    )
+    own_design = _without_absent(design, controls)
+    source = DataSource(own_design, counts_layer if counts_layer in controls.layers else None, library_size_key)
     cells = read_cells(controls, source)
-    known = populations(cells.obs, design, need_controls=False)
+    known = populations(cells.obs, own_design, need_controls=False)
     moved: list[Population] = []
     used: dict[str, Cells] = {}
-    for context, label, mean in _means(pred, design, list(cells.genes), layer, tuple(known.controls)):
+    for context, condition, label, mean in _means(pred, design, list(cells.genes), layer, tuple(known.controls)):
         if context not in known.controls:
             raise ControlError(f"there are no control cells of {context!r}", where="controls")
         own = used.setdefault(context, cells[known.controls[context]])
         values = dict(zip(design.context_keys, own.obs[list(design.context_keys)].astype(str).iloc[0], strict=True))
-        request = Request(context, values, Condition(parse_perturbation(label, control=design.control)), label)
+        dose, direction = written_dose(condition, label), written_direction(condition, label)
+        request = Request(context, values, condition, label, dose, direction)
         log, counts = read_out(
             own,
             SetPrediction(np.maximum(mean, 0)),
@@ -125,10 +140,17 @@ def _dispersion(cells: Cells) -> np.ndarray:
     return estimate_dispersion(group_statistics(cells.counts, cells.library_size, codes, 1))
 
 
+def _without_absent(design: Design, controls: AnnData) -> Design:
+    """Leave out what control cells need not have: a dose, a direction, a time."""
+    there = frame(controls.obs).columns
+    optional = {name: getattr(design, name) for name in ("dose_key", "time_key", "direction_key")}
+    return replace(design, **{name: key if key in there else None for name, key in optional.items()})
+
+
 def _means(
     pred: AnnData | pd.DataFrame, design: Design, genes: list[str], layer: str | None, contexts: tuple[str, ...]
-) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield context, perturbation and predicted mean log1p of every population."""
+) -> Iterator[tuple[str, Condition, str, np.ndarray]]:
+    """Yield context, condition, spelling of the perturbation and predicted mean log1p of every population."""
     if isinstance(pred, pd.DataFrame):
         missing = [gene for gene in genes if gene not in pred.columns]
         if missing:
@@ -136,11 +158,13 @@ def _means(
         pp.check_log1p(pred[genes].to_numpy(dtype=float), where="the table of means")
         for context in contexts:
             for label, row in pred[genes].iterrows():
-                yield context, str(label), row.to_numpy(dtype=float)
+                condition = Condition(parse_perturbation(str(label), control=design.control))
+                yield context, condition, str(label), row.to_numpy(dtype=float)
         return
     aligned, _ = pp.align_genes(pred, genes)
     values = log_values(aligned, layer, where="the prediction")
-    for (context, label), rows in populations(frame(aligned.obs), design, need_controls=False).cells.items():
+    found = populations(frame(aligned.obs), design, need_controls=False, name="the prediction")
+    for (context, label), rows in found.cells.items():
         block = values[rows]
         mean = np.asarray(block.mean(axis=0) if sparse.issparse(block) else block.mean(axis=0, dtype=np.float64))
-        yield context, label, mean.ravel()
+        yield context, found.conditions[label], found.spelling[label], mean.ravel()

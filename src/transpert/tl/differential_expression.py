@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
-from scipy.stats import false_discovery_control, ttest_ind_from_stats
+from scipy import sparse
+from scipy.stats import ttest_ind_from_stats
 
 from transpert import _keys
+from transpert._anndata import frame
 from transpert.errors import ControlError, OptionError, UnknownNameError
-from transpert.metrics import DifferentialExpression, differential_expression
+from transpert.metrics import Convention, DifferentialExpression, RankSums
+from transpert.metrics.differential_expression import assemble
 
-from ._populations import design_of, log_values, select_modality
+from ._populations import check_labels, design_of, log_values, select_modality
+from ._rank_tests import tests_against
 from .pseudobulk import pseudobulk_tests
 
 __all__ = ["rank_genes_groups"]
+
+type Matrix = np.ndarray | sparse.csr_matrix
+
+_SCANPY = Convention(mean="geometric", pseudo_rate=1e-9)  # how scanpy takes fold changes
 
 
 def rank_genes_groups(
@@ -65,10 +74,15 @@ def rank_genes_groups(
     Returns
     -------
     Nothing; writes ``uns[key_added]`` exactly as scanpy does, so that :func:`scanpy.get.rank_genes_groups_df` and every
-    ``sc.pl.rank_genes_groups*`` read it.
+    ``sc.pl.rank_genes_groups*`` read it. The ``logfoldchanges`` of tests of cells are scanpy's own, of geometric means:
+    ``log2((expm1(m1) + 1e-9) / (expm1(m0) + 1e-9))`` of the mean log1p values ``m1`` and ``m0``. They can differ, in
+    sign too, from those of arithmetic means, which :func:`effects` and the metrics of this package take. Those of
+    ``"pseudobulk"`` are DESeq2's.
 
     Raises
     ------
+    transpert.errors.ConditionError
+        If a label is missing in some cells.
     transpert.errors.ControlError
         If there are no control cells, or no others.
     transpert.errors.CountsError
@@ -90,8 +104,7 @@ def rank_genes_groups(
         raise OptionError(f"method is {method!r}", remedy="Choose 'wilcoxon', 't-test' or 'pseudobulk'.")
     adata = select_modality(data, modality)
     design = design_of(adata, perturbation_key=perturbation_key, control=control, context_keys=())
-    if design.perturbation_key not in adata.obs:
-        raise UnknownNameError("column", [design.perturbation_key], map(str, adata.obs.columns), where="obs")
+    check_labels(frame(adata.obs), (design.perturbation_key,))
     labels = adata.obs[design.perturbation_key].astype(str).to_numpy()
     known = sorted(set(labels) - {design.control})
     names = known if groups is None else [str(name) for name in groups]
@@ -117,9 +130,10 @@ def rank_genes_groups(
         )
     else:
         values = log_values(adata, layer, where="the cells")
-        controls = values[np.flatnonzero(labels == design.control)]
-        test = differential_expression if method == "wilcoxon" else _t_test
-        tables = {name: test(values[np.flatnonzero(labels == name)], controls) for name in names}
+        rows = {str(label): np.asarray(found) for label, found in pd.Series(labels).groupby(labels).indices.items()}
+        groups = {name: (values, rows[name]) for name in names}
+        test = _rank_tests if method == "wilcoxon" else _t_tests
+        tables = test(values[rows[design.control]], groups)
     adata.uns[key_added] = {
         "params": {
             "groupby": design.perturbation_key,
@@ -133,17 +147,25 @@ def rank_genes_groups(
     }
 
 
-def _t_test(cells, controls) -> DifferentialExpression:
-    def moments(matrix) -> tuple[np.ndarray, np.ndarray, int]:
-        dense = np.asarray(matrix.todense() if hasattr(matrix, "todense") else matrix, dtype=np.float64)
+def _rank_tests(controls: Matrix, groups: Mapping[str, tuple[Matrix, np.ndarray]]) -> dict[str, DifferentialExpression]:
+    return tests_against(controls, groups, _SCANPY)
+
+
+def _t_tests(controls: Matrix, groups: Mapping[str, tuple[Matrix, np.ndarray]]) -> dict[str, DifferentialExpression]:
+    def moments(matrix: Matrix) -> tuple[np.ndarray, np.ndarray, int]:
+        dense = np.asarray(matrix.todense() if sparse.issparse(matrix) else matrix, dtype=np.float64)
         return dense.mean(axis=0), dense.std(axis=0, ddof=1), len(dense)
 
-    (m1, s1, n1), (m0, s0, n0) = moments(cells), moments(controls)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic, p_value = ttest_ind_from_stats(m1, s1, n1, m0, s0, n0, equal_var=False)
-    p_value = np.nan_to_num(p_value, nan=1.0)
-    fold = np.log2(np.expm1(m1) + 1e-9) - np.log2(np.expm1(m0) + 1e-9)
-    return DifferentialExpression(fold, p_value, false_discovery_control(p_value), np.nan_to_num(statistic))
+    m0, s0, n0 = moments(controls)
+    tables = {}
+    for name, (values, rows) in groups.items():
+        m1, s1, n1 = moments(values[rows])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            statistic, p_value = ttest_ind_from_stats(m1, s1, n1, m0, s0, n0, equal_var=False)
+        tests = RankSums(np.nan_to_num(p_value, nan=1.0), np.nan_to_num(statistic))
+        # a mean of log1p is a geometric one
+        tables[name] = assemble(tests, np.expm1(m1), np.expm1(m0), np.expm1(m0), _SCANPY)
+    return tables
 
 
 def _records(tables: dict[str, DifferentialExpression], genes: np.ndarray) -> dict[str, np.ndarray]:

@@ -26,6 +26,9 @@ def embed_together(
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    direction_key: str | None = None,
     n_components: int = 30,
     n_neighbors: int = 15,
     umap: bool = True,
@@ -42,8 +45,8 @@ def embed_together(
         A prediction, log1p counts per 10k in ``X``.
     truth
         The real cells, log1p counts per 10k in ``X``.
-    perturbation_key, control, context_keys
-        Columns and label; by default what a prediction of this package says.
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+        Columns and label, as for :func:`evaluate`.
     n_components, n_neighbors
         Of the principal components and of the neighbour graph.
     umap
@@ -71,8 +74,16 @@ def embed_together(
     >>> tp.tl.embed_together(pred, adata, n_components=5, umap=False).obsm["X_pca"].shape
     (120, 5)
     """
-    design = design_of(pred, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
-    columns = [design.perturbation_key, *design.context_keys]
+    design = design_of(
+        pred,
+        perturbation_key=perturbation_key,
+        control=control,
+        context_keys=context_keys,
+        dose_key=dose_key,
+        time_key=time_key,
+        direction_key=direction_key,
+    )
+    columns = list(design.columns)
     pred, _ = pp.align_genes(pred, list(truth.var_names))
     own = populations(frame(pred.obs), design, need_controls=False)
     real = populations(frame(truth.obs), design)

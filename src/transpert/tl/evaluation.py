@@ -37,6 +37,9 @@ def evaluate(
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    direction_key: str | None = None,
     metrics: str | Sequence[str] = "default",
     baselines: str | Sequence[str] | None = None,
     ceiling: bool = True,
@@ -65,9 +68,10 @@ def evaluate(
         AnnData, a MuData, or the path of an ``.h5ad`` file or zarr folder.
     truth
         The real cells, with controls; the same kinds.
-    perturbation_key, control, context_keys
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key
         Columns and label; by default what a prediction of this package says, else ``"perturbation"`` and
-        ``"control"`` in one context.
+        ``"control"`` in one context. Cells of one perturbation are one population, unless the columns of doses, times
+        or directions are known: for the predictions of other packages they have to be named.
     metrics
         Name of a panel (``"default"``, ``"cell-eval"``, ``"vcc2026"``, ``"calibrated"``, ``"all"``), or names of
         metrics (:data:`transpert.metrics.METRICS`).
@@ -105,12 +109,14 @@ def evaluate(
 
     Returns
     -------
-    One row a model, context, perturbation and metric, with ``value``, ``baseline``, ``ceiling`` and ``normalised``
-    (0 as good as the best baseline, 1 as good as a replicate). Metrics with one value a context have ``"all"`` for the
-    perturbation. Rows with ``"mean"`` for context and perturbation hold the means over the values that are defined,
-    with ``ci_low`` and ``ci_high`` (95 %, bootstrap over perturbations), ``n`` values and ``n_undefined`` of them. What
-    genes were missing, dropped or reordered is in ``attrs["genes"]``. The table is also written to
-    ``truth.uns["transpert"]["scores"]``, unless the truth is a path. No value depends on which others are computed.
+    One row a model, context, perturbation and metric, with ``value``, ``baseline``, ``ceiling`` and ``normalised`` (0
+    as good as the best baseline, 1 as good as a replicate; NaN where the replicate is not better than the baseline by 5
+    %, so that there is nothing to be placed between: :func:`transpert.metrics.normalise`). Metrics with one value a
+    context have ``"all"`` for the perturbation. Rows with ``"mean"`` for context and perturbation hold the means over
+    the values that are defined, with ``ci_low`` and ``ci_high`` (95 %, bootstrap over perturbations), ``n`` values and
+    ``n_undefined`` of them. What genes were missing, dropped or reordered is in ``attrs["genes"]``. The table is also
+    written to ``truth.uns["transpert"]["scores"]``, unless the truth is a path. No value depends on which others are
+    computed.
 
     Raises
     ------
@@ -124,6 +130,8 @@ def evaluate(
         If genes are missing.
     transpert.errors.ControlError
         If a context has no controls.
+    transpert.errors.ConditionError
+        If a perturbation or context is missing in some cells, or a dose, time or direction cannot be read.
     transpert.errors.UnknownNameError
         If a metric, baseline, layer or column does not exist.
     transpert.errors.StoreError
@@ -157,9 +165,15 @@ def evaluate(
     with_counts = check_needs(chosen, real, given, counts_layer)
     first = next(iter(given.values()))
     design = design_of_metadata(
-        first.metadata, perturbation_key=perturbation_key, control=control, context_keys=context_keys
+        first.metadata,
+        perturbation_key=perturbation_key,
+        control=control,
+        context_keys=context_keys,
+        dose_key=dose_key,
+        time_key=time_key,
+        direction_key=direction_key,
     )
-    observed = populations(real.obs, design)
+    observed = populations(real.obs, design, name="the truth")
     found = find_populations(given, design, need_controls=reference == "predicted")
     wanted = wanted_populations(found, observed, design)
     genes, reports = align(real, given, max_missing_genes)

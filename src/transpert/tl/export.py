@@ -28,6 +28,9 @@ def to_cell_eval(
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    direction_key: str | None = None,
     control_label: str = "non-targeting",
     layer: str | None = None,
     modality: str | None = None,
@@ -46,7 +49,7 @@ def to_cell_eval(
         The real cells with controls; the same kinds.
     folder
         Where to write ``pred.h5ad`` and ``real.h5ad``; made if it does not exist.
-    perturbation_key, control, context_keys
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key
         Columns and label, as for :func:`evaluate`.
     control_label
         What controls are called in the files.
@@ -84,9 +87,15 @@ def to_cell_eval(
     real = open_cells(truth, name="the truth", layer=layer, modality=modality)
     predicted = open_cells(pred, name="the prediction", layer=layer, modality=modality)
     design = design_of_metadata(
-        predicted.metadata, perturbation_key=perturbation_key, control=control, context_keys=context_keys
+        predicted.metadata,
+        perturbation_key=perturbation_key,
+        control=control,
+        context_keys=context_keys,
+        dose_key=dose_key,
+        time_key=time_key,
+        direction_key=direction_key,
     )
-    observed = populations(real.obs, design)
+    observed = populations(real.obs, design, name="the truth")
     own = find_populations({predicted.name: predicted}, design, need_controls=False)[predicted.name]
     wanted = wanted_populations({predicted.name: own}, observed, design)
     genes, _ = align(real, {predicted.name: predicted}, 0.0)

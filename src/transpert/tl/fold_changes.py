@@ -11,10 +11,11 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert._anndata import frame
+from transpert.groups import Design
 
 from ._populations import design_of, log_values, populations, select_modality
 
-__all__ = ["effects"]
+__all__ = ["effects", "effects_of"]
 
 
 def effects(
@@ -23,6 +24,9 @@ def effects(
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    direction_key: str | None = None,
     pseudo_rate: float = 0.05,
     layer: str | None = None,
     modality: str | None = None,
@@ -34,8 +38,8 @@ def effects(
     ----------
     data
         Predicted or observed cells with their controls; log1p counts per 10k in ``X``.
-    perturbation_key, control, context_keys
-        Columns and label; by default what a prediction of this package says.
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+        Columns and label, as for :func:`evaluate`.
     pseudo_rate
         Counts per 10k that are added before the logarithm is taken.
     layer
@@ -65,7 +69,36 @@ def effects(
     (30, 4)
     """
     adata = select_modality(data, modality)
-    design = design_of(adata, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
+    design = design_of(
+        adata,
+        perturbation_key=perturbation_key,
+        control=control,
+        context_keys=context_keys,
+        dose_key=dose_key,
+        time_key=time_key,
+        direction_key=direction_key,
+    )
+    table = effects_of(adata, design, pseudo_rate=pseudo_rate, layer=layer)
+    adata.varm[key_added] = table
+    return table
+
+
+def effects_of(adata: AnnData, design: Design, *, pseudo_rate: float = 0.05, layer: str | None = None) -> pd.DataFrame:
+    """Compute the table of :func:`effects` for a design, and write nothing.
+
+    Parameters
+    ----------
+    adata
+        Cells with their controls; log1p counts per 10k.
+    design
+        Columns and label.
+    pseudo_rate, layer
+        As for :func:`effects`.
+
+    Returns
+    -------
+    Genes x populations.
+    """
     values = log_values(adata, layer, where="the cells")
     found = populations(frame(adata.obs), design)
 
@@ -76,6 +109,4 @@ def effects(
 
     controls = {context: log_rate(rows) for context, rows in found.controls.items()}
     columns = {f"{c}: {label}": log_rate(rows) - controls[c] for (c, label), rows in found.cells.items()}
-    table = pd.DataFrame(columns, index=adata.var_names, dtype=np.float32)
-    adata.varm[key_added] = table
-    return table
+    return pd.DataFrame(columns, index=adata.var_names, dtype=np.float32)

@@ -11,9 +11,11 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import pp
-from transpert._anndata import layer_names
+from transpert._anndata import frame, layer_names
 from transpert.errors import DependencyError, GroupSizeError, OptionError, UnknownNameError
 from transpert.metrics import DifferentialExpression
+
+from ._populations import check_labels
 
 __all__ = ["pseudobulk_tests", "replicate_sums"]
 
@@ -129,8 +131,7 @@ def _checked_sums(
         raise OptionError(
             "method='pseudobulk' needs to know the replicates", remedy="Name their column of obs in replicate_key=."
         )
-    if replicate_key not in adata.obs:
-        raise UnknownNameError("column", [replicate_key], map(str, adata.obs.columns), where="obs")
+    check_labels(frame(adata.obs), (replicate_key,))
     if counts_layer is not None and counts_layer not in adata.layers:
         raise UnknownNameError("layer", [counts_layer], layer_names(adata), where="layers")
     counts: Any = adata.X if counts_layer is None else adata.layers[counts_layer]

@@ -141,9 +141,11 @@ def _with_bounds(table: pd.DataFrame, metrics: Sequence[Metric], baselines: Sequ
             table.loc[rows, "baseline"] = floor.reindex(pd.MultiIndex.from_frame(table.loc[rows, _KEYS])).to_numpy()
     ceiling = table[table["model"] == CEILING].set_index(_KEYS)["value"]
     table["ceiling"] = ceiling.reindex(pd.MultiIndex.from_frame(table[_KEYS])).to_numpy()
-    ordered = table["metric"].map({name: metric.direction in ("higher", "lower") for name, metric in by_name.items()})
-    bounds = table["value"].to_numpy(), table["baseline"].to_numpy(), table["ceiling"].to_numpy()
-    table["normalised"] = np.where(ordered, normalise(*bounds), np.nan)
+    table["normalised"] = np.nan
+    for name, metric in by_name.items():
+        rows = table["metric"] == name
+        scores = table.loc[rows, ["value", "baseline", "ceiling"]].to_numpy(dtype=float)
+        table.loc[rows, "normalised"] = normalise(*scores.T, direction=metric.direction)
     return table
 
 
