@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition, parse_perturbation
 from transpert.errors import ConditionError, ControlError, UnknownNameError
+from transpert.groups import Design, make_groups
 
 names = st.text(st.characters(categories=["Lu", "Ll", "Nd"]), min_size=1, max_size=6).filter(
     lambda name: name.lower() not in ("ctrl", "control")
@@ -113,3 +114,19 @@ def test_vocabulary_keeps_the_spelling_of_the_data() -> None:
         vocabulary.require(["Aa+B"])
     with pytest.raises(ControlError, match="no cell is labelled 'DMSO'"):
         PerturbationVocabulary(("ctrl",), "DMSO")
+
+
+# ------------------------------------------------------------------------------------ doses and times in six digits
+def test_a_dose_is_what_its_label_says() -> None:
+    made = Condition(("A",), (10 / 9,), time=100 / 3)
+    assert made == parse_condition("A", control="control", dose=f"{10 / 9:g}", time=f"{100 / 3:g}")
+    assert str(Condition(("A",), (-0.0,), -0.0)) == "A (0), time 0"
+    assert Condition(time=1 / 3) == Condition(time=np.float32(1 / 3))
+
+
+def test_a_dose_in_32_bits_is_the_same_dose() -> None:
+    assert Condition(("A",), (np.float32(0.1),)) == Condition(("A",), (0.1,))
+    obs = pd.DataFrame({"perturbation": ["control", "A", "A", "A"], "dose": [np.nan, 0.1, np.float32(0.1), 0.2]})
+    groups = make_groups(obs, Design("perturbation", "control", dose_key="dose"))
+    assert groups.table["n_cells"].tolist() == [1, 2, 1]
+    assert groups.table["dose"].tolist()[1:] == [0.1, 0.2]

@@ -6,6 +6,7 @@ import errno
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 
 import transpert as tp
@@ -249,3 +250,48 @@ def test_a_full_disk_is_named_and_loses_nothing(model, tmp_path, monkeypatch) ->
         with pytest.raises(StoreError, match="the disk is full"):
             model.predict_to_store(out, **OPTIONS)
     assert model.predict_to_store(out, **OPTIONS) == out
+
+
+# ------------------------------------------------------------------------------------------------- doses and times
+def with_amounts(kind: str) -> anndata.AnnData:
+    """Doses and times in columns of this type; controls have a dose of 0 but no time."""
+    doses, times = (0.1, 10.0), (6.0, 24.0)
+    adata = tp.datasets.simulate(
+        n_contexts=2, n_perturbations=2, n_combinations=1, n_genes=20, n_cells=12, doses=doses, times=times
+    )
+    adata.obs["dose"] = adata.obs["dose"].fillna(0.0)
+    adata.obs.loc[adata.obs["perturbation"] == "control", "time"] = np.nan
+    for column in ("dose", "time"):
+        values = adata.obs[column]
+        if kind != "numbers":
+            values = values.map("{:g}".format, na_action="ignore").astype(object)
+        adata.obs[column] = values.astype("category") if kind.startswith("cat") else values
+    return adata
+
+
+@pytest.mark.parametrize("kind", ["numbers", "text", "categories"])
+@pytest.mark.parametrize("doses", [None, [3, "4+5"]], ids=["measured doses", "doses of parts"])
+def test_doses_and_times_are_the_same_on_disk(kind, doses, tmp_path) -> None:
+    adata = with_amounts(kind)
+    tp.MeanShift.setup_anndata(
+        adata, perturbation_key="perturbation", context_keys="context", layer="counts", dose_key="dose", time_key="time"
+    )
+    model = tp.MeanShift(adata)
+    model.train()
+    asked = {"perturbations": ["P0+P1"] if doses else None, "doses": doses, "n_cells": 5, "progress": False}
+    pred = model.predict(**asked)
+    assert pred.obs.loc[pred.obs["source"] == "predicted", ["dose", "time"]].notna().all(axis=None)
+    pred.write_h5ad(tmp_path / "pred.h5ad")
+    stored = anndata.read_zarr(model.predict_to_store(tmp_path / "pred.zarr", cells_per_part=1, **asked))
+    for column in ("dose", "time"):
+        assert stored.obs[column].dtype.kind == pred.obs[column].dtype.kind
+        assert stored.obs[column].astype(str).tolist() == pred.obs[column].astype(str).tolist()
+    written = "O" if kind != "numbers" else "f"
+    assert pred.obs["time"].dtype.kind == written
+    assert pred.obs["dose"].dtype.kind == ("O" if doses else written)
+
+
+def test_values_of_another_type_are_not_lost() -> None:
+    part = anndata.AnnData(obs=pd.DataFrame({"dose": [0.1, np.nan]}, index=["a", "b"]))
+    with pytest.raises(StoreError, match=r"no categories: '0.1' \(in obs\['dose'\]\)"):
+        prediction_store._with_categories(part, {"dose": pd.Index(["1"])})

@@ -40,6 +40,23 @@ def test_measured_doses_are_predicted_where_none_is_said() -> None:
     assert populations(model.predict(HERE, ["P0"], doses=3.0, progress=False), "dose") == [(3.0,)]
 
 
+def test_doses_with_many_digits_are_found_by_their_labels() -> None:
+    doses = (10 / 9, 10 / 3, 10.0)
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=40, n_cells=30, doses=doses)
+    # half of them were written by a program that computes in 32 bits
+    single = adata.obs["dose"].astype(np.float32).astype(float)
+    adata.obs["dose"] = adata.obs["dose"].where(np.arange(adata.n_obs) % 2 == 0, single)
+    tp.MeanShift.setup_anndata(adata, **KEYS, dose_key="dose")
+    model = tp.MeanShift(adata)
+    model.train()
+    effects = model.get_effects(HERE)
+    assert list(effects) == [f"context_0: P0 ({dose:g})" for dose in doses]
+    asked = [("context_0", f"P0, dose {dose:g}") for dose in doses]
+    by_label = model.predict_populations(asked, n_cells=10)
+    np.testing.assert_array_equal(by_label.X, model.predict(HERE, doses=doses, n_cells=10, progress=False).X)
+    assert effects.nunique(axis=1).max() == 3  # each dose has an effect of its own
+
+
 def test_measured_times_go_with_the_doses_that_they_were_measured_at() -> None:
     adata = tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=40, n_cells=30, doses=(1.0, 10.0))
     adata.obs["time"] = np.where(adata.obs["dose"] == 10.0, 24.0, 6.0)

@@ -24,7 +24,8 @@ class Condition:
     """What was done to a population of cells.
 
     Two conditions are equal when the same perturbations were given at the same doses for the same time, in
-    whatever order they were written. The control condition has no parts.
+    whatever order they were written. The control condition has no parts. Doses and times are rounded to the six digits
+    that labels carry, so that a dose read back from a label, or held in 32 bits, is the dose that it was.
 
     Parameters
     ----------
@@ -99,7 +100,8 @@ class Condition:
         ordered = [doses[i] for i in order]
         object.__setattr__(self, "parts", tuple(self.parts[i] for i in order))
         object.__setattr__(self, "directions", tuple(directions[i] for i in order))
-        object.__setattr__(self, "doses", tuple(None if dose is None else float(dose) for dose in ordered))
+        object.__setattr__(self, "doses", tuple(map(_rounded, ordered)))
+        object.__setattr__(self, "time", _rounded(self.time))
 
     @property
     def is_control(self) -> bool:
@@ -136,6 +138,11 @@ class Condition:
             for part, dose, direction in zip(self.parts, self.doses, self.directions, strict=True)
         ]
         return " + ".join(parts) + ("" if self.time is None else f", time {self.time:g}")
+
+
+def _rounded(value: float | None) -> float | None:
+    """Return a dose or time as its label says it."""
+    return None if value is None else float(f"{abs(value):.6g}")  # -0.0 has a label of its own
 
 
 CONTROL_CONDITION = Condition()
@@ -187,7 +194,7 @@ def parse_condition(
     *,
     control: str,
     dose: float | str | Sequence[float] | np.ndarray | pd.Series | None = None,
-    time: float | None = None,
+    time: float | str | None = None,
     direction: str | Sequence[str | None] | np.ndarray | pd.Series | None = None,
 ) -> Condition:
     """Read one condition as it stands in the columns of a data set.

@@ -33,7 +33,7 @@ from transpert.transport import (
 
 from .cells import Cells, modality_of, read_cells, repeated
 from .counterfactual import Counterfactuals
-from .prediction import Population, SetPrediction, assemble, read_out
+from .prediction import Population, SetPrediction, assemble, read_out, text_columns
 from .principal_components import PrincipalComponents, read_principal_components
 from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, source_of
@@ -466,16 +466,11 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
                 populations.append(self._population(moved, request, readout, seed=seed + number))
         if include_controls:
             populations += [self._control_population(control) for control in controls.values()]
-        return self._assembled(populations)
+        return self._assembled(populations, as_text=text_columns(cells.obs, requests, self.design))
 
-    def _assembled(self, populations: Sequence[Population], *, first: int = 0) -> AnnData:
-        return assemble(
-            populations,
-            self.design,
-            model=type(self).__name__,
-            components=self._principal_components,
-            first=first,
-        )
+    def _assembled(self, populations: Sequence[Population], **shared: Any) -> AnnData:
+        components, name = self._principal_components, type(self).__name__
+        return assemble(populations, self.design, model=name, components=components, **shared)
 
     def _requested(
         self, adata: Data | None, *, max_missing_genes: float = 0.0, **asked: Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,7 +21,7 @@ from .cells import Cells
 from .principal_components import PrincipalComponents
 from .requests import Request
 
-__all__ = ["Population", "SetPrediction", "assemble", "read_out"]
+__all__ = ["Population", "SetPrediction", "assemble", "read_out", "text_columns"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +127,7 @@ def assemble(
     model: str,
     components: PrincipalComponents | None = None,
     first: int = 0,
+    as_text: Collection[str] | None = None,
 ) -> AnnData:
     """Put populations into one AnnData, in the slots that scanpy and pertpy look into.
 
@@ -142,6 +143,9 @@ def assemble(
         Project the cells onto these, if there are any.
     first
         Number of the first population, where they are part of a larger result.
+    as_text
+        Columns of doses and times that are text, :func:`text_columns` of the larger result; by default those in which
+        some of these populations have text.
 
     Returns
     -------
@@ -152,11 +156,9 @@ def assemble(
     """
     obs = pd.concat([_annotate(population, design) for population in populations])
     obs.index = _unique_names(populations, first)
-    if design.dose_key is not None and obs[design.dose_key].map(type).nunique() > 1:
-        # one dose is a number, one for each part is text, and a file takes one or the other
-        obs[design.dose_key] = [
-            dose if isinstance(dose, str) else np.nan if pd.isna(dose) else f"{dose:g}" for dose in obs[design.dose_key]
-        ]
+    for key in _amount_keys(design):
+        if key in obs:
+            obs[key] = _in_one_type(obs[key], as_text=_holds_text(obs[key]) if as_text is None else key in as_text)
     for column in (design.perturbation_key, *design.context_keys, _keys.SOURCE, design.batch_key):
         if column is not None:
             obs[column] = pd.Categorical(obs[column].astype(str))
@@ -177,6 +179,49 @@ def assemble(
         adata.varm[_keys.LOADINGS] = components.loadings
     adata.uns[_keys.UNS] = {"design": {k: v for k, v in design.to_dict().items() if v is not None}, "model": model}
     return adata
+
+
+def text_columns(obs: pd.DataFrame, requests: Sequence[Request], design: Design) -> frozenset[str]:
+    """Say which columns of doses and times are text in a prediction.
+
+    Parameters
+    ----------
+    obs
+        The annotation of the cells that are moved.
+    requests
+        What is predicted of them.
+    design
+        Their columns.
+
+    Returns
+    -------
+    The columns that hold text in ``obs``, and that of the doses where a request has one for each part. A file takes
+    numbers or text in a column, and in every part of it the same.
+    """
+    found = {key for key in _amount_keys(design) if key in obs and _holds_text(obs[key])}
+    if design.dose_key is not None and any(isinstance(request.dose, str) for request in requests):
+        found.add(design.dose_key)
+    return frozenset(found)
+
+
+def _amount_keys(design: Design) -> list[str]:
+    return [key for key in (design.dose_key, design.time_key) if key is not None]
+
+
+def _holds_text(column: pd.Series) -> bool:
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return False
+    values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column.unique()
+    return any(isinstance(value, str) for value in values)
+
+
+def _in_one_type(column: pd.Series, *, as_text: bool) -> pd.Series:
+    """Doses or times as categories of text or as floats, whatever they are in each population."""
+    codes, values = pd.factorize(column.astype(object))
+    if not as_text:
+        return pd.Series(np.array([*values, np.nan], dtype=float)[codes], index=column.index)
+    written = np.array([*(v if isinstance(v, str) else f"{v:g}" for v in values), np.nan], dtype=object)
+    return pd.Series(pd.Categorical(written[codes]), index=column.index)
 
 
 def _annotate(population: Population, design: Design) -> pd.DataFrame:

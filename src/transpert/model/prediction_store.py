@@ -216,8 +216,24 @@ def _all_categories(parts: Sequence[Path]) -> dict[str, pd.Index]:
 
 
 def _with_categories(cells: AnnData, categories: Mapping[str, pd.Index]) -> AnnData:
+    """Give the columns of a part the categories of all parts.
+
+    Raises
+    ------
+    transpert.errors.StoreError
+        If the part has other values, which would be lost.
+    """
+    obs = frame(cells.obs)
     for name, known in categories.items():
-        cells.obs[name] = pd.Categorical(frame(cells.obs)[name].astype(str), categories=known)
+        values = obs[name].map(str, na_action="ignore")
+        strange = sorted(set(values.dropna()) - set(known))
+        if strange:
+            raise StoreError(
+                f"a part of the prediction has values that are no categories: {list_names(strange)}",
+                where=f"obs[{name!r}]",
+                remedy="Delete the folder of the unfinished prediction and repeat the call.",
+            )
+        obs[name] = pd.Categorical(values, categories=known)
     return cells
 
 

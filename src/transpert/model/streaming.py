@@ -19,6 +19,7 @@ from transpert.errors import OptionError
 from transpert.groups import Design
 
 from .cells import Cells, repeated
+from .prediction import Population, text_columns
 from .prediction_store import PredictionParts, digest_of
 from .requests import Contexts, Request, population_sizes
 from .store_input import Data, StoredCells
@@ -116,10 +117,12 @@ class StreamedPrediction:
         )
         blocks = _blocks(self, cells, requests, n_cells, cells_per_part)
         controls = list(dict.fromkeys(request.context for request in requests)) if include_controls else []
+        as_text = text_columns(cells.obs, requests, self.design)
         plan = {
             "model": digest_of(*self._state(), _weights(self), self._component_arrays()),
             "requests": digest_of([[r.context, str(r.condition), r.label, str(r.dose)] for r in requests]),
             "cells": _identity(cells, self.design),
+            "columns of text": sorted(as_text),
             "n_cells": n_cells,
             "readout": readout or self._default_readout,
             "include_controls": include_controls,
@@ -131,10 +134,11 @@ class StreamedPrediction:
         with Progress(disable=not progress, transient=True) as bar:
             for number in bar.track(own, description="Predicting parts"):
                 if number < len(blocks):
-                    made = _predicted_part(self, cells, requests, blocks[number], n_cells, readout, seed)
+                    populations = _predicted_part(self, cells, requests, blocks[number], n_cells, readout, seed)
+                    made = self._assembled(populations, first=blocks[number][0], as_text=as_text)
                 else:
                     control = self._controls(cells, controls[number - len(blocks)], n_cells, seed)
-                    made = self._assembled([self._control_population(control)])
+                    made = self._assembled([self._control_population(control)], as_text=as_text)
                 parts.write(number, _as_stored(made, self.design.columns))
         return None if parts.missing else parts.finish()
 
@@ -182,11 +186,10 @@ def _predicted_part(
     n_cells: int | None,
     readout: str | None,
     seed: int,
-) -> AnnData:
+) -> list[Population]:
     control = model._controls(cells, requests[numbers[0]].context, n_cells, seed)
     moved = repeated(control, n_cells, seed).anew()
-    populations = [model._population(moved, requests[number], readout, seed=seed + number) for number in numbers]
-    return model._assembled(populations, first=numbers[0])
+    return [model._population(moved, requests[number], readout, seed=seed + number) for number in numbers]
 
 
 def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:
@@ -194,7 +197,7 @@ def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:
     obs = frame(cells.obs).copy()
     for column in columns:
         if column in obs and obs[column].dtype.kind not in "fiub":
-            obs[column] = obs[column].astype(str).astype("category")
+            obs[column] = obs[column].map(str, na_action="ignore").astype("category")
     obs[_keys.CONTROL_ID] = obs[_keys.CONTROL_ID].astype("category")
     layers = {name: sparse.csr_matrix(values) for name, values in cells.layers.items() if name is not None}
     obsm: dict[str, Any] = dict(cells.obsm)

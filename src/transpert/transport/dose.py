@@ -37,7 +37,7 @@ def interpolate_over(
     -------
     Effect and variance, each ``(G,)``.
     """
-    same = sorted({c for c in known if c.action == condition.action}, key=lambda c: (c.time or 0.0, c.doses))
+    same = sorted({c for c in known if c.action == condition.action}, key=_order)
     if not same:
         return effect_of(condition)
     times = sorted({c.time for c in same if c.time is not None})
@@ -51,6 +51,12 @@ def interpolate_over(
     )
     share = 0.0 if after == before else (condition.time - before) / (after - before)
     return (1 - share) * early[0] + share * late[0], (1 - share) ** 2 * early[1] + share**2 * late[1]
+
+
+def _order(condition: Condition) -> tuple[float, tuple[float, ...]]:
+    """Sort by time, then by dose; what is not recorded comes first."""
+    time, *doses = (-1.0 if value is None else value for value in (condition.time, *condition.doses))
+    return time, tuple(doses)
 
 
 def _over_doses(condition: Condition, same: list[Condition], effect_of: Callable[[Condition], Effect]) -> Effect:
