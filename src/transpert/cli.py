@@ -43,6 +43,9 @@ def evaluate(
     perturbation_key: Annotated[str | None, typer.Option(help="Column with the perturbation.")] = None,
     control: Annotated[str | None, typer.Option(help="Label of control cells.")] = None,
     context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
+    dose_key: Annotated[str | None, typer.Option(help="Column with the dose.")] = None,
+    time_key: Annotated[str | None, typer.Option(help="Column with the time.")] = None,
+    direction_key: Annotated[str | None, typer.Option(help="Column with the direction.")] = None,
     metrics: Annotated[
         str, typer.Option(help="default, cell-eval, vcc2026, calibrated, all; or names separated by commas.")
     ] = "default",
@@ -70,6 +73,9 @@ def evaluate(
         "perturbation_key": perturbation_key,
         "control": control,
         "context_keys": context_key or None,
+        "dose_key": dose_key,
+        "time_key": time_key,
+        "direction_key": direction_key,
     }
     chosen = metrics.split(",") if "," in metrics else metrics
     shared: dict[str, Any] = {

@@ -415,7 +415,7 @@ class NearestPerturbation(MeanShift):
 
 def _nearest_amounts(condition: Condition, known: Sequence[Condition], candidates: np.ndarray) -> np.ndarray:
     """Of the candidates, those with the same directions if there are any, and of these the nearest doses and time."""
-    rows = np.flatnonzero(candidates)
+    rows = np.flatnonzero(candidates).tolist()
     apart = {other: _apart(condition, other) for other in {known[row] for row in rows}}
     nearest = min(apart.values())
     chosen = np.zeros_like(candidates)
