@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -126,9 +127,10 @@ def test_an_interrupted_build_goes_on(tmp_path, small_blocks, monkeypatch, step,
 
     def dies(*args):
         calls.append(1)
-        original(*args)
+        done = original(*args)
         if len(calls) > n_calls:
             raise KeyboardInterrupt
+        return done
 
     out = tmp_path / "out.zarr"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -137,13 +139,60 @@ def test_an_interrupted_build_goes_on(tmp_path, small_blocks, monkeypatch, step,
     assert not out.exists()
     before = len(calls)
     with monkeypatch.context() as patch:
-        patch.setattr(store_build, step, lambda *args: (calls.append(1), original(*args)))
+        patch.setattr(store_build, step, lambda *args: (calls.append(1), original(*args))[1])
         store = build_store([make_cells(1), make_cells(2)], out, DESIGN)
     store.verify()
     assert store.fingerprint == expected.fingerprint
     n_steps = {"_append": 14, "_write_part": len(store.manifest.parts)}[step]
     assert len(calls) - before <= n_steps - n_calls  # what was done is not done again
     assert not (tmp_path / "out.zarr.partial").exists()
+
+
+def test_files_of_parts_are_not_looked_at_after_every_block(tmp_path, small_blocks, monkeypatch):
+    # there may be tens of thousands of both
+    original, looked_at = Path.stat, []
+
+    def stat(path, **options):
+        looked_at.append(path.suffix)
+        return original(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", stat)
+        store = build_store([make_cells(1), make_cells(2)], tmp_path / "out.zarr", DESIGN)
+    assert looked_at.count(".bin") <= 2 * len(store.manifest.parts)
+    store.verify()
+
+
+def test_the_noted_sizes_are_those_of_the_files_after_every_block(tmp_path, small_blocks, monkeypatch):
+    original, notes = store_build.write_json, []
+
+    def write(path, values):
+        original(path, values)
+        if path.name == "progress.json":
+            sizes = [file.stat().st_size for file in sorted(path.parent.glob("*.bin"))]
+            notes.append(values["sizes"] == sizes)
+
+    monkeypatch.setattr(store_build, "write_json", write)
+    build_store([make_cells(1), make_cells(2)], tmp_path / "out.zarr", DESIGN)
+    assert len(notes) > 5 and all(notes)
+
+
+def test_a_temporary_file_that_lost_its_end_is_named(tmp_path, small_blocks, monkeypatch):
+    original, calls = store_build._append, []
+
+    def dies(*args):
+        calls.append(1)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(store_build, "_append", dies)
+        build_store([make_cells(1)], tmp_path / "out.zarr", DESIGN)
+    bucket = tmp_path / "out.zarr.partial" / "scatter" / "00001.bin"
+    bucket.write_bytes(bucket.read_bytes()[:-5])
+    with pytest.raises(StoreError, match="temporary file is damaged.*00001.bin.*Delete the folder 'out.zarr.partial'"):
+        build_store([make_cells(1)], tmp_path / "out.zarr", DESIGN)
 
 
 def test_an_unfinished_build_of_other_cells_is_left_alone(tmp_path, small_blocks, monkeypatch):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,9 +16,13 @@ from transpert.errors import (
     OptionError,
     UnknownNameError,
 )
-from transpert.groups import Design, make_groups, match_controls
+from transpert.groups import Design, labels, make_groups, match_controls
+from transpert.groups.table import context_labels
 
 DESIGN = Design("p", "control", ("line",), batch_key="batch")
+
+
+VALUES = st.sampled_from(["x", "y", "x | y", "1", 1, 1.0, True, None, float("nan")])
 
 
 def frame(rows) -> pd.DataFrame:
@@ -116,6 +122,67 @@ def test_a_context_column_may_be_called_anything() -> None:
     groups = make_groups(obs, Design("p", "control", ("context", "n_cells")))
     assert groups.table["n_cells"].tolist() == [1, 1]
     assert groups.context_values(0) == {"context": "x", "n_cells": "7"}
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.tuples(VALUES, VALUES), max_size=30),
+    st.sampled_from([1, 2]),
+    st.booleans(),
+    st.sampled_from([2, 100_000]),
+)
+def test_contexts_are_those_of_the_definition(rows, n_keys, categories, block) -> None:
+    obs = pd.DataFrame(rows, columns=["a", "b"], dtype=object)
+    if categories:
+        obs = obs.astype({"a": "category", "b": "category"})
+    design = Design("p", "control", ("a", "b")[:n_keys])
+    columns = [obs[key].astype(str).tolist() for key in design.context_keys]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "_CELLS_PER_BLOCK", block)
+        patch.setattr(labels, "_SMALL_TABLE", block)
+        if n_keys == 2 and pd.isna(pd.Series([*columns[0], *columns[1]], dtype=object)).any():
+            with pytest.raises(ConditionError, match="cells have no value"):
+                context_labels(obs, design)
+            return
+        found = context_labels(obs, design)
+    assert found.dtype == object and found.shape == (len(rows),)
+    expected = columns[0] if n_keys == 1 else [" | ".join(values) for values in zip(*columns, strict=True)]
+    assert pd.isna(found).tolist() == pd.isna(pd.Series(expected, dtype=object)).tolist()
+    assert [name for name in found if not pd.isna(name)] == [name for name in expected if not pd.isna(name)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 5)] * 3), max_size=40), st.integers(1, 3), st.sampled_from([2, 1 << 22]))
+def test_combinations_are_numbered_in_order(rows, n_columns, small) -> None:
+    codes = np.array(rows, dtype=np.int8).reshape(-1, 3)[:, :n_columns]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "_SMALL_TABLE", small)
+        patch.setattr(labels, "_CELLS_PER_BLOCK", 3)
+        number, first = labels.combined_codes(list(codes.T))
+    cells = [tuple(row) for row in codes.tolist()]
+    distinct = sorted(set(cells))
+    assert number.tolist() == [distinct.index(cell) for cell in cells]
+    assert first.tolist() == [cells.index(combination) for combination in distinct]
+
+
+@pytest.mark.parametrize("kind", ["category", "object"])
+def test_labels_are_not_written_for_every_cell(kind) -> None:
+    n_cells = 400_000
+    rng = np.random.default_rng(0)
+    values = {name: np.array([f"{name}_{i}" for i in range(8)])[rng.integers(0, 8, n_cells)] for name in "abc"}
+    obs = pd.DataFrame({name: pd.Series(value, dtype=kind) for name, value in values.items()})
+    one, two = Design("c", "c_0", ("a",), batch_key="b"), Design("c", "c_0", ("a", "b"))
+    for call, bytes_per_cell in (
+        (lambda: context_labels(obs, one), 50),
+        (lambda: context_labels(obs, two), 60),
+        (lambda: make_groups(obs, one), 100),
+    ):
+        call()  # what is made once, such as modules, does not count
+        tracemalloc.start()
+        call()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < bytes_per_cell * n_cells
 
 
 def test_bad_designs_are_refused() -> None:

@@ -329,6 +329,8 @@ def _scatter(job: _Job, per_cell: float, report: Report) -> None:
         return
     for part, size in enumerate(sizes):  # forget what was written after the last note
         with job.bucket(part).open("ab") as file:
+            if file.tell() < size:  # as after a power failure, which may lose what was not flushed to the disk
+                raise _damaged(job.bucket(part))
             file.truncate(size)
     library = np.load(_library_file(job), mmap_mode="r+")
     block = max(1, int(_COUNTS_PER_BLOCK / per_cell))
@@ -349,9 +351,9 @@ def _scatter(job: _Job, per_cell: float, report: Report) -> None:
                 check_library_sizes(totals, at_hand, where=where)
             kept = np.flatnonzero(dest >= 0)
             library[dest[kept]] = totals[kept]
-            _append(job, at_hand, dest)
+            for part, size in _append(job, at_hand, dest).items():
+                sizes[part] = size
             library.flush()
-            sizes = [job.bucket(part).stat().st_size for part in range(job.n_parts)]
             write_json(progress, {"cells": offset + stop, "sizes": sizes})
             report("Reading cells", offset + stop, len(job.dest))
         offset += reader.n_obs
@@ -382,8 +384,11 @@ def _sums(counts: sparse.csr_matrix, where: str) -> np.ndarray:
     return sums
 
 
-def _append(job: _Job, counts: sparse.csr_matrix, dest: np.ndarray) -> None:
-    """Append the rows to their buckets, each as one segment: numbers, rows, lengths, genes, values."""
+def _append(job: _Job, counts: sparse.csr_matrix, dest: np.ndarray) -> dict[int, int]:
+    """Append the rows to their buckets, each as one segment: numbers, rows, lengths, genes, values.
+
+    Returns the sizes that these buckets have now. The others are not looked at: there may be tens of thousands.
+    """
     order = np.argsort(dest, kind="stable")[np.count_nonzero(dest < 0) :]
     counts = counts[order]
     counts.sum_duplicates()
@@ -391,6 +396,7 @@ def _append(job: _Job, counts: sparse.csr_matrix, dest: np.ndarray) -> None:
     part_of = dest // job.cells_per_part
     bounds = np.flatnonzero(np.diff(part_of, prepend=-1, append=-1))
     gene_type = _gene_type(len(job.genes))
+    sizes = {}
     for first, last in zip(bounds[:-1], bounds[1:], strict=True):
         part = int(part_of[first])
         low, high = counts.indptr[first], counts.indptr[last]
@@ -405,6 +411,8 @@ def _append(job: _Job, counts: sparse.csr_matrix, dest: np.ndarray) -> None:
                 values,
             ):
                 file.write(array.tobytes())
+            sizes[part] = file.tell()
+    return sizes
 
 
 def _gene_type(n_genes: int) -> type[np.unsignedinteger]:
@@ -462,9 +470,16 @@ def _gather(bucket: Path, n_rows: int, n_genes: int) -> sparse.csr_matrix:
         pieces.append((take(int32, rows), take(int32, rows), take(gene_type, nnz), take(np.dtype(f"u{width}"), nnz)))
     rows, lengths, genes, values = (np.concatenate(column) for column in zip(*pieces, strict=True))
     if not np.array_equal(np.sort(rows), np.arange(n_rows)):
-        raise StoreError("a temporary file is damaged", where=str(bucket), remedy="Delete its folder and build again.")
+        raise _damaged(bucket)
     counts = sparse.csr_matrix((values, genes, np.concatenate([[0], np.cumsum(lengths)])), (n_rows, n_genes))
     return counts[np.argsort(rows)]
+
+
+def _damaged(bucket: Path) -> StoreError:
+    folder = bucket.parents[1]
+    return StoreError(
+        "a temporary file is damaged", where=str(bucket), remedy=f"Delete the folder {folder.name!r} and build again."
+    )
 
 
 def _write_part(path: Path, counts: sparse.csr_matrix) -> None:

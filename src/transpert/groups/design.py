@@ -10,6 +10,8 @@ import pandas as pd
 
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 
+from .labels import label_codes
+
 __all__ = ["Design"]
 
 
@@ -96,8 +98,8 @@ class Design:
                     where=f"obs[{column!r}]",
                     remedy="Name the value or drop the cells.",
                 )
-        if not (obs[self.perturbation_key].astype(str) == self.control).any():
-            labels = pd.unique(obs[self.perturbation_key].astype(str))
+        _, labels = label_codes(obs[self.perturbation_key])
+        if self.control not in labels:
             raise ControlError(
                 f"no cell is labelled {self.control!r}",
                 where=f"obs[{self.perturbation_key!r}]",

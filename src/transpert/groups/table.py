@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ import pandas as pd
 
 from transpert import _keys
 from transpert.conditions import Condition, parse_condition, parse_perturbation
-from transpert.errors import GroupSizeError, list_names
+from transpert.errors import ConditionError, GroupSizeError, list_names
 
 from .design import Design
+from .labels import combined_codes, label_codes, value_codes
 
 __all__ = [
     "CONTEXT_SEPARATOR",
@@ -101,14 +102,35 @@ def context_labels(obs: pd.DataFrame, design: Design) -> np.ndarray:
 
     Returns
     -------
-    Object array of shape ``(n_obs,)``.
+    Object array of shape ``(n_obs,)``; cells of one context share one text.
+
+    Raises
+    ------
+    transpert.errors.ConditionError
+        If several columns make a context, and one of them has no value for a cell.
     """
+    codes, labels = _context_codes(obs, design)
+    return labels[codes]
+
+
+def _context_codes(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of the context of every cell, ``(n_obs,)``, and the labels of the contexts, each once."""
     if not design.context_keys:
-        return np.full(len(obs), _ALL, dtype=object)
-    columns = [obs[key].astype(str).to_numpy(dtype=object) for key in design.context_keys]
+        return np.zeros(len(obs), dtype=np.int32), np.array([_ALL], dtype=object)
+    columns = [label_codes(obs[key]) for key in design.context_keys]
     if len(columns) == 1:
         return columns[0]
-    return np.array([CONTEXT_SEPARATOR.join(values) for values in zip(*columns, strict=True)], dtype=object)
+    for key, (codes, labels) in zip(design.context_keys, columns, strict=True):
+        missing = int(pd.isna(labels)[codes].sum())
+        if missing:
+            raise ConditionError(
+                f"{missing} cells have no value", where=f"obs[{key!r}]", remedy="Name the value or drop the cells."
+            )
+    number, first = combined_codes([codes for codes, _ in columns])
+    values = zip(*(labels[codes[first]] for codes, labels in columns), strict=True)
+    joined = np.array([CONTEXT_SEPARATOR.join(parts) for parts in values], dtype=object)
+    of_number, distinct = pd.factorize(joined)  # "a | b" and "c" are written as "a" and "b | c" are
+    return of_number[number], distinct
 
 
 def make_groups(obs: pd.DataFrame, design: Design, *, mask: np.ndarray | None = None, min_cells: int = 1) -> Groups:
@@ -146,31 +168,29 @@ def make_groups(obs: pd.DataFrame, design: Design, *, mask: np.ndarray | None = 
     """
     design.check(obs)
     conditions, numbers = condition_codes(obs, design)
-    rows = pd.DataFrame(
-        {
-            "context": context_labels(obs, design),
-            "condition": numbers,
-            "batch": obs[design.batch_key].astype(str).to_numpy(dtype=object) if design.batch_key else _ALL,
-        }
-    )
+    contexts, context_names = _sorted(*_context_codes(obs, design))
+    if design.batch_key:
+        batches, batch_names = _sorted(*label_codes(obs[design.batch_key]))
+    else:
+        batches, batch_names = np.zeros(len(obs), dtype=np.int32), np.array([_ALL], dtype=object)
     included = np.ones(len(obs), dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
-    grouped = rows.loc[included].groupby(["context", "condition", "batch"], sort=True, observed=True)
+    number, first = combined_codes([column[included] for column in (contexts, numbers, batches)])
     codes = np.full(len(obs), -1, dtype=np.int64)
-    codes[included] = grouped.ngroup().to_numpy()
+    codes[included] = number
     order = np.argsort(codes, kind="stable")[np.count_nonzero(~included) :]
-    sizes = np.bincount(codes[included], minlength=grouped.ngroups)
+    sizes = np.bincount(number, minlength=len(first))
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    first = order[offsets[:-1]]
-    table = rows.iloc[first].reset_index(drop=True)
-    found = [conditions[code] for code in table.pop("condition")]
-    spelled = _spellings(obs[design.perturbation_key].astype(str), design.control)
+    first = np.flatnonzero(included)[first]
+    table = pd.DataFrame({"context": context_names[contexts[first]], "batch": batch_names[batches[first]]})
+    found = [conditions[code] for code in numbers[first]]
+    spelled = _spellings(label_codes(obs[design.perturbation_key])[1], design.control)
     table.insert(1, "perturbation", np.array([spelled[c.parts] for c in found], dtype=object))
     table.insert(2, "dose", np.array([written_dose(c, spelled[c.parts]) for c in found], dtype=object))
     table.insert(3, "time", np.array([np.nan if c.time is None else c.time for c in found], dtype=float))
     table["is_control"] = np.array([c.is_control for c in found], dtype=bool)
     table["n_cells"] = sizes
     for key in design.context_keys:
-        table[context_column(key)] = obs[key].astype(str).to_numpy(dtype=object)[first]
+        table[context_column(key)] = obs[key].iloc[first].astype(str).to_numpy(dtype=object)
     small = table.index[(table["n_cells"] < min_cells) & ~table["is_control"]]
     if len(small):
         names = (f"{table.context[i]} / {table.perturbation[i]} ({table.n_cells[i]})" for i in small)
@@ -181,21 +201,24 @@ def make_groups(obs: pd.DataFrame, design: Design, *, mask: np.ndarray | None = 
     return Groups(design, table, tuple(found), codes, order, offsets)
 
 
+def _sorted(codes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same codes and labels with the labels in alphabetical order."""
+    order = np.argsort(labels)
+    rank = np.empty(len(labels), dtype=np.int32)
+    rank[order] = np.arange(len(labels))
+    return rank[codes], labels[order]
+
+
 def condition_codes(obs: pd.DataFrame, design: Design) -> tuple[list[Condition], np.ndarray]:
     """Return the distinct conditions, controls first, and for every cell the number of its own, ``(n_obs,)``."""
-    missing = pd.Series(np.nan, index=obs.index)
-    written = pd.DataFrame(
-        {
-            "label": obs[design.perturbation_key].astype(str).to_numpy(dtype=object),
-            "dose": (obs[design.dose_key] if design.dose_key else missing).astype(object).to_numpy(),
-            "time": (obs[design.time_key] if design.time_key else missing).astype(object).to_numpy(),
-            "direction": (obs[design.direction_key] if design.direction_key else missing).astype(object).to_numpy(),
-        }
-    )
     # parse every distinct spelling once; there are few of them and many cells
-    grouped = written.groupby(["label", "dose", "time", "direction"], sort=False, dropna=False)
-    number = grouped.ngroup().to_numpy()
-    _, first = np.unique(number, return_index=True)
+    keys = (design.dose_key, design.time_key, design.direction_key)
+    codes = [value_codes(obs[key]) for key in keys if key is not None]
+    number, first = combined_codes([label_codes(obs[design.perturbation_key])[0], *codes])
+    labels = obs[design.perturbation_key].iloc[first].astype(str).to_numpy(dtype=object)
+    doses, times, directions = (
+        np.full(len(first), np.nan) if key is None else obs[key].iloc[first].astype(object).to_numpy() for key in keys
+    )
     parsed = [
         parse_condition(
             label,
@@ -204,11 +227,11 @@ def condition_codes(obs: pd.DataFrame, design: Design) -> tuple[list[Condition],
             time=_plain(time),
             direction=None if pd.isna(direction) else str(direction),
         )
-        for label, dose, time, direction in written.iloc[first].itertuples(index=False, name=None)
+        for label, dose, time, direction in zip(labels, doses, times, directions, strict=True)
     ]
     distinct = sorted(set(parsed), key=_order)
     rank = {condition: i for i, condition in enumerate(distinct)}
-    return distinct, np.array([rank[condition] for condition in parsed])[number]
+    return distinct, np.array([rank[condition] for condition in parsed], dtype=np.int64)[number]
 
 
 def _plain(value: Any) -> Any:
@@ -277,10 +300,10 @@ def _by_part(condition: Condition, values: Sequence[str], spelling: str) -> str:
     return _keys.COMBINATION.join(by_part[part] for part in parts if part in by_part)
 
 
-def _spellings(labels: pd.Series, control: str) -> dict[tuple[str, ...], str]:
+def _spellings(labels: Iterable[str], control: str) -> dict[tuple[str, ...], str]:
     """Map the parts of every combination to the one spelling that the table uses."""
     first: dict[tuple[str, ...], str] = {}
-    for label in sorted(pd.unique(labels)):
+    for label in sorted(labels):
         parts = parse_perturbation(label, control=control)
         # "A" is kept where the data also has "A+ctrl"
         if parts not in first or len(label) < len(first[parts]):
