@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -93,7 +94,7 @@ class Panel:
         if not summaries:
             raise MetricInputError("there is no population to compare", where="panel")
         keys = [(summary.context, summary.perturbation) for summary in summaries]
-        twice = [" / ".join(key) for key in dict.fromkeys(keys) if keys.count(key) > 1]
+        twice = [" / ".join(key) for key, number in Counter(keys).items() if number > 1]
         if twice:
             raise MetricInputError(f"populations are there more than once: {list_names(twice)}", where="panel")
         names = set(summaries[0].values)
