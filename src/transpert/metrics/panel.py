@@ -48,6 +48,14 @@ def summarise(comparison: Comparison, needs: Iterable[str]) -> Summary:
     Returns
     -------
     Arrays and numbers, no cells.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import Comparison, summarise
+    >>> cells, controls = np.array([[1.0, 2.0], [3.0, 2.0]]), np.zeros((2, 2))
+    >>> summarise(Comparison(cells, cells, controls), ["mean_real"]).values["mean_real"].tolist()
+    [2.0, 2.0]
     """
     values = {name: getattr(comparison, name) for name in sorted(set(needs))}
     return Summary(comparison.perturbation, comparison.context, comparison.targets, values)
