@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -144,3 +145,9 @@ def test_every_metric_is_on_its_page_and_nothing_else() -> None:
     rows = [line.split(" | ")[0] for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     named = set(re.findall(r"`([^`]+)`", " ".join(rows)))
     assert named == set(metrics.METRICS)
+
+
+def test_every_public_function_shows_how_it_is_called() -> None:
+    functions = {name: getattr(metrics, name) for name in metrics.__all__ if inspect.isfunction(getattr(metrics, name))}
+    assert functions
+    assert not [name for name, function in functions.items() if ">>> " not in inspect.getdoc(function)]

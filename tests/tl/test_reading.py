@@ -13,6 +13,7 @@ from scipy import sparse
 
 import transpert as tp
 from transpert.errors import CountsError, GeneError, MetricInputError, OptionError, StoreError, UnknownNameError
+from transpert.tl import evaluation
 
 OPTIONS = {
     "context_keys": ["context"],
@@ -59,7 +60,7 @@ def test_scores_do_not_depend_on_where_the_cells_are(files, expected, how) -> No
     scores = tp.tl.evaluate(pred, truth, **OPTIONS)
     pd.testing.assert_frame_equal(scores, expected, check_exact=True)
     if not isinstance(truth, str):
-        assert truth.uns["transpert"]["scores"] is scores
+        pd.testing.assert_frame_equal(truth.uns["transpert"]["scores"], scores)
 
 
 def test_only_the_rows_that_are_needed_are_read(files, monkeypatch) -> None:
@@ -118,6 +119,68 @@ def test_no_value_depends_on_which_others_are_computed(pair, expected) -> None:
     for metric in OPTIONS["metrics"]:
         alone = tp.tl.evaluate(*pair, **{**OPTIONS, "metrics": [metric]})["value"].to_numpy()
         np.testing.assert_array_equal(alone, expected.loc[expected["metric"] == metric, "value"])
+
+
+@pytest.mark.parametrize("options", [{}, {"max_controls": 20}, {"max_controls": 20, "reference": "predicted"}])
+def test_no_value_depends_on_which_other_populations_are_predicted(pair, options) -> None:
+    pred, truth = pair
+    truth = truth.copy()
+    truth.obs["split"] = np.where(truth.obs["perturbation"].isin(["control", "P0"]), "train", "test")
+    asked = {**OPTIONS, "metrics": ["mse_delta", "energy_distance"], "baselines": "KernelTransport", **options}
+    last = (pred.obs["context"] == "context_1") & (pred.obs["perturbation"] == "P2")
+    kept = (pred.obs["perturbation"] == "control") | last
+    own = pred[(pred.obs["perturbation"] != "P0").to_numpy()].copy()
+    together, alone = (tp.tl.evaluate(some, truth, **asked) for some in (own, pred[kept.to_numpy()].copy()))
+    keys = ["model", "context", "perturbation", "metric"]
+    alone = alone[alone["perturbation"] == "P2"].set_index(keys)["value"]
+    assert len(alone) == 6
+    pd.testing.assert_series_equal(alone, together.set_index(keys)["value"].loc[alone.index])
+
+
+def test_controls_of_an_audit_do_not_depend_on_which_others_are_judged(pair) -> None:
+    pred, truth = pair
+
+    def values(*keys: tuple[str, str]) -> pd.Series:
+        chosen = [key in keys for key in zip(pred.obs["context"], pred.obs["perturbation"], strict=True)]
+        table = tp.tl.audit(pred[chosen].copy(), truth, **{**OPTIONS, "metrics": ["mse_delta"], "max_controls": 20})
+        # the mean of the other perturbations is about the others
+        table = table[(table["metric"] == "mse_delta") & (table["knows"] != "other perturbations")]
+        return table.set_index("prediction")["value"]
+
+    one, other = ("context_0", "P1"), ("context_1", "P2")
+    pd.testing.assert_series_equal(values(one, other), (values(one) + values(other)) / 2)
+
+
+def test_populations_are_gone_through_once_however_many_contexts_there_are(pair, monkeypatch) -> None:
+    truth = pair[1].copy()
+    numbers = np.arange(truth.n_obs)
+    truth.obs["context"] = [f"c{number % 12}" for number in numbers]
+    truth.obs["perturbation"] = np.where(numbers % 24 < 12, "control", "P0")
+    read = []
+
+    class Counted(list):
+        def __iter__(self):
+            read.append(len(self))
+            return super().__iter__()
+
+    original = evaluation.wanted_populations
+    monkeypatch.setattr(evaluation, "wanted_populations", lambda *parts: Counted(original(*parts)))
+    tp.tl.evaluate(truth, truth, **{**OPTIONS, "metrics": ["mse_delta"]})
+    assert read
+    assert len(read) < 5
+
+
+def test_a_file_without_x_is_read_by_its_layer(pair, files, tmp_path) -> None:
+    bare = anndata.AnnData(obs=pair[0].obs, var=pair[0].var, layers={"log": pair[0].X})
+    bare.write_h5ad(tmp_path / "bare.h5ad")
+    truth = pair[1].copy()
+    truth.layers["log"] = truth.X
+    asked = {**OPTIONS, "metrics": ["mse_delta"]}
+    scores = tp.tl.evaluate(tmp_path / "bare.h5ad", truth, layer="log", **asked)
+    pd.testing.assert_frame_equal(scores, tp.tl.evaluate(pair[0], pair[1], **asked))
+    for data in (tmp_path / "bare.h5ad", bare):
+        with pytest.raises(UnknownNameError, match="unknown slot: 'X'.*Pass layer="):
+            tp.tl.evaluate(data, truth, **asked)
 
 
 def test_drug_screens_and_modalities(pair) -> None:

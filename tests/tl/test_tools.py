@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 
 import anndata
 import numpy as np
@@ -64,6 +65,31 @@ def test_baselines_leave_the_users_registration_and_memory_alone(judged) -> None
     assert sum(isinstance(thing, AnnData) for thing in gc.get_objects()) == alive
     assert set(truth.uns) == before | {"transpert"} and truth.uns["_scvi_uuid"] == keys
     assert tp.RidgeTransport(truth).design.split_key == "split"
+
+
+def test_a_split_that_lets_baselines_see_what_is_scored_is_told(judged) -> None:
+    pred, truth = judged
+    asked = {"metrics": ["mse_delta"], "ceiling": False, "progress": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", tp.errors.AssumptionWarning)
+        tp.tl.evaluate(pred, truth, baselines="MeanShift", **asked)
+    for stale in ("train", "validation"):
+        truth.obs["split"] = np.where(truth.obs["perturbation"] == "P1", stale, "test")
+        truth.obs.loc[truth.obs["perturbation"].isin(["control", "P2"]), "split"] = "train"
+        with pytest.warns(tp.errors.AssumptionWarning, match="trained on 1 of .*'context_0 / P1'. Pass") as told:
+            tp.tl.evaluate(pred, truth, baselines=["MeanShift", "NoChange"], **asked)
+        assert len([one for one in told if issubclass(one.category, tp.errors.AssumptionWarning)]) == 1
+        assert told[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", tp.errors.AssumptionWarning)
+            tp.tl.evaluate(pred, truth, **asked)
+
+
+def test_the_scores_that_are_kept_are_a_copy(judged) -> None:
+    pred, truth = judged
+    scores = tp.tl.evaluate(pred, truth, metrics=["mse_delta"], progress=False)
+    scores["value"] = 0
+    assert (truth.uns["transpert"]["scores"]["value"] != 0).all()
 
 
 def test_undefined_values_are_counted(judged) -> None:

@@ -114,6 +114,16 @@ def direction_reach(
     Notes
     -----
     cell-eval2 0.20.0, ``de_wilcoxon_direction_reach_raw``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import DifferentialExpression, direction_reach
+    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
+    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
+    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    >>> direction_reach(predicted, real)
+    0.5
     """
     genes = np.flatnonzero(real.significant & _kept(predicted, real, targets))
     if not len(genes):
@@ -153,6 +163,16 @@ def significant_jaccard(
     Notes
     -----
     cell-eval2 0.20.0, ``de_wilcoxon_sig_jaccard``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import DifferentialExpression, significant_jaccard
+    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
+    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
+    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    >>> significant_jaccard(predicted, real)
+    0.3333333333333333
     """
     kept = _kept(predicted, real, targets)
     either = np.count_nonzero((predicted.significant | real.significant) & kept)
@@ -191,6 +211,16 @@ def fold_change_error(
     Notes
     -----
     cell-eval2 0.20.0, ``de_wilcoxon_lfc_nmae``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import DifferentialExpression, fold_change_error
+    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
+    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
+    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    >>> fold_change_error(predicted, real, min_genes=2)
+    0.8
     """
     genes = real.significant & _kept(predicted, real, targets)
     truth = real.log2_fold_change[genes]

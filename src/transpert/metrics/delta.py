@@ -113,6 +113,12 @@ def mse(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     Notes
     -----
     cell-eval 0.8.2, ``mse``.
+
+    Examples
+    --------
+    >>> from transpert.metrics import mse
+    >>> mse([[1.0, 2.0]], [[1.0, 0.0]]).tolist()
+    [2.0]
     """
     predicted, real = check_deltas(predicted, real, what="mean profiles")
     return ((predicted - real) ** 2).mean(axis=1)
@@ -138,6 +144,12 @@ def mae(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     Notes
     -----
     cell-eval 0.8.2, ``mae``.
+
+    Examples
+    --------
+    >>> from transpert.metrics import mae
+    >>> mae([[1.0, 2.0]], [[1.0, 0.0]]).tolist()
+    [1.0]
     """
     predicted, real = check_deltas(predicted, real, what="mean profiles")
     return np.abs(predicted - real).mean(axis=1)

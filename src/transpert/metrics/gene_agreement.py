@@ -105,6 +105,16 @@ def precision_at_n(
     Notes
     -----
     cell-eval 0.8.2, ``precision_at_*``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import DifferentialExpression, precision_at_n
+    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
+    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
+    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    >>> precision_at_n(predicted, real)
+    0.5
     """
     _check_pair(predicted, real)
     if real.n_significant == 0:
@@ -138,6 +148,16 @@ def direction_match(predicted: DifferentialExpression, real: DifferentialExpress
     Notes
     -----
     cell-eval 0.8.2, ``de_direction_match``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import DifferentialExpression, direction_match
+    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
+    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
+    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    >>> direction_match(predicted, real)
+    0.5
     """
     _check_pair(predicted, real)
     genes = real.significant
@@ -166,6 +186,16 @@ def fold_change_spearman(predicted: DifferentialExpression, real: DifferentialEx
     Notes
     -----
     cell-eval 0.8.2, ``de_spearman_lfc_sig``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import DifferentialExpression, fold_change_spearman
+    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
+    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
+    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    >>> round(fold_change_spearman(predicted, real), 6)
+    1.0
     """
     _check_pair(predicted, real)
     genes = real.significant
@@ -192,6 +222,16 @@ def significant_recall(predicted: DifferentialExpression, real: DifferentialExpr
     Notes
     -----
     cell-eval 0.8.2, ``de_sig_genes_recall``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import DifferentialExpression, significant_recall
+    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
+    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
+    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    >>> significant_recall(predicted, real)
+    0.5
     """
     _check_pair(predicted, real)
     both = np.count_nonzero(predicted.significant & real.significant)
@@ -226,6 +266,16 @@ def area_under_curve(
     Notes
     -----
     cell-eval 0.8.2, ``pr_auc`` and ``roc_auc``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import DifferentialExpression, area_under_curve
+    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
+    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
+    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    >>> area_under_curve(predicted, real, curve="roc")
+    0.25
     """
     if curve not in ("pr", "roc"):
         raise OptionError(f"curve is {curve!r}", remedy="Choose 'pr' or 'roc'.")
@@ -261,6 +311,16 @@ def n_significant_ratio(predicted: DifferentialExpression, real: DifferentialExp
     ------
     transpert.errors.MetricInputError
         If the tables are of different genes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import DifferentialExpression, n_significant_ratio
+    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
+    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
+    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    >>> n_significant_ratio(predicted, real)
+    1.0
     """
     _check_pair(predicted, real)
     return predicted.n_significant / real.n_significant if real.n_significant else float("nan")

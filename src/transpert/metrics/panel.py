@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,14 @@ def summarise(comparison: Comparison, needs: Iterable[str]) -> Summary:
     Returns
     -------
     Arrays and numbers, no cells.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import Comparison, summarise
+    >>> cells, controls = np.array([[1.0, 2.0], [3.0, 2.0]]), np.zeros((2, 2))
+    >>> summarise(Comparison(cells, cells, controls), ["mean_real"]).values["mean_real"].tolist()
+    [2.0, 2.0]
     """
     values = {name: getattr(comparison, name) for name in sorted(set(needs))}
     return Summary(comparison.perturbation, comparison.context, comparison.targets, values)
@@ -93,7 +102,7 @@ class Panel:
         if not summaries:
             raise MetricInputError("there is no population to compare", where="panel")
         keys = [(summary.context, summary.perturbation) for summary in summaries]
-        twice = [" / ".join(key) for key in dict.fromkeys(keys) if keys.count(key) > 1]
+        twice = [" / ".join(key) for key, number in Counter(keys).items() if number > 1]
         if twice:
             raise MetricInputError(f"populations are there more than once: {list_names(twice)}", where="panel")
         names = set(summaries[0].values)

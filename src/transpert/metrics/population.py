@@ -218,6 +218,16 @@ def rank_sums_together(populations: Sequence[Population], controls: Population, 
     ------
     transpert.errors.MetricInputError
         If the populations have other genes than the controls.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import Population, rank_sums_together
+    >>> rng = np.random.default_rng(0)
+    >>> controls, same, shifted = (Population(rng.random((50, 1)) + shift) for shift in (0, 0, 1))
+    >>> rank_sums_together([same, shifted], controls)
+    >>> [cells.differential_expression(controls).n_significant for cells in (same, shifted)]
+    [0, 1]
     """
     key = (id(controls), from_counts)
     wanted = [population for population in dict.fromkeys(populations) if key not in population._tests]

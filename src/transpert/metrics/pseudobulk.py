@@ -149,6 +149,16 @@ def noise_corrected_errors(
     Notes
     -----
     cell-eval2 0.20.0, ``expr_mse_unbiased_capped`` and ``expr_distance_unbiased``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import noise_corrected_errors
+    >>> profiles = np.array([[1.0, 1.0]]), np.array([[1.0, 3.0]]), np.array([[0.0, 0.0]])
+    >>> noise = np.array([0.5]), np.array([0.5]), np.array([0.5])
+    >>> error, size = noise_corrected_errors(*profiles, *noise)
+    >>> error.tolist(), size.tolist()
+    ([1.75], [4.5])
     """
     predicted, real = check_deltas(predicted, real, what="profiles")
     controls, _ = check_deltas(controls, real, what="profiles of controls")

@@ -106,6 +106,12 @@ def panel_needs(metrics: Iterable[Metric]) -> tuple[str, ...]:
     Returns
     -------
     Names of attributes of :class:`~transpert.metrics.Comparison`, for :func:`~transpert.metrics.summarise`.
+
+    Examples
+    --------
+    >>> from transpert.metrics import panel_needs, resolve_metrics
+    >>> panel_needs(resolve_metrics(["mse", "pearson_edistance"]))
+    ('energy_predicted', 'energy_real')
     """
     return tuple(sorted({name for metric in metrics if metric.level == "panel" for name in metric.needs}))
 
@@ -119,6 +125,18 @@ def prepare(comparisons: Sequence[Comparison], metrics: Iterable[Metric]) -> Non
         A block of comparisons; those that share their controls as one object are tested together.
     metrics
         The metrics that will be computed; where none needs a test, nothing is done.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import Comparison, Population, prepare, resolve_metrics
+    >>> rng = np.random.default_rng(0)
+    >>> controls = Population(rng.random((20, 5)))
+    >>> pairs = [Comparison(*rng.random((2, 20, 5)), controls, perturbation=name) for name in "ab"]
+    >>> chosen = resolve_metrics(["n_sig_ratio"])
+    >>> prepare(pairs, chosen)  # both are tested now
+    >>> pairs[0].de_real.n_significant
+    0
     """
     kinds = sorted({metric.counts for metric in metrics if _TESTED & set(metric.needs)})
     for from_counts in kinds:

@@ -75,6 +75,14 @@ def residual_pearson(
     ------
     transpert.errors.MetricInputError
         If the arrays do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import residual_pearson
+    >>> real = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+    >>> residual_pearson(real / 2, real, list("AABB"), list("xyxy")).round(6).tolist()
+    [1.0, 1.0, 1.0, 1.0]
     """
     predicted, real = check_deltas(predicted, real)
     return pearson_rows(*(interaction(values, contexts, perturbations) for values in (predicted, real)))
@@ -102,6 +110,14 @@ def residual_r2(
     ------
     transpert.errors.MetricInputError
         If the arrays do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.metrics import residual_r2
+    >>> real = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+    >>> residual_r2(real / 2, real, list("AABB"), list("xyxy")).round(6).tolist()
+    [0.75, 0.75, 0.75, 0.75]
     """
     predicted, real = check_deltas(predicted, real)
     guess, truth = (interaction(values, contexts, perturbations) for values in (predicted, real))

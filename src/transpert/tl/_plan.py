@@ -22,7 +22,7 @@ from transpert.metrics import Metric, Population
 from transpert.pp import AlignmentReport
 
 from ._populations import Populations, populations
-from ._predictions import GivenPrediction, Prediction, some_of
+from ._predictions import GivenPrediction, Prediction, seed_of, some_of
 from ._rank_tests import VALUES_PER_BLOCK, portions
 from ._reading import CellReader
 from ._scoring import Block, Controls
@@ -177,11 +177,14 @@ class Plan:
     def blocks(self) -> Iterator[tuple[Block, Controls]]:
         """Cut the populations into blocks, context by context; cells are read as blocks are asked for."""
         position = {gene: column for column, gene in enumerate(self.truth.genes)}
-        for number, context in enumerate(dict.fromkeys(context for context, _ in self.wanted)):
-            controls = self._controls(context, number)
-            labels = [label for other, label in self.wanted if other == context]
+        by_context: dict[str, list[str]] = {}
+        for context, label in self.wanted:
+            by_context.setdefault(context, []).append(label)
+        room = self._room()
+        for context, labels in by_context.items():
+            controls = self._controls(context)
             sizes = [len(self.real.cells[context, label]) for label in labels]
-            for some in portions(labels, sizes, self._room()):
+            for some in portions(labels, sizes, room):
                 yield self._block(context, some, position), controls
 
     def _room(self) -> int:
@@ -192,8 +195,8 @@ class Plan:
         total = sum(len(self.real.cells[key]) for key in self.wanted)
         return min(room, total // (self.n_threads * _BLOCKS_PER_THREAD))
 
-    def _controls(self, context: str, number: int) -> Controls:
-        seed = self.seed + number
+    def _controls(self, context: str) -> Controls:
+        seed = seed_of(self.seed, context)
         rows = some_of(self.real.controls[context], self.max_controls, seed)
         fetch = self.truth.fetch(rows, f"controls of {context}", with_counts=self.with_counts)
         predicted = {}
@@ -210,14 +213,13 @@ class Plan:
             name: tuple(prediction.cells(context, label, with_counts=self.with_counts) for label in labels)
             for name, prediction in self.predictions.items()
         }
-        order = {key: number for number, key in enumerate(self.wanted)}
         return Block(
             context,
             tuple(self.real.display(label) for label in labels),
             tuple(tuple(position[part] for part in names if part in position) for names in parts),
             tuple(real.cells(context, label, with_counts=self.with_counts) for label in labels),
             predicted,
-            tuple((self.seed, order[context, label]) for label in labels) if self.ceiling else (),
+            tuple(seed_of(self.seed, context, label) for label in labels) if self.ceiling else (),
         )
 
 

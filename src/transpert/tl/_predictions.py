@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +20,7 @@ from mudata import MuData
 
 from transpert import _keys
 from transpert._anndata import frame, layer_names
-from transpert.errors import UnknownNameError
+from transpert.errors import AssumptionWarning, UnknownNameError, list_names
 from transpert.groups import Design
 
 from ._populations import Populations, populations, select_modality
@@ -26,7 +29,16 @@ from ._reading import CellReader, Data, Fetch, Matrix
 if TYPE_CHECKING:
     from transpert.model import PerturbationModel
 
-__all__ = ["BaselinePrediction", "GivenPrediction", "Prediction", "baseline_names", "fit_baselines", "whole_in_memory"]
+__all__ = [
+    "BaselinePrediction",
+    "GivenPrediction",
+    "Prediction",
+    "baseline_names",
+    "fit_baselines",
+    "seed_of",
+    "some_of",
+    "whole_in_memory",
+]
 
 _OWN_SPLIT = "_transpert_split"
 
@@ -80,24 +92,21 @@ class BaselinePrediction:
     genes
         Genes to keep, in order.
     sizes
-        The number of cells to predict of each population; the place of a population is part of its seed.
+        The number of cells to predict of each population.
     seed
-        Seed of every draw.
+        From which the seeds of all draws are made.
     """
 
     model: PerturbationModel
     genes: pd.Index
     sizes: dict[tuple[str, str], int]
     seed: int
-    _numbers: dict[tuple[str, str], int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._numbers = {key: number for number, key in enumerate(self.sizes)}
 
     def cells(self, context: str, label: str, *, with_counts: bool) -> Fetch:
         """Predict a population."""
         key = (context, label)
-        adata = self.model.predict_populations([key], n_cells=self.sizes[key], seed=self.seed + self._numbers[key])
+        seed = seed_of(self.seed, context, label)
+        adata = self.model.predict_populations([key], n_cells=self.sizes[key], seed=seed)
         return partial(_part, *self._values(adata, _keys.PREDICTED, with_counts))
 
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
@@ -116,6 +125,28 @@ class BaselinePrediction:
 
 def _part(values: Matrix, counts: Matrix | None) -> tuple[Matrix, Matrix | None]:
     return values, counts
+
+
+def seed_of(seed: int, *names: str) -> int:
+    """Make a seed for one population or context, which does not depend on which others there are."""
+    written = json.dumps([seed, *names]).encode()
+    # numpy, torch and what adds to a seed all take numbers of this size
+    return int.from_bytes(hashlib.blake2b(written, digest_size=8).digest()) % 2**31
+
+
+def _warn_of_leaks(split: pd.Series, held: Populations, wanted: Iterable[tuple[str, str]]) -> None:
+    """Say which of the populations that are scored may be seen by the baselines."""
+    seen = split.astype(str).isin([_keys.TRAIN, _keys.VALIDATION]).to_numpy()
+    leaks = [key for key in wanted if seen[held.cells[key]].any()]
+    if leaks:
+        names = list_names(f"{context} / {held.display(label)}" for context, label in leaks)
+        warnings.warn(
+            f"The baselines are trained on {len(leaks)} of the populations that are scored, for they have cells in "
+            f"{_keys.TRAIN!r} or {_keys.VALIDATION!r} of obs[{split.name!r}] of the truth: {names}. "
+            "Pass split_key=None to hide just these, or split the truth anew.",
+            AssumptionWarning,
+            stacklevel=4,
+        )
 
 
 def some_of(rows: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
@@ -198,8 +229,11 @@ def fit_baselines(
     # an object of our own that shares the matrices: what the user has registered stays as it is
     layers = {name: truth.layers[name] for name in layer_names(truth)}
     truth = AnnData(truth.X, obs=frame(truth.obs).copy(), var=frame(truth.var), layers=layers)
-    if split_key is None or split_key not in truth.obs:
-        held, split_key = populations(frame(truth.obs), design), _OWN_SPLIT
+    held = populations(frame(truth.obs), design, name="the truth")
+    if split_key is not None and split_key in truth.obs:
+        _warn_of_leaks(frame(truth.obs)[split_key], held, wanted)
+    else:
+        split_key = _OWN_SPLIT
         values = np.full(truth.n_obs, _keys.TRAIN, dtype=object)
         for key in wanted:
             values[held.cells[key]] = _keys.TEST

@@ -93,11 +93,6 @@ class CellReader:
     counts: Slot | None = None
     columns: np.ndarray | None = None
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether reading costs nothing."""
-        return isinstance(self.values.matrix, np.ndarray) or sparse.issparse(self.values.matrix)
-
     def with_genes(self, genes: pd.Index) -> CellReader:
         """Return a reader of these genes, in this order; they must exist."""
         positions = self.genes.get_indexer(genes)
@@ -211,11 +206,15 @@ def _open_object(adata: AnnData, name: str, layer: str | None, counts_layer: str
 
 def _slot(matrix: Any, where: str, name: str, check: Callable[..., None]) -> Slot:
     if matrix is None:
-        raise UnknownNameError("slot", [where], [], where=name, remedy="Pass layer= with log1p counts per 10k.")
+        raise _no_matrix(where, name)
     if not (isinstance(matrix, np.ndarray) or sparse.issparse(matrix)):
         return Slot(where, matrix)  # backed or lazy: read, and checked, in parts
     check(matrix, where=f"{where} of {name}")
     return Slot(where, _as_float(matrix), checked=True)
+
+
+def _no_matrix(slot: str, where: str) -> UnknownNameError:
+    return UnknownNameError("slot", [slot], [], where=where, remedy="Pass layer= with log1p counts per 10k.")
 
 
 def _slot_name(layer: str | None) -> str:
@@ -242,6 +241,9 @@ def _open_file(path: Path, name: str, layer: str | None, counts_layer: str | Non
         if layer is not None and layer not in layers:
             raise UnknownNameError("layer", [layer], layers, where=str(path))
         values = Slot(_slot_name(layer), path=str(path), key=_place(layer))
+        # anndata writes a null where there is no X
+        if values.key not in group or group[values.key].attrs.get("encoding-type") == "null":
+            raise _no_matrix(values.where, str(path))
         _open_matrix(group[values.key], str(path))
         counts = None
         if counts_layer in layers:
@@ -267,7 +269,7 @@ class _open_group:
         try:
             folder = os.path.isdir(self.path)
             self.file: Any = zarr.open_group(self.path, mode="r") if folder else h5py.File(self.path, "r")
-            for part in ("obs", "var", "X"):
+            for part in ("obs", "var"):
                 self.file[part]
         except (OSError, KeyError, ValueError) as error:
             raise StoreError("the file is no AnnData, or is damaged", where=self.path) from error

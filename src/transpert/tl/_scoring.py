@@ -61,7 +61,7 @@ class Block:
     targets: tuple[tuple[int, ...], ...]
     real: tuple[Fetch, ...]
     predicted: Mapping[str, tuple[Fetch, ...]]
-    seeds: tuple[tuple[int, int], ...] = ()
+    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +130,7 @@ def score_block(block: Block, controls: Controls, metrics: Sequence[str]) -> lis
 
 
 def _halves(
-    values: Matrix, counts: Matrix | None, controls: Population, seed: tuple[int, int], labels: Mapping[str, Any]
+    values: Matrix, counts: Matrix | None, controls: Population, seed: int, labels: Mapping[str, Any]
 ) -> Comparison | None:
     """One half of the real cells as a prediction of the other."""
     n_cells = values.shape[0]

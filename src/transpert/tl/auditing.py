@@ -17,7 +17,7 @@ from transpert.metrics import Metric, resolve_metrics
 
 from ._plan import Plan, align, check_options, find_populations, wanted_populations
 from ._populations import Populations, design_of_metadata, populations
-from ._predictions import GivenPrediction, Prediction, some_of
+from ._predictions import GivenPrediction, Prediction, seed_of, some_of
 from ._reading import CellReader, Data, Fetch, Matrix, open_cells
 from .evaluation import score_plan
 from .paired import compare
@@ -230,7 +230,8 @@ def _large_enough(wanted: Sequence[tuple[str, str]], observed: Populations) -> l
             AssumptionWarning,
             stacklevel=3,
         )
-    return [key for key in wanted if key not in set(small)]
+    left_out = set(small)
+    return [key for key in wanted if key not in left_out]
 
 
 # --- the controls --------------------------------------------------------------------------------------------
@@ -291,20 +292,23 @@ def _make_controls(
     seed: int,
 ) -> tuple[dict[str, Prediction], Populations]:
     """Make the six controls, and the half of the truth they are judged against."""
-    rng = np.random.default_rng(seed)
-    halves = {key: np.array_split(rng.permutation(observed.cells[key]), 2) for key in wanted}
+    # the same for a population whichever others there are
+    draws = {key: np.random.default_rng(seed_of(seed, *key)) for key in wanted}
+    halves = {key: np.array_split(draws[key].permutation(observed.cells[key]), 2) for key in wanted}
     replicate = replace(observed, cells={key: np.sort(half) for key, (half, _) in halves.items()})
     judged = replace(observed, cells={key: np.sort(half) for key, (_, half) in halves.items()})
     resampled = replace(
         observed,
-        cells={(c, label): _drawn(observed.controls[c], len(judged.cells[c, label]), rng) for c, label in wanted},
+        cells={key: _drawn(observed.controls[key[0]], len(judged.cells[key]), draws[key]) for key in wanted},
     )
     contexts = list(dict.fromkeys(context for context, _ in wanted))
     origin = {
         context: _mean(
-            truth.read(some_of(observed.controls[context], max_controls, seed + number), f"controls of {context}")
+            truth.read(
+                some_of(observed.controls[context], max_controls, seed_of(seed, context)), f"controls of {context}"
+            )
         )
-        for number, context in enumerate(contexts)
+        for context in contexts
     }
     seen, true = (
         {key: _mean(truth.read(part.cells[key], f"population {' / '.join(key)}")) for key in wanted}

@@ -143,8 +143,12 @@ def _dispersion(cells: Cells) -> np.ndarray:
 def _without_absent(design: Design, controls: AnnData) -> Design:
     """Leave out what control cells need not have: a dose, a direction, a time."""
     there = frame(controls.obs).columns
-    optional = {name: getattr(design, name) for name in ("dose_key", "time_key", "direction_key")}
-    return replace(design, **{name: key if key in there else None for name, key in optional.items()})
+    return replace(
+        design,
+        dose_key=design.dose_key if design.dose_key in there else None,
+        time_key=design.time_key if design.time_key in there else None,
+        direction_key=design.direction_key if design.direction_key in there else None,
+    )
 
 
 def _means(

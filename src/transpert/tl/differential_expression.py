@@ -131,9 +131,9 @@ def rank_genes_groups(
     else:
         values = log_values(adata, layer, where="the cells")
         rows = {str(label): np.asarray(found) for label, found in pd.Series(labels).groupby(labels).indices.items()}
-        groups = {name: (values, rows[name]) for name in names}
+        cells = {name: (values, rows[name]) for name in names}
         test = _rank_tests if method == "wilcoxon" else _t_tests
-        tables = test(values[rows[design.control]], groups)
+        tables = test(values[rows[design.control]], cells)
     adata.uns[key_added] = {
         "params": {
             "groupby": design.perturbation_key,
@@ -153,7 +153,7 @@ def _rank_tests(controls: Matrix, groups: Mapping[str, tuple[Matrix, np.ndarray]
 
 def _t_tests(controls: Matrix, groups: Mapping[str, tuple[Matrix, np.ndarray]]) -> dict[str, DifferentialExpression]:
     def moments(matrix: Matrix) -> tuple[np.ndarray, np.ndarray, int]:
-        dense = np.asarray(matrix.todense() if sparse.issparse(matrix) else matrix, dtype=np.float64)
+        dense = np.asarray(matrix if isinstance(matrix, np.ndarray) else matrix.toarray(), dtype=np.float64)
         return dense.mean(axis=0), dense.std(axis=0, ddof=1), len(dense)
 
     m0, s0, n0 = moments(controls)

@@ -84,7 +84,8 @@ def evaluate(
     reference
         Controls of the prediction: the ``"real"`` ones, or the ``"predicted"`` object's own, as cell-eval takes them.
     split_key
-        Column with the split; without it, baselines are trained on all that is not predicted.
+        Column with the split; without it, baselines are trained on all that is not predicted. A warning says where it
+        lets them see a population that is scored.
     counts_layer
         Layer with raw counts, for the baselines and for metrics that are computed from counts.
     library_size_key
@@ -110,13 +111,15 @@ def evaluate(
     Returns
     -------
     One row a model, context, perturbation and metric, with ``value``, ``baseline``, ``ceiling`` and ``normalised`` (0
-    as good as the best baseline, 1 as good as a replicate; NaN where the replicate is not better than the baseline by 5
-    %, so that there is nothing to be placed between: :func:`transpert.metrics.normalise`). Metrics with one value a
-    context have ``"all"`` for the perturbation. Rows with ``"mean"`` for context and perturbation hold the means over
-    the values that are defined, with ``ci_low`` and ``ci_high`` (95 %, bootstrap over perturbations), ``n`` values and
-    ``n_undefined`` of them. What genes were missing, dropped or reordered is in ``attrs["genes"]``. The table is also
-    written to ``truth.uns["transpert"]["scores"]``, unless the truth is a path. No value depends on which others are
-    computed.
+    as good as the best baseline, 1 as good as a replicate; NaN where the replicate is not better than the baseline by a
+    twentieth, so that there is nothing to be placed between: :func:`transpert.metrics.normalise`). Metrics with one
+    value a context have ``"all"`` for the perturbation. Rows with ``"mean"`` for context and perturbation hold the
+    means over the values that are defined, with ``ci_low`` and ``ci_high`` (95 %, bootstrap over perturbations), ``n``
+    values and ``n_undefined`` of them. What genes were missing, dropped or reordered is in ``attrs["genes"]``.
+
+    The table is also written to ``truth.uns["transpert"]["scores"]``, unless the truth is a path. No value depends on
+    which other metrics are computed or, but for metrics that compare perturbations, on which other populations are
+    predicted; baselines without a split see what is not predicted.
 
     Raises
     ------
@@ -239,4 +242,4 @@ def score_plan(
 def _keep(truth: Data, table: pd.DataFrame, modality: str | None) -> None:
     if isinstance(truth, AnnData | MuData):
         adata = select_modality(truth, modality)
-        adata.uns[_keys.UNS] = {**dict(adata.uns.get(_keys.UNS, {})), _keys.SCORES: table}
+        adata.uns[_keys.UNS] = {**dict(adata.uns.get(_keys.UNS, {})), _keys.SCORES: table.copy()}
