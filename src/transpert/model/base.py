@@ -37,7 +37,7 @@ from .prediction import Population, SetPrediction, assemble, read_out, text_colu
 from .principal_components import PrincipalComponents, read_principal_components
 from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, source_of
-from .requests import Contexts, Request, control_positions, expand_requests, population_sizes, request_of
+from .requests import Contexts, Request, check_drawing, control_positions, expand_requests, population_sizes, request_of
 from .saving import read_data, read_device, read_model, write_model
 from .store_input import Data, StoredCells, StoreInput, check_in_memory, check_unchanged, open_cells, open_data
 from .streaming import StreamedPrediction
@@ -312,7 +312,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         doses: Sequence[float | str] | float | str | None = None,
         times: Sequence[float] | float | None = None,
         directions: Sequence[str] | str | None = None,
-        adata: Data | None = None,
+        adata: Data | str | os.PathLike[str] | None = None,
         n_cells: int | None = None,
         readout: str | None = None,
         include_controls: bool = True,
@@ -334,7 +334,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         doses, times, directions
             Crossed with the perturbations; by default those that each perturbation has in the data.
         adata
-            Other data with control cells to move, with the same columns; genes are aligned by name.
+            Other data with control cells to move, or a store or its path, with the same columns; genes are aligned by
+            name.
         n_cells
             Number of cells of each predicted population; one for each control cell of the context by default. With
             fewer, so many control cells are drawn without replacement; with more, every control cell is moved equally
@@ -391,8 +392,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             directions=directions,
             max_missing_genes=max_missing_genes,
         )
-        if readout not in (None, "counts", "expected", "added"):
-            raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
+        n_cells = check_drawing(n_cells, readout, seed)
         found = None
         if interval is not None:
             found = predict_uncertainty(self, cells, requests, level=interval, n_cells=None, seed=seed)
@@ -429,6 +429,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             As :meth:`predict`.
         """
         self._check_trained()
+        n_cells = check_drawing(n_cells, None, seed)
         requests = [request_of(self.cells, self.source, self.vocabulary, *population) for population in wanted]
         self._check_requests(requests)
         return self._predict_requests(
@@ -451,10 +452,10 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         populations: list[Population] = []
         context, moved = None, None
         with Progress(disable=not progress, transient=True) as bar:
-            for number, request in bar.track(list(enumerate(requests)), description="Predicting populations"):
+            for request in bar.track(requests, description="Predicting populations"):
                 if moved is None or request.context != context:
                     context, moved = request.context, repeated(controls[request.context], n_cells, seed).anew()
-                populations.append(self._population(moved, request, readout, seed=seed + number))
+                populations.append(self._population(moved, request, readout, seed=request.seed(seed)))
         if include_controls:
             populations += [self._control_population(control) for control in controls.values()]
         return self._assembled(populations, as_text=text_columns(cells.obs, requests, self.design))
@@ -464,20 +465,19 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         return assemble(populations, self.design, model=name, components=components, **shared)
 
     def _requested(
-        self, adata: Data | None, *, max_missing_genes: float = 0.0, **asked: Any
+        self, adata: Data | str | os.PathLike[str] | None, *, max_missing_genes: float = 0.0, **asked: Any
     ) -> tuple[Cells | StoredCells, list[Request]]:
         """Return the cells to move and what is asked of them, once it is known that the model can answer."""
         self._check_trained()
-        cells = self.cells if adata is None else self._other_cells(adata, max_missing_genes)
-        requests = expand_requests(cells, self.source, self.vocabulary, **asked)
-        self._check_requests(requests)
-        return cells, requests
+        cells = self.cells if adata is None else self._other_cells(open_data(adata), max_missing_genes)
+        return cells, expand_requests(cells, self.source, self.vocabulary, check=self._check_requests, **asked)
 
     def _other_cells(self, adata: Data, max_missing: float) -> Cells | StoredCells:
         # a split says what to train on; other data is only predicted for
         source = dataclasses.replace(self.source, design=dataclasses.replace(self.design, split_key=None))
         if isinstance(adata, Store):
             return open_cells(adata, source, genes=self.genes)
+        check_in_memory(adata, "adata=")
         return read_cells(adata, source, genes=self.genes, max_missing=max_missing)
 
     def _check_trained(self) -> None:
