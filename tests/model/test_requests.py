@@ -11,6 +11,7 @@ from scipy import sparse
 import transpert as tp
 from transpert.conditions import Condition
 from transpert.errors import ConditionError, ControlError, OptionError, StoreError, UnknownNameError
+from transpert.model import requests
 from transpert.model.requests import Request
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
@@ -307,3 +308,28 @@ def test_other_data_is_cells_or_a_store_or_its_path(screen, tmp_path) -> None:
     tp.data.build_store([screen], tmp_path / "cells.zarr", design, layer="counts")
     pred = model.predict(HERE, "P0", adata=str(tmp_path / "cells.zarr"), n_cells=5, progress=False)
     assert populations(pred, "perturbation") == [("P0",)]
+
+
+# ------------------------------------------------------------------------------------------------- many populations
+def test_labels_are_read_once_however_many_populations_are_predicted(screen, monkeypatch) -> None:
+    model = ridge(screen)
+    found: list[int] = []
+    labels_of = requests.context_labels
+    monkeypatch.setattr(
+        requests, "context_labels", lambda obs, design: found.append(len(obs)) or labels_of(obs, design)
+    )
+    assert model.vocabulary is model.vocabulary
+    contexts = sorted(screen.obs["context"].unique())
+    model.predict_populations([(context, "P0") for context in contexts], n_cells=5)
+    model.predict(perturbations=["P1", "P2"], n_cells=5, progress=False)
+    assert sum(found) < screen.n_obs
+
+
+def test_controls_are_found_in_their_contexts(screen) -> None:
+    model = ridge(screen)
+    for context in screen.obs["context"].unique():
+        here = (screen.obs["context"] == context) & (screen.obs["perturbation"] == "control")
+        found = requests.control_positions(model.cells, model.design, context, None, 0)
+        np.testing.assert_array_equal(found, np.flatnonzero(here))
+    with pytest.raises(ControlError, match="'nowhere' has no control cells"):
+        requests.control_positions(model.cells, model.design, "nowhere", None, 0)

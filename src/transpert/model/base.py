@@ -31,7 +31,7 @@ from transpert.transport import (
     estimate_dispersion,
 )
 
-from .cells import Cells, modality_of, read_cells, repeated
+from .cells import LIBRARY_FROM, Cells, modality_of, read_cells, repeated
 from .counterfactual import Counterfactuals
 from .prediction import Population, SetPrediction, assemble, read_out, text_columns
 from .principal_components import PrincipalComponents, read_principal_components
@@ -67,7 +67,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         # scvi-tools registers the annotation of a store in its place; the counts stay on disk
         super().__init__(adata.annotation if isinstance(adata, Store) else adata, registry)
         arguments = dict(self.registry_[SETUP_ARGS_KEY])
-        self.source = source_of(arguments)
+        self.source = dataclasses.replace(source_of(arguments), library_from=self.registry_.get(LIBRARY_FROM))
         self.readout_options = ReadoutOptions()
         self.module: torch.nn.Module = torch.nn.Module()
         self._cells: Cells | StoredCells | None = None
@@ -75,6 +75,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         self._genes: np.ndarray | None = None
         self._labels: tuple[str, ...] = ()
         self._conditions: tuple[Condition, ...] | None = None
+        self._vocabulary: PerturbationVocabulary | None = None
         self._dispersion: np.ndarray | None = None
         self._principal_components: PrincipalComponents | None = None
         if adata is not None:
@@ -180,6 +181,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         source = source_of(arguments[SETUP_ARGS_KEY])
         check_in_memory(adata, "setup_anndata")
         cells = read_cells(adata, source)
+        arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
         check_groups(cells, source.design)
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
         manager.register_fields(adata, **kwargs)
@@ -230,6 +232,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         source = source_of(arguments[SETUP_ARGS_KEY])
         check_in_memory(mdata, "setup_mudata")
         cells = read_cells(mdata, source)
+        arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
         check_groups(cells, source.design)
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
         manager.register_fields(mdata, **kwargs)
@@ -252,7 +255,11 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         """The perturbations of the data."""
         if self._conditions is None:
             self._conditions = () if self._cells is None else distinct_conditions(self._cells.obs, self.design)
-        return PerturbationVocabulary(self._labels, self.design.control, self._conditions)
+        kept = self._vocabulary  # it is asked for with every population
+        if kept is None or kept.labels is not self._labels or kept.conditions is not self._conditions:
+            self._vocabulary = PerturbationVocabulary(self._labels, self.design.control, self._conditions)
+        assert self._vocabulary is not None
+        return self._vocabulary
 
     @property
     def cells(self) -> Cells | StoredCells:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import operator
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,11 @@ __all__ = [
 _POPULATION = re.compile(
     r"(?P<name>.*?)(, dose (?P<dose>[^,]+))?(, time (?P<time>[^,]+))?(, direction (?P<direction>[^,]+))?", re.DOTALL
 )
+
+_NONE = np.empty(0, dtype=int)
+
+# what is known of cells that are held, by what it is; forgotten with them
+_KNOWN: WeakKeyDictionary[Cells | StoredCells, dict[Hashable, Any]] = WeakKeyDictionary()
 
 Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
 
@@ -316,7 +322,7 @@ def _one_or_more(values: object) -> list:
 def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts) -> dict[str, dict[str, str]]:
     """The wanted contexts that have cells, by label."""
     keys = source.design.context_keys
-    known = cells.obs[list(keys)].astype(str).drop_duplicates()
+    known = _kept(cells, ("contexts", keys), lambda: cells.obs[list(keys)].astype(str).drop_duplicates())
     if isinstance(contexts, pd.DataFrame):
         wanted: Sequence[Mapping[Any, object]] = contexts.to_dict(orient="records")
     elif contexts is None:
@@ -411,9 +417,7 @@ def control_positions(
     transpert.errors.ControlError
         If the context has no control cells.
     """
-    labels = context_labels(cells.obs, design)
-    is_control = (cells.obs[design.perturbation_key].astype(str) == design.control).to_numpy()
-    positions = np.flatnonzero((labels == context) & is_control)
+    positions = _kept(cells, ("controls", design), lambda: _controls_by_context(cells, design)).get(context, _NONE)
     if not len(positions):
         raise ControlError(
             f"the context {context!r} has no control cells to move",
@@ -423,3 +427,21 @@ def control_positions(
     if n_cells is not None and n_cells < len(positions):
         positions = np.sort(np.random.default_rng(seed).choice(positions, size=n_cells, replace=False))
     return positions
+
+
+def _controls_by_context(cells: Cells | StoredCells, design: Design) -> dict[str, np.ndarray]:
+    """Positions of the control cells of each context, ascending, which nobody may write into."""
+    is_control = (cells.obs[design.perturbation_key].astype(str) == design.control).to_numpy()
+    positions = np.flatnonzero(is_control)
+    positions.flags.writeable = False
+    labels = context_labels(cells.obs.iloc[positions], design)
+    rows = pd.Series(positions).groupby(labels, sort=False).indices
+    return {str(context): positions[own] for context, own in rows.items()}
+
+
+def _kept[Value](cells: Cells | StoredCells, name: Hashable, make: Callable[[], Value]) -> Value:
+    """Return what was made of the annotation of these cells at the first call: there are many, and many populations."""
+    known = _KNOWN.setdefault(cells, {})
+    if name not in known:
+        known[name] = make()
+    return known[name]
