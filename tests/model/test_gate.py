@@ -1,10 +1,12 @@
 """How much the networks count beside the anchor, and where they count at all."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import transpert as tp
-from transpert.conditions import Condition
+from transpert.conditions import Condition, as_embedding
+from transpert.errors import UnknownNameError
 from transpert.model.gate import was_tried
 from transpert.model.requests import Request
 
@@ -39,7 +41,43 @@ def trained() -> tp.SCALE:
 )
 def test_the_gate_holds_for_what_was_left_out(trained, context, parts, dose, tried) -> None:
     condition = Condition(parts, (dose,) * len(parts))
-    assert was_tried(trained.anchor, Request(context, {"context": context}, condition, "")) is tried
+    request = Request(context, {"context": context}, condition, "")
+    assert was_tried(trained.anchor, request, trained.embedding, trained.left_out_level) is tried
+
+
+NEW = Request("context_1", {"context": "context_1"}, Condition(("P9",), (1.0,)), "P9")
+VECTORS = as_embedding(pd.DataFrame(np.eye(2), index=["P0", "P9"]))
+
+
+@pytest.mark.parametrize(
+    ("embedding", "level", "tried"),
+    [
+        (None, "pair", False),  # a vector that was never trained
+        (None, "context", False),
+        (None, "perturbation", True),  # as those that the networks were judged by
+        (VECTORS, "pair", True),
+    ],
+)
+def test_networks_do_not_count_for_a_perturbation_that_they_have_no_vector_of(trained, embedding, level, tried) -> None:
+    assert was_tried(trained.anchor, NEW, embedding, level) is tried
+
+
+@pytest.mark.parametrize("options", [{"anchor": None}, {"joining": tp.model.JoiningOptions(folds=1, gate=0.5)}])
+def test_networks_are_not_asked_about_what_they_were_not_trained_on(options, tmp_path) -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=3, n_genes=25, n_cells=20)
+    tp.pp.split(adata, holdout={"perturbation": "P2"})
+    keys = {"perturbation_key": "perturbation", "context_keys": "context", "split_key": "split", "layer": "counts"}
+    tp.SCALE.setup_anndata(adata, **keys)
+    model = tp.SCALE(adata, preset="tiny", training=TRAINING, **options)
+    model.train(enable_progress_bar=False)
+    model.save(tmp_path / "model")
+    for some in (model, tp.SCALE.load(tmp_path / "model", adata)):
+        with pytest.raises(UnknownNameError, match=r"'P2'.*trained on.*Pass embeddings="):
+            some.predict(perturbations="P2", progress=False)
+        with pytest.raises(UnknownNameError, match="'P2'"):
+            some.predict_to_store(tmp_path / "pred.zarr", perturbations=["P1", "P2"], progress=False)
+        assert some.get_effects({"context": "context_0"}, "P1").shape == (25, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_new_doses_of_what_was_measured_are_left_to_the_anchor(trained) -> None:

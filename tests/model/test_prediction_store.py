@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import transpert as tp
-from transpert.errors import AssumptionWarning, OptionError, StoreError
+from transpert.errors import AssumptionWarning, ControlError, OptionError, StoreError
 from transpert.model import TrainingOptions, prediction_store
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "batch_key": "batch", "layer": "counts"}
@@ -295,3 +295,20 @@ def test_values_of_another_type_are_not_lost() -> None:
     part = anndata.AnnData(obs=pd.DataFrame({"dose": [0.1, np.nan]}, index=["a", "b"]))
     with pytest.raises(StoreError, match=r"no categories: '0.1' \(in obs\['dose'\]\)"):
         prediction_store._with_categories(part, {"dose": pd.Index(["1"])})
+
+
+# ---------------------------------------------------------------------------------------------------- what is refused
+@pytest.mark.parametrize("wrong", [{"readout": "count"}, {"n_cells": 2.5}, {"seed": -1}])
+def test_nothing_is_written_for_what_makes_no_sense(model, tmp_path, wrong) -> None:
+    with pytest.raises(OptionError, match=next(iter(wrong))):
+        model.predict_to_store(tmp_path / "pred.zarr", **{**OPTIONS, **wrong})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_where_a_context_has_no_controls(model, tmp_path) -> None:
+    adata = model.adata.copy()
+    adata.obs["library_size"] = 1e5
+    cells = adata[(adata.obs["perturbation"] != "control") | (adata.obs["context"] == "context_0")].copy()
+    with pytest.raises(ControlError, match="'context_1' has no control cells"):
+        model.predict_to_store(tmp_path / "pred.zarr", adata=cells, **OPTIONS)
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,10 @@ from anndata import AnnData
 from scipy import sparse
 
 import transpert as tp
-from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError
+from transpert.conditions import Condition
+from transpert.errors import ConditionError, ControlError, OptionError, StoreError, UnknownNameError
+from transpert.model import requests
+from transpert.model.requests import Request
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
 HERE = {"context": "context_0"}
@@ -227,3 +230,106 @@ def test_a_counterfactual_is_one_thing() -> None:
         model.counterfactual(controls, "P0")
     counts, _ = model.counterfactual(controls, "P0", dose=10.0)
     assert counts.shape == controls.shape
+
+
+# -------------------------------------------------------------------------------------------------- draws and seeds
+def cells_of(pred: AnnData, context: str, label: str) -> np.ndarray:
+    rows = (pred.obs["context"] == context) & (pred.obs["perturbation"] == label)
+    return pred.X[rows.to_numpy()]
+
+
+def test_a_population_is_the_same_whatever_is_predicted_beside_it(screen) -> None:
+    model = ridge(screen)
+    among = model.predict(n_cells=10, progress=False, seed=2)
+    alone = model.predict({"context": "context_1"}, "P1", n_cells=10, progress=False, seed=2)
+    np.testing.assert_array_equal(cells_of(alone, "context_1", "P1"), cells_of(among, "context_1", "P1"))
+    controls = screen[screen.obs["perturbation"] == "control"].copy()
+    everywhere, _ = model.counterfactual(controls, "P1", seed=2)
+    there = (controls.obs["context"] == "context_1").to_numpy()
+    counts, _ = model.counterfactual(controls[there].copy(), "P1", seed=2)
+    np.testing.assert_array_equal(everywhere[there].toarray(), counts.toarray())
+    other = model.predict({"context": "context_1"}, "P1", n_cells=10, progress=False, seed=3)
+    assert (cells_of(other, "context_1", "P1") != cells_of(alone, "context_1", "P1")).any()
+
+
+def test_seeds_of_populations_are_the_same_on_every_machine() -> None:
+    request = Request("T cell", {}, Condition(("A",), (0.1,)), "A")
+    assert request.seed(0) == 849966152
+    assert len({request.seed(seed) for seed in range(100)}) == 100
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, None])
+def test_a_seed_is_a_whole_number_from_0(screen, seed) -> None:
+    model = ridge(screen)
+    with pytest.raises(OptionError, match=f"seed is {seed}.*from 0 upwards"):
+        model.predict(HERE, "P0", seed=seed, progress=False)
+    with pytest.raises(OptionError, match="seed is"):
+        model.counterfactual(screen, "P0", seed=seed)
+
+
+def test_whole_numbers_of_cells_may_be_floats(screen) -> None:
+    model = ridge(screen)
+    preds = [model.predict(HERE, "P0", n_cells=n_cells, progress=False) for n_cells in (10, 10.0, np.float64(10))]
+    assert len({pred.shape for pred in preds}) == 1
+    for wrong in ("10", float("nan"), float("inf"), 0):
+        with pytest.raises(OptionError, match="n_cells is"):
+            model.predict_populations([("context_0", "P0")], n_cells=wrong)
+
+
+# ---------------------------------------------------------------------------------------------- names and other data
+def test_a_misspelt_name_is_said_before_its_doses_are_looked_up() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1.0, 10.0))
+    with pytest.raises(UnknownNameError, match="'P00' may be 'P0'"):
+        ridge(adata, dose_key="dose").predict(HERE, "P00", progress=False)
+
+
+@pytest.mark.parametrize("kind", ["doses", "times", "directions"])
+def test_an_empty_list_asks_for_nothing(kind) -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=40, n_cells=30, doses=(1.0,), times=(6.0,))
+    adata.obs["direction"] = np.where(adata.obs["perturbation"] == "control", None, "CRISPRi")
+    model = ridge(adata, dose_key="dose", time_key="time", direction_key="direction")
+    with pytest.raises(ConditionError, match=f"nothing is asked for .in {kind}="):
+        model.predict(HERE, "P0", progress=False, **{kind: []})
+
+
+def test_labels_with_a_time_that_is_no_number_are_refused() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=40, n_cells=30, times=(6.0,))
+    with pytest.raises(ConditionError, match="the time 'abc' is not a number"):
+        ridge(adata, time_key="time").predict_populations([("context_0", "P0, time abc")])
+
+
+def test_other_data_is_cells_or_a_store_or_its_path(screen, tmp_path) -> None:
+    model = ridge(screen)
+    with pytest.raises(StoreError, match="x.h5ad"):
+        model.predict(adata=tmp_path / "x.h5ad", progress=False)
+    with pytest.raises(OptionError, match="adata= was given a DataFrame"):
+        model.predict(adata=screen.obs, progress=False)
+    design = tp.groups.Design("perturbation", "control", ("context",))
+    tp.data.build_store([screen], tmp_path / "cells.zarr", design, layer="counts")
+    pred = model.predict(HERE, "P0", adata=str(tmp_path / "cells.zarr"), n_cells=5, progress=False)
+    assert populations(pred, "perturbation") == [("P0",)]
+
+
+# ------------------------------------------------------------------------------------------------- many populations
+def test_labels_are_read_once_however_many_populations_are_predicted(screen, monkeypatch) -> None:
+    model = ridge(screen)
+    found: list[int] = []
+    labels_of = requests.context_labels
+    monkeypatch.setattr(
+        requests, "context_labels", lambda obs, design: found.append(len(obs)) or labels_of(obs, design)
+    )
+    assert model.vocabulary is model.vocabulary
+    contexts = sorted(screen.obs["context"].unique())
+    model.predict_populations([(context, "P0") for context in contexts], n_cells=5)
+    model.predict(perturbations=["P1", "P2"], n_cells=5, progress=False)
+    assert sum(found) < screen.n_obs
+
+
+def test_controls_are_found_in_their_contexts(screen) -> None:
+    model = ridge(screen)
+    for context in screen.obs["context"].unique():
+        here = (screen.obs["context"] == context) & (screen.obs["perturbation"] == "control")
+        found = requests.control_positions(model.cells, model.design, context, None, 0)
+        np.testing.assert_array_equal(found, np.flatnonzero(here))
+    with pytest.raises(ControlError, match="'nowhere' has no control cells"):
+        requests.control_positions(model.cells, model.design, "nowhere", None, 0)

@@ -31,13 +31,13 @@ from transpert.transport import (
     estimate_dispersion,
 )
 
-from .cells import Cells, modality_of, read_cells, repeated
+from .cells import LIBRARY_FROM, Cells, modality_of, read_cells, repeated
 from .counterfactual import Counterfactuals
 from .prediction import Population, SetPrediction, assemble, read_out, text_columns
 from .principal_components import PrincipalComponents, read_principal_components
 from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, source_of
-from .requests import Contexts, Request, control_positions, expand_requests, population_sizes, request_of
+from .requests import Contexts, Request, check_drawing, control_positions, expand_requests, population_sizes, request_of
 from .saving import read_data, read_device, read_model, write_model
 from .store_input import (
     Data,
@@ -76,7 +76,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         # scvi-tools registers the annotation of a store in its place; the counts stay on disk
         super().__init__(adata.annotation if isinstance(adata, Store) else adata, registry)
         arguments = dict(self.registry_[SETUP_ARGS_KEY])
-        self.source = source_of(arguments)
+        self.source = dataclasses.replace(source_of(arguments), library_from=self.registry_.get(LIBRARY_FROM))
         self.readout_options = ReadoutOptions()
         self.module: torch.nn.Module = torch.nn.Module()
         self._cells: Cells | StoredCells | None = None
@@ -84,6 +84,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         self._genes: np.ndarray | None = None
         self._labels: tuple[str, ...] = ()
         self._conditions: tuple[Condition, ...] | None = None
+        self._vocabulary: PerturbationVocabulary | None = None
         self._dispersion: np.ndarray | None = None
         self._principal_components: PrincipalComponents | None = None
         if adata is not None:
@@ -189,6 +190,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         source = source_of(arguments[SETUP_ARGS_KEY])
         check_in_memory(adata, "setup_anndata")
         cells = read_cells(adata, source)
+        arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
         check_groups(cells, source.design)
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
         manager.register_fields(adata, **kwargs)
@@ -239,6 +241,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         source = source_of(arguments[SETUP_ARGS_KEY])
         check_in_memory(mdata, "setup_mudata")
         cells = read_cells(mdata, source)
+        arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
         check_groups(cells, source.design)
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
         manager.register_fields(mdata, **kwargs)
@@ -261,7 +264,11 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         """The perturbations of the data."""
         if self._conditions is None:
             self._conditions = () if self._cells is None else distinct_conditions(self._cells.obs, self.design)
-        return PerturbationVocabulary(self._labels, self.design.control, self._conditions)
+        kept = self._vocabulary  # it is asked for with every population
+        if kept is None or kept.labels is not self._labels or kept.conditions is not self._conditions:
+            self._vocabulary = PerturbationVocabulary(self._labels, self.design.control, self._conditions)
+        assert self._vocabulary is not None
+        return self._vocabulary
 
     @property
     def cells(self) -> Cells | StoredCells:
@@ -321,7 +328,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         doses: Sequence[float | str] | float | str | None = None,
         times: Sequence[float] | float | None = None,
         directions: Sequence[str] | str | None = None,
-        adata: Data | None = None,
+        adata: Data | str | os.PathLike[str] | None = None,
         n_cells: int | None = None,
         readout: str | None = None,
         include_controls: bool = True,
@@ -343,7 +350,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         doses, times, directions
             Crossed with the perturbations; by default those that each perturbation has in the data.
         adata
-            Other data with control cells to move, with the same columns; genes are aligned by name.
+            Other data with control cells to move, or a store or its path, with the same columns; genes are aligned by
+            name.
         n_cells
             Number of cells of each predicted population; one for each control cell of the context by default. With
             fewer, so many control cells are drawn without replacement; with more, every control cell is moved equally
@@ -400,8 +408,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             directions=directions,
             max_missing_genes=max_missing_genes,
         )
-        if readout not in (None, "counts", "expected", "added"):
-            raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
+        n_cells = check_drawing(n_cells, readout, seed)
         found = None
         if interval is not None:
             found = predict_uncertainty(self, cells, requests, level=interval, n_cells=None, seed=seed)
@@ -438,6 +445,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             As :meth:`predict`.
         """
         self._check_trained()
+        n_cells = check_drawing(n_cells, None, seed)
         requests = [request_of(self.cells, self.source, self.vocabulary, *population) for population in wanted]
         self._check_requests(requests)
         return self._predict_requests(
@@ -460,10 +468,10 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         populations: list[Population] = []
         context, moved = None, None
         with Progress(disable=not progress, transient=True) as bar:
-            for number, request in bar.track(list(enumerate(requests)), description="Predicting populations"):
+            for request in bar.track(requests, description="Predicting populations"):
                 if moved is None or request.context != context:
                     context, moved = request.context, repeated(controls[request.context], n_cells, seed).anew()
-                populations.append(self._population(moved, request, readout, seed=seed + number))
+                populations.append(self._population(moved, request, readout, seed=request.seed(seed)))
         if include_controls:
             populations += [self._control_population(control) for control in controls.values()]
         return self._assembled(populations, as_text=text_columns(cells.obs, requests, self.design))
@@ -473,20 +481,19 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         return assemble(populations, self.design, model=name, components=components, **shared)
 
     def _requested(
-        self, adata: Data | None, *, max_missing_genes: float = 0.0, **asked: Any
+        self, adata: Data | str | os.PathLike[str] | None, *, max_missing_genes: float = 0.0, **asked: Any
     ) -> tuple[Cells | StoredCells, list[Request]]:
         """Return the cells to move and what is asked of them, once it is known that the model can answer."""
         self._check_trained()
-        cells = self.cells if adata is None else self._other_cells(adata, max_missing_genes)
-        requests = expand_requests(cells, self.source, self.vocabulary, **asked)
-        self._check_requests(requests)
-        return cells, requests
+        cells = self.cells if adata is None else self._other_cells(open_data(adata), max_missing_genes)
+        return cells, expand_requests(cells, self.source, self.vocabulary, check=self._check_requests, **asked)
 
     def _other_cells(self, adata: Data, max_missing: float) -> Cells | StoredCells:
         # a split says what to train on; other data is only predicted for
         source = dataclasses.replace(self.source, design=dataclasses.replace(self.design, split_key=None))
         if isinstance(adata, Store):
             return open_cells(adata, source, genes=self.genes)
+        check_in_memory(adata, "adata=")
         return read_cells(adata, source, genes=self.genes, max_missing=max_missing)
 
     def _check_trained(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,12 @@ from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
 from transpert.transport import GroupStatistics, group_statistics
 
-__all__ = ["Cells", "DataSource", "modality_of", "read_cells", "repeated"]
+__all__ = ["LIBRARY_FROM", "Cells", "DataSource", "LibraryFrom", "modality_of", "read_cells", "repeated"]
+
+# what library sizes are: numbers from a column, or sums over the genes at hand
+type LibraryFrom = Literal["column", "genes"]
+
+LIBRARY_FROM = "library_from"  # where a registry says what the library sizes of the training cells are
 
 # below this many genes the counts of a cell are taken for a selection, whose sum is not a library size
 _SELECTION_OF_GENES = 10_000
@@ -44,6 +49,9 @@ class DataSource:
         Modality of a MuData.
     embedding_key
         Key of ``obsm`` with an embedding that serves as state space, or ``None``.
+    library_from
+        What the library sizes of the cells are that a model was trained on; ``None`` where that is not known. Those of
+        other cells are to be the same.
     """
 
     design: Design
@@ -51,6 +59,7 @@ class DataSource:
     library_size_key: str | None = None
     modality: str | None = None
     embedding_key: str | None = None
+    library_from: LibraryFrom | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""
@@ -60,6 +69,7 @@ class DataSource:
             "library_size_key": self.library_size_key,
             "modality": self.modality,
             "embedding_key": self.embedding_key,
+            "library_from": self.library_from,
         }
 
     @classmethod
@@ -68,7 +78,7 @@ class DataSource:
         return cls(**{**values, "design": Design.from_dict(values["design"])})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Cells:
     """Counts of cells with what is known about them.
 
@@ -84,6 +94,8 @@ class Cells:
         Names of the genes.
     embedding : (N, d)
         The state space of the network where it is not the genes.
+    library_from
+        What the library sizes are; ``None`` where that is not known.
     """
 
     counts: sparse.csr_matrix
@@ -91,6 +103,7 @@ class Cells:
     obs: pd.DataFrame
     genes: np.ndarray
     embedding: np.ndarray | None = None
+    library_from: LibraryFrom | None = None
     _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -195,6 +208,11 @@ def read_cells(
         If the data is backed, has duplicate names, lacks genes, or holds anything but counts.
     transpert.errors.ConditionError, transpert.errors.ControlError, transpert.errors.UnknownNameError
         If ``obs`` does not fit the design.
+
+    Warns
+    -----
+    transpert.errors.AssumptionWarning
+        If library sizes have to be guessed, or are not what they were in the training data.
     """
     adata = modality_of(data, source.modality)
     pp.check_not_backed(adata)
@@ -202,11 +220,15 @@ def read_cells(
     source.design.check(frame(adata.obs))
     if source.layer is not None and source.layer not in adata.layers:
         raise UnknownNameError("layer", [source.layer], layer_names(adata), where="layers")
-    library = _library_size(adata, source)
-    if genes is not None:
-        adata, _ = pp.align_genes(adata, genes, max_missing=max_missing)
-    matrix = adata.X if source.layer is None else adata.layers[source.layer]
+    library, library_from = _library_size(adata, source)
     where = "X" if source.layer is None else f"layers[{source.layer!r}]"
+    if genes is not None:
+        if library is None and source.library_from != "genes":
+            # counts of genes that the model does not know are counts of the cell nonetheless
+            check_counts(_matrix(adata, source), where=where)
+            library = library_sizes(_matrix(adata, source))
+        adata, _ = pp.align_genes(adata, genes, max_missing=max_missing)
+    matrix = _matrix(adata, source)
     check_counts(matrix, where=where)
     counts = sparse.csr_matrix(matrix, dtype=np.float32)
     counts.sort_indices()
@@ -214,25 +236,51 @@ def read_cells(
         library = library_sizes(counts)
     check_library_sizes(library, counts)
     obs = frame(adata.obs)[list(source.design.columns)].copy()
-    return Cells(counts, library, obs, np.asarray(adata.var_names, dtype=object), _embedding(adata, source))
+    names = np.asarray(adata.var_names, dtype=object)
+    return Cells(counts, library, obs, names, _embedding(adata, source), library_from)
 
 
-def _library_size(adata: AnnData, source: DataSource) -> np.ndarray | None:
+def _matrix(adata: AnnData, source: DataSource) -> Any:
+    return adata.X if source.layer is None else adata.layers[source.layer]
+
+
+def _library_size(adata: AnnData, source: DataSource) -> tuple[np.ndarray | None, LibraryFrom]:
+    """Library sizes from a column, or ``None`` where they are to be summed; and which of both."""
     key = source.library_size_key
     if key is None and _keys.LIBRARY_SIZE in adata.obs:
         key = _keys.LIBRARY_SIZE
     if key is not None:
         if key not in adata.obs:
             raise UnknownNameError("column", [key], map(str, adata.obs.columns), where="obs")
-        return frame(adata.obs)[key].to_numpy(dtype=float)
-    if adata.n_vars < _SELECTION_OF_GENES:
-        warnings.warn(
-            f"The library size of a cell is taken to be the sum over the {adata.n_vars} genes at hand. If they are a "
-            "selection, put the total over all genes into a column of obs and name it in library_size_key.",
-            AssumptionWarning,
-            stacklevel=4,
+        if source.library_from == "genes":
+            _warn(
+                f"The model was trained on sums over its genes as library sizes; those of these cells are taken from "
+                f"obs[{key!r}]. Drop this column if it counts other genes too."
+            )
+        try:
+            return frame(adata.obs)[key].to_numpy(dtype=float), "column"
+        except (TypeError, ValueError):
+            raise CountsError(
+                "the library sizes are not numbers",
+                where=f"obs[{key!r}]",
+                remedy="Name the column with the total counts in library_size_key=.",
+            ) from None
+    if source.library_from == "column":
+        _warn(
+            f"The model was trained on library sizes from a column of obs, which these cells lack: the sum over their "
+            f"{adata.n_vars} genes is taken. If they are a selection, put the total over all genes into "
+            f"obs[{_keys.LIBRARY_SIZE!r}]."
         )
-    return None
+    elif source.library_from is None and adata.n_vars < _SELECTION_OF_GENES:
+        _warn(
+            f"The library size of a cell is taken to be the sum over the {adata.n_vars} genes at hand. If they are a "
+            "selection, put the total over all genes into a column of obs and name it in library_size_key."
+        )
+    return None, "genes"
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, AssumptionWarning, stacklevel=5)
 
 
 def _embedding(adata: AnnData, source: DataSource) -> np.ndarray | None:

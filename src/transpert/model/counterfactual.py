@@ -62,10 +62,10 @@ class Counterfactuals:
         labels = context_labels(cells.obs, self.design)
         order: list[np.ndarray] = []
         moved: list[Population] = []
-        for number, request in enumerate(requests):
+        for request in requests:
             positions = np.flatnonzero(labels == request.context)
             order.append(positions)
-            moved.append(self._population(cells[positions], request, "counts", seed=seed + number))
+            moved.append(self._population(cells[positions], request, "counts", seed=request.seed(seed)))
         back = np.argsort(np.concatenate(order))
         counts = sparse.csr_matrix(sparse.vstack([population.counts for population in moved]))[back]
         latents = [population.latent for population in moved if population.latent is not None]

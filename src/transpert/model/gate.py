@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from transpert.conditions import Embedding
+from transpert.errors import UnknownNameError
 from transpert.transport import Anchor, GroupEffects, fit_stack
 
 from .requests import Request
+from .uncertainty import UncertaintyEstimates
 
-__all__ = ["fit_gate", "gate_table", "was_tried"]
+__all__ = ["fit_gate", "gate_table", "require_trained", "was_tried"]
 
 _LEAST_ROWS = 2  # groups like those asked for, without which nothing speaks for the networks
 
@@ -42,13 +45,15 @@ def fit_gate(effects: GroupEffects, anchored: np.ndarray, networks: np.ndarray, 
     return fitted["network"]
 
 
-def was_tried(anchor: Anchor, request: Request) -> bool:
+def was_tried(anchor: Anchor, request: Request, embedding: Embedding | None, left_out_level: str) -> bool:
     """Whether the gate was fitted on requests of this kind, so that it says something about this one.
 
     It is fitted on groups whose perturbation was left out in their context. Where no combination is among them, nothing
     is known of what the networks make of one, while the anchor adds up effects that were measured. Nor is anything
     known where the perturbation *was* measured in the context, at this dose or at others between which the anchor
-    interpolates: the anchor that was beaten by the networks had to do without those.
+    interpolates: the anchor that was beaten by the networks had to do without those. And where networks learn a vector
+    for each perturbation, that of one which was not trained on is random, which only a gate that was fitted on whole
+    perturbations that were left out has seen.
 
     Parameters
     ----------
@@ -56,6 +61,10 @@ def was_tried(anchor: Anchor, request: Request) -> bool:
         The fitted anchor, which knows what was measured.
     request
         What is asked.
+    embedding
+        The vectors of the perturbations; ``None`` where they are learned.
+    left_out_level
+        What was left out together: ``"context"``, ``"perturbation"`` or ``"pair"``.
 
     Returns
     -------
@@ -64,7 +73,45 @@ def was_tried(anchor: Anchor, request: Request) -> bool:
     known = anchor.table
     if request.condition.is_combination and not any(condition.is_combination for condition in known.conditions):
         return False
+    if embedding is None and left_out_level != "perturbation":
+        if not all(known.n_shared_parts(single).any() for single in request.condition.singles()):
+            return False
     return not (known.of_context(request.context) & known.of_action(request.condition)).any()
+
+
+def require_trained(
+    request: Request, gate: float, embedding: Embedding | None, estimates: UncertaintyEstimates | None
+) -> None:
+    """Refuse a request that networks would have to answer with the random vector of an untrained perturbation.
+
+    Parameters
+    ----------
+    request
+        What is asked.
+    gate
+        Weight of the networks, which holds for every request.
+    embedding
+        The vectors of the perturbations; ``None`` where they are learned.
+    estimates
+        What the model remembers of its training; ``None`` if nothing, and then nothing is refused.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If the networks count, and have learned nothing about a perturbation.
+    """
+    if gate == 0 or embedding is not None or estimates is None:
+        return
+    trained = estimates.familiarity.perturbations
+    unknown = sorted(set(request.condition.parts) - set(trained))
+    if unknown:
+        raise UnknownNameError(
+            "perturbation",
+            unknown,
+            trained,
+            where="what the networks were trained on",
+            remedy="Pass embeddings= with a vector for every perturbation, or train on cells with this one.",
+        )
 
 
 def gate_table(effects: GroupEffects, anchored: np.ndarray, networks: np.ndarray, gate: float) -> pd.DataFrame:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -22,6 +25,7 @@ from .store_input import StoredCells
 
 __all__ = [
     "Request",
+    "check_drawing",
     "control_positions",
     "expand_requests",
     "population_sizes",
@@ -33,6 +37,11 @@ __all__ = [
 _POPULATION = re.compile(
     r"(?P<name>.*?)(, dose (?P<dose>[^,]+))?(, time (?P<time>[^,]+))?(, direction (?P<direction>[^,]+))?", re.DOTALL
 )
+
+_NONE = np.empty(0, dtype=int)
+
+# what is known of cells that are held, by what it is; forgotten with them
+_KNOWN: WeakKeyDictionary[Cells | StoredCells, dict[Hashable, Any]] = WeakKeyDictionary()
 
 Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
 
@@ -64,6 +73,71 @@ class Request:
     dose: float | str = float("nan")
     direction: str | float = float("nan")
 
+    def seed(self, seed: int) -> int:
+        """Make the seed of this population, whatever else is asked for beside it and in whatever order.
+
+        Parameters
+        ----------
+        seed
+            The seed of all draws.
+
+        Returns
+        -------
+        A number of 32 bits, the same on every machine.
+
+        Raises
+        ------
+        transpert.errors.OptionError
+            If the seed is no whole number from 0 upwards.
+        """
+        name = zlib.crc32(f"{self.context}|{self.condition}".encode())
+        return int(np.random.SeedSequence([_check_seed(seed), name]).generate_state(1)[0])
+
+
+def check_drawing(n_cells: int | None, readout: str | None, seed: int) -> int | None:
+    """Check how cells are to be drawn, before anything is computed or written.
+
+    Parameters
+    ----------
+    n_cells
+        Number of cells of a population, or ``None``.
+    readout
+        What makes cells of a mean, or ``None`` for the model's own.
+    seed
+        Seed of every draw.
+
+    Returns
+    -------
+    The number of cells as an int, or ``None``.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If one of them has a value it cannot have.
+    """
+    if readout not in (None, "counts", "expected", "added"):
+        raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
+    _check_seed(seed)
+    if n_cells is None:
+        return None
+    try:
+        whole = int(n_cells)
+    except (TypeError, ValueError, OverflowError):
+        whole = 0
+    if whole < 1 or whole != n_cells:
+        raise OptionError(f"n_cells is {n_cells!r}", remedy="Give the number of cells of a population, at least 1.")
+    return whole
+
+
+def _check_seed(seed: int) -> int:
+    try:
+        whole = operator.index(seed)
+    except TypeError:
+        whole = -1
+    if whole < 0:
+        raise OptionError(f"seed is {seed!r}", remedy="Give a whole number from 0 upwards.")
+    return whole
+
 
 def expand_requests(
     cells: Cells | StoredCells,
@@ -75,6 +149,7 @@ def expand_requests(
     doses: Sequence[float | str] | float | str | None,
     times: Sequence[float] | float | None,
     directions: Sequence[str] | str | None = None,
+    check: Callable[[Sequence[Request]], None],
 ) -> list[Request]:
     """Cross the wanted contexts with the wanted conditions.
 
@@ -91,6 +166,8 @@ def expand_requests(
     perturbations, doses, times, directions
         The conditions. What is not said is as it was measured: every dose and time that a perturbation has in the data,
         and its direction.
+    check
+        Raises where one of some requests is for a perturbation that the model cannot predict.
 
     Returns
     -------
@@ -99,7 +176,7 @@ def expand_requests(
     Raises
     ------
     transpert.errors.UnknownNameError
-        If a context column or a context does not exist.
+        If a context column, a context or a perturbation does not exist.
     transpert.errors.ConditionError
         If doses or times are asked of data without them, are not said of a perturbation that was never measured, or if
         the control label, or nothing at all, is asked for.
@@ -113,9 +190,13 @@ def expand_requests(
     for wanted, key, kind in asked:
         if wanted is not None and key is None:
             raise ConditionError(f"a {kind} is asked for, but the data has none", remedy=f"Set it up with {kind}_key=.")
+        if _as_list(wanted) == []:  # which is not the same as not to say it
+            raise ConditionError("nothing is asked for", where=f"{kind}s=", remedy=f"Name at least one {kind}.")
     labels = _as_list(perturbations)
     if labels is None:
         labels = [label for label in vocabulary.labels if label != vocabulary.control]
+    # a name that is not known has no doses to look up
+    check(list(_by_name(labels, vocabulary)))
     # a combination may be spelled in two ways, and is one condition nonetheless
     conditions = dict.fromkeys(
         condition
@@ -130,6 +211,14 @@ def expand_requests(
         for context, values in places.items()
         for condition in conditions
     ]
+
+
+def _by_name(labels: Iterable[object], vocabulary: PerturbationVocabulary) -> Iterator[Request]:
+    """Yield requests for perturbations at whatever dose and time, in no context."""
+    for label in map(str, labels):
+        condition = Condition(parse_perturbation(label, control=vocabulary.control))
+        if not condition.is_control:
+            yield Request("", {}, condition, label)
 
 
 def _request(
@@ -152,7 +241,7 @@ def _wanted_conditions(
         raise ConditionError(
             f"{label!r} are the control cells", remedy="They come with a prediction (include_controls=True)."
         )
-    amounts: list[tuple[Any, Any]] = list(product(_as_list(doses) or [None], _as_list(times) or [None]))
+    amounts: list[tuple[Any, Any]] = list(product(_one_or_more(doses), _one_or_more(times)))
     if (doses is None and design.dose_key) or (times is None and design.time_key):
         amounts = _usual_amounts(label, parts, vocabulary, doses, times, design)
     turned = _as_list(directions)
@@ -191,7 +280,7 @@ def _usual_amounts(
         usual = [(_in_order(label, condition.parts, condition.doses), condition.time) for condition in found]
     amounts = [
         (usual_dose if dose is None else dose, usual_time if time is None else time)
-        for (usual_dose, usual_time), dose, time in product(usual, _as_list(doses) or [None], _as_list(times) or [None])
+        for (usual_dose, usual_time), dose, time in product(usual, _one_or_more(doses), _one_or_more(times))
     ]
     return list(dict.fromkeys(amounts))
 
@@ -225,10 +314,15 @@ def _as_list(values: object) -> list | None:
     return list(values)  # type: ignore[call-overload]
 
 
+def _one_or_more(values: object) -> list:
+    listed = _as_list(values)
+    return [None] if listed is None else listed
+
+
 def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts) -> dict[str, dict[str, str]]:
     """The wanted contexts that have cells, by label."""
     keys = source.design.context_keys
-    known = cells.obs[list(keys)].astype(str).drop_duplicates()
+    known = _kept(cells, ("contexts", keys), lambda: cells.obs[list(keys)].astype(str).drop_duplicates())
     if isinstance(contexts, pd.DataFrame):
         wanted: Sequence[Mapping[Any, object]] = contexts.to_dict(orient="records")
     elif contexts is None:
@@ -266,8 +360,7 @@ def request_of(
     found = _POPULATION.fullmatch(label)
     assert found is not None  # any text is a name
     name, dose, time, direction = found.group("name", "dose", "time", "direction")
-    moment = None if time is None else float(time)
-    condition = parse_condition(name, control=vocabulary.control, dose=dose, time=moment, direction=direction)
+    condition = parse_condition(name, control=vocabulary.control, dose=dose, time=time, direction=direction)
     return _request(context, values[context], condition, vocabulary)
 
 
@@ -285,9 +378,16 @@ def require_one_condition(requests: Sequence[Request]) -> None:
 def population_sizes(
     cells: Cells | StoredCells, design: Design, requests: Sequence[Request], n_cells: int | None
 ) -> dict[str, int]:
-    """Count the cells of a predicted population of each context, without reading any."""
+    """Count the cells of a predicted population of each context, without reading any.
+
+    Raises
+    ------
+    transpert.errors.ControlError
+        If a context has no control cells.
+    """
     contexts = dict.fromkeys(request.context for request in requests)
-    return {context: n_cells or len(control_positions(cells, design, context, n_cells, 0)) for context in contexts}
+    there = {context: len(control_positions(cells, design, context, None, 0)) for context in contexts}
+    return {context: n_cells or size for context, size in there.items()}
 
 
 def control_positions(
@@ -316,14 +416,8 @@ def control_positions(
     ------
     transpert.errors.ControlError
         If the context has no control cells.
-    transpert.errors.OptionError
-        If ``n_cells`` is not a whole number from 1 upwards.
     """
-    if n_cells is not None and (n_cells < 1 or n_cells != int(n_cells)):
-        raise OptionError(f"n_cells is {n_cells}", remedy="Give the number of cells of a population, at least 1.")
-    labels = context_labels(cells.obs, design)
-    is_control = (cells.obs[design.perturbation_key].astype(str) == design.control).to_numpy()
-    positions = np.flatnonzero((labels == context) & is_control)
+    positions = _kept(cells, ("controls", design), lambda: _controls_by_context(cells, design)).get(context, _NONE)
     if not len(positions):
         raise ControlError(
             f"the context {context!r} has no control cells to move",
@@ -333,3 +427,21 @@ def control_positions(
     if n_cells is not None and n_cells < len(positions):
         positions = np.sort(np.random.default_rng(seed).choice(positions, size=n_cells, replace=False))
     return positions
+
+
+def _controls_by_context(cells: Cells | StoredCells, design: Design) -> dict[str, np.ndarray]:
+    """Positions of the control cells of each context, ascending, which nobody may write into."""
+    is_control = (cells.obs[design.perturbation_key].astype(str) == design.control).to_numpy()
+    positions = np.flatnonzero(is_control)
+    positions.flags.writeable = False
+    labels = context_labels(cells.obs.iloc[positions], design)
+    rows = pd.Series(positions).groupby(labels, sort=False).indices
+    return {str(context): positions[own] for context, own in rows.items()}
+
+
+def _kept[Value](cells: Cells | StoredCells, name: Hashable, make: Callable[[], Value]) -> Value:
+    """Return what was made of the annotation of these cells at the first call: there are many, and many populations."""
+    known = _KNOWN.setdefault(cells, {})
+    if name not in known:
+        known[name] = make()
+    return known[name]

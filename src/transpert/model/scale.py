@@ -53,7 +53,7 @@ from .embeddings import (
 )
 from .fingerprints import data_fingerprint, options_fingerprint
 from .folds import assign_folds, resolve_level, rows_like_asked
-from .gate import fit_gate, gate_table, was_tried
+from .gate import fit_gate, gate_table, require_trained, was_tried
 from .left_out import LeftOutShifts, choose_groups, groups_of, leave_folds_out
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, transport_population
@@ -516,6 +516,7 @@ class SCALE(PerturbationModel):
     @override
     def _check_requests(self, requests: Sequence[Request]) -> None:
         check_perturbations(requests, self.vocabulary, self.embedding)
+        _ = [self._gate_of(request) for request in requests]  # raises where networks would answer without training
 
     @override
     def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
@@ -539,8 +540,9 @@ class SCALE(PerturbationModel):
     def _gate_of(self, request: Request) -> float:
         """The weight of the networks for a request: none where the gate that was fitted says nothing about it."""
         if self.anchor is None or self.options.joining.gate is not None:
+            require_trained(request, self.gate, self.embedding, self.uncertainty)
             return self.gate
-        return self.gate if was_tried(self.anchor, request) else 0.0
+        return self.gate if was_tried(self.anchor, request, self.embedding, self.left_out_level) else 0.0
 
     def _network_shift(
         self,

@@ -21,7 +21,7 @@ from transpert.groups import Design
 from .cells import Cells, repeated
 from .prediction import Population, text_columns
 from .prediction_store import PredictionParts, digest_of
-from .requests import Contexts, Request, population_sizes
+from .requests import Contexts, Request, check_drawing, population_sizes
 from .store_input import Data, StoredCells
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class StreamedPrediction:
         doses: Sequence[float | str] | float | str | None = None,
         times: Sequence[float] | float | None = None,
         directions: Sequence[str] | str | None = None,
-        adata: Data | None = None,
+        adata: Data | str | os.PathLike[str] | None = None,
         n_cells: int | None = None,
         readout: str | None = None,
         include_controls: bool = True,
@@ -115,6 +115,7 @@ class StreamedPrediction:
             times=times,
             directions=directions,
         )
+        n_cells = check_drawing(n_cells, readout, seed)
         blocks = _blocks(self, cells, requests, n_cells, cells_per_part)
         controls = list(dict.fromkeys(request.context for request in requests)) if include_controls else []
         as_text = text_columns(cells.obs, requests, self.design)
@@ -189,7 +190,7 @@ def _predicted_part(
 ) -> list[Population]:
     control = model._controls(cells, requests[numbers[0]].context, n_cells, seed)
     moved = repeated(control, n_cells, seed).anew()
-    return [model._population(moved, requests[number], readout, seed=seed + number) for number in numbers]
+    return [model._population(moved, requests[number], readout, seed=requests[number].seed(seed)) for number in numbers]
 
 
 def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:
