@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
@@ -78,7 +78,7 @@ class DataSource:
         return cls(**{**values, "design": Design.from_dict(values["design"])})
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Cells:
     """Counts of cells with what is known about them.
 
@@ -104,7 +104,7 @@ class Cells:
     genes: np.ndarray
     embedding: np.ndarray | None = None
     library_from: LibraryFrom | None = None
-    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return self.counts.shape[0]
@@ -122,7 +122,7 @@ class Cells:
         """Compute the statistics of groups, :func:`transpert.transport.group_statistics`."""
         return group_statistics(self.counts, self.library_size, codes, n_groups)
 
-    def keep[Value](self, name: str, make: Callable[[], Value]) -> Value:
+    def keep[Value](self, name: Hashable, make: Callable[[], Value]) -> Value:
         """Return what ``make`` made of these cells at the first call; nobody may write into it."""
         if name not in self._known:
             self._known[name] = make()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import operator
 import re
 import zlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -40,8 +39,6 @@ _POPULATION = re.compile(
 
 _NONE = np.empty(0, dtype=int)
 
-# what is known of cells that are held, by what it is; forgotten with them
-_KNOWN: WeakKeyDictionary[Cells | StoredCells, dict[Hashable, Any]] = WeakKeyDictionary()
 
 Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
 
@@ -322,7 +319,7 @@ def _one_or_more(values: object) -> list:
 def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts) -> dict[str, dict[str, str]]:
     """The wanted contexts that have cells, by label."""
     keys = source.design.context_keys
-    known = _kept(cells, ("contexts", keys), lambda: cells.obs[list(keys)].astype(str).drop_duplicates())
+    known = cells.keep(("contexts", keys), lambda: cells.obs[list(keys)].astype(str).drop_duplicates())
     if isinstance(contexts, pd.DataFrame):
         wanted: Sequence[Mapping[Any, object]] = contexts.to_dict(orient="records")
     elif contexts is None:
@@ -417,7 +414,7 @@ def control_positions(
     transpert.errors.ControlError
         If the context has no control cells.
     """
-    positions = _kept(cells, ("controls", design), lambda: _controls_by_context(cells, design)).get(context, _NONE)
+    positions = cells.keep(("controls", design), lambda: _controls_by_context(cells, design)).get(context, _NONE)
     if not len(positions):
         raise ControlError(
             f"the context {context!r} has no control cells to move",
@@ -437,11 +434,3 @@ def _controls_by_context(cells: Cells | StoredCells, design: Design) -> dict[str
     labels = context_labels(cells.obs.iloc[positions], design)
     rows = pd.Series(positions).groupby(labels, sort=False).indices
     return {str(context): positions[own] for context, own in rows.items()}
-
-
-def _kept[Value](cells: Cells | StoredCells, name: Hashable, make: Callable[[], Value]) -> Value:
-    """Return what was made of the annotation of these cells at the first call: there are many, and many populations."""
-    known = _KNOWN.setdefault(cells, {})
-    if name not in known:
-        known[name] = make()
-    return known[name]

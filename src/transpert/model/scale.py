@@ -476,9 +476,8 @@ class SCALE(PerturbationModel):
                 request = Request(context, groups.context_values(int(first[row])), effects.conditions[row], "")
                 start = anchored[row] if self.options.joining.kind == "residual" else None
                 own = int(fold[row])
-                shifts[row], _, _ = self._network_shift(
-                    control, request, start, number=own, seed=self.seed, each_cell=False
-                )
+                found = self._network_shift(control, request, start, number=own, seed=self.seed, each_cell=False)
+                shifts[row] = found[0]
         return shifts
 
     def _left_out_predictor(
@@ -516,7 +515,8 @@ class SCALE(PerturbationModel):
     @override
     def _check_requests(self, requests: Sequence[Request]) -> None:
         check_perturbations(requests, self.vocabulary, self.embedding)
-        _ = [self._gate_of(request) for request in requests]  # raises where networks would answer without training
+        for request in requests:
+            self._gate_of(request)  # raises where networks would answer without training
 
     @override
     def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
@@ -584,8 +584,7 @@ class SCALE(PerturbationModel):
 
     @property
     def _set_size(self) -> int:
-        """Cells in a set, which were fitted to the groups where the options leave them open."""
-        assert self.options.training.set_size is not None
+        assert self.options.training.set_size is not None  # fitted to the groups where the options leave it open
         return self.options.training.set_size
 
     def get_latent_representation(self, adata: Data | None = None) -> np.ndarray:

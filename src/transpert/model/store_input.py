@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,7 @@ class StoredCells:
         self.genes = np.asarray(annotation.var_names if genes is None else genes, dtype=object)
         self._columns = _columns_of(annotation.var_names, self.genes, str(store.path))
         self._source: CellSource | None = None
+        self._known: dict[Hashable, Any] = {}
 
     def __len__(self) -> int:
         return self.store.n_obs
@@ -106,6 +107,12 @@ class StoredCells:
             cells = self.store.source()
             self._source = cells if self._columns is None else _ChosenGenes(cells, self._columns)
         return self._source
+
+    def keep[Value](self, name: Hashable, make: Callable[[], Value]) -> Value:
+        """Return what ``make`` made of these cells at the first call; nobody may write into it."""
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
 
     def statistics(self, codes: np.ndarray, n_groups: int) -> GroupStatistics:
         """Compute the statistics of groups: of what the store knows of its cells, and of the cells it knows nothing of.
