@@ -10,7 +10,7 @@ import scanpy as sc
 from scipy import sparse
 
 import transpert as tp
-from transpert.errors import CountsError, GroupSizeError, OptionError, UnknownNameError
+from transpert.errors import ConditionError, CountsError, GroupSizeError, OptionError, UnknownNameError
 
 KEYS = {"method": "pseudobulk", "replicate_key": "donor"}
 N_GENES, N_CHANGED = 60, 10
@@ -112,4 +112,8 @@ def test_pseudobulk_says_what_is_missing(donors) -> None:
     apart.obs["donor"] = apart.obs["donor"].astype(str) + apart.obs["perturbation"].astype(str)
     with pytest.raises(GroupSizeError, match="share"):
         tp.tl.rank_genes_groups(apart, **KEYS, paired=True)
+    torn = donors.copy()
+    torn.obs["donor"] = np.where(np.arange(torn.n_obs) < 3, None, torn.obs["donor"].astype(object))
+    with pytest.raises(ConditionError, match="3 cells have no value .in obs..donor"):
+        tp.tl.rank_genes_groups(torn, **KEYS)
     assert "rank_genes_groups" not in donors.uns
