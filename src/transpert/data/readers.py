@@ -210,7 +210,8 @@ class FileReader:
             if len(names) != self.n_obs:
                 raise self._disagreement("obs", len(names), self.n_obs)
             if _SHARED_CATEGORIES in self._obs_group:  # a column alone is read as the numbers of its categories
-                return ad.io.read_elem(self._obs_group)[list(columns)].set_axis(names)
+                table: Any = ad.io.read_elem(self._obs_group)
+                return table[list(columns)].set_axis(names)
             values = {column: ad.io.read_elem(self._obs_group[column]) for column in columns}
             return pd.DataFrame(values, index=names)
 
