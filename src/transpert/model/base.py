@@ -76,6 +76,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         # scvi-tools registers the annotation of a store in its place; the counts stay on disk
         super().__init__(adata.annotation if isinstance(adata, Store) else adata, registry)
         arguments = dict(self.registry_[SETUP_ARGS_KEY])
+        if isinstance(adata, Store) and adata.manifest.library_size_key is not None:
+            self.registry_.setdefault(LIBRARY_FROM, "column")  # as that of the same cells in memory
         self.source = dataclasses.replace(source_of(arguments), library_from=self.registry_.get(LIBRARY_FROM))
         self.readout_options = ReadoutOptions()
         self.module: torch.nn.Module = torch.nn.Module()
