@@ -36,7 +36,8 @@ def score_heatmap(
 
     The numbers are the scores. The colours say where each lies between the best baseline (0, white) and the ceiling
     (1, the darkest green); worse than the baseline is purple. Numbers without a colour have no place between those
-    two: those of ratios for which 1 is best, and those of populations whose ceiling is not better than the baseline.
+    two: those of ratios for which 1 is best, and those of populations whose ceiling is not clearly better than the
+    baseline.
 
     Parameters
     ----------
