@@ -265,6 +265,9 @@ def test_a_seed_is_a_whole_number_from_0(screen, seed) -> None:
         model.predict(HERE, "P0", seed=seed, progress=False)
     with pytest.raises(OptionError, match="seed is"):
         model.counterfactual(screen, "P0", seed=seed)
+    for method in (model.get_effects, model.get_uncertainty):
+        with pytest.raises(OptionError, match="seed is"):
+            method(HERE, "P0", seed=seed)
 
 
 def test_whole_numbers_of_cells_may_be_floats(screen) -> None:

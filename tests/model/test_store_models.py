@@ -15,7 +15,8 @@ from transpert.groups import Design
 from transpert.model import TrainingOptions
 from transpert.model.cells import DataSource
 from transpert.model.registration import jsonable
-from transpert.model.store_input import StoredCells, stream_statistics
+from transpert.model.store_input import StoredCells
+from transpert.model.streamed_statistics import stream_statistics
 from transpert.transport import group_statistics
 
 # single cells, as from memory: a store draws runs of neighbours by default

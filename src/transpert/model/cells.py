@@ -21,6 +21,8 @@ from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
 from transpert.transport import GroupStatistics, group_statistics
 
+from .streamed_statistics import CELLS_PER_BLOCK, stream_statistics
+
 __all__ = ["LIBRARY_FROM", "Cells", "DataSource", "LibraryFrom", "modality_of", "read_cells", "repeated"]
 
 # what library sizes are: numbers from a column, or sums over the genes at hand
@@ -119,7 +121,12 @@ class Cells:
         return MemorySource(self.counts, self.library_size, self.embedding)
 
     def statistics(self, codes: np.ndarray, n_groups: int) -> GroupStatistics:
-        """Compute the statistics of groups, :func:`transpert.transport.group_statistics`."""
+        """Compute the statistics of groups, :func:`transpert.transport.group_statistics`.
+
+        Of many cells a block at a time: rates, logarithms and their squares would take several times their memory.
+        """
+        if len(self) > CELLS_PER_BLOCK:
+            return stream_statistics(self.source(), codes, n_groups)
         return group_statistics(self.counts, self.library_size, codes, n_groups)
 
     def keep[Value](self, name: Hashable, make: Callable[[], Value]) -> Value:

@@ -11,7 +11,7 @@ from scipy import sparse
 from transpert.groups.table import context_labels
 
 from .prediction import Population
-from .requests import require_one_condition
+from .requests import check_drawing, require_one_condition
 
 if TYPE_CHECKING:
     from .base import PerturbationModel
@@ -55,6 +55,7 @@ class Counterfactuals:
         transpert.errors.TranspertError
             As :meth:`predict`.
         """
+        check_drawing(None, None, seed)
         cells, requests = self._requested(
             adata, contexts=None, perturbations=perturbation, doses=dose, times=time, directions=direction
         )

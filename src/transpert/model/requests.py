@@ -25,6 +25,7 @@ from .store_input import StoredCells
 __all__ = [
     "Request",
     "check_drawing",
+    "check_readout",
     "control_positions",
     "expand_requests",
     "population_sizes",
@@ -112,8 +113,7 @@ def check_drawing(n_cells: int | None, readout: str | None, seed: int) -> int | 
     transpert.errors.OptionError
         If one of them has a value it cannot have.
     """
-    if readout not in (None, "counts", "expected", "added"):
-        raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
+    check_readout(readout)
     _check_seed(seed)
     if n_cells is None:
         return None
@@ -124,6 +124,12 @@ def check_drawing(n_cells: int | None, readout: str | None, seed: int) -> int | 
     if whole < 1 or whole != n_cells:
         raise OptionError(f"n_cells is {n_cells!r}", remedy="Give the number of cells of a population, at least 1.")
     return whole
+
+
+def check_readout(readout: str | None) -> None:
+    """Refuse a read-out that does not exist; ``None`` is that of the model."""
+    if readout not in (None, "counts", "expected", "added"):
+        raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
 
 
 def _check_seed(seed: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,13 @@ from scvi.data import AnnDataManager
 
 from transpert._anndata import frame
 from transpert.data import CellSource, Store
-from transpert.data.prefetch import prefetch
-from transpert.data.runs import CellRun
 from transpert.errors import GeneError, OptionError, StoreError, list_names
 from transpert.groups import Design
-from transpert.transport import GroupStatistics, group_statistics
+from transpert.transport import GroupStatistics
 
 from .cells import Cells, DataSource, read_cells
 from .registration import check_groups, registry_fields
+from .streamed_statistics import stream_statistics
 
 __all__ = [
     "Data",
@@ -34,15 +33,12 @@ __all__ = [
     "check_unchanged",
     "open_cells",
     "open_data",
-    "stream_statistics",
 ]
 
 type Data = AnnData | MuData | Store
 
 # a slice of a store that is read at once: one chunk of a part decodes 32 cells
 _SLICE = 64
-# cells whose statistics are computed at a time
-_CELLS_PER_BLOCK = 16_384
 
 
 class StoredCells:
@@ -288,83 +284,6 @@ def _columns_of(known: pd.Index, genes: np.ndarray, where: str) -> np.ndarray | 
             remedy="Build the store with genes= those of the model.",
         )
     return None if np.array_equal(columns, np.arange(len(known))) else columns
-
-
-def stream_statistics(
-    source: CellSource,
-    codes: np.ndarray,
-    n_groups: int,
-    *,
-    cells_per_block: int = _CELLS_PER_BLOCK,
-    known: Iterable[CellRun] = (),
-    columns: np.ndarray | None = None,
-) -> GroupStatistics:
-    """Compute the statistics of groups in one pass over cells that are read a block at a time.
-
-    Memory is that of the result, four arrays ``(P, G)`` of float64, and of two blocks.
-
-    Parameters
-    ----------
-    source
-        Where the cells are.
-    codes : (n_obs,)
-        The group of each cell; cells with -1 are not read.
-    n_groups
-        Number of groups ``P``.
-    cells_per_block
-        Cells read at a time.
-    known
-        Sums over runs of cells; those whose cells are all in one group need not be read.
-    columns : (G,)
-        Where the genes stand in these sums; all of them as they come by default.
-
-    Returns
-    -------
-    The statistics, as :func:`transpert.transport.group_statistics` computes them, up to rounding.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transpert.data import MemorySource
-    >>> from transpert.model.store_input import stream_statistics
-    >>> source = MemorySource(np.array([[1, 0], [3, 0]]), np.array([1e4, 1e4]))
-    >>> stream_statistics(source, np.array([0, 0]), 1, cells_per_block=1).mean_rate.round(3).tolist()
-    [[2.0, 0.0]]
-    """
-    used = np.flatnonzero(codes >= 0)
-    n_cells = np.bincount(codes[used], minlength=n_groups)
-    # first and second moments, which are divided by the number of cells at the end
-    moments = {name: np.zeros((n_groups, source.n_vars)) for name in ("mean_rate", "var_rate", "mean_log", "var_log")}
-    inverse = np.zeros(n_groups)
-    to_read = codes >= 0
-    for run in known:
-        group = codes[run.start]
-        if group < 0 or (codes[run.start : run.stop] != group).any():
-            continue
-        for name, sums in zip(moments, (run.rate, run.rate_squared, run.log, run.log_squared), strict=True):
-            moments[name][group] += sums if columns is None else sums[columns]
-        inverse[group] += run.inverse_library
-        to_read[run.start : run.stop] = False
-    left = np.flatnonzero(to_read)
-    blocks = [left[start : start + cells_per_block] for start in range(0, len(left), cells_per_block)]
-    counts_of = prefetch(lambda: map(source.read, blocks), ahead=1)
-    for positions, counts in zip(blocks, counts_of, strict=True):
-        present, local = np.unique(codes[positions], return_inverse=True)
-        part = group_statistics(counts, source.library_size[positions], local, len(present))
-        weight = part.n_cells[:, None]
-        for kind in ("rate", "log"):
-            mean, var = getattr(part, f"mean_{kind}"), getattr(part, f"var_{kind}")
-            moments[f"mean_{kind}"][present] += weight * mean
-            moments[f"var_{kind}"][present] += weight * (var + mean**2)
-        inverse[present] += part.n_cells * part.mean_inverse_library
-    divisor = np.maximum(n_cells, 1)
-    for kind in ("rate", "log"):
-        mean, square = moments[f"mean_{kind}"], moments[f"var_{kind}"]
-        mean /= divisor[:, None]
-        square /= divisor[:, None]
-        square -= mean**2
-        np.maximum(square, 0, out=square)
-    return GroupStatistics(n_cells, mean_inverse_library=inverse / divisor, **moments)
 
 
 def check_unchanged(store: Store, fingerprint: str | None) -> None:

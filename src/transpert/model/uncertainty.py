@@ -31,7 +31,7 @@ from transpert.transport import (
 )
 
 from .cells import Cells
-from .requests import Contexts, Request
+from .requests import Contexts, Request, check_drawing
 from .store_input import Data, StoredCells
 
 if TYPE_CHECKING:
@@ -456,6 +456,7 @@ class UncertaintyMethods:
                 where="key_added",
                 remedy="Leave it out, and put the table that is returned where you want it.",
             )
+        check_drawing(None, None, seed)
         cells, requests = self._requested(
             adata,
             contexts=contexts,
@@ -535,6 +536,7 @@ class UncertaintyMethods:
         >>> bool((found.lower <= found.upper).all(axis=None)), found.conditions["situation"].tolist()
         (True, ['seen', 'seen'])
         """
+        check_drawing(None, None, seed)
         cells, requests = self._requested(
             adata,
             contexts=contexts,

@@ -125,7 +125,7 @@ def to_counts(
             kind="counts",
             options=ReadoutOptions(),
             dispersion=_dispersion(own),
-            seed=seed + len(moved),
+            seed=request.seed(seed),
         )
         moved.append(Population(log, counts, own, _keys.PREDICTED, request))
     if include_controls:

@@ -10,14 +10,13 @@ from typing import Any, ClassVar, Literal, override
 import numpy as np
 
 from transpert.conditions import Condition, Embedding
-from transpert.errors import OptionError
 from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, predict_as_new
 
 from ..base import PerturbationModel
 from ..cells import Cells
 from ..embeddings import EmbeddingLike, check_perturbations, embedding_arrays, embedding_from_arrays, resolve_embedding
 from ..prediction import SetPrediction
-from ..requests import Request
+from ..requests import Request, check_readout
 from ..store_input import Data
 from ..uncertainty import UncertaintyEstimates
 
@@ -62,8 +61,7 @@ class ClosedFormModel(PerturbationModel):
         if self.embedding is not None:
             self.embedding.require(self.vocabulary.parts, where=f"embeddings, {self.embedding.source}")
         if readout is not None:
-            if readout not in ("counts", "expected", "added"):
-                raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
+            check_readout(readout)
             self._default_readout = readout
         self.anchor: Anchor | None = None
         self.init_params_ = self._get_init_params(locals())
