@@ -23,7 +23,7 @@ from transpert.transport import GroupStatistics, group_statistics
 
 from .streamed_statistics import CELLS_PER_BLOCK, stream_statistics
 
-__all__ = ["LIBRARY_FROM", "Cells", "DataSource", "LibraryFrom", "modality_of", "read_cells", "repeated"]
+__all__ = ["LIBRARY_FROM", "Cells", "DataSource", "Keeping", "LibraryFrom", "modality_of", "read_cells", "repeated"]
 
 # what library sizes are: numbers from a column, or sums over the genes at hand
 type LibraryFrom = Literal["column", "genes"]
@@ -80,8 +80,21 @@ class DataSource:
         return cls(**{**values, "design": Design.from_dict(values["design"])})
 
 
+class Keeping:
+    """Cells that remember what was made of them."""
+
+    __slots__ = ()
+    _known: dict[Hashable, Any]
+
+    def keep[Value](self, name: Hashable, make: Callable[[], Value]) -> Value:
+        """Return what ``make`` made of these cells at the first call; nobody may write into it."""
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Cells:
+class Cells(Keeping):
     """Counts of cells with what is known about them.
 
     Parameters
@@ -128,12 +141,6 @@ class Cells:
         if len(self) > CELLS_PER_BLOCK:
             return stream_statistics(self.source(), codes, n_groups)
         return group_statistics(self.counts, self.library_size, codes, n_groups)
-
-    def keep[Value](self, name: Hashable, make: Callable[[], Value]) -> Value:
-        """Return what ``make`` made of these cells at the first call; nobody may write into it."""
-        if name not in self._known:
-            self._known[name] = make()
-        return self._known[name]
 
     def log1p(self) -> np.ndarray:
         """Return log1p counts per 10k, ``(N, G)`` dense float32."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transpert.conditions import Condition
 from transpert.groups import Groups
 from transpert.transport import Anchor, GroupEffects
+from transpert.transport.effects import groups_by_condition
 
 __all__ = ["LeftOutShifts", "choose_groups", "groups_of", "leave_folds_out"]
 
@@ -58,10 +58,7 @@ def groups_of(effects: GroupEffects, groups: Groups) -> list[list[int]]:
     -------
     ``P`` lists of groups.
     """
-    members: dict[tuple[str, Condition], list[int]] = {}
-    contexts = groups.table["context"].to_numpy()
-    for group in groups.perturbed_groups:
-        members.setdefault((contexts[group], groups.conditions[group]), []).append(int(group))
+    members = groups_by_condition(groups)
     return [members[key] for key in zip(effects.contexts, effects.conditions, strict=True)]
 
 

@@ -515,8 +515,9 @@ class SCALE(PerturbationModel):
     @override
     def _check_requests(self, requests: Sequence[Request]) -> None:
         check_perturbations(requests, self.vocabulary, self.embedding)
-        for request in requests:
-            self._gate_of(request)  # raises where networks would answer without training
+        if self.anchor is None or self.options.joining.gate is not None:  # one gate holds for every request
+            for request in requests:
+                require_trained(request, self.gate, self.embedding, self.uncertainty)
 
     @override
     def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
@@ -540,7 +541,6 @@ class SCALE(PerturbationModel):
     def _gate_of(self, request: Request) -> float:
         """The weight of the networks for a request: none where the gate that was fitted says nothing about it."""
         if self.anchor is None or self.options.joining.gate is not None:
-            require_trained(request, self.gate, self.embedding, self.uncertainty)
             return self.gate
         return self.gate if was_tried(self.anchor, request, self.embedding, self.left_out_level) else 0.0
 
@@ -609,9 +609,8 @@ class SCALE(PerturbationModel):
         cells = self.cells if adata is None else self._other_cells(adata, 0.0)
         codes = make_groups(cells.obs, self.design).codes
         latent = np.zeros((len(cells), self.options.network.encoder.width), dtype=np.float32)
-        for group in np.unique(codes):
-            positions = np.flatnonzero(codes == group)
-            latent[positions] = self._latent_of(cells[positions])
+        for positions in pd.Series(codes).groupby(codes).indices.values():
+            latent[positions] = self._latent_of(cells[np.asarray(positions)])
         return latent
 
     # --- files and words ------------------------------------------------------------------------------------

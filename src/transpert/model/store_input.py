@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from transpert.errors import GeneError, OptionError, StoreError, list_names
 from transpert.groups import Design
 from transpert.transport import GroupStatistics
 
-from .cells import Cells, DataSource, read_cells
+from .cells import Cells, DataSource, Keeping, read_cells
 from .registration import check_groups, registry_fields
 from .streamed_statistics import stream_statistics
 
@@ -41,7 +41,7 @@ type Data = AnnData | MuData | Store
 _SLICE = 64
 
 
-class StoredCells:
+class StoredCells(Keeping):
     """The cells of a store, with the interface of :class:`~transpert.model.cells.Cells`.
 
     The annotation and the library sizes are in memory, the counts and the names of the cells are read when cells are
@@ -103,12 +103,6 @@ class StoredCells:
             cells = self.store.source()
             self._source = cells if self._columns is None else _ChosenGenes(cells, self._columns)
         return self._source
-
-    def keep[Value](self, name: Hashable, make: Callable[[], Value]) -> Value:
-        """Return what ``make`` made of these cells at the first call; nobody may write into it."""
-        if name not in self._known:
-            self._known[name] = make()
-        return self._known[name]
 
     def statistics(self, codes: np.ndarray, n_groups: int) -> GroupStatistics:
         """Compute the statistics of groups: of what the store knows of its cells, and of the cells it knows nothing of.

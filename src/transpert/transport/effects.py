@@ -13,7 +13,7 @@ from transpert.groups import ControlMatching, Groups
 from .options import EffectSpace
 from .statistics import GroupStatistics, group_statistics
 
-__all__ = ["GroupEffects", "PopulationMeans", "effects_from_statistics", "group_effects"]
+__all__ = ["GroupEffects", "PopulationMeans", "effects_from_statistics", "group_effects", "groups_by_condition"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,10 +174,7 @@ def effects_from_statistics(statistics: GroupStatistics, groups: Groups, matchin
     -------
     As :func:`group_effects`.
     """
-    contexts = groups.table["context"].to_numpy()
-    rows: dict[tuple[str, Condition], list[int]] = {}
-    for group in groups.perturbed_groups:
-        rows.setdefault((contexts[group], groups.conditions[group]), []).append(int(group))
+    rows = groups_by_condition(groups)
     treated: list[tuple[int, np.ndarray, np.ndarray]] = []
     control: list[tuple[int, np.ndarray, np.ndarray]] = []
     for row, members in enumerate(rows.values()):
@@ -203,3 +200,12 @@ def _weights(entries: list[tuple[int, np.ndarray, np.ndarray]], shape: tuple[int
     column = np.concatenate([groups for _, groups, _ in entries])
     weight = np.concatenate([weights for _, _, weights in entries])
     return sparse.csr_array((weight, (row, column)), shape=shape)  # entries of the same place are summed
+
+
+def groups_by_condition(groups: Groups) -> dict[tuple[str, Condition], list[int]]:
+    """Return the perturbed groups, which are batches, of every condition in every context."""
+    contexts = groups.table["context"].to_numpy()
+    found: dict[tuple[str, Condition], list[int]] = {}
+    for group in groups.perturbed_groups:
+        found.setdefault((contexts[group], groups.conditions[group]), []).append(int(group))
+    return found
