@@ -13,7 +13,7 @@ from pathlib import Path
 from .configuration import chosen, load_methods, load_tasks
 from .environments import default_folder
 from .report import write_report
-from .results import Run, read_results, tidy
+from .results import Run, check_same_cells, read_results, tidy
 from .running import Places, commit, make, missing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
 def table(arguments: argparse.Namespace) -> None:
     """Write the page, and the tidy rows beside the results."""
     results = read_results(arguments.results)
+    check_same_cells(results)
     tidy(results).to_csv(arguments.results / "rows.csv", index=False)
     write_report(results, load_tasks(), load_methods(), arguments.out, command="python -m benchmarks.quality table")
     print(f"{len(results)} results -> {arguments.out}", file=sys.stderr)

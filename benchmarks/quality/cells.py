@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -75,6 +76,20 @@ def _source(source: str, library: str | None, folder: Path) -> anndata.AnnData:
     obs[LIBRARY] = size
     var = pd.DataFrame(index=pd.Index(adata.var_names.astype(str), name=None))
     return anndata.AnnData(tp.pp.log1p_per_10k(counts, size), obs=obs, var=var, layers={"counts": counts})
+
+
+def fingerprint(adata: anndata.AnnData) -> str:
+    """A short digest of the cells of a task: their genes, names, columns, split and counts.
+
+    Results of other cells (the file, the simulator, the hold-out or the choice of genes was changed in between) must
+    not stand in one table.
+    """
+    counts = adata.layers["counts"].tocsr().sorted_indices()
+    digest = hashlib.sha256(json.dumps(adata.var_names.astype(str).tolist()).encode())
+    digest.update(pd.util.hash_pandas_object(adata.obs.astype(str), index=True).to_numpy().tobytes())
+    for part in (counts.indptr.astype(np.int64), counts.indices.astype(np.int64), counts.data.astype(np.float32)):
+        digest.update(part.tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _large_groups(obs: pd.DataFrame, task: Task) -> np.ndarray:

@@ -15,6 +15,10 @@ import pandas as pd
 KEYS = ("task", "split", "method", "seed")
 
 
+class MixedCellsError(ValueError):
+    """Results of one split are of different cells, so that they cannot be compared."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run by its names."""
@@ -77,6 +81,48 @@ def read_result(path: Path) -> Result:
     """Read one result."""
     values = json.loads(path.read_text())
     return Result(**{**values, "run": Run(**values["run"]), "rows": tuple(values["rows"])})
+
+
+def check_same_cells(results: list[Result]) -> None:
+    """Raise where the results of a split are not all of the same cells.
+
+    The task, the simulator or the hold-out may have been changed between two runs. Compared are the populations
+    scored, the numbers of training cells and genes, and the digest of the cells where it was recorded.
+
+    Raises
+    ------
+    MixedCellsError
+        Names the runs that differ from the newest of their split.
+    """
+    splits: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if result.status == "done":
+            splits.setdefault((result.run.task, result.run.split), []).append(result)
+    other = []
+    for found in splits.values():
+        found.sort(key=lambda result: result.details.get("date", ""))
+        populations = _populations(found[-1])
+        told = {key: value for result in found for key, value in _cells_told(result).items()}
+        other += [
+            result
+            for result in found
+            if _populations(result) != populations
+            or any(told[key] != value for key, value in _cells_told(result).items())
+        ]
+    if other:
+        names = ", ".join(f"{r.run.task}/{r.run.split}/{r.run.method}/{r.run.seed}" for r in other[:20])
+        raise MixedCellsError(
+            f"{len(other)} results are of other cells than the newest result of their split: {names}"
+            f"{', ...' if len(other) > 20 else ''}. Delete their files and make these runs again."
+        )
+
+
+def _populations(result: Result) -> set[tuple[str, str]]:
+    return {(row["context"], row["perturbation"]) for row in result.rows}
+
+
+def _cells_told(result: Result) -> dict[str, Any]:
+    return {key: result.details[key] for key in ("n_train", "n_genes", "cells") if key in result.details}
 
 
 def tidy(results: list[Result]) -> pd.DataFrame:

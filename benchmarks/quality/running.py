@@ -19,7 +19,7 @@ from typing import Any
 import anndata
 from anndata import AnnData
 
-from .cells import cells_of, embeddings_of, wanted_populations
+from .cells import cells_of, embeddings_of, fingerprint, wanted_populations
 from .configuration import Method, Task
 from .peers import PeerError, PeerTimeoutError, predict_peer
 from .predictors import predict_baseline, predict_scale
@@ -86,7 +86,8 @@ def _made(run: Run, task: Task, method: Method, places: Places, limit: float, de
         details = {**details, **told}
     else:
         pred, told = _predicted(adata, task, method, wanted, run.seed, places, limit)
-        details = {**details, **told, "n_train": int((adata.obs["split"] != "test").sum()), "n_genes": adata.n_vars}
+        n_train = int((adata.obs["split"] != "test").sum())
+        details = {**details, **told, "n_train": n_train, "n_genes": adata.n_vars, "cells": fingerprint(adata)}
         if method.family != "baseline":
             cells.parent.mkdir(parents=True, exist_ok=True)
             pred.write_h5ad(cells, compression="gzip")

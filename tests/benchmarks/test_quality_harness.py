@@ -10,14 +10,14 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from benchmarks.quality.cells import cells_of, embeddings_of, wanted_populations
+from benchmarks.quality.cells import cells_of, embeddings_of, fingerprint, wanted_populations
 from benchmarks.quality.configuration import Method, Split, Task, load_methods, load_tasks, merged
 from benchmarks.quality.environments import python_of
 from benchmarks.quality.figures import draw_grid, grid_table
 from benchmarks.quality.peers import PeerTimeoutError, export, predict_peer
 from benchmarks.quality.predictors import scale_arguments
 from benchmarks.quality.report import write_report
-from benchmarks.quality.results import Result, Run, read_results, tidy, write_result
+from benchmarks.quality.results import MixedCellsError, Result, Run, check_same_cells, read_results, tidy, write_result
 from benchmarks.quality.running import Places, make, missing
 from benchmarks.quality.scoring import cells_of_peer, metrics_of
 from benchmarks.quality.summary import Scores, favourable
@@ -172,6 +172,28 @@ def test_embeddings_are_looked_up_by_name(cells, task, tmp_path):
     named = replace(task, embedding="table.npz", aliases={"P1": "renamed"})
     assert embeddings_of(cells, named, tmp_path).to_numpy().tolist() == [[0, 0, 1], [1, 0, 0]]
     assert embeddings_of(cells, task, tmp_path) is None
+
+
+def test_results_of_other_cells_are_not_mixed(task, tmp_path):
+    def result(method: str, date: str, perturbation: str = "P0", **details) -> Result:
+        row = {"context": "c", "perturbation": perturbation, "metric": "pearson_delta", "value": 1.0}
+        return Result(Run("t", "s", method, 0), "done", "", {"date": date, **details}, (row,))
+
+    newest = result("C", "2026-01-03", n_train=10, cells="abc")
+    check_same_cells([newest, result("A", "2026-01-01"), result("B", "2026-01-02", n_train=10)])
+    check_same_cells([newest, Result(Run("t", "s", "D", 0), "failed", "no")])
+    with pytest.raises(MixedCellsError, match=r"1 results .*: t/s/A/0\."):
+        check_same_cells([newest, result("A", "2026-01-01", perturbation="P1")])
+    with pytest.raises(MixedCellsError, match="t/s/B/0"):
+        check_same_cells([newest, result("B", "2026-01-02", cells="abd")])
+    # the digest follows the cells: another simulation, another hold-out
+    first = cells_of(task, task.splits[0], tmp_path)
+    again = cells_of(task, task.splits[0], tmp_path)
+    held = cells_of(task, Split("second", holdout={"context": ["context_1"]}), tmp_path)
+    simulated = replace(task, source={"simulate": {**task.source["simulate"], "seed": 1}})
+    other = cells_of(simulated, task.splits[0], tmp_path)
+    assert fingerprint(first) == fingerprint(again)
+    assert len({fingerprint(first), fingerprint(held), fingerprint(other)}) == 3
 
 
 def test_a_cell_of_a_grid_replaces_options_of_the_simulation(task, tmp_path):
