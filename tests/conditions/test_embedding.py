@@ -411,6 +411,9 @@ def test_distances_are_in_units_of_those_between_known_names() -> None:
     line = Embedding(tuple("ABCDEF"), np.array([[0.0], [1.0], [2.0], [3.0], [7.0], [3.5]]))
     known = ["A", "B", "C", "D"]
     assert [line.distance(name, known) for name in "BEF"] == pytest.approx([0, 4, 0.5])
+    assert line.distances(["F", "B", "E"], known) == pytest.approx({"F": 0.5, "B": 0, "E": 4})
+    with pytest.raises(UnknownNameError, match="nobody"):
+        line.distances(["B", "nobody"], known)
     # the units of a table make no difference, nor does it how wide the other one is
     both = combine([line, Embedding(line.names, np.zeros((6, 5)))])
     assert both.distance("E", known) == pytest.approx(4, rel=1e-5)

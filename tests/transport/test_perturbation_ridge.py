@@ -71,6 +71,26 @@ def test_leaving_rows_out_is_the_same_as_never_having_had_them() -> None:
     np.testing.assert_allclose(predicted, expected, atol=1e-6)
 
 
+def test_the_order_of_questions_makes_no_difference() -> None:
+    table, effects, variances, embedding, _ = screen(contexts=3, noise=0.5)
+    everything = np.ones(len(table.weights), dtype=bool)
+    questions = [
+        (Condition((part,)), context, allowed)
+        for part in ("P0", "P1")
+        for context in ("c0", "c2")
+        for allowed in (everything, table.contexts != "c1")
+    ]
+
+    def answer(ridge: PerturbationRidge, question: tuple) -> np.ndarray:
+        condition, context, allowed = question
+        return ridge.coefficients("log1p", table, condition, context, allowed)
+
+    one = PerturbationRidge.fit(table, effects, variances, embedding)
+    for question in [*questions, *reversed(questions)]:
+        fresh = PerturbationRidge.from_state(one.to_state(), table, embedding)
+        np.testing.assert_array_equal(answer(one, question), answer(fresh, question))
+
+
 def test_an_embedding_that_says_nothing_gets_no_weight() -> None:
     table, effects, variances, embedding, _ = screen()
     ridge = PerturbationRidge.fit(table, effects, variances, embedding.shuffle(3))

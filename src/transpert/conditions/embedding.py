@@ -310,23 +310,56 @@ class Embedding:
         >>> round(line.distance("far", ["A", "B", "C"]), 6)
         3.0
         """
-        known = list(dict.fromkeys(name_list(known)))
+        return self.distances([name], known)[name]
+
+    def distances(self, names: Iterable[str], known: Iterable[str]) -> dict[str, float]:
+        """Return how far several names are from some known ones, as :meth:`distance` does for one.
+
+        Parameters
+        ----------
+        names
+            The names.
+        known
+            Names that something is known about; at least one.
+
+        Returns
+        -------
+        Distance by name.
+
+        Raises
+        ------
+        transpert.errors.UnknownNameError
+            If a name has no vector.
+        transpert.errors.OptionError
+            If there are no known names.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from transpert.conditions import Embedding
+        >>> line = Embedding(("A", "B", "C", "far"), np.array([[0.0], [1.0], [2.0], [5.0]]))
+        >>> {name: round(value, 6) for name, value in line.distances(["A", "far"], ["A", "B", "C"]).items()}
+        {'A': 0.0, 'far': 3.0}
+        """
+        known, names = list(dict.fromkeys(name_list(known))), list(dict.fromkeys(name_list(names)))
         if not known:
             raise OptionError(
-                f"there are no known names to measure the distance of {name!r} from",
+                f"there are no known names to measure the distance of {', '.join(map(repr, names))} from",
                 where="known",
                 remedy="Give at least one name, for example the perturbations trained on.",
             )
-        if name in known:
-            return 0.0
+        new = sorted(set(names) - set(known))
+        if not new:
+            return dict.fromkeys(names, 0.0)
         vectors = self.lookup(known).astype(np.float64)
         # one name has no neighbours among the known: those of the whole table say what is far
         measure = vectors if len(known) > 1 else self.values.astype(np.float64)
         scale = np.sqrt(np.maximum(np.add.reduceat(measure.var(axis=0), self._starts), 1e-12))
         scale = np.repeat(scale, self.blocks)
-        nearest = np.linalg.norm((vectors - self.lookup([name])[0]) / scale, axis=1).min()
+        nearest = KDTree(vectors / scale).query(self.lookup(new) / scale)[0]
         between = KDTree(measure / scale).query(measure / scale, k=2)[0][:, 1]
-        return float(nearest / max(np.median(between), 1e-12))
+        found = dict(zip(new, (nearest / max(float(np.median(between)), 1e-12)).tolist(), strict=True))
+        return {name: found.get(name, 0.0) for name in names}
 
     @property
     def _starts(self) -> list[int]:

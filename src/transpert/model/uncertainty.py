@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -120,14 +120,11 @@ class Familiarity:
             return 0.0
         return float(np.linalg.norm(self.profiles - profile, axis=1).min() / self.unit)
 
-    def perturbation_distance(self, parts: Sequence[str], embedding: Embedding | None) -> float:
-        """Largest distance of a part to the nearest one trained on; infinite if nothing is known about it."""
-        new = [part for part in parts if part not in self.perturbations]
-        if not new:
-            return 0.0
-        if embedding is None:
-            return float("inf")
-        return max(embedding.distance(part, self.perturbations) for part in new)
+    def perturbation_distances(self, parts: Iterable[str], embedding: Embedding | None) -> dict[str, float]:
+        """Distance of each part to the nearest one trained on; infinite if nothing is known about it."""
+        if embedding is not None:
+            return embedding.distances(parts, self.perturbations)
+        return {part: 0.0 if part in self.perturbations else float("inf") for part in parts}
 
     def dose_distance(self, condition: Condition) -> float:
         """How far doses and time lie beyond those of the same perturbation; 0 where it is new itself."""
@@ -322,6 +319,8 @@ def predict_uncertainty(
         )
     effects, lower, upper, rows = {}, {}, {}, []
     embedding: Embedding | None = getattr(model, "embedding", None)
+    parts = {part for request in requests for part in request.condition.parts}
+    apart = estimates.familiarity.perturbation_distances(parts, embedding)
     for request, control, statistics in _with_controls(model, cells, requests, seed):
         before = statistics.mean_log[0]
         after = model._predict_set(control, request, seed=seed, each_cell=False).mean_log
@@ -338,7 +337,7 @@ def predict_uncertainty(
         lower[name], upper[name] = np.maximum(effects[name] - half, floor), effects[name] + half
         distances = (
             known.context_distance(request.context, before, own=cells is model._cells),
-            known.perturbation_distance(request.condition.parts, embedding),
+            max(apart[part] for part in request.condition.parts),
             known.dose_distance(request.condition),
         )
         situation = " + ".join(novelties) or _SEEN

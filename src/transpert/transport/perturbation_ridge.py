@@ -33,6 +33,7 @@ _LARGEST_WEIGHT = 3.0
 _MOST_CONTEXTS = 12
 
 type Setting = tuple[tuple[float | None, ...], float | None, tuple[str | None, ...]]
+type _Question = tuple[Setting, str, bytes]
 type _Target = tuple[list[int], np.ndarray, list[np.ndarray]]
 
 
@@ -94,6 +95,8 @@ class PerturbationRidge:
     _centre: np.ndarray = field(init=False, repr=False)
     _scale: np.ndarray = field(init=False, repr=False)
     _known: np.ndarray = field(init=False, repr=False)
+    # the deviations asked for last: both spaces, and all perturbations of a context, ask for the same ones
+    _last: dict[_Question, tuple[EffectTable, _Deviations]] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         vectors = self.embedding.lookup(self.parts).astype(np.float64)
@@ -171,7 +174,7 @@ class PerturbationRidge:
         choice = self.choices[space]
         if choice.gain < _LEAST_GAIN:
             return nothing
-        deviations = _deviations(table, self.parts, _setting(condition), context, allowed)
+        deviations = self._deviations(table, _setting(condition), context, allowed)
         # a perturbation says nothing about itself here: it is either unknown or to be taken for unknown
         kept = deviations.known & np.array([part != condition.parts[0] for part in self.parts])
         if kept.sum() < _FEWEST_PERTURBATIONS:
@@ -185,6 +188,15 @@ class PerturbationRidge:
             onto = np.linalg.solve(inverse[np.ix_(left, left)], inverse[np.ix_(left, kept)])
             by_part[kept] -= (target[kept] @ inverse[np.ix_(kept, left)]) @ onto
         return deviations.weights_of(by_part, choice.own_share)
+
+    def _deviations(self, table: EffectTable, setting: Setting, context: str, allowed: np.ndarray) -> _Deviations:
+        question = (setting, context, allowed.tobytes())
+        of, found = self._last.get(question, (None, None))
+        if found is None or of is not table:
+            found = _deviations(table, self.parts, setting, context, allowed)
+            self._last.clear()
+            self._last[question] = (table, found)
+        return found
 
     # --- choosing -------------------------------------------------------------------------------------------
 
