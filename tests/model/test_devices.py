@@ -18,6 +18,7 @@ from transpert.data import module as data_module
 from transpert.errors import AssumptionWarning, OptionError
 from transpert.groups import Design, make_groups, match_controls
 from transpert.model import TrainingOptions, processes, training
+from transpert.model.folds import Folds
 from transpert.model.history import TrainingHistory
 from transpert.model.processes import choose_strategy, count_devices, full_state, lost_process
 from transpert.model.saving import read_device
@@ -110,22 +111,22 @@ def test_batches_are_sent_to_a_gpu_without_a_wait(small, monkeypatch) -> None:
 
 
 def test_what_each_network_sees_is_decided_on_the_cpu(small, monkeypatch) -> None:
-    """On the meta device nothing can be asked for: neither folds nor groups may have been moved there."""
+    """On the meta device nothing can be asked for: the groups may not have been moved there."""
     model = make(small)
     plan = TransportTrainingPlan(
         model.module,
         model.options.training,
         model._conditions_table.encode_groups(model._training_groups()[0]),
-        np.zeros(len(model._training_groups()[0]), dtype=int),
+        Folds.of(np.zeros(len(model._training_groups()[0]), dtype=int)),
     )
     meta = batch_of(small).to("meta")
     like = torch.zeros(3, 4, 20, device="meta")
     monkeypatch.setattr(CellSets, "dense_log1p", lambda self: (like, like))
-    sets, folds = plan._sets(
+    sets, groups = plan._sets(
         SimpleNamespace(groups=batch_of(small).groups, dense_log1p=meta.dense_log1p, embedding=None)
     )
     assert sets.x0.device.type == sets.condition.perturbation.device.type == "meta"
-    assert folds.tolist() == [0, 0, 0]
+    assert groups.device.type == "cpu"
     model.module.to("meta")
     seen = []
     for number, network in enumerate(model.module.networks):
@@ -134,7 +135,7 @@ def test_what_each_network_sees_is_decided_on_the_cpu(small, monkeypatch) -> Non
             "losses",
             lambda batch, generator, number=number: seen.append((number, len(batch.x0))) or {"total": like.sum()},
         )
-    output = model.module.loss(sets, folds)
+    output = model.module.loss(sets, plan._seen[groups])
     # the first network leaves the sets out, and runs on one of them without effect
     assert seen == [(0, 1), *((number, 3) for number in range(1, len(model.module.networks)))]
     assert output.loss.device.type == "meta"

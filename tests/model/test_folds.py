@@ -7,7 +7,9 @@ import pytest
 
 import transpert as tp
 from transpert.conditions import parse_condition
-from transpert.model.folds import rows_like_asked
+from transpert.groups import Design, make_groups
+from transpert.model.folds import Folds, assign_folds, rows_like_asked
+from transpert.model.left_out import judged_rows
 
 
 def conditions(*labels: str):
@@ -19,6 +21,58 @@ def test_combinations_count_where_their_parts_are_known_without_them():
     # A+B: both parts alone in other folds; A+C: C was left out with it; B+D: D was never measured alone
     folds = np.array([0, 1, 2, 2, 2, 0])
     assert rows_like_asked(asked, folds, "combination").tolist() == [False, False, False, True, False, False]
+
+
+def screen_with_combinations():
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=8, n_combinations=16, n_genes=10, n_cells=5)
+    return make_groups(adata.obs, Design("perturbation", "control", ("context",)))
+
+
+def test_a_perturbation_that_is_left_out_takes_its_combinations_along():
+    groups = screen_with_combinations()
+    folds = assign_folds(groups, "perturbation", 3)
+    seen, judged = folds.seen(4), folds.unseen(4)
+    combined = np.array([condition.is_combination for condition in groups.conditions])
+    for network in range(3):
+        known = {part for group in np.flatnonzero(seen[:, network]) for part in groups.conditions[group].parts}
+        for group in np.flatnonzero(judged[:, network]):
+            assert not known & set(groups.conditions[group].parts)
+    # every single perturbation is judged by one network, a combination where all its parts are gone
+    perturbed = np.isin(np.arange(len(groups)), groups.perturbed_groups)
+    assert (judged[perturbed & ~combined].sum(axis=1) == 1).all()
+    assert 0 < judged[combined].sum() < combined.sum()
+    assert seen[:, 3].all() and not judged[:, 3].any()
+    rows = judged_rows(groups.conditions, folds, None, seed=0)
+    assert rows.tolist() == np.flatnonzero(folds.judged >= 0).tolist()
+
+
+@pytest.mark.parametrize(("level", "kind"), [("context", None), ("pair", None), ("perturbation", "combination")])
+def test_elsewhere_a_fold_leaves_out_what_it_judges(level, kind):
+    groups = screen_with_combinations()
+    folds = assign_folds(groups, level, 3, split_kind=kind)
+    np.testing.assert_array_equal(folds.seen(4)[:, :3], ~folds.unseen(4)[:, :3])
+    assert (folds.judged[groups.perturbed_groups] >= 0).all()
+
+
+def test_without_folds_everybody_sees_everything():
+    folds = Folds.of(np.full(5, -1))
+    assert not folds.any
+    assert folds.seen(3).all() and not folds.unseen(3).any()
+    # one network alone is judged by what it has seen
+    assert Folds.of(np.zeros(5, dtype=int)).unseen(1).all()
+
+
+def test_the_gate_is_fitted_where_combinations_are_left_out_with_their_parts():
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=6, n_combinations=6, n_genes=25, n_cells=20, seed=3)
+    tp.SCALE.setup_anndata(adata, perturbation_key="perturbation", context_keys=["context"], layer="counts")
+    for kind in ("stack", "residual"):
+        joining = tp.model.JoiningOptions(leave_out="perturbation", kind=kind)
+        training = tp.model.TrainingOptions(steps=4, steps_per_epoch=2, set_size=8, sets_per_batch=2)
+        model = tp.SCALE(adata, preset="tiny", training=training, joining=joining)
+        model.train(enable_progress_bar=False)
+        labels = model.gate_table["condition"].tolist()
+        assert len(labels) < 24 and {"P0", "P5"} <= set(labels)
+        assert np.isfinite(model.predict(perturbations=["P0", "P0+P1"], progress=False).X).all()
 
 
 @pytest.mark.parametrize("kind", ["context", "perturbation", "pair", None])

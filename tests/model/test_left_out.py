@@ -10,6 +10,7 @@ import pytest
 import transpert as tp
 from transpert.groups import Design, make_groups, match_controls
 from transpert.model import left_out
+from transpert.model.folds import Folds
 from transpert.model.left_out import choose_groups, leave_folds_out
 from transpert.transport import Anchor, AnchorOptions, GroupEffects, estimate_dispersion, group_effects
 
@@ -50,7 +51,7 @@ def test_nothing_of_a_fold_reaches_its_own_prediction() -> None:
     effects = effects_of(9)
     fold = fold_of(effects, 3)
     changed = doubled(effects, fold == 1)
-    before, after = (leave_folds_out(fit(e), e, fold, fit, every(e)).shifts for e in (effects, changed))
+    before, after = (leave_folds_out(fit(e), e, Folds.of(fold), fit, every(e)).shifts for e in (effects, changed))
     np.testing.assert_array_equal(before[fold == 1], after[fold == 1])
     assert np.abs(before[fold == 0] - after[fold == 0]).max() > 1e-2
     # to leave the effects out of an anchor that was chosen with them is not enough
@@ -62,14 +63,14 @@ def test_an_anchor_that_lost_its_dependence_on_the_context_is_not_compared() -> 
     effects = effects_of(6)
     assert all(fit(effects).dependence.values())
     uneven = np.where(fold_of(effects, 6) < 1, 0, 1)  # five contexts remain for the first fold, one for the other
-    found = leave_folds_out(fit(effects), effects, uneven, fit, every(effects))
+    found = leave_folds_out(fit(effects), effects, Folds.of(uneven), fit, every(effects))
     np.testing.assert_array_equal(found.comparable, uneven == 0)
 
 
 @pytest.mark.parametrize("fold", [-1, 0])
 def test_without_folds_every_group_is_left_out_and_with_one_there_is_nothing_to_learn_from(fold) -> None:
     effects = effects_of(4, 2)
-    found = leave_folds_out(fit(effects), effects, np.full(len(effects), fold), fit, every(effects))
+    found = leave_folds_out(fit(effects), effects, Folds.of(np.full(len(effects), fold)), fit, every(effects))
     assert found.comparable.all()
     moved = np.abs(found.shifts).max(axis=1) > 0
     assert moved.all() if fold < 0 else not moved.any()
@@ -80,7 +81,7 @@ def test_some_groups_are_predicted_as_they_are_among_all(fold_count) -> None:
     effects, some = effects_of(9), np.array([1, 5, 20])
     fold = fold_of(effects, 3) if fold_count == 3 else np.full(len(effects), -1)
     anchor = fit(effects)
-    all_of_them, few = (leave_folds_out(anchor, effects, fold, fit, rows) for rows in (every(effects), some))
+    all_of_them, few = (leave_folds_out(anchor, effects, Folds.of(fold), fit, rows) for rows in (every(effects), some))
     np.testing.assert_allclose(few.shifts, all_of_them.shifts[some], rtol=1e-10)
 
 

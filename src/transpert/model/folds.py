@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +12,50 @@ from transpert.groups import Groups
 
 from .options import LeaveOut
 
-__all__ = ["assign_folds", "resolve_level", "rows_like_asked"]
+__all__ = ["Folds", "assign_folds", "resolve_level", "rows_like_asked"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Folds:
+    """Which groups networks and anchors do without, and by which fold a group is judged.
+
+    Parameters
+    ----------
+    judged : (P,)
+        The fold that has left out everything a group has in common with what is to be predicted; -1 for none.
+    left_out : (P, F)
+        Whether a fold does without a group, bool. A combination whose parts were left out by different folds is left
+        out by each of them, and judged by none: each has seen the other part.
+    """
+
+    judged: np.ndarray
+    left_out: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> Folds:
+        return Folds(self.judged[rows], self.left_out[rows])
+
+    @classmethod
+    def of(cls, judged: np.ndarray) -> Folds:
+        """Make folds that leave out just what they judge."""
+        return cls(judged, judged[:, None] == np.arange(judged.max(initial=-1) + 1))
+
+    @property
+    def any(self) -> bool:
+        """Whether there are groups to judge by."""
+        return bool((self.judged >= 0).any())
+
+    def seen(self, n_networks: int) -> np.ndarray:
+        """Return on which groups each network trains, ``(P, n_networks)``; the last one, or only one, on all."""
+        seen = np.ones((len(self.judged), n_networks), dtype=bool)
+        if n_networks > 1:
+            seen[:, : self.left_out.shape[1]] = ~self.left_out
+        return seen
+
+    def unseen(self, n_networks: int) -> np.ndarray:
+        """Return by which groups each network is judged, ``(P, n_networks)``; an only one by those that it has seen."""
+        if n_networks == 1:
+            return self.seen(1)
+        return self.judged[:, None] == np.arange(n_networks)
 
 
 def resolve_level(groups: Groups, level: LeaveOut, split_kind: str | None) -> str:
@@ -43,8 +87,12 @@ def resolve_level(groups: Groups, level: LeaveOut, split_kind: str | None) -> st
     return "pair"
 
 
-def assign_folds(groups: Groups, level: str, n_folds: int, *, seed: int = 0) -> np.ndarray:
+def assign_folds(groups: Groups, level: str, n_folds: int, *, split_kind: str | None = None, seed: int = 0) -> Folds:
     """Divide the perturbed groups into folds; groups that belong together share one.
+
+    Where perturbations are left out, a combination goes with its parts: a fold that has seen ``A+B`` cannot say what
+    it would make of an unknown ``A``. Not where combinations of known perturbations are to be predicted: there the
+    parts are to be known.
 
     Parameters
     ----------
@@ -54,22 +102,43 @@ def assign_folds(groups: Groups, level: str, n_folds: int, *, seed: int = 0) -> 
         ``"context"``, ``"perturbation"`` or ``"pair"``.
     n_folds
         Number of folds.
+    split_kind
+        The ``kind`` that :func:`transpert.pp.split` wrote, or ``None``.
     seed
         Seed of the draw.
 
     Returns
     -------
-    ``(P,)``: fold of every group; -1 for controls, and for all if there are fewer units than two.
+    The folds. Controls are in none, and no group is if there are fewer units than two.
     """
     rng = np.random.default_rng(seed)
     perturbed = groups.perturbed_groups
     contexts = _shuffled_rank([str(groups.table["context"][group]) for group in perturbed], rng)
-    parts = _shuffled_rank([groups.conditions[group].label for group in perturbed], rng)
-    number = {"context": contexts, "perturbation": parts, "pair": contexts + parts}[level]
-    folds = np.full(len(groups), -1)
+    if level == "perturbation" and split_kind != "combination":
+        return _folds_of_parts(groups, n_folds, rng)
+    labels = _shuffled_rank([groups.conditions[group].label for group in perturbed], rng)
+    number = {"context": contexts, "perturbation": labels, "pair": contexts + labels}[level]
+    judged = np.full(len(groups), -1)
     if len(np.unique(number)) >= 2:
-        folds[perturbed] = number % min(n_folds, len(np.unique(number)))
-    return folds
+        judged[perturbed] = number % min(n_folds, len(np.unique(number)))
+    return Folds.of(judged)
+
+
+def _folds_of_parts(groups: Groups, n_folds: int, rng: np.random.Generator) -> Folds:
+    """Leave single perturbations out, with every combination that contains them."""
+    parts = {group: groups.conditions[group].parts for group in groups.perturbed_groups.tolist()}
+    names = sorted({part for own in parts.values() for part in own})
+    nobody = np.full(len(groups), -1)
+    if len(names) < 2:
+        return Folds.of(nobody)
+    n_folds = min(n_folds, len(names))
+    fold = dict(zip(names, (rng.permutation(len(names)) % n_folds).tolist(), strict=True))
+    judged, left_out = nobody, np.zeros((len(groups), n_folds), dtype=bool)
+    for group, own in parts.items():
+        folds = sorted({fold[part] for part in own})
+        left_out[group, folds] = True
+        judged[group] = folds[0] if len(folds) == 1 else -1
+    return Folds(judged, left_out)
 
 
 def rows_like_asked(conditions: Sequence[Condition], folds: np.ndarray, split_kind: str | None) -> np.ndarray:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transpert.conditions import Condition
 from transpert.groups import Groups
 from transpert.transport import Anchor, GroupEffects
 from transpert.transport.effects import groups_by_condition
 
-__all__ = ["LeftOutShifts", "choose_groups", "groups_of", "leave_folds_out"]
+from .folds import Folds, rows_like_asked
+
+__all__ = ["LeftOutShifts", "choose_groups", "groups_of", "judged_rows", "leave_folds_out"]
 
 # one weight is fitted to them; of an atlas with a hundred thousand groups every one would take hours
 _MOST_GROUPS = 1_000
@@ -35,6 +38,10 @@ class LeftOutShifts:
     rows: np.ndarray
     shifts: np.ndarray
     comparable: np.ndarray
+
+    def only(self, kept: np.ndarray) -> LeftOutShifts:
+        """Return those of some rows, ``(R,)`` bool."""
+        return LeftOutShifts(self.rows[kept], self.shifts[kept], self.comparable[kept])
 
     def of_groups(self, members: Sequence[Sequence[int]], n_groups: int) -> np.ndarray:
         """Return the shift of every group, ``(n_groups, G)``; ``members`` has the groups of each row, others have 0."""
@@ -81,8 +88,33 @@ def choose_groups(telling: np.ndarray, *, seed: int) -> np.ndarray:
     return np.sort(drawn[first][:_MOST_GROUPS])
 
 
+def judged_rows(conditions: Sequence[Condition], folds: Folds, split_kind: str | None, *, seed: int) -> np.ndarray:
+    """Choose the rows of the effects by which networks and anchor are judged, those that ask what is asked first.
+
+    Parameters
+    ----------
+    conditions
+        Condition of every row.
+    folds
+        Folds of the rows.
+    split_kind
+        The ``kind`` that :func:`transpert.pp.split` wrote, or ``None``.
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    ``(R,)``, sorted: rows that a fold judges; where there are no folds, any.
+    """
+    telling = rows_like_asked(conditions, folds.judged, split_kind)
+    if not folds.any:
+        return choose_groups(telling, seed=seed)
+    judged = np.flatnonzero(folds.judged >= 0)
+    return judged[choose_groups(telling[judged], seed=seed)]
+
+
 def leave_folds_out(
-    whole: Anchor, effects: GroupEffects, fold: np.ndarray, fit: Callable[[GroupEffects], Anchor], rows: np.ndarray
+    whole: Anchor, effects: GroupEffects, folds: Folds, fit: Callable[[GroupEffects], Anchor], rows: np.ndarray
 ) -> LeftOutShifts:
     """Predict groups of every fold by an anchor fitted to all groups of the others.
 
@@ -95,8 +127,8 @@ def leave_folds_out(
         The anchor that predicts, fitted to all groups.
     effects
         The effects of the ``P`` training groups.
-    fold : (P,)
-        Fold of every group; -1 for all where there are too few to divide.
+    folds
+        Folds of the groups; none where there are too few to divide.
     fit
         Fits an anchor to some of the groups.
     rows : (R,)
@@ -104,19 +136,24 @@ def leave_folds_out(
 
     Returns
     -------
-    The shifts. Without folds every group is left out by itself, of the anchor that there is.
+    The shifts. What no fold judges is left out by itself, of the anchor that there is: without folds the group, and
+    with folds everything that shares a perturbation with it.
     """
-    asked, own_fold = effects[rows], fold[rows]
+    asked, own_fold = effects[rows], folds.judged[rows]
     comparable = np.ones(len(rows), dtype=bool)
-    if (fold < 0).all():
-        return LeftOutShifts(
-            rows, whole.predict_left_out(asked, lambda row: np.arange(len(fold)) == rows[row]), comparable
-        )
+    if not folds.any:
+        alone = whole.predict_left_out(asked, lambda row: np.arange(len(effects)) == rows[row])
+        return LeftOutShifts(rows, alone, comparable)
     shifts = np.zeros_like(asked.shift())
-    for number in np.unique(own_fold):
-        others, own = fold != number, own_fold == number
+    rest = np.flatnonzero(own_fold < 0)
+    if len(rest):
+        shifts[rest] = whole.predict_left_out(
+            asked[rest], lambda row: whole.leave_out(int(rows[rest[row]]), "perturbation")
+        )
+    for number in np.unique(own_fold[own_fold >= 0]):
+        others, own = ~folds.left_out[:, number], own_fold == number
         if not others.any():
-            break  # with nothing to learn from, no effect is what is expected
+            continue  # with nothing to learn from, no effect is what is expected
         anchor = fit(effects[others])
         shifts[own] = anchor.predict_groups(asked[own])
         comparable[own] = all(

@@ -64,9 +64,8 @@ class TransportModule(BaseModuleClass):
     def loss(
         self,
         batch: SetBatch,
-        folds: Tensor,
+        shown: Tensor,
         *,
-        left_out: bool = False,
         draws: Draws | None = None,
     ) -> LossOutput:
         """Return the mean loss of the networks on the sets they are to see.
@@ -78,21 +77,17 @@ class TransportModule(BaseModuleClass):
         ----------
         batch
             The sets.
-        folds : (S,)
-            Fold of each set; on the CPU, where it costs no wait for the device to see which network is to see what.
-        left_out
-            Take the sets that each network does *not* train on.
+        shown : (S, K)
+            Which set is to be seen by which network, bool; on the CPU, where it costs no wait for the device to look.
         draws
             Gives the random numbers of a network for the chosen sets; the global ones of torch by default.
         """
-        chosen = [torch.nonzero((folds == number) == left_out).flatten() for number in range(len(self.networks))]
-        if len(self.networks) == 1:
-            chosen = [torch.arange(len(folds), device=folds.device)]
+        chosen = [torch.nonzero(sets).flatten() for sets in shown.T]
         device = batch.x0.device
         share = torch.tensor([len(rows) for rows in chosen], device=device)
         n_sets = sum(map(len, chosen))
         if not n_sets:
-            nothing = torch.zeros((), device=device, requires_grad=not left_out)
+            nothing = torch.zeros((), device=device, requires_grad=torch.is_grad_enabled())
             return LossOutput(loss=nothing, n_obs_minibatch=0)
         totals: dict[str, list[Tensor]] = {}
         for number, (network, rows) in enumerate(zip(self.networks, chosen, strict=True)):

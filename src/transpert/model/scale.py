@@ -52,9 +52,9 @@ from .embeddings import (
     resolve_embedding,
 )
 from .fingerprints import data_fingerprint, options_fingerprint
-from .folds import assign_folds, resolve_level, rows_like_asked
+from .folds import Folds, assign_folds, resolve_level, rows_like_asked
 from .gate import fit_gate, gate_table, require_trained, was_tried
-from .left_out import LeftOutShifts, choose_groups, groups_of, leave_folds_out
+from .left_out import LeftOutShifts, groups_of, judged_rows, leave_folds_out
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, transport_population
 from .options import JoiningOptions, ScaleOptions, TrainingOptions
@@ -298,7 +298,8 @@ class SCALE(PerturbationModel):
         check_precision(precision)
         groups, matching = self._training_groups()
         self.left_out_level = resolve_level(groups, self.options.joining.leave_out, self._split_kind())
-        folds = assign_folds(groups, self.left_out_level, self.options.joining.folds, seed=self.seed)
+        n_folds, kind = self.options.joining.folds, self._split_kind()
+        folds = assign_folds(groups, self.left_out_level, n_folds, split_kind=kind, seed=self.seed)
         shown = trainer_kwargs.get("enable_progress_bar", True)
         with stages(shown) as say:
             say("Reading the cells")
@@ -319,7 +320,7 @@ class SCALE(PerturbationModel):
             devices,
             default_precision(accelerator) if precision is None else precision,
             strategy,
-            early_stopping and bool((folds >= 0).any()),
+            early_stopping and folds.any,
             trainer_kwargs,
         )
         fingerprint = {
@@ -367,7 +368,7 @@ class SCALE(PerturbationModel):
         self.module.load_state_dict(weights)
         self.module.eval()
 
-    def _data_module(self, groups: Groups, matching: ControlMatching, folds: np.ndarray) -> SetDataModule:
+    def _data_module(self, groups: Groups, matching: ControlMatching, folds: Folds) -> SetDataModule:
         cells, options = self.cells, self.options.training
         source = cells.source()
         assert options.steps_per_epoch is not None  # fitted to the groups
@@ -380,7 +381,7 @@ class SCALE(PerturbationModel):
         batches = options.steps_per_epoch * options.accumulate
         train = SetSampler(groups, matching, batches_per_epoch=batches, weighting=options.weighting, **shared)
         validation = None
-        if (folds >= 0).any():
+        if folds.any:
             with warnings.catch_warnings():  # small groups have been reported by the other sampler
                 warnings.simplefilter("ignore", AssumptionWarning)
                 validation = SetSampler(groups, matching, batches_per_epoch=_VALIDATION_BATCHES, **shared)
@@ -412,37 +413,36 @@ class SCALE(PerturbationModel):
         dispersion = np.asarray(self._dispersion)
         return Anchor.fit(effects, options, dispersion, embedding=self.embedding, seed=self.seed, progress=say)
 
-    def _left_out_anchor(self, effects: GroupEffects, fold: np.ndarray, say: Say) -> LeftOutShifts:
-        """What the anchor predicts for rows of the effects without the rows of their fold."""
+    def _left_out_anchor(self, effects: GroupEffects, folds: Folds, say: Say) -> LeftOutShifts:
+        """What the anchor predicts for rows of the effects without the rows that their fold leaves out."""
         options = self.options.anchor
         rows = np.arange(len(effects))
         if self.options.joining.kind == "stack":  # in the other case networks start from what is predicted here
-            rows = choose_groups(rows_like_asked(effects.conditions, fold, self._split_kind()), seed=self.seed)
+            rows = judged_rows(effects.conditions, folds, self._split_kind(), seed=self.seed)
         if self.anchor is None or options is None:
             return LeftOutShifts(rows, np.zeros((len(rows), len(self.genes))), np.ones(len(rows), dtype=bool))
 
         def fit(some: GroupEffects) -> Anchor:
             return self._fit_anchor(some, options, lambda text: say(f"Without a part of the groups: {text.lower()}"))
 
-        return leave_folds_out(self.anchor, effects, fold, fit, rows)
+        return leave_folds_out(self.anchor, effects, folds, fit, rows)
 
     def _fit_gate(
         self,
         effects: GroupEffects,
         groups: Groups,
         first: np.ndarray,
-        fold: np.ndarray,
+        folds: Folds,
         anchored: LeftOutShifts,
         say: Say,
     ) -> None:
-        """Weigh network and anchor by what each says about groups it has not seen.
-
-        Of every row of the effects, ``first`` is the first of its groups and ``fold`` the fold.
-        """
+        """Weigh both by what they say about groups not seen; ``first`` is the first group of a row of the effects."""
+        fold = folds.judged
+        anchored = anchored.only(fold[anchored.rows] >= 0) if folds.any else anchored
         joining, rows, shifts = self.options.joining, anchored.rows, anchored.shifts
         asked = effects[rows]
         unseen = None
-        if joining.folds > 1 and (fold >= 0).all():
+        if joining.folds > 1 and folds.any:
             unseen = self._left_out_networks(asked, groups, first[rows], fold[rows], shifts, say)
         if joining.gate is not None:
             self.gate = joining.gate

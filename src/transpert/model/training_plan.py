@@ -19,6 +19,7 @@ from transpert.data import CellSets
 from transpert.errors import TrainingError, list_names
 from transpert.nn import ConditionBatch, SetBatch, SetDraws
 
+from .folds import Folds
 from .history import TrainingHistory
 from .module import Draws, TransportModule
 from .options import TrainingOptions
@@ -32,7 +33,7 @@ _SCALED_PRECISION = "16-mixed"
 
 
 class TransportTrainingPlan(lightning.LightningModule):
-    """Train every member on the sets outside its fold, validate it on those inside.
+    """Train every member on the sets that its fold does not leave out, validate it on those that it is judged by.
 
     The random numbers of a set depend on the seed, the epoch and the place of the set in its step, so that neither a
     resumed run, nor several processes, nor accumulated gradients change them.
@@ -45,8 +46,8 @@ class TransportTrainingPlan(lightning.LightningModule):
         How to train.
     conditions
         The condition of every group, by number.
-    folds : (P,)
-        The fold of every group.
+    folds
+        The folds of the groups.
     anchor : (P, G)
         Mean shift by which the control cells of a group are moved before they enter the network; ``None`` for none.
     names : (P,)
@@ -62,7 +63,7 @@ class TransportTrainingPlan(lightning.LightningModule):
         module: TransportModule,
         options: TrainingOptions,
         conditions: ConditionBatch,
-        folds: np.ndarray,
+        folds: Folds,
         *,
         anchor: np.ndarray | None = None,
         names: Sequence[str] | None = None,
@@ -82,9 +83,10 @@ class TransportTrainingPlan(lightning.LightningModule):
                     part.compile()
         self.history = TrainingHistory()
         self._conditions = conditions
-        self._folds = torch.as_tensor(folds)
+        n_networks = len(module.networks)
+        self._seen, self._unseen = torch.as_tensor(folds.seen(n_networks)), torch.as_tensor(folds.unseen(n_networks))
         self._anchor = None if anchor is None else torch.as_tensor(anchor, dtype=torch.float32)
-        self._names = list(map(str, range(len(folds)) if names is None else names))
+        self._names = list(map(str, range(len(folds.judged)) if names is None else names))
         self._fingerprint = dict(fingerprint or {})
         self._best: tuple[float, dict[str, Tensor]] | None = None
         # the batches of the step that is being taken, and their losses
@@ -115,7 +117,7 @@ class TransportTrainingPlan(lightning.LightningModule):
         return dataclasses.replace(batch.to(device, non_blocking=True), groups=batch.groups)
 
     def _sets(self, batch: CellSets) -> tuple[SetBatch, Tensor]:
-        """Densify the cells on the device and look up what was done to them; the folds stay on the CPU."""
+        """Densify the cells on the device and look up what was done to them; the groups stay on the CPU."""
         groups = batch.groups.cpu()
         x0, x1 = batch.dense_log1p()
         if self._anchor is not None:
@@ -124,7 +126,7 @@ class TransportTrainingPlan(lightning.LightningModule):
         if batch.embedding is not None:
             state0, state1 = batch.dense_embedding()
         condition = self._conditions[groups].to(x0.device)
-        return SetBatch(x0, x1, condition, state0, state1), self._folds[groups]
+        return SetBatch(x0, x1, condition, state0, state1), groups
 
     def _draws(self, batch: CellSets, stream: int) -> Draws:
         """The random numbers of the sets of this batch, which is a part of a step."""
@@ -142,8 +144,8 @@ class TransportTrainingPlan(lightning.LightningModule):
 
     @override
     def training_step(self, batch: CellSets, batch_idx: int) -> Tensor:
-        sets, folds = self._sets(batch)
-        output = self.module.loss(sets, folds, draws=self._draws(batch, _TRAINING))
+        sets, groups = self._sets(batch)
+        output = self.module.loss(sets, self._seen[groups], draws=self._draws(batch, _TRAINING))
         self._recent.append((batch, {"loss": output.loss.detach(), **output.extra_metrics}))
         return output.loss
 
@@ -191,14 +193,14 @@ class TransportTrainingPlan(lightning.LightningModule):
         """Say which sets have a loss that is not finite; if none has, which were in the step."""
         found: set[str] = set()
         for batch, _ in self._recent:
-            sets, folds = self._sets(batch)
+            sets, groups = self._sets(batch)
             draws = self._draws(batch, _TRAINING)
             for number, group in enumerate(batch.groups.tolist()):
                 alone = torch.tensor([number], device=sets.x0.device)
                 with torch.no_grad():
                     output = self.module.loss(
                         sets[alone],
-                        folds[number : number + 1],
+                        self._seen[groups[number : number + 1]],
                         draws=lambda member, chosen, draws=draws, alone=alone: draws(member, alone[chosen]),  # type: ignore[misc]
                     )
                 if not torch.isfinite(output.loss):
@@ -218,10 +220,10 @@ class TransportTrainingPlan(lightning.LightningModule):
 
     @override
     def validation_step(self, batch: CellSets, batch_idx: int) -> None:
-        sets, folds = self._sets(batch)
+        sets, groups = self._sets(batch)
         # the same draws every time, so that losses can be compared
         draws = self._draws(batch, _VALIDATION)
-        output = self._current.loss(sets, folds, left_out=True, draws=draws)
+        output = self._current.loss(sets, self._unseen[groups], draws=draws)
         if output.n_obs_minibatch:
             terms = {"loss": output.loss, **output.extra_metrics}
             weight = torch.tensor(float(output.n_obs_minibatch), device=output.loss.device)
