@@ -14,7 +14,7 @@ from transpert.conditions import Condition, Embedding
 
 from .coefficients import EffectTable, condition_coefficients, context_coefficients, weighted_sum
 from .dependence import ContextScores, Dependence
-from .dose import interpolate_over
+from .dose import given_parts, interpolate_over
 from .effects import GroupEffects
 from .options import AnchorOptions, EffectSpace
 from .perturbation_ridge import PerturbationRidge
@@ -300,6 +300,9 @@ class Anchor:
         measured: bool,
     ) -> np.ndarray:
         """The shrunken effect in one space."""
+        given = given_parts(condition) if condition.is_combination else condition
+        if self._is_known(given, allowed) and not (self.table.of_condition(condition) & allowed).any():
+            condition = given
         if condition.is_combination and not self._is_known(condition, allowed):
             parts = [self._effect_and_variance(space, c, context, profile, allowed, True) for c in condition.singles()]
             factor = self.interaction[space]

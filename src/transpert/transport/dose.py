@@ -10,7 +10,10 @@ from sklearn.isotonic import IsotonicRegression
 
 from transpert.conditions import Condition
 
-__all__ = ["interpolate_over"]
+__all__ = ["given_parts", "interpolate_over"]
+
+# squared distance of doses on a log10 scale below which they are the same
+_SAME_DOSE = 1e-6
 
 type Effect = tuple[np.ndarray, np.ndarray]
 
@@ -20,9 +23,13 @@ def interpolate_over(
 ) -> Effect:
     """Predict the effect of a condition from those with the same parts at the doses and times that were measured.
 
-    With one dose, that dose serves for all. With several, the effect keeps the direction of their mean, and its size
-    is a non-decreasing function of the logarithm of the dose, zero at dose zero: measured sizes are made monotone
-    by isotonic regression and joined by straight lines. Between two times the effect is a straight line.
+    At dose zero there is no effect. With one dose, that dose serves for all others. With several, the effect keeps the
+    direction of their mean, and its size is a non-decreasing function of the logarithm of the dose: measured sizes are
+    made monotone by isotonic regression and joined by straight lines. Between two times the effect is a straight line.
+
+    The doses of a combination may rise together, and are one dose then. Where they do not (a matrix of doses), the
+    effect at doses that were measured is what was measured there, and elsewhere the mean of all, weighted by the
+    inverse squared distance of the logarithms of the doses.
 
     Parameters
     ----------
@@ -63,8 +70,13 @@ def _over_doses(condition: Condition, same: list[Condition], effect_of: Callable
     if not condition.parts or any(dose is None for dose in condition.doses):
         return _mean([effect_of(c) for c in same])
     measured = [c for c in same if None not in c.doses]
+    if not any(condition.doses) and any(any(c.doses) for c in measured):
+        effect, variance = effect_of(same[0])
+        return np.zeros_like(effect), np.zeros_like(variance)
     if len(measured) < 2:
         return effect_of(condition) if condition in same else _mean([effect_of(c) for c in same])
+    if not _rise_together([*measured, condition]):
+        return effect_of(condition) if condition in measured else _over_matrix(condition, measured, effect_of)
     effects = [effect_of(c) for c in measured]
     matrix = np.array([effect for effect, _ in effects])
     direction = matrix.mean(axis=0)
@@ -89,6 +101,36 @@ def _over_doses(condition: Condition, same: list[Condition], effect_of: Callable
     pooled = np.mean([variance for _, variance in effects], axis=0) / len(effects)
     variance = np.maximum(size, 0.0) ** 2 * np.maximum(pooled, effects[nearest][1] / len(effects))
     return size * direction, variance
+
+
+def _rise_together(conditions: list[Condition]) -> bool:
+    """Whether no part has a larger dose where another one has a smaller one."""
+    doses = np.unique(np.array([c.doses for c in conditions], dtype=float), axis=0)  # sorted by the first part
+    return bool((np.diff(doses, axis=0) >= 0).all())
+
+
+def _over_matrix(condition: Condition, measured: list[Condition], effect_of: Callable[[Condition], Effect]) -> Effect:
+    """The mean of what was measured at all pairs of doses, by their distances on a log scale."""
+    doses = np.array([c.doses for c in [*measured, condition]], dtype=float)
+    # a decade below the lowest dose of a part counts as none of it
+    lowest = np.where(doses > 0, doses, np.inf).min(axis=0)
+    floor = np.where(np.isfinite(lowest), lowest, 1.0) / 10
+    places = np.log10(np.maximum(doses, floor))
+    weights = 1 / ((places[:-1] - places[-1]) ** 2).sum(axis=1).clip(_SAME_DOSE)
+    weights /= weights.sum()
+    effects, variances = (np.array(values) for values in zip(*map(effect_of, measured), strict=True))
+    return weights @ effects, weights**2 @ variances
+
+
+def given_parts(condition: Condition) -> Condition:
+    """Return a combination without the parts at dose zero, which were not given."""
+    given = [single for single in condition.singles() if single.doses != (0.0,)]
+    return Condition(
+        tuple(single.parts[0] for single in given),
+        tuple(single.doses[0] for single in given),
+        condition.time,
+        tuple(single.directions[0] for single in given),
+    )
 
 
 def _mean(effects: list[Effect]) -> Effect:
