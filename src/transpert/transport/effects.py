@@ -42,12 +42,15 @@ class PopulationMeans:
         squared = weights.multiply(weights).tocsr()
         per_cell = 1 / np.maximum(statistics.n_cells, 1)[:, None]
         n_cells = (weights > 0) @ statistics.n_cells
+        # each group has taken its own mean from its cells; one of two cells has half of the variance left
+        free = n_cells - (weights > 0) @ (statistics.n_cells > 0).astype(int)
+        unbiased = (n_cells / np.maximum(free, 1))[:, None]
         return cls(
             n_cells,
             weights @ statistics.mean_rate,
-            squared @ (statistics.var_rate * per_cell),
+            squared @ (statistics.var_rate * per_cell) * unbiased,
             weights @ statistics.mean_log,
-            squared @ (statistics.var_log * per_cell),
+            squared @ (statistics.var_log * per_cell) * unbiased,
         )
 
     def __getitem__(self, rows: np.ndarray) -> PopulationMeans:
@@ -94,6 +97,14 @@ class GroupEffects:
         """Return the difference of mean log1p, ``(P, G)``."""
         return self.treated.mean_log - self.control.mean_log
 
+    def error_log(self, means: PopulationMeans) -> np.ndarray:
+        """Return the sampling variance of the mean log1p of ``treated`` or ``control``, ``(P, G)``.
+
+        A gene seen in no cell, or in one cell alone, still has the error of one molecule.
+        """
+        molecule = np.log1p(np.average(self.statistics.mean_inverse_library))
+        return np.maximum(means.error_log, (molecule / np.maximum(means.n_cells, 1)[:, None]) ** 2)
+
     def in_space(self, space: EffectSpace, pseudo_rate: float) -> tuple[np.ndarray, np.ndarray]:
         """Return effects and their sampling variances in one space.
 
@@ -111,7 +122,7 @@ class GroupEffects:
         """
         treated, control = self.treated, self.control
         if space == "log1p":
-            return self.shift(), treated.error_log + control.error_log
+            return self.shift(), self.error_log(treated) + self.error_log(control)
         effect = np.log(treated.mean_rate + pseudo_rate) - np.log(control.mean_rate + pseudo_rate)
         # the delta method; a gene seen in no cell still has the error of one molecule
         variance = sum(

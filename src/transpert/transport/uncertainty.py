@@ -140,11 +140,8 @@ def observed_log_folds(effects: GroupEffects) -> tuple[np.ndarray, np.ndarray]:
     -------
     Effects and variances, each ``(P, G)``.
     """
-    molecule = np.log1p(np.average(effects.statistics.mean_inverse_library))
     variance = np.zeros_like(effects.treated.mean_log)
     for means in (effects.treated, effects.control):
         slope = np.exp(means.mean_log) / (np.expm1(means.mean_log) + PSEUDO_RATE)
-        # a gene seen in no cell still has the error of one molecule
-        one = (molecule / np.maximum(means.n_cells, 1)[:, None]) ** 2
-        variance += slope**2 * np.maximum(means.error_log, one)
+        variance += slope**2 * effects.error_log(means)
     return log_fold_of_means(effects.treated.mean_log, effects.control.mean_log), variance
