@@ -11,6 +11,8 @@ import transpert as tp
 from transpert.conditions import Condition, Embedding, parse_condition
 from transpert.errors import ConditionError, UnknownNameError
 from transpert.model import TrainingOptions
+from transpert.model.gate import was_tried
+from transpert.model.requests import Request
 
 SETUP = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
 
@@ -120,3 +122,31 @@ def test_a_direction_that_all_share_need_not_be_said(both_ways) -> None:
     without.train()
     with pytest.raises(ConditionError, match="a direction is asked for"):
         without.predict(perturbations="P3", directions="CRISPRi")
+
+
+def test_a_gene_that_was_only_measured_in_the_other_direction_is_unseen(both_ways) -> None:
+    adata, embedding, _ = both_ways
+    # P0 is never switched on, P1 never off; everything else is known in both directions
+    gone = (adata.obs["perturbation"].astype(str) + adata.obs["direction"].astype(str)).isin(["P0CRISPRa", "P1CRISPRi"])
+    adata = adata[~gone].copy()
+    tp.KernelTransport.setup_anndata(adata, **SETUP, direction_key="direction")
+    for table in (None, embedding):
+        model = tp.KernelTransport(adata, embeddings=table)
+        model.train()
+        asked = {"perturbations": ["P0", "P1", "P2"], "directions": ["CRISPRa"]}
+        found = model.get_uncertainty({"context": "context_0"}, **asked).conditions.set_index("perturbation")
+        assert found["situation"].tolist() == ["perturbation", "seen", "seen"]
+        assert found["perturbation_distance"].tolist()[1:] == [0, 0]
+        distance = found.loc["P0 CRISPRa", "perturbation_distance"]
+        assert distance == np.inf if table is None else 0 < distance < np.inf
+
+
+def test_the_gate_says_nothing_about_another_direction(both_ways) -> None:
+    adata, _, _ = both_ways
+    adata = adata[~((adata.obs["perturbation"] == "P0") & (adata.obs["direction"] == "CRISPRa")).to_numpy()].copy()
+    tp.KernelTransport.setup_anndata(adata, **SETUP, direction_key="direction")
+    model = tp.KernelTransport(adata)
+    model.train()
+    for direction, tried in (("CRISPRa", False), ("CRISPRi", True), (None, True)):
+        request = Request("elsewhere", {"context": "elsewhere"}, Condition(("P0",), directions=(direction,)), "P0")
+        assert was_tried(model.anchor, request, None, "pair") is tried

@@ -145,6 +145,11 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{abs(value):.6g}")  # -0.0 has a label of its own
 
 
+def opposed(direction: str | None, other: str | None) -> bool:
+    """Whether two directions of a perturbation are known to be different ones."""
+    return direction is not None and other is not None and direction != other
+
+
 CONTROL_CONDITION = Condition()
 
 

@@ -74,7 +74,7 @@ def was_tried(anchor: Anchor, request: Request, embedding: Embedding | None, lef
     if request.condition.is_combination and not any(condition.is_combination for condition in known.conditions):
         return False
     if embedding is None and left_out_level != "perturbation":
-        if not all(known.n_shared_parts(single).any() for single in request.condition.singles()):
+        if not all(known.was_given(*action) for action in request.condition.action):
             return False
     return not (known.of_context(request.context) & known.of_action(request.condition)).any()
 

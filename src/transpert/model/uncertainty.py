@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist
 
 from transpert import _keys
 from transpert.conditions import Condition, Embedding
+from transpert.conditions.condition import opposed
 from transpert.errors import AssumptionWarning, NotTrainedError, OptionError
 from transpert.transport import (
     NOVELTIES,
@@ -42,6 +43,9 @@ __all__ = ["Familiarity", "Uncertainty", "UncertaintyEstimates", "predict_uncert
 # left out groups, at most, from which the errors of a situation are learned
 _MOST_LEFT_OUT = 60
 _SEEN = "seen"
+
+# a perturbation and its direction
+type Action = tuple[str, str | None]
 _TINY = 1e-12
 
 
@@ -120,11 +124,18 @@ class Familiarity:
             return 0.0
         return float(np.linalg.norm(self.profiles - profile, axis=1).min() / self.unit)
 
-    def perturbation_distances(self, parts: Iterable[str], embedding: Embedding | None) -> dict[str, float]:
-        """Distance of each part to the nearest one trained on; infinite if nothing is known about it."""
-        if embedding is not None:
-            return embedding.distances(parts, self.perturbations)
-        return {part: 0.0 if part in self.perturbations else float("inf") for part in parts}
+    def perturbation_distances(self, asked: Iterable[Action], embedding: Embedding | None) -> dict[Action, float]:
+        """Distance of each to the nearest one trained on in its direction; infinite if nothing is known about it."""
+        asked, found = set(asked), dict[Action, float]()
+        for direction in {direction for _, direction in asked}:
+            known = sorted({part for part, other in self.actions if not opposed(direction, other)})
+            parts = sorted(part for part, other in asked if other == direction)
+            if embedding is not None and known:
+                distances = embedding.distances(parts, known)
+            else:
+                distances = {part: 0.0 if part in known else float("inf") for part in parts}
+            found |= {(part, direction): distance for part, distance in distances.items()}
+        return found
 
     def dose_distance(self, condition: Condition) -> float:
         """How far doses and time lie beyond those of the same perturbation; 0 where it is new itself."""
@@ -135,7 +146,7 @@ class Familiarity:
         """What about a request is new; nothing if just this was trained on."""
         condition, found = request.condition, list[Novelty]()
         same = self._same_action(condition)
-        if any(part not in self.perturbations for part in condition.parts):
+        if not all(self._was_given(*action) for action in condition.action):
             found.append("perturbation")
         elif not same and condition.is_combination:
             found.append("combination")
@@ -146,6 +157,21 @@ class Familiarity:
         if not found and (request.context, str(condition)) not in self.pairs:
             found.append("pair")
         return tuple(found)
+
+    def _was_given(self, part: str, direction: str | None) -> bool:
+        return any(not opposed(direction, other) for other in self._directions.get(part, ()))
+
+    @cached_property
+    def _directions(self) -> dict[str, set[str | None]]:
+        found: dict[str, set[str | None]] = {}
+        for part, direction in self.actions:
+            found.setdefault(part, set()).add(direction)
+        return found
+
+    @cached_property
+    def actions(self) -> frozenset[Action]:
+        """The single perturbations that were trained on, with their directions."""
+        return frozenset(action for condition in self.conditions for action in condition.action)
 
     def _same_action(self, condition: Condition) -> list[Condition]:
         return self._by_action.get(condition.action, [])
@@ -319,8 +345,8 @@ def predict_uncertainty(
         )
     effects, lower, upper, rows = {}, {}, {}, []
     embedding: Embedding | None = getattr(model, "embedding", None)
-    parts = {part for request in requests for part in request.condition.parts}
-    apart = estimates.familiarity.perturbation_distances(parts, embedding)
+    asked = {action for request in requests for action in request.condition.action}
+    apart = estimates.familiarity.perturbation_distances(asked, embedding)
     for request, control, statistics in _with_controls(model, cells, requests, seed):
         before = statistics.mean_log[0]
         after = model._predict_set(control, request, seed=seed, each_cell=False).mean_log
@@ -337,7 +363,7 @@ def predict_uncertainty(
         lower[name], upper[name] = np.maximum(effects[name] - half, floor), effects[name] + half
         distances = (
             known.context_distance(request.context, before, own=cells is model._cells),
-            max(apart[part] for part in request.condition.parts),
+            max((apart[action] for action in request.condition.action), default=0.0),
             known.dose_distance(request.condition),
         )
         situation = " + ".join(novelties) or _SEEN

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from transpert.conditions import Condition
+from transpert.conditions.condition import opposed
 
 __all__ = ["EffectTable", "cell_weights", "condition_coefficients", "context_coefficients", "weighted_sum"]
 
@@ -67,6 +68,11 @@ class EffectTable:
         for part in set(condition.parts):
             shared += self._marked(self._by_part, part)
         return shared
+
+    def was_given(self, part: str, direction: str | None) -> bool:
+        """Return whether a perturbation was measured, alone or with others, in a direction that is not another one."""
+        rows = self._by_part.get(part, ())
+        return any(not opposed(direction, dict(self.conditions[row].action)[part]) for row in rows)
 
     def _marked(self, rows_by: dict[Hashable, np.ndarray], name: Hashable) -> np.ndarray:
         marked = np.zeros(len(self.conditions), dtype=bool)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from transpert.conditions import Condition, Embedding
+from transpert.conditions.condition import opposed
 
 from .coefficients import EffectTable, context_coefficients
 
@@ -351,7 +352,7 @@ def _deviations(
         condition = table.conditions[row]
         if len(condition.parts) != 1:
             continue
-        if _opposed(condition, setting):
+        if opposed(condition.directions[0], setting[2][0]):
             continue
         key, apart = (place[condition.parts[0]], table.contexts[row]), _apart(condition, setting)
         best = nearest.get(key)
@@ -379,12 +380,6 @@ def _deviations(
 
 def _setting(condition: Condition) -> Setting:
     return condition.doses, condition.time, condition.directions
-
-
-def _opposed(condition: Condition, setting: Setting) -> bool:
-    """Whether a condition is known to have another direction than the one asked for."""
-    own, asked = condition.directions[0], setting[2][0]
-    return own is not None and asked is not None and own != asked
 
 
 def _apart(condition: Condition, setting: Setting) -> float:
