@@ -130,3 +130,14 @@ def test_a_dose_in_32_bits_is_the_same_dose() -> None:
     groups = make_groups(obs, Design("perturbation", "control", dose_key="dose"))
     assert groups.table["n_cells"].tolist() == [1, 2, 1]
     assert groups.table["dose"].tolist()[1:] == [0.1, 0.2]
+
+
+def test_doses_of_a_million_and_more_can_be_read_back() -> None:
+    for dose in (1e6, 2.5e6, 1e22):
+        label = str(Condition(("A",), (dose,), dose))
+        assert "+" not in label
+    assert str(Condition(("A", "B"), (1e6, 10.0), 1e6)) == "A (1000000) + B (10), time 1000000"
+    assert parse_condition("A", control="control", dose="1e+06") == Condition(("A",), (1e6,))
+    assert parse_condition("B+A", control="control", dose="1e+06+10").doses == (10.0, 1e6)
+    # a word may end as a number with an exponent does
+    assert parse_condition("A+B", control="control", direction="0e+1e").directions == ("0e", "1e")

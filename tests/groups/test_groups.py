@@ -117,6 +117,12 @@ def test_doses_of_a_combination_follow_its_parts() -> None:
     assert groups.codes[3] == groups.codes[4]
 
 
+def test_large_doses_of_a_combination_are_written_as_they_can_be_read() -> None:
+    obs = pd.DataFrame({"perturbation": ["control", "B+A"], "dose": [None, "1000000+10"]})
+    groups = make_groups(obs, Design("perturbation", "control", dose_key="dose"))
+    assert groups.table["dose"].tolist()[1:] == ["1000000+10"]
+
+
 def test_a_context_column_may_be_called_anything() -> None:
     obs = pd.DataFrame({"p": ["control", "A"], "context": ["x", "x"], "n_cells": ["7", "7"]})
     groups = make_groups(obs, Design("p", "control", ("context", "n_cells")))

@@ -60,6 +60,30 @@ def test_doses_with_many_digits_are_found_by_their_labels() -> None:
     assert effects.nunique(axis=1).max() == 3  # each dose has an effect of its own
 
 
+def test_doses_of_a_million_and_more_are_found_by_their_labels() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1e4, 1e6))
+    model = ridge(adata, dose_key="dose")
+    pred = model.predict(HERE, n_cells=10, progress=False)
+    assert populations(pred, "perturbation", "dose") == [(p, d) for p in ("P0", "P1") for d in (1e4, 1e6)]
+    for label in ("P0, dose 1000000", "P0, dose 1e+06"):
+        by_label = model.predict_populations([("context_0", label)], n_cells=10)
+        assert populations(by_label, "perturbation", "dose") == [("P0", 1e6)]
+    # the baselines are asked for by label
+    scores = tp.tl.evaluate(pred, adata, baselines=["MeanShift"], metrics=["pearson_delta"])
+    assert "P1, dose 1000000" in set(scores["perturbation"])
+    assert "context_0 | P1, dose 1000000" in adata.varm["true_effects"]
+
+
+def test_large_doses_of_parts_are_text_that_can_be_read() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_combinations=1, n_genes=40, n_cells=30)
+    given = {"P0": "1000000", "P1": "10", "P0+P1": "1000000+10"}
+    adata.obs["dose"] = adata.obs["perturbation"].astype(str).map(given)
+    pred = ridge(adata, dose_key="dose").predict(HERE, n_cells=10, progress=False)
+    assert populations(pred, "perturbation", "dose") == sorted(given.items())
+    scores = tp.tl.evaluate(pred, adata, baselines=None, metrics=["pearson_delta"])
+    assert set(scores["perturbation"]) >= {"P0, dose 1000000", "P0+P1, dose 1000000+10"}
+
+
 def test_measured_times_go_with_the_doses_that_they_were_measured_at() -> None:
     adata = tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=40, n_cells=30, doses=(1.0, 10.0))
     adata.obs["time"] = np.where(adata.obs["dose"] == 10.0, 24.0, 6.0)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from transpert import _keys
+from transpert._amounts import rounded, split_amounts, written_amount
 from transpert.errors import ConditionError
 
 __all__ = ["CONTROL_CONDITION", "Condition", "parse_condition", "parse_perturbation"]
@@ -100,8 +101,8 @@ class Condition:
         ordered = [doses[i] for i in order]
         object.__setattr__(self, "parts", tuple(self.parts[i] for i in order))
         object.__setattr__(self, "directions", tuple(directions[i] for i in order))
-        object.__setattr__(self, "doses", tuple(map(_rounded, ordered)))
-        object.__setattr__(self, "time", _rounded(self.time))
+        object.__setattr__(self, "doses", tuple(None if dose is None else rounded(dose) for dose in ordered))
+        object.__setattr__(self, "time", None if self.time is None else rounded(self.time))
 
     @property
     def is_control(self) -> bool:
@@ -132,17 +133,13 @@ class Condition:
 
     def __str__(self) -> str:
         if self.is_control:
-            return "control" if self.time is None else f"control, time {self.time:g}"
+            return "control" if self.time is None else f"control, time {written_amount(self.time)}"
+        doses = ["" if dose is None else f" ({written_amount(dose)})" for dose in self.doses]
         parts = [
-            part + ("" if direction is None else f" {direction}") + ("" if dose is None else f" ({dose:g})")
-            for part, dose, direction in zip(self.parts, self.doses, self.directions, strict=True)
+            part + ("" if direction is None else f" {direction}") + dose
+            for part, dose, direction in zip(self.parts, doses, self.directions, strict=True)
         ]
-        return " + ".join(parts) + ("" if self.time is None else f", time {self.time:g}")
-
-
-def _rounded(value: float | None) -> float | None:
-    """Return a dose or time as its label says it."""
-    return None if value is None else float(f"{abs(value):.6g}")  # -0.0 has a label of its own
+        return " + ".join(parts) + ("" if self.time is None else f", time {written_amount(self.time)}")
 
 
 CONTROL_CONDITION = Condition()
@@ -253,7 +250,8 @@ def _by_part[V](given: list[V], parts: tuple[str, ...], label: str, kind: str) -
 
 
 def _directions(direction: object, label: str) -> list[str | None]:
-    return [_direction(value, label) for value in _listed(direction)]
+    values = direction.split(_keys.COMBINATION) if isinstance(direction, str) else _listed(direction)
+    return [_direction(value, label) for value in values]
 
 
 def _direction(value: object, label: str) -> str | None:
@@ -269,13 +267,12 @@ def _direction(value: object, label: str) -> str | None:
 
 
 def _doses(dose: object, label: str) -> list[float | None]:
-    return [_number(value, label, "dose") for value in _listed(dose)]
+    values = split_amounts(dose) if isinstance(dose, str) else _listed(dose)
+    return [_number(value, label, "dose") for value in values]
 
 
 def _listed(given: object) -> list[object]:
     """Return what was given for the parts as a list: one value for all of them, or one each."""
-    if isinstance(given, str):
-        return list(given.split(_keys.COMBINATION))
     if isinstance(given, np.ndarray) and given.ndim < 2:
         return list(np.atleast_1d(given))
     several = Sequence | pd.Series | pd.Index | pd.api.extensions.ExtensionArray
