@@ -41,6 +41,26 @@ def test_labels_that_cannot_be_read_are_refused(label) -> None:
         parse_perturbation(label, control="control")
 
 
+@pytest.mark.parametrize("label", ["(+)-JQ1", "DMSO-(+)-JQ1", "[Na+].[Cl-]", "A+(B", "A]+[B", "A+-", "A+{[B}]"])
+def test_a_plus_inside_a_name_is_not_taken_for_a_combination(label) -> None:
+    with pytest.raises(ConditionError, match="which is no name.*'\\+' separates the parts.*rename"):
+        parse_perturbation(label, control="control")
+
+
+@pytest.mark.parametrize(
+    "name", ["TNF-a", "IL1B", "H2O2", "non-targeting", "(R)-thing", "[3H]-N-{x(y)}", "NKX2.1", "β-estradiol", "5", "1)"]
+)
+def test_names_with_signs_and_brackets_stay_names(name) -> None:
+    assert parse_perturbation(name, control="control") == (name,)
+    if name != "1)":  # which alone needs no taking apart
+        assert parse_perturbation(f"{name}+KLF1", control="control") == tuple(sorted((name, "KLF1")))
+
+
+def test_the_control_may_be_a_sign() -> None:
+    assert parse_perturbation("A+-", control="-") == ("A",)
+    assert parse_perturbation("DMSO (+)", control="DMSO (+)") == ()
+
+
 @pytest.mark.parametrize("dose", [-1.0, float("inf"), "high", "1+2+3"])
 def test_doses_that_cannot_be_read_are_refused(dose) -> None:
     with pytest.raises(ConditionError):

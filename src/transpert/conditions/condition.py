@@ -18,6 +18,7 @@ __all__ = ["CONTROL_CONDITION", "Condition", "parse_condition", "parse_perturbat
 
 # GEARS and its descendants write a single perturbation as "A+ctrl"
 _CONTROL_PARTS = frozenset({"ctrl", "control"})
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,8 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
     Raises
     ------
     transpert.errors.ConditionError
-        If a part is empty or occurs twice.
+        If a part is empty or occurs twice, or a ``+`` was not meant as one between parts: it leaves a part without a
+        letter or digit, or takes brackets apart, as in ``"(+)-JQ1"``.
 
     Examples
     --------
@@ -181,9 +183,31 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
         )
     if len(parts) > 1:
         parts = [part for part in parts if part != control and part.lower() not in _CONTROL_PARTS]
+        _check_names(parts, label)
     if len(set(parts)) < len(parts):
         raise ConditionError(f"the perturbation label {label!r} names the same perturbation twice")
     return tuple(sorted(parts))
+
+
+def _check_names(parts: Sequence[str], label: str) -> None:
+    """Refuse what is left of one name with a ``+`` in it, such as ``"(+)-JQ1"``."""
+    strange = [part for part in parts if not (any(map(str.isalnum, part)) and _is_balanced(part))]
+    if strange:
+        raise ConditionError(
+            f"the perturbation label {label!r} has a part {strange[0]!r}, which is no name",
+            remedy="'+' separates the parts of a combination: rename a perturbation with a '+' in its own name.",
+        )
+
+
+def _is_balanced(name: str) -> bool:
+    """Whether every bracket that is opened is closed."""
+    awaited: list[str] = []
+    for sign in name:
+        if sign in _BRACKETS:
+            awaited.append(_BRACKETS[sign])
+        elif sign in _BRACKETS.values() and (not awaited or awaited.pop() != sign):
+            return False
+    return not awaited
 
 
 def parse_condition(
