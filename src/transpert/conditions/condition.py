@@ -14,10 +14,10 @@ from transpert import _keys
 from transpert._amounts import rounded, split_amounts, written_amount
 from transpert.errors import ConditionError
 
+from .controls import is_control_label, is_control_part
+
 __all__ = ["CONTROL_CONDITION", "Condition", "parse_condition", "parse_perturbation"]
 
-# GEARS and its descendants write a single perturbation as "A+ctrl"
-_CONTROL_PARTS = frozenset({"ctrl", "control"})
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -158,7 +158,7 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
 
     Returns
     -------
-    The sorted names; empty for the control label.
+    The sorted names; empty for the control label, and for what joins nothing but controls, ``"ctrl+ctrl"``.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
     >>> parse_perturbation("KLF1+ctrl", control="control")
     ('KLF1',)
     """
-    if label == control:
+    if is_control_label(str(label), control=control):
         return ()
     parts = [part.strip() for part in str(label).split(_keys.COMBINATION)]
     if not all(parts):
@@ -182,7 +182,7 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
             f"the perturbation label {label!r} has an empty part", remedy="Write combinations as 'A+B'."
         )
     if len(parts) > 1:
-        parts = [part for part in parts if part != control and part.lower() not in _CONTROL_PARTS]
+        parts = [part for part in parts if not is_control_part(part, control=control)]
         _check_names(parts, label)
     if len(set(parts)) < len(parts):
         raise ConditionError(f"the perturbation label {label!r} names the same perturbation twice")

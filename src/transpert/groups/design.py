@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from transpert.conditions.controls import is_control_label
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 
 from .labels import label_codes
@@ -84,7 +85,7 @@ class Design:
         transpert.errors.ConditionError
             If a label is missing in some cells.
         transpert.errors.ControlError
-            If no cell has the control label.
+            If no cell has a label of controls.
         """
         absent = [column for column in self.columns if column not in obs]
         if absent:
@@ -99,7 +100,7 @@ class Design:
                     remedy="Name the value or drop the cells.",
                 )
         _, labels = label_codes(obs[self.perturbation_key])
-        if self.control not in labels:
+        if not any(is_control_label(str(label), control=self.control) for label in labels):
             raise ControlError(
                 f"no cell is labelled {self.control!r}",
                 where=f"obs[{self.perturbation_key!r}]",
