@@ -185,6 +185,15 @@ def test_labels_are_not_written_for_every_cell(kind) -> None:
         assert peak < bytes_per_cell * n_cells
 
 
+def test_columns_that_are_written_and_columns_with_other_names() -> None:
+    design = Design("p", "control", ("line", "source"), dose_key="model", split_key="split")
+    design.check_not_written(("control_id", "library_size"))
+    with pytest.raises(OptionError, match=r"overwritten: 'source', 'model' \(in obs\).*'source': 'my_source'"):
+        design.check_not_written(("model", "source"))
+    renamed = design.renamed({"source": "organ", "model": "dose", "batch": "donor"})
+    assert renamed == Design("p", "control", ("line", "organ"), dose_key="dose", split_key="split")
+
+
 def test_bad_designs_are_refused() -> None:
     obs = frame([("control", "x", "1"), ("A", "x", "1")])
     with pytest.raises(UnknownNameError, match="'lin' may be 'line'"):
