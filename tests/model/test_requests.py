@@ -11,7 +11,7 @@ from scipy import sparse
 import transpert as tp
 from transpert.conditions import Condition
 from transpert.errors import ConditionError, ControlError, OptionError, StoreError, UnknownNameError
-from transpert.model import requests, streaming
+from transpert.model import origins, requests, streaming
 from transpert.model.cells import read_cells
 from transpert.model.requests import Request
 
@@ -343,9 +343,10 @@ def test_labels_are_read_once_however_many_populations_are_predicted(screen, mon
     model = ridge(screen)
     found: list[int] = []
     labels_of = requests.context_labels
-    monkeypatch.setattr(
-        requests, "context_labels", lambda obs, design: found.append(len(obs)) or labels_of(obs, design)
-    )
+    for module in (requests, origins):
+        monkeypatch.setattr(
+            module, "context_labels", lambda obs, design: found.append(len(obs)) or labels_of(obs, design)
+        )
     assert model.vocabulary is model.vocabulary
     contexts = sorted(screen.obs["context"].unique())
     model.predict_populations([(context, "P0") for context in contexts], n_cells=5)
@@ -357,10 +358,10 @@ def test_controls_are_found_in_their_contexts(screen) -> None:
     model = ridge(screen)
     for context in screen.obs["context"].unique():
         here = (screen.obs["context"] == context) & (screen.obs["perturbation"] == "control")
-        found = requests.control_positions(model.cells, model.design, context, None, 0)
+        found = origins.control_positions(model.cells, model.design, (context, None), None, 0)
         np.testing.assert_array_equal(found, np.flatnonzero(here))
     with pytest.raises(ControlError, match="'nowhere' has no control cells"):
-        requests.control_positions(model.cells, model.design, "nowhere", None, 0)
+        origins.control_positions(model.cells, model.design, ("nowhere", None), None, 0)
 
 
 # -------------------------------------------------------------------------------------- controls of several spellings

@@ -33,11 +33,12 @@ from transpert.transport import (
 
 from .cells import LIBRARY_FROM, Cells, modality_of, read_cells, repeated
 from .counterfactual import Counterfactuals
+from .origins import Origin, control_positions, origin_of, population_sizes, shown_controls
 from .prediction import Population, SetPrediction, assemble, read_out, text_columns
 from .principal_components import PrincipalComponents, read_principal_components
 from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, source_of
-from .requests import Contexts, Request, check_drawing, control_positions, expand_requests, population_sizes, request_of
+from .requests import Contexts, Request, check_drawing, expand_requests, request_of
 from .saving import read_data, read_device, read_model, write_model
 from .store_input import (
     Data,
@@ -346,7 +347,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         contexts
             Values of the context columns, for example ``{"cell_type": "B"}`` or ``{"cell_type": ["B", "NK"]}``, a
             list of such, or a DataFrame with a row for each context. Every context by default. A context without
-            perturbed training cells is what the model is for; it needs control cells.
+            perturbed training cells is what the model is for; it needs control cells. Those of the time asked for are
+            moved where there are any, else those of all times.
         perturbations
             Labels; all labels of the data by default.
         doses, times, directions
@@ -419,7 +421,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         )
         if found is not None:
             sizes = population_sizes(cells, self.design, requests, n_cells)
-            write_uncertainty(pred, found, [sizes[request.context] for request in requests])
+            write_uncertainty(pred, found, sizes)
         return pred
 
     def predict_populations(
@@ -465,17 +467,19 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         progress: bool,
         seed: int,
     ) -> AnnData:
-        contexts = dict.fromkeys(request.context for request in requests)
-        controls = {context: self._controls(cells, context, n_cells, seed) for context in contexts}
+        origins = [origin_of(cells, self.design, request) for request in requests]
+        controls = {origin: self._controls(cells, origin, n_cells, seed) for origin in dict.fromkeys(origins)}
         populations: list[Population] = []
-        context, moved = None, None
+        last, moved = None, None
         with Progress(disable=not progress, transient=True) as bar:
-            for request in bar.track(requests, description="Predicting populations"):
-                if moved is None or request.context != context:
-                    context, moved = request.context, repeated(controls[request.context], n_cells, seed).anew()
+            for request, origin in bar.track(
+                [*zip(requests, origins, strict=True)], description="Predicting populations"
+            ):
+                if moved is None or origin != last:
+                    last, moved = origin, repeated(controls[origin], n_cells, seed).anew()
                 populations.append(self._population(moved, request, readout, seed=request.seed(seed)))
         if include_controls:
-            populations += [self._control_population(control) for control in controls.values()]
+            populations += [self._control_population(controls[origin]) for origin in shown_controls(origins)]
         return self._assembled(populations, as_text=text_columns(cells.obs, requests, self.design))
 
     def _assembled(self, populations: Sequence[Population], **shared: Any) -> AnnData:
@@ -506,9 +510,9 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         """Raise for conditions the model cannot predict; perturbations must be known by default."""
         self.vocabulary.require(request.label for request in requests)
 
-    def _controls(self, cells: Cells | StoredCells, context: str, n_cells: int | None, seed: int) -> Cells:
-        """Read the control cells of a context, at most so many of them."""
-        return cells[control_positions(cells, self.design, context, n_cells, seed)]
+    def _controls(self, cells: Cells | StoredCells, origin: Origin, n_cells: int | None, seed: int) -> Cells:
+        """Read the control cells of a context at a time, or at all, at most so many of them."""
+        return cells[control_positions(cells, self.design, origin, n_cells, seed)]
 
     def _population(self, control: Cells, request: Request, readout: str | None, *, seed: int) -> Population:
         kind: Any = readout or self._default_readout

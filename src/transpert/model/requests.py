@@ -15,8 +15,8 @@ import pandas as pd
 
 from transpert import _keys
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition, parse_perturbation
-from transpert.conditions.controls import control_cells, is_control_label
-from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
+from transpert.conditions.controls import is_control_label
+from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import context_labels, written_direction, written_dose
 
@@ -27,9 +27,7 @@ __all__ = [
     "Request",
     "check_drawing",
     "check_readout",
-    "control_positions",
     "expand_requests",
-    "population_sizes",
     "request_of",
     "require_one_condition",
 ]
@@ -38,8 +36,6 @@ __all__ = [
 _POPULATION = re.compile(
     r"(?P<name>.*?)(, dose (?P<dose>[^,]+))?(, time (?P<time>[^,]+))?(, direction (?P<direction>[^,]+))?", re.DOTALL
 )
-
-_NONE = np.empty(0, dtype=int)
 
 
 Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
@@ -377,66 +373,3 @@ def require_one_condition(requests: Sequence[Request]) -> None:
             where=requests[0].label,
             remedy="Say which dose, or which direction.",
         )
-
-
-def population_sizes(
-    cells: Cells | StoredCells, design: Design, requests: Sequence[Request], n_cells: int | None
-) -> dict[str, int]:
-    """Count the cells of a predicted population of each context, without reading any.
-
-    Raises
-    ------
-    transpert.errors.ControlError
-        If a context has no control cells.
-    """
-    contexts = dict.fromkeys(request.context for request in requests)
-    there = {context: len(control_positions(cells, design, context, None, 0)) for context in contexts}
-    return {context: n_cells or size for context, size in there.items()}
-
-
-def control_positions(
-    cells: Cells | StoredCells, design: Design, context: str, n_cells: int | None, seed: int
-) -> np.ndarray:
-    """Choose the control cells of a context that are moved.
-
-    Parameters
-    ----------
-    cells
-        The cells.
-    design
-        Their design.
-    context
-        Label of the context.
-    n_cells
-        How many, drawn without replacement; all by default, or if there are fewer.
-    seed
-        Seed of the draw.
-
-    Returns
-    -------
-    Positions, ascending.
-
-    Raises
-    ------
-    transpert.errors.ControlError
-        If the context has no control cells.
-    """
-    positions = cells.keep(("controls", design), lambda: _controls_by_context(cells, design)).get(context, _NONE)
-    if not len(positions):
-        raise ControlError(
-            f"the context {context!r} has no control cells to move",
-            where=f"obs[{design.perturbation_key!r}]",
-            remedy=f"Add cells labelled {design.control!r} of this context.",
-        )
-    if n_cells is not None and n_cells < len(positions):
-        positions = np.sort(np.random.default_rng(seed).choice(positions, size=n_cells, replace=False))
-    return positions
-
-
-def _controls_by_context(cells: Cells | StoredCells, design: Design) -> dict[str, np.ndarray]:
-    """Positions of the control cells of each context, ascending, which nobody may write into."""
-    positions = np.flatnonzero(control_cells(cells.obs[design.perturbation_key], control=design.control))
-    positions.flags.writeable = False
-    labels = context_labels(cells.obs.iloc[positions], design)
-    rows = pd.Series(positions).groupby(labels, sort=False).indices
-    return {str(context): positions[own] for context, own in rows.items()}

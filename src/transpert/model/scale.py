@@ -58,6 +58,7 @@ from .left_out import LeftOutShifts, groups_of, judged_rows, leave_folds_out
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, transport_population
 from .options import JoiningOptions, ScaleOptions, TrainingOptions
+from .origins import rows_by_origin
 from .prediction import SetPrediction
 from .processes import is_sharded
 from .registration import jsonable
@@ -467,16 +468,16 @@ class SCALE(PerturbationModel):
     ) -> np.ndarray:
         """Mean shifts, ``(P, G)``, that each row gets from the network that has not seen it."""
         shifts = np.zeros_like(anchored)
-        contexts = np.unique(effects.contexts)
-        for number, context in enumerate(contexts, 1):
-            say(f"Comparing networks and anchor on left-out groups: context {number} of {len(contexts)}")
-            # read and encoded once for all that was done in the context
-            control = self._controls(self.cells, context, _CONTROLS_OF_THE_GATE, self.seed)
-            for row in np.flatnonzero(effects.contexts == context):
-                request = Request(context, groups.context_values(int(first[row])), effects.conditions[row], "")
-                start = anchored[row] if self.options.joining.kind == "residual" else None
-                own = int(fold[row])
-                found = self._network_shift(control, request, start, number=own, seed=self.seed, each_cell=False)
+        where = zip(effects.contexts, map(groups.context_values, first.tolist()), effects.conditions, strict=True)
+        requests = [Request(*asked, "") for asked in where]
+        gathered = rows_by_origin(self.cells, self.design, requests)
+        for number, (origin, rows) in enumerate(gathered.items(), 1):
+            say(f"Comparing networks and anchor on left-out groups: controls {number} of {len(gathered)}")
+            # read and encoded once for all that was done to them
+            control = self._controls(self.cells, origin, _CONTROLS_OF_THE_GATE, self.seed)
+            for row in rows:
+                start, own = anchored[row] if self.options.joining.kind == "residual" else None, int(fold[row])
+                found = self._network_shift(control, requests[row], start, number=own, seed=self.seed, each_cell=False)
                 shifts[row] = found[0]
         return shifts
 

@@ -20,9 +20,10 @@ from transpert.errors import OptionError
 from transpert.groups import Design
 
 from .cells import Cells, repeated
+from .origins import origin_of, population_sizes, shown_controls
 from .prediction import Population, text_columns
 from .prediction_store import PredictionParts, digest_of
-from .requests import Contexts, Request, check_drawing, population_sizes
+from .requests import Contexts, Request, check_drawing
 from .store_input import Data, StoredCells
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ class StreamedPrediction:
         )
         n_cells = check_drawing(n_cells, readout, seed)
         blocks = _blocks(self, cells, requests, n_cells, cells_per_part)
-        controls = list(dict.fromkeys(request.context for request in requests)) if include_controls else []
+        origins = [origin_of(cells, self.design, request) for request in requests]
+        controls = shown_controls(origins) if include_controls else []
         as_text = text_columns(cells.obs, requests, self.design)
         plan = {
             "model": digest_of(*self._state(), _weights(self), self._component_arrays()),
@@ -168,13 +170,14 @@ def _blocks(
     n_cells: int | None,
     cells_per_part: int,
 ) -> list[range]:
-    """Divide the requests into runs of one context and about so many cells."""
+    """Divide the requests into runs that move the same cells, and of about so many of them."""
     sizes = population_sizes(cells, model.design, requests, n_cells)
+    origins = [origin_of(cells, model.design, request) for request in requests]
     blocks: list[range] = []
     start = 0
-    for number, request in enumerate(requests):
-        at_most = max(1, cells_per_part // sizes[requests[start].context])
-        if request.context != requests[start].context or number - start == at_most:
+    for number, origin in enumerate(origins):
+        at_most = max(1, cells_per_part // sizes[start])
+        if origin != origins[start] or number - start == at_most:
             blocks.append(range(start, number))
             start = number
     return [*blocks, range(start, len(requests))]
@@ -189,7 +192,7 @@ def _predicted_part(
     readout: str | None,
     seed: int,
 ) -> list[Population]:
-    control = model._controls(cells, requests[numbers[0]].context, n_cells, seed)
+    control = model._controls(cells, origin_of(cells, model.design, requests[numbers[0]]), n_cells, seed)
     moved = repeated(control, n_cells, seed).anew()
     return [model._population(moved, requests[number], readout, seed=requests[number].seed(seed)) for number in numbers]
 

@@ -32,6 +32,7 @@ from transpert.transport import (
 )
 
 from .cells import Cells
+from .origins import origin_of
 from .requests import Contexts, Request, check_drawing
 from .store_input import Data, StoredCells
 
@@ -408,9 +409,9 @@ def _writable(names: pd.Index) -> pd.Index:
 def _with_controls(
     model: PerturbationModel, cells: Cells | StoredCells, requests: Sequence[Request], seed: int
 ) -> Iterator[tuple[Request, Cells, GroupStatistics]]:
-    """Yield every request with the controls of its context, which are read once for requests that follow each other."""
-    for context, asked in groupby(requests, key=lambda request: request.context):
-        control = model._controls(cells, context, None, seed)
+    """Yield every request with the controls it moves, which are read once for requests that follow each other."""
+    for origin, asked in groupby(requests, key=lambda request: origin_of(cells, model.design, request)):
+        control = model._controls(cells, origin, None, seed)
         statistics = control.as_one_group()
         for request in asked:
             yield request, control, statistics
