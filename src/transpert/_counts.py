@@ -16,6 +16,7 @@ __all__ = [
     "check_library_sizes",
     "check_log1p",
     "check_there",
+    "library_of_each",
     "library_sizes",
     "log1p_per_10k",
     "stored_values",
@@ -243,10 +244,26 @@ def log1p_per_10k(counts: Matrix, library_size: np.ndarray) -> Matrix:
     return sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape, copy=True)
 
 
-def _checked_library(counts: Matrix, library_size: np.ndarray) -> np.ndarray:
+def library_of_each(counts: Matrix, library_size: np.ndarray) -> np.ndarray:
+    """Return library sizes as ``(N,)`` float64.
+
+    Raises
+    ------
+    transpert.errors.CountsError
+        If there is not one for each cell.
+    """
     library = np.asarray(library_size, dtype=np.float64)
     if library.shape != (counts.shape[0],):
-        raise CountsError(f"{library.shape} library sizes for {counts.shape[0]} cells", where="library_size")
+        raise CountsError(
+            f"the library sizes have shape {library.shape}, and there are {counts.shape[0]} cells",
+            where="library_size",
+            remedy="Give the total counts of each cell over all measured genes.",
+        )
+    return library
+
+
+def _checked_library(counts: Matrix, library_size: np.ndarray) -> np.ndarray:
+    library = library_of_each(counts, library_size)
     wrong = ~np.isfinite(library) | (library < 0)
     empty = np.flatnonzero(library == 0)
     if empty.size:
