@@ -140,7 +140,11 @@ def check_log1p(matrix: Matrix, *, where: str) -> None:
 
 
 def check_library_sizes(
-    library_size: np.ndarray, counts: Matrix | None = None, *, where: str = "the library size"
+    library_size: np.ndarray,
+    counts: Matrix | None = None,
+    *,
+    predicted: np.ndarray | None = None,
+    where: str = "the library size",
 ) -> None:
     """Check that library sizes can be totals over all measured genes.
 
@@ -150,6 +154,9 @@ def check_library_sizes(
         Total counts of each cell.
     counts : (N, G)
         Raw counts of the genes at hand, which a total cannot be less than; not compared by default.
+    predicted : (N,)
+        Cells that a model has predicted, which may have more counts than the control cell that their library size is
+        of; none by default.
     where
         The column the library sizes came from, for the message.
 
@@ -173,7 +180,8 @@ def check_library_sizes(
         )
     if counts is None:
         return
-    small = int(np.count_nonzero(library_size < library_sizes(counts) - 0.5))
+    fewer = library_size < library_sizes(counts) - 0.5
+    small = int(np.count_nonzero(fewer if predicted is None else fewer & ~predicted))
     if small:
         raise CountsError(
             f"{small} cells have fewer counts in all than in the genes at hand",
