@@ -16,6 +16,7 @@ __all__ = [
     "check_library_sizes",
     "check_log1p",
     "check_there",
+    "library_of_each",
     "library_sizes",
     "log1p_per_10k",
     "stored_values",
@@ -139,7 +140,11 @@ def check_log1p(matrix: Matrix, *, where: str) -> None:
 
 
 def check_library_sizes(
-    library_size: np.ndarray, counts: Matrix | None = None, *, where: str = "the library size"
+    library_size: np.ndarray,
+    counts: Matrix | None = None,
+    *,
+    predicted: np.ndarray | None = None,
+    where: str = "the library size",
 ) -> None:
     """Check that library sizes can be totals over all measured genes.
 
@@ -149,6 +154,9 @@ def check_library_sizes(
         Total counts of each cell.
     counts : (N, G)
         Raw counts of the genes at hand, which a total cannot be less than; not compared by default.
+    predicted : (N,)
+        Cells that a model has predicted, which may have more counts than the control cell that their library size is
+        of; none by default.
     where
         The column the library sizes came from, for the message.
 
@@ -172,7 +180,8 @@ def check_library_sizes(
         )
     if counts is None:
         return
-    small = int(np.count_nonzero(library_size < library_sizes(counts) - 0.5))
+    fewer = library_size < library_sizes(counts) - 0.5
+    small = int(np.count_nonzero(fewer if predicted is None else fewer & ~predicted))
     if small:
         raise CountsError(
             f"{small} cells have fewer counts in all than in the genes at hand",
@@ -243,10 +252,26 @@ def log1p_per_10k(counts: Matrix, library_size: np.ndarray) -> Matrix:
     return sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape, copy=True)
 
 
-def _checked_library(counts: Matrix, library_size: np.ndarray) -> np.ndarray:
+def library_of_each(counts: Matrix, library_size: np.ndarray) -> np.ndarray:
+    """Return library sizes as ``(N,)`` float64.
+
+    Raises
+    ------
+    transpert.errors.CountsError
+        If there is not one for each cell.
+    """
     library = np.asarray(library_size, dtype=np.float64)
     if library.shape != (counts.shape[0],):
-        raise CountsError(f"{library.shape} library sizes for {counts.shape[0]} cells", where="library_size")
+        raise CountsError(
+            f"the library sizes have shape {library.shape}, and there are {counts.shape[0]} cells",
+            where="library_size",
+            remedy="Give the total counts of each cell over all measured genes.",
+        )
+    return library
+
+
+def _checked_library(counts: Matrix, library_size: np.ndarray) -> np.ndarray:
+    library = library_of_each(counts, library_size)
     wrong = ~np.isfinite(library) | (library < 0)
     empty = np.flatnonzero(library == 0)
     if empty.size:

@@ -177,6 +177,21 @@ def test_library_sizes_that_cannot_be_are_refused(store, tmp_path, change, messa
     assert Store(store.path).n_obs == 200
 
 
+def test_predicted_cells_may_have_more_counts_than_the_control_they_were_made_from(tmp_path) -> None:
+    few = with_totals(name="library_size", change=lambda totals: totals / 100)
+    with pytest.raises(CountsError, match="200 cells have fewer counts in all"):
+        build_store(few, tmp_path / "out.zarr", DESIGN)
+    pred = few.copy()
+    pred.obs[["source", "model", "control_id"]] = "predicted", "RidgeTransport", "cell"
+    pred.write_h5ad(tmp_path / "pred.h5ad")
+    store = build_store([with_totals(3, "library_size"), tmp_path / "pred.h5ad"], tmp_path / "out.zarr", DESIGN)
+    stored = store.to_anndata().obs["library_size"]
+    np.testing.assert_array_equal(stored[pred.obs_names], pred.obs["library_size"])
+    pred.obs["source"] = "control"
+    with pytest.raises(CountsError, match="200 cells have fewer counts in all"):
+        build_store(pred, tmp_path / "other.zarr", DESIGN)
+
+
 def test_append_takes_library_sizes_from_where_the_store_has_them(tmp_path) -> None:
     store = build_store(with_totals(1), tmp_path / "a.zarr", DESIGN, library_size_key="total")
     with pytest.raises(UnknownNameError, match="'total'.*holds the library sizes of the cells that are there"):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
 from transpert import metrics
-from transpert.errors import MetricInputError
+from transpert.errors import MetricInputError, OptionError
 
 ON_EFFECTS = {
     "pearson_delta": metrics.pearson_delta,
@@ -75,6 +76,66 @@ def test_spoilt_cells_are_refused(name, kind, make) -> None:
     spoil, message = SPOILT_CELLS[kind]
     with pytest.raises(MetricInputError, match=message):
         ON_CELLS[name](make(spoil(good)), make(good))
+
+
+LIKE_ARRAYS = [pd.DataFrame, lambda x: x.tolist(), lambda x: tuple(map(tuple, x))]
+
+
+@pytest.mark.parametrize("make", LIKE_ARRAYS, ids=["frame", "lists", "tuples"])
+@pytest.mark.parametrize("name", [name for name in ON_CELLS if name not in ("Comparison", "predicted controls")])
+def test_cells_may_stand_in_whatever_numpy_reads(name, make) -> None:
+    cells, other = np.random.default_rng(0).poisson(1.0, (2, 20, 6)).astype(float)
+    found, expected = ON_CELLS[name](make(cells), make(other)), ON_CELLS[name](cells, other)
+    if name == "counts":
+        found, expected = found.bulk, expected.bulk
+    elif name == "rank_sums":
+        found, expected = found[0].z_score, expected[0].z_score
+    elif name == "differential_expression":
+        found, expected = found.log2_fold_change, expected.log2_fold_change
+    np.testing.assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize("function", [metrics.bulk_profile, metrics.bulk_noise])
+def test_counts_may_stand_in_whatever_numpy_reads(function) -> None:
+    counts = np.random.default_rng(0).poisson(1.0, (20, 6))
+    for make in LIKE_ARRAYS:
+        np.testing.assert_array_equal(function(make(counts)), function(counts))
+
+
+@pytest.mark.parametrize("name", ON_CELLS)
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([[0.0, 1.0], [1.0]], "the values make no matrix"),
+        ([["a", "b"]], "of type <U1, not numbers"),
+        (None, "of type object, not numbers"),
+        ([0.0, 1.0], r"shape \(2,\).*Cells x genes"),
+    ],
+)
+def test_what_is_no_matrix_of_numbers_is_refused(name, cells, message) -> None:
+    if name == "counts" or (name == "predicted controls" and cells is None):
+        return  # nothing is an answer there
+    with pytest.raises(MetricInputError, match=message):
+        ON_CELLS[name](cells, np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("function", [metrics.overlap_at_n, metrics.precision_at_n])
+@pytest.mark.parametrize("n", [-1, 0, 2.5, "3", np.nan])
+def test_numbers_of_genes_are_whole_and_above_0(function, n) -> None:
+    sure = np.full(5, 0.01)
+    table = metrics.DifferentialExpression(np.arange(5.0, 0, -1), sure, sure, sure)
+    none = metrics.DifferentialExpression(np.arange(5.0, 0, -1), sure, np.ones(5), sure)
+    for real in (table, none):
+        with pytest.raises(OptionError, match=f"n is {n!r}.*at least 1"):
+            function(table, real, n=n)
+    assert function(table, table, n=np.int64(2)) == 1.0
+
+
+@pytest.mark.parametrize("level", [95, 0, 1, -0.1, np.nan, "x", None])
+def test_the_level_of_an_interval_is_a_share(level) -> None:
+    for values in ([1.0, 2.0, 3.0], [1.0]):
+        with pytest.raises(OptionError, match=f"the level of an interval is {level!r}.*between 0 and 1"):
+            metrics.bootstrap_interval(values, level=level)
 
 
 @pytest.mark.parametrize("function", [metrics.bulk_profile, metrics.bulk_noise])

@@ -87,3 +87,42 @@ def test_library_sizes_that_are_no_numbers_are_named(cells) -> None:
     other.obs["total"] = "many"
     with pytest.raises(CountsError, match=r"library sizes are not numbers .in obs\['total'\]"):
         trained(other, library_size_key="total")
+
+
+# ----------------------------------------------------------------------------------- predictions are cells themselves
+@pytest.fixture(scope="module")
+def pred() -> AnnData:
+    """A prediction with cells that have more counts than their control had in all."""
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=30, n_cells=40)
+    pred = trained(adata).predict(progress=False)
+    assert (summed(pred) > pred.obs["library_size"] + 0.5).any()
+    return pred
+
+
+def test_the_library_size_of_a_prediction_is_what_its_values_are_normalised_by(pred) -> None:
+    again = tp.pp.log1p_per_10k(pred.layers["counts"], pred.obs["library_size"].to_numpy())
+    np.testing.assert_array_equal(again.toarray(), pred.X)
+
+
+@pytest.mark.parametrize("key", [None, "library_size"])
+def test_a_prediction_can_be_set_up_and_moved(pred, key) -> None:
+    model = trained(pred, library_size_key=key)
+    np.testing.assert_array_equal(model.cells.library_size, pred.obs["library_size"])
+    np.testing.assert_array_equal(model.cells.log1p(), pred.X)
+    assert model.predict(adata=pred, n_cells=5, progress=False).n_vars == pred.n_vars
+
+
+def test_only_what_was_predicted_may_have_more_counts_than_its_library_size(pred) -> None:
+    shrunk = pred.copy()
+    is_control = (pred.obs["source"] == "control").to_numpy()
+    shrunk.obs["library_size"] = np.where(is_control, 10.0, pred.obs["library_size"])
+    with pytest.raises(CountsError, match=f"{is_control.sum()} cells have fewer counts in all"):
+        trained(shrunk)
+    other = pred.copy()
+    other.obs["total"] = other.obs["library_size"]
+    for change in (lambda a: a.obs.drop(columns="control_id", inplace=True), lambda a: None):
+        with pytest.raises(CountsError, match="cells have fewer counts in all"):
+            trained(other, library_size_key="total")
+        change(other)
+    with pytest.raises(CountsError, match="cells have fewer counts in all"):
+        trained(other)  # without the columns of a prediction it is none

@@ -429,3 +429,23 @@ def test_other_counts_of_any_control_make_another_prediction_to_a_store(respelle
     changed.layers["counts"] = sparse.csr_matrix(counts)
     other = read_cells(changed, model.source)
     assert streaming._identity(other, model.design) != before
+
+
+@pytest.mark.parametrize("contexts", [5, "context_0", [5], ["context_0"], [HERE, None], object()])
+def test_contexts_are_mappings(screen, contexts) -> None:
+    model = ridge(screen)
+    for method in (model.predict, model.get_effects):
+        with pytest.raises(OptionError, match=r"is no mapping of context columns.*in contexts.*\{'context': \.\.\.\}"):
+            method(contexts, "P0")
+    assert model.predict(iter([HERE]), "P0", n_cells=5, progress=False).n_obs == 10
+
+
+@pytest.mark.parametrize("level", ["x", 95, 0.0, [0.9], float("nan")])
+def test_the_level_of_intervals_is_a_share(screen, level) -> None:
+    tp.KernelTransport.setup_anndata(screen, **KEYS)
+    model = tp.KernelTransport(screen)
+    model.train()
+    with pytest.raises(OptionError, match="the level of an interval is .*from 0 to 1"):
+        model.predict(HERE, "P0", n_cells=5, interval=level, progress=False)
+    with pytest.raises(OptionError, match="the level of an interval is"):
+        model.get_uncertainty(HERE, "P0", level=level)

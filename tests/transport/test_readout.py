@@ -175,3 +175,28 @@ def test_the_expected_mean_is_met_exactly() -> None:
     target = np.maximum(mean + np.linspace(-0.5, 1.5, 30), 0.001)
     moved = transport_counts(counts, library, target, options=ReadoutOptions(kind="expected"))
     np.testing.assert_allclose(np.log1p(moved.toarray() * 1e4 / library[:, None]).mean(axis=0), target, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("library", "message"),
+    [
+        ([5.0], r"the library sizes have shape \(1,\), and there are 3 cells"),
+        (5.0, r"shape \(\), and there are 3 cells"),
+        ([[5.0, 5.0, 5.0]], r"shape \(1, 3\)"),
+        ([5.0, 0.0, 5.0], "1 cells have a library size that is not above 0.*Drop empty cells"),
+        ([5.0, np.nan, np.inf], "2 cells have a library size"),
+    ],
+)
+def test_library_sizes_are_checked_before_anything_is_moved(library, message) -> None:
+    counts = np.array([[3, 2], [0, 0], [4, 1]])
+    with pytest.raises(CountsError, match=message):
+        transport_counts(counts, np.array(library), np.array([1.0, 7.0]))
+    with pytest.raises(CountsError, match=message):
+        group_statistics(counts, np.array(library), np.zeros(3, dtype=int), 1)
+
+
+def test_cells_in_no_group_may_be_empty() -> None:
+    counts = np.array([[3, 2], [0, 0], [4, 1]])
+    with np.errstate(all="raise"):
+        found = group_statistics(counts, np.array([5.0, 0.0, 5.0]), np.array([0, -1, 0]), 1)
+    assert found.n_cells.tolist() == [2] and found.mean_inverse_library.tolist() == [2e3]

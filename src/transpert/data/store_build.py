@@ -26,6 +26,7 @@ from scipy import sparse
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from transpert import _keys
+from transpert._anndata import PREDICTION_COLUMNS, predicted_cells
 from transpert._counts import check_counts, check_library_sizes, library_sizes
 from transpert.errors import CountsError, OptionError, StoreError
 from transpert.groups import Design, Groups
@@ -338,6 +339,7 @@ def _scatter(job: _Job, per_cell: float, report: Report) -> None:
     for reader in job.readers:
         columns = reader.genes.get_indexer(job.genes)
         keep_all = np.array_equal(columns, np.arange(len(reader.genes)))
+        predicted = _predicted(reader, job.library_column)
         for start in range(max(0, done - offset), reader.n_obs, block):
             stop = min(start + block, reader.n_obs)
             dest = job.dest[offset + start : offset + stop]
@@ -348,7 +350,7 @@ def _scatter(job: _Job, per_cell: float, report: Report) -> None:
             else:
                 totals = job.library_size[offset + start : offset + stop]
                 where = f"{job.library_column}, cells {start} to {stop} of {reader.name}"
-                check_library_sizes(totals, at_hand, where=where)
+                check_library_sizes(totals, at_hand, predicted=predicted[start:stop], where=where)
             kept = np.flatnonzero(dest >= 0)
             library[dest[kept]] = totals[kept]
             for part, size in _append(job, at_hand, dest).items():
@@ -357,6 +359,12 @@ def _scatter(job: _Job, per_cell: float, report: Report) -> None:
             write_json(progress, {"cells": offset + stop, "sizes": sizes})
             report("Reading cells", offset + stop, len(job.dest))
         offset += reader.n_obs
+
+
+def _predicted(reader: CountReader, library_column: str) -> np.ndarray:
+    """Return which cells of a file were predicted, where their library sizes are those that a prediction has."""
+    ours = library_column == f"obs[{_keys.LIBRARY_SIZE!r}]" and set(PREDICTION_COLUMNS) <= set(reader.obs_columns)
+    return predicted_cells(reader.obs(PREDICTION_COLUMNS)) if ours else np.zeros(reader.n_obs, dtype=bool)
 
 
 def _checked(reader: CountReader, start: int, stop: int) -> sparse.csr_matrix:

@@ -29,23 +29,29 @@ def check_finite(values: np.ndarray, where: str) -> None:
         raise MetricInputError(f"{wrong} of {values.size} entries are NaN or infinite", where=where)
 
 
-def check_cells(cells: np.ndarray | sparse.spmatrix, *, where: str, n_genes: int | None = None) -> None:
-    """Check a matrix of cells, log1p counts per 10k.
+def check_cells(cells: Any, *, where: str, n_genes: int | None = None) -> np.ndarray | sparse.spmatrix:
+    """Check cells, log1p counts per 10k, and return them as a matrix.
 
     Parameters
     ----------
     cells : (N, G)
-        Dense or sparse.
+        Sparse, or whatever numpy makes an array of: an array, a DataFrame, lists.
     where
         Its name, for the message.
     n_genes
         The number of genes it must have.
 
+    Returns
+    -------
+    The sparse matrix itself, or an array.
+
     Raises
     ------
     transpert.errors.MetricInputError
-        If it is empty, has another number of genes, or holds NaN, infinite or negative values.
+        If it is no matrix of numbers, is empty, has another number of genes, or holds NaN, infinite or negative values.
     """
+    if not sparse.issparse(cells):
+        cells = _array(cells, where)
     if cells.ndim != 2 or 0 in cells.shape:
         raise MetricInputError(f"the matrix has shape {cells.shape}", where=where, remedy="Cells x genes are needed.")
     if n_genes is not None and cells.shape[1] != n_genes:
@@ -58,6 +64,18 @@ def check_cells(cells: np.ndarray | sparse.spmatrix, *, where: str, n_genes: int
         raise MetricInputError(
             f"{negative} of {values.size} entries are negative", where=where, remedy="Pass log1p counts per 10k."
         )
+    return cells
+
+
+def _array(cells: Any, where: str) -> np.ndarray:
+    remedy = "Cells x genes are needed."
+    try:
+        array = np.asarray(cells)
+    except ValueError:  # rows of different lengths
+        raise MetricInputError("the values make no matrix", where=where, remedy=remedy) from None
+    if array.dtype.kind not in "biuf":
+        raise MetricInputError(f"the values are of type {array.dtype}, not numbers", where=where, remedy=remedy)
+    return array
 
 
 def check_deltas(

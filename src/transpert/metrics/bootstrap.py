@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -80,6 +81,11 @@ def bootstrap_interval(
     -------
     Lower and upper bound; NaN with fewer than two values.
 
+    Raises
+    ------
+    transpert.errors.OptionError
+        If ``level`` is not between 0 and 1.
+
     Examples
     --------
     >>> from transpert.metrics import bootstrap_interval
@@ -87,6 +93,8 @@ def bootstrap_interval(
     >>> 0.4 <= low < high <= 0.6
     True
     """
+    if not isinstance(level, Real) or not 0 < level < 1:
+        raise OptionError(f"the level of an interval is {level!r}", remedy="Give a number between 0 and 1, like 0.95.")
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     if len(values) < 2:

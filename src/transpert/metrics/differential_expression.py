@@ -164,12 +164,10 @@ def rank_sums(
     >>> bool(same.p_value[0] > 0.05 > shifted.p_value[0])
     True
     """
-    check_cells(controls, where="the control cells")
-    for cells in populations:
-        check_cells(cells, where="the cells", n_genes=controls.shape[1])
-    if not populations:
-        return []
-    return _tests([*populations], controls)
+    controls = check_cells(controls, where="the control cells")
+    n_genes = controls.shape[1]
+    checked = [check_cells(cells, where="the cells", n_genes=n_genes) for cells in populations]
+    return _tests(checked, controls) if checked else []
 
 
 def _tests(populations: list[np.ndarray | sparse.spmatrix], controls: np.ndarray | sparse.spmatrix) -> list[RankSums]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Literal
 
 import numpy as np
@@ -31,6 +32,17 @@ def _check_pair(predicted: DifferentialExpression, real: DifferentialExpression)
     check_same_length(predicted.p_value, real.p_value, what="genes in the tables of differential expression")
 
 
+def _check_n(n: int | None) -> None:
+    if n is None:
+        return
+    try:
+        whole = operator.index(n)
+    except TypeError:
+        whole = 0
+    if whole < 1:
+        raise OptionError(f"n is {n!r}", remedy="Give a whole number of genes, at least 1, or None for all.")
+
+
 def overlap_at_n(
     predicted: DifferentialExpression, real: DifferentialExpression, *, n: int | None = None, empty: float = np.nan
 ) -> float:
@@ -57,6 +69,8 @@ def overlap_at_n(
     ------
     transpert.errors.MetricInputError
         If the tables are of different genes.
+    transpert.errors.OptionError
+        If ``n`` is not a whole number from 1 upwards.
 
     Notes
     -----
@@ -73,6 +87,7 @@ def overlap_at_n(
     0.5
     """
     _check_pair(predicted, real)
+    _check_n(n)
     k = real.n_significant if n is None else min(n, real.n_significant)
     if k == 0:
         return float(empty)
@@ -101,6 +116,8 @@ def precision_at_n(
     ------
     transpert.errors.MetricInputError
         If the tables are of different genes.
+    transpert.errors.OptionError
+        If ``n`` is not a whole number from 1 upwards.
 
     Notes
     -----
@@ -117,6 +134,7 @@ def precision_at_n(
     0.5
     """
     _check_pair(predicted, real)
+    _check_n(n)
     if real.n_significant == 0:
         return float(empty)
     k = predicted.n_significant if n is None else min(n, predicted.n_significant)

@@ -34,8 +34,8 @@ def variance_ratio(cells: np.ndarray | sparse.spmatrix, real: np.ndarray | spars
     >>> variance_ratio(np.array([[1.0], [1.0]]), np.array([[0.0], [1.0]]))
     0.0
     """
-    check_cells(real, where="the real cells")
-    check_cells(cells, where="the cells", n_genes=real.shape[1])
+    real = check_cells(real, where="the real cells")
+    cells = check_cells(cells, where="the cells", n_genes=real.shape[1])
     predicted, truth = _variance(cells), _variance(real)
     varying = truth > 0
     return float(np.median(predicted[varying] / truth[varying])) if varying.any() else float("nan")
@@ -65,8 +65,8 @@ def zero_fraction_gap(cells: np.ndarray | sparse.spmatrix, real: np.ndarray | sp
     >>> zero_fraction_gap(np.array([[0.1], [0.1]]), np.array([[0.0], [1.0]]))
     0.5
     """
-    check_cells(real, where="the real cells")
-    check_cells(cells, where="the cells", n_genes=real.shape[1])
+    real = check_cells(real, where="the real cells")
+    cells = check_cells(cells, where="the cells", n_genes=real.shape[1])
     shares = [np.asarray((matrix > 0).mean(axis=0), dtype=float).ravel() for matrix in (cells, real)]
     return float(np.abs(shares[0] - shares[1]).mean())
 

@@ -68,9 +68,9 @@ class Population:
     _tables: dict[tuple[int, Convention], DifferentialExpression] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_cells(self.cells, where=self.where)
+        self.cells = check_cells(self.cells, where=self.where)
         if self.counts is not None:
-            check_cells(self.counts, where=f"the counts of {self.where}", n_genes=self.n_genes)
+            self.counts = check_cells(self.counts, where=f"the counts of {self.where}", n_genes=self.n_genes)
             if self.counts.shape[0] != self.n_cells:
                 raise MetricInputError(
                     f"{self.counts.shape[0]} cells have counts, {self.n_cells} have log1p values", where=self.where

@@ -51,7 +51,7 @@ def bulk_profile(counts: np.ndarray | sparse.spmatrix, *, total: float = BULK_TO
     >>> np.expm1(bulk_profile(np.array([[1, 2], [0, 1]]), total=4)).round(6).tolist()
     [1.0, 3.0]
     """
-    check_cells(counts, where="the counts")
+    counts = check_cells(counts, where="the counts")
     sums = np.asarray(counts.sum(axis=0), dtype=np.float64).ravel()
     return np.log1p(sums * (total / sums.sum() if sums.sum() > 0 else 0.0))
 
@@ -87,7 +87,7 @@ def bulk_noise(counts: np.ndarray | sparse.spmatrix, *, total: float = BULK_TOTA
     >>> bulk_noise(np.array([[1, 2], [1, 2], [1, 2]]))
     0.0
     """
-    check_cells(counts, where="the counts")
+    counts = check_cells(counts, where="the counts")
     n_cells, n_genes = counts.shape
     sums = np.asarray(counts.sum(axis=0), dtype=np.float64).ravel()
     everything = sums.sum()

@@ -390,6 +390,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             If a perturbation, a context or a column is not known; the nearest one is named.
         transpert.errors.ControlError
             If a context has no control cells.
+        transpert.errors.OptionError
+            If an argument has a value it cannot have.
 
         Examples
         --------

@@ -14,7 +14,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys, pp
-from transpert._anndata import frame, layer_names
+from transpert._anndata import frame, layer_names, predicted_cells
 from transpert._counts import check_counts, check_library_sizes, library_sizes, log1p_per_10k
 from transpert.data import MemorySource
 from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
@@ -248,8 +248,10 @@ def read_cells(
     counts.sort_indices()
     if library is None:
         library = library_sizes(counts)
-    check_library_sizes(library, counts)
-    obs = frame(adata.obs)[list(source.design.columns)].copy()
+    annotation = frame(adata.obs)
+    given = source.library_size_key in (None, _keys.LIBRARY_SIZE)  # the column that predictions have
+    check_library_sizes(library, counts, predicted=predicted_cells(annotation) if given else None)
+    obs = annotation[list(source.design.columns)].copy()
     names = np.asarray(adata.var_names, dtype=object)
     return Cells(counts, library, obs, names, _embedding(adata, source), library_from)
 

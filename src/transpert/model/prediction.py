@@ -153,7 +153,8 @@ def assemble(
     AnnData with log1p counts per 10k in ``X`` (dense float32), integer counts in ``layers["counts"]`` where every
     population has them, the columns of the design, ``source``, ``model``, ``control_id`` and ``library_size`` in
     ``obs``, latent states in ``obsm["X_scale"]`` where every population has them, coordinates in ``obsm["X_pca"]`` and
-    loadings in ``varm["PCs"]`` where there are components.
+    loadings in ``varm["PCs"]`` where there are components. The library size is that of the control cell, by which ``X``
+    is normalised: with what is added to it, a cell can have more counts.
     """
     obs = pd.concat([_annotate(population, design) for population in populations])
     obs.index = _unique_names(populations, first)

@@ -323,16 +323,8 @@ def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts
     """The wanted contexts that have cells, by label."""
     keys = source.design.context_keys
     known = cells.keep(("contexts", keys), lambda: cells.obs[list(keys)].astype(str).drop_duplicates())
-    if isinstance(contexts, pd.DataFrame):
-        wanted: Sequence[Mapping[Any, object]] = contexts.to_dict(orient="records")
-    elif contexts is None:
-        wanted = [{}]
-    elif isinstance(contexts, Mapping):
-        wanted = [contexts]
-    else:
-        wanted = list(contexts)
     chosen = np.zeros(len(known), dtype=bool)
-    for row in wanted:
+    for row in _context_rows(contexts, keys):
         unknown = [column for column in row if column not in keys]
         if unknown:
             raise UnknownNameError("context column", unknown, keys, where="contexts")
@@ -348,6 +340,25 @@ def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts
         chosen |= hit
     found = known[chosen]
     return dict(zip(context_labels(found, source.design), found.to_dict(orient="records"), strict=True))
+
+
+def _context_rows(contexts: Contexts, keys: Sequence[str]) -> Sequence[Mapping[Any, object]]:
+    """What is said of the context columns, one mapping for each choice."""
+    if contexts is None:
+        return [{}]
+    if isinstance(contexts, pd.DataFrame):
+        return contexts.to_dict(orient="records")
+    one = isinstance(contexts, Mapping | str) or not isinstance(contexts, Iterable)
+    rows: list[Any] = [contexts] if one else list(contexts)
+    wrong = [row for row in rows if not isinstance(row, Mapping)]
+    if wrong:
+        example = f"{{{keys[0]!r}: ...}}" if keys else "{}"
+        raise OptionError(
+            f"{wrong[0]!r} is no mapping of context columns to values",
+            where="contexts",
+            remedy=f"Give one, such as {example}, a list of them, or a DataFrame with a row for each context.",
+        )
+    return rows
 
 
 def request_of(

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from transpert import _keys
-from transpert._counts import check_counts
+from transpert._counts import check_counts, check_library_sizes, library_of_each
 from transpert.errors import CountsError, GroupSizeError
 
 from .options import ReadoutOptions
@@ -98,7 +98,8 @@ def transport_counts(
     Raises
     ------
     transpert.errors.CountsError
-        If ``counts`` are not counts, or a target is NaN, infinite or negative.
+        If ``counts`` are not counts, there is not one library size above 0 for each cell, or a target is NaN, infinite
+        or negative.
     transpert.errors.GroupSizeError
         If there are no cells.
 
@@ -126,11 +127,13 @@ def transport_counts(
     if not matrix.shape[0]:
         raise GroupSizeError("there are no control cells to move")
     _check_target(target, matrix.shape[1])
-    factor = _keys.SCALE_FACTOR / np.asarray(library_size, dtype=np.float64)
+    library = library_of_each(matrix, library_size)
+    check_library_sizes(library, where="library_size")
+    factor = _keys.SCALE_FACTOR / library
     shift = target - _mean_log(matrix, factor)
     rng = np.random.default_rng(seed)
     moved = matrix.toarray().astype(np.float32, copy=False)
-    largest = np.maximum(np.floor(library_size), moved.max(axis=1))
+    largest = np.maximum(np.floor(library), moved.max(axis=1))
     table = np.log1p(factor[:, None] * np.arange(_SMALL_COUNTS))
     for genes, sign in ((shift < -options.tolerance, -1.0), (shift > options.tolerance, 1.0)):
         chosen = np.flatnonzero(genes)

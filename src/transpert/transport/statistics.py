@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from transpert import _keys
-from transpert._counts import log1p_per_10k
+from transpert._counts import check_library_sizes, library_of_each, log1p_per_10k
 
 __all__ = ["GroupStatistics", "group_statistics"]
 
@@ -102,6 +102,11 @@ def group_statistics(
     -------
     The statistics; groups without cells are zero.
 
+    Raises
+    ------
+    transpert.errors.CountsError
+        If there is not one library size for each cell, or that of a cell in a group is not above 0, or not finite.
+
     Examples
     --------
     >>> import numpy as np
@@ -110,12 +115,14 @@ def group_statistics(
     >>> group_statistics(counts, np.array([1e4, 1e4]), np.array([0, 0]), 1).mean_rate.round(3).tolist()
     [[2.0, 0.0]]
     """
+    library = library_of_each(counts, library_size)
     used = np.flatnonzero(codes >= 0)
+    check_library_sizes(library[used], where="library_size")
     n_cells = np.bincount(codes[used], minlength=n_groups)
     indicator = sparse.csr_matrix(
         (1 / np.maximum(n_cells, 1)[codes[used]], (codes[used], used)), shape=(n_groups, len(codes))
     )
-    logs = sparse.csr_matrix(log1p_per_10k(counts, library_size), dtype=np.float64)
+    logs = sparse.csr_matrix(log1p_per_10k(counts, library), dtype=np.float64)
     rates = logs.copy()
     rates.data = np.expm1(rates.data)
 
@@ -126,5 +133,5 @@ def group_statistics(
 
     mean_rate, var_rate = moments(rates)
     mean_log, var_log = moments(logs)
-    inverse = indicator @ (_keys.SCALE_FACTOR / np.asarray(library_size, dtype=np.float64))
+    inverse = indicator @ np.divide(_keys.SCALE_FACTOR, library, out=np.zeros_like(library), where=codes >= 0)
     return GroupStatistics(n_cells, mean_rate, var_rate, mean_log, var_log, inverse)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -93,10 +94,10 @@ class ErrorModel:
         Raises
         ------
         transpert.errors.OptionError
-            If ``level`` is not between 0 and 1.
+            If ``level`` is not a number between 0 and 1.
         """
-        if not 0 < level < 1:
-            raise OptionError(f"the level of an interval is {level}", remedy="Give a number from 0 to 1, like 0.9.")
+        if not isinstance(level, Real) or not 0 < level < 1:
+            raise OptionError(f"the level of an interval is {level!r}", remedy="Give a number from 0 to 1, like 0.9.")
         span = float(np.interp(level, np.linspace(0, 1, _N_QUANTILES), self.quantiles))
         return span * np.sqrt(self.spread**2 + variance)
 
