@@ -82,7 +82,9 @@ their error on left-out training groups, on the simulated tasks and on Kang, the
 printed beside them (on left-out groups the Gaussian kernel was the best or near it nearly everywhere); and the way in
 which the gate is fitted was changed after results with the former way had been seen here, on other simulated screens,
 and kept although it is no better on Kang. DE overlap depends on which controls the predicted cells are compared with:
-the tables take the real ones; where a peer predicts controls too, its overlap with those is given below its table."""
+the tables take the real ones; where a peer predicts controls too, its overlap with those is given below its table.
+Seconds of training are of the clock, with one or more other runs on the two cores: they compare no speeds, the
+[throughput page](throughput.md) does."""
 
 
 def _task_section(
