@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -116,6 +117,7 @@ def _find_controls(cells: Cells | StoredCells, design: Design) -> dict[Origin, n
         times = pd.to_numeric(cells.obs[design.time_key].iloc[positions], errors="coerce").to_numpy(dtype=float)
         known = np.flatnonzero(np.isfinite(times))
         frame = pd.DataFrame({"context": labels[known], "time": [rounded(time) for time in times[known]]})
-        for (context, time), own in frame.groupby(["context", "time"], sort=False).indices.items():
+        at_time: dict[Any, Any] = frame.groupby(["context", "time"], sort=False).indices
+        for (context, time), own in at_time.items():
             found[str(context), float(time)] = positions[known[own]]
     return found
