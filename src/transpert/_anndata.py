@@ -1,12 +1,15 @@
-"""Parts of an AnnData, whose own types leave open what they are."""
+"""Parts of an AnnData or MuData, whose own types leave open what they are."""
 
 from __future__ import annotations
 
 import pandas as pd
 from anndata import AnnData
 from anndata.experimental.backed import Dataset2D
+from mudata import MuData
 
-__all__ = ["frame", "layer_names"]
+from transpert.errors import UnknownNameError
+
+__all__ = ["frame", "layer_names", "modality_of", "modality_to_write"]
 
 
 def frame(annotation: pd.DataFrame | Dataset2D) -> pd.DataFrame:
@@ -17,3 +20,45 @@ def frame(annotation: pd.DataFrame | Dataset2D) -> pd.DataFrame:
 def layer_names(adata: AnnData) -> list[str]:
     """Return the names of the layers; anndata lists ``X`` among them, as ``None``."""
     return [name for name in adata.layers.keys() if name is not None]
+
+
+def modality_of(data: AnnData | MuData, modality: str | None) -> AnnData:
+    """Return one modality of a MuData to read, with the columns of the MuData that it lacks; an AnnData as it is.
+
+    Matrices are shared with the modality and not copied. Nothing is to be written into what is returned:
+    :func:`modality_to_write` is for that.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If the MuData has no such modality.
+    """
+    adata = modality_to_write(data, modality)
+    shared = [] if adata is data else [column for column in data.obs if column not in adata.obs]
+    if not shared:
+        return adata
+    obs = frame(adata.obs).join(frame(data.obs)[shared])
+    return AnnData(
+        adata.X,
+        obs=obs,
+        var=frame(adata.var),
+        uns=dict(adata.uns),
+        obsm=dict(adata.obsm),
+        varm=dict(adata.varm),
+        layers={name: adata.layers[name] for name in layer_names(adata)},
+    )
+
+
+def modality_to_write(data: AnnData | MuData, modality: str | None) -> AnnData:
+    """Return one modality of a MuData itself; an AnnData as it is.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If the MuData has no such modality.
+    """
+    if not isinstance(data, MuData):
+        return data
+    if modality not in data.mod:
+        raise UnknownNameError("modality", [str(modality)], data.mod, where="mdata.mod")
+    return data[modality]

@@ -18,6 +18,7 @@ from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 
 from transpert import _keys
+from transpert._anndata import modality_of
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert.conditions import Condition, PerturbationVocabulary
 from transpert.data import Store
@@ -31,7 +32,7 @@ from transpert.transport import (
     estimate_dispersion,
 )
 
-from .cells import LIBRARY_FROM, Cells, modality_of, read_cells, repeated
+from .cells import LIBRARY_FROM, Cells, read_cells, repeated
 from .counterfactual import Counterfactuals
 from .prediction import Population, SetPrediction, assemble, read_out, text_columns
 from .principal_components import PrincipalComponents, read_principal_components
@@ -219,6 +220,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
     ) -> None:
         """Register one modality of a MuData; its columns may stand in the modality or in ``mdata.obs``.
 
+        A column that stands in both is taken from the modality. Context columns stand together in one of the two.
+
         Parameters
         ----------
         mdata
@@ -245,7 +248,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         cells = read_cells(mdata, source)
         arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
         check_groups(cells, source.design)
-        manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
+        manager = AnnDataManager(fields=registry_fields(source, cells, mdata), setup_method_args=arguments)
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
 

@@ -14,7 +14,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys, pp
-from transpert._anndata import frame, layer_names
+from transpert._anndata import frame, layer_names, modality_of
 from transpert._counts import check_counts, check_library_sizes, library_sizes, log1p_per_10k
 from transpert.data import MemorySource
 from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
@@ -23,7 +23,7 @@ from transpert.transport import GroupStatistics, group_statistics
 
 from .streamed_statistics import CELLS_PER_BLOCK, stream_statistics
 
-__all__ = ["LIBRARY_FROM", "Cells", "DataSource", "Keeping", "LibraryFrom", "modality_of", "read_cells", "repeated"]
+__all__ = ["LIBRARY_FROM", "Cells", "DataSource", "Keeping", "LibraryFrom", "read_cells", "repeated"]
 
 # what library sizes are: numbers from a column, or sums over the genes at hand
 type LibraryFrom = Literal["column", "genes"]
@@ -171,25 +171,6 @@ def repeated(cells: Cells, n_cells: int | None, seed: int) -> Cells:
     whole, rest = divmod(n_cells, len(cells))
     drawn = np.random.default_rng(seed).choice(len(cells), size=rest, replace=False)
     return cells[np.sort(np.concatenate([np.tile(np.arange(len(cells)), whole), drawn]))]
-
-
-def modality_of(data: AnnData | MuData, modality: str | None) -> AnnData:
-    """Return one modality of a MuData, with the columns of the MuData that it lacks; an AnnData as it is.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If the MuData has no such modality.
-    """
-    if not isinstance(data, MuData):
-        return data
-    if modality not in data.mod:
-        raise UnknownNameError("modality", [str(modality)], data.mod, where="mdata.mod")
-    adata = data[modality]
-    shared = [column for column in data.obs if column not in adata.obs]
-    joined = adata.copy()
-    joined.obs[shared] = data.obs.loc[adata.obs_names, shared]
-    return joined
 
 
 def read_cells(

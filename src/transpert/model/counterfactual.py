@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anndata import AnnData
+from mudata import MuData
 from scipy import sparse
 
 from transpert.groups.table import context_labels
@@ -24,7 +25,7 @@ class Counterfactuals:
 
     def counterfactual(  # type: ignore[misc]
         self: PerturbationModel,
-        adata: AnnData,
+        adata: AnnData | MuData,
         perturbation: str,
         *,
         dose: float | str | None = None,
