@@ -12,7 +12,6 @@ from typing import Any, Literal, override
 import numpy as np
 import pandas as pd
 import torch
-from anndata import AnnData
 from lightning.pytorch.strategies import Strategy
 
 from transpert._compat import SETUP_ARGS_KEY
@@ -50,9 +49,10 @@ from .embeddings import (
     embedding_from_arrays,
     network_table,
     resolve_embedding,
+    warn_of_unused,
 )
 from .fingerprints import data_fingerprint, options_fingerprint
-from .folds import Folds, assign_folds, resolve_level, rows_like_asked
+from .folds import Folds, assign_folds, resolve_level, rows_like_asked, split_kind
 from .gate import fit_gate, gate_table, require_trained, was_tried
 from .left_out import LeftOutShifts, groups_of, judged_rows, leave_folds_out
 from .module import TransportModule
@@ -306,6 +306,7 @@ class SCALE(PerturbationModel):
             effects = self._training_effects(groups, matching)
             if self.options.anchor is not None:
                 self.anchor = self._fit_anchor(effects, self.options.anchor, say)
+                warn_of_unused(self.anchor, self.embedding)
             members = groups_of(effects, groups)
             first = np.array([own[0] for own in members], dtype=int)
             anchored = self._left_out_anchor(effects, folds[first], say)
@@ -402,10 +403,7 @@ class SCALE(PerturbationModel):
             network.set_statistics(inputs, genes)
 
     def _split_kind(self) -> str | None:
-        key = self.design.split_key
-        adata = self.adata if isinstance(self.adata, AnnData) else None
-        report = None if adata is None or key is None else adata.uns.get(key)
-        return report.get("kind") if isinstance(report, dict) else None
+        return split_kind(self.adata, self.design.split_key)
 
     # --- the gate -------------------------------------------------------------------------------------------
 
