@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from transpert import _keys
+from transpert._seeds import check_seed
 from transpert.errors import ControlError, OptionError
 from transpert.groups import Design, Groups, make_groups
 
@@ -333,6 +334,7 @@ class Store:
         ...     part.groups().contexts
         ('context_0',)
         """
+        check_seed(seed)
         check_target(Path(out))
         chosen = chosen_positions(cells, self.n_obs, where="Store.subset")
         if not len(chosen):
@@ -426,6 +428,7 @@ def build_store(
     ...     store.shape, store.obs["perturbation"].tolist()
     ((3, 2), ['control', 'A', 'A'])
     """
+    check_seed(seed)
     check_target(Path(out))
     readers = open_readers(files, layer, where="build_store")
     cells = read_input(readers, design, genes=genes, obs_columns=obs_columns, library_size_key=library_size_key)

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.strategies import Strategy
 
 from transpert._compat import SETUP_ARGS_KEY
+from transpert._seeds import check_seed
 from transpert.conditions import Embedding
 from transpert.data import SetDataModule, SetSampler
 from transpert.errors import AssumptionWarning, OptionError, ProcessError, TrainingError
@@ -177,7 +178,7 @@ class SCALE(PerturbationModel):
             raise OptionError("cells in an embedding cannot be moved by the anchor", where="joining")
         self.readout_options = self.options.readout
         self._default_readout = self.options.readout.kind
-        self.preset, self.seed = preset, seed
+        self.preset, self.seed = preset, check_seed(seed)
         self.embedding: Embedding | None = resolve_embedding(embeddings, self._cells, self.source)
         self.anchor: Anchor | None = None
         self.gate = 0.0

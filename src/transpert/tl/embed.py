@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from transpert import _keys, pp
 from transpert._anndata import frame
+from transpert._seeds import check_seed
 from transpert.errors import MetricInputError
 
 from ._populations import design_of, log_values, populations
@@ -66,7 +67,7 @@ def embed_together(
     transpert.errors.GeneError
         If the prediction lacks genes.
     transpert.errors.OptionError
-        If a column of the design is called ``source``.
+        If a column of the design is called ``source``, or the seed is none.
 
     Examples
     --------
@@ -85,6 +86,7 @@ def embed_together(
         time_key=time_key,
         direction_key=direction_key,
     )
+    check_seed(seed)
     design.check_not_written((_keys.SOURCE,))
     columns = list(design.columns)
     pred, _ = pp.align_genes(pred, list(truth.var_names))

@@ -159,7 +159,11 @@ def evaluate(
     ['MeanShift', 'NoChange', 'RidgeTransport', 'ceiling']
     """
     check_options(
-        reference=reference, max_missing_genes=max_missing_genes, max_controls=max_controls, n_bootstrap=n_bootstrap
+        reference=reference,
+        max_missing_genes=max_missing_genes,
+        max_controls=max_controls,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
     )
     chosen = resolve_metrics(metrics)
     names = baseline_names(baselines)
