@@ -486,20 +486,20 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         return assemble(populations, self.design, model=name, components=components, **shared)
 
     def _requested(
-        self, adata: Data | str | os.PathLike[str] | None, *, max_missing_genes: float = 0.0, **asked: Any
+        self, adata: Data | str | os.PathLike[str] | None, *, max_missing_genes: float | None = None, **asked: Any
     ) -> tuple[Cells | StoredCells, list[Request]]:
         """Return the cells to move and what is asked of them, once it is known that the model can answer."""
         self._check_trained()
         cells = self.cells if adata is None else self._other_cells(open_data(adata), max_missing_genes)
         return cells, expand_requests(cells, self.source, self.vocabulary, check=self._check_requests, **asked)
 
-    def _other_cells(self, adata: Data, max_missing: float) -> Cells | StoredCells:
+    def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
         # a split says what to train on; other data is only predicted for
         source = dataclasses.replace(self.source, design=dataclasses.replace(self.design, split_key=None))
         if isinstance(adata, Store):
-            return open_cells(adata, source, genes=self.genes)
+            return open_cells(adata, source, genes=self.genes, need_controls=False)
         check_in_memory(adata, "adata=")
-        return read_cells(adata, source, genes=self.genes, max_missing=max_missing)
+        return read_cells(adata, source, genes=self.genes, max_missing=max_missing, need_controls=False)
 
     def _check_trained(self) -> None:
         if not self.is_trained_:

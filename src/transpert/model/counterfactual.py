@@ -39,7 +39,7 @@ class Counterfactuals:
         ----------
         adata
             Cells with the columns of the design, of one or several contexts; each is moved as a control cell
-            would be. Some must be controls: they say which contexts there are.
+            would be. None of them has to be a control.
         perturbation
             The label of the perturbation.
         dose, time, direction

@@ -14,6 +14,7 @@ from scvi.data import fields
 from transpert import _keys
 from transpert.errors import ConditionError, OptionError, list_names
 from transpert.groups import Design, make_groups, match_controls
+from transpert.groups.table import check_sizes
 
 from .cells import Cells, DataSource
 
@@ -181,5 +182,8 @@ def check_groups(cells: Cells | StoredCells, design: Design) -> None:
                 remedy=f"Turn them into text: adata.obs[{column!r}] = adata.obs[{column!r}].astype(str).",
             )
     # batches are parts of a group: one cell in a batch is common, one cell of a condition in a context is a mistake
-    groups = make_groups(cells.obs, dataclasses.replace(design, batch_key=None), min_cells=2)
+    groups = make_groups(cells.obs, dataclasses.replace(design, batch_key=None))
+    amounts = [key for key in (design.dose_key, design.time_key, design.direction_key) if key is not None]
+    remedy = f"Drop these cells, merge contexts{f', or correct {list_names(amounts)}' if amounts else ''}."
+    check_sizes(groups, 2, remedy=remedy)
     match_controls(groups, warn=False)

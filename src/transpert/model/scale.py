@@ -499,7 +499,7 @@ class SCALE(PerturbationModel):
     # --- prediction -----------------------------------------------------------------------------------------
 
     @override
-    def _other_cells(self, adata: Data, max_missing: float) -> Cells | StoredCells:
+    def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
         cells = super()._other_cells(adata, max_missing)
         embedding = getattr(cells, "embedding", None)
         known = self.module.networks[_PREDICTS].sizes.n_inputs
@@ -592,7 +592,7 @@ class SCALE(PerturbationModel):
         Parameters
         ----------
         adata
-            Other data with the same columns; the data of the model by default.
+            Other data with the same columns, with or without control cells; the data of the model by default.
 
         Returns
         -------
@@ -605,8 +605,9 @@ class SCALE(PerturbationModel):
             If the model is not trained.
         """
         self._check_trained()
-        cells = self.cells if adata is None else self._other_cells(adata, 0.0)
-        codes = make_groups(cells.obs, dataclasses.replace(self.design, split_key=None)).codes  # others have no split
+        cells = self.cells if adata is None else self._other_cells(adata)
+        design = dataclasses.replace(self.design, split_key=None)  # other cells have no split, and may be all perturbed
+        codes = make_groups(cells.obs, design, need_controls=False).codes
         latent = np.zeros((len(cells), self.options.network.encoder.width), dtype=np.float32)
         for positions in pd.Series(codes).groupby(codes).indices.values():
             latent[positions] = self._latent_of(cells[np.asarray(positions)])

@@ -55,6 +55,8 @@ class StoredCells(Keeping):
         The design; its columns must be in ``store.annotation.obs``.
     genes
         Genes to read, in this order; those of the store by default.
+    need_controls
+        Refuse cells without controls.
 
     Raises
     ------
@@ -66,7 +68,14 @@ class StoredCells(Keeping):
 
     embedding: None = None
 
-    def __init__(self, store: Store, source: DataSource, *, genes: Sequence[str] | np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        source: DataSource,
+        *,
+        genes: Sequence[str] | np.ndarray | None = None,
+        need_controls: bool = True,
+    ) -> None:
         if source.embedding_key is not None:
             raise OptionError(
                 "a store holds no embedding",
@@ -75,7 +84,7 @@ class StoredCells(Keeping):
             )
         annotation = store.annotation
         obs = frame(annotation.obs)
-        source.design.check(obs)
+        source.design.check(obs, need_controls=need_controls)
         self.store = store
         self.obs = obs[list(source.design.columns)]
         self.library_size = store.library_size
@@ -245,7 +254,11 @@ def open_data(data: Data | str | os.PathLike[str]) -> Data:
 
 
 def open_cells(
-    data: Data, source: DataSource, *, genes: Sequence[str] | np.ndarray | None = None
+    data: Data,
+    source: DataSource,
+    *,
+    genes: Sequence[str] | np.ndarray | None = None,
+    need_controls: bool = True,
 ) -> Cells | StoredCells:
     """Read the cells of an AnnData or MuData, or open those of a store.
 
@@ -257,6 +270,8 @@ def open_cells(
         Where their counts and annotation are.
     genes
         Align to these genes, by name.
+    need_controls
+        Refuse cells without controls.
 
     Raises
     ------
@@ -264,8 +279,8 @@ def open_cells(
         If anything about the data is wrong.
     """
     if isinstance(data, Store):
-        return StoredCells(data, source, genes=genes)
-    return read_cells(data, source, genes=genes)
+        return StoredCells(data, source, genes=genes, need_controls=need_controls)
+    return read_cells(data, source, genes=genes, need_controls=need_controls)
 
 
 def _columns_of(known: pd.Index, genes: np.ndarray, where: str) -> np.ndarray | None:
