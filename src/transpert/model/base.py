@@ -45,8 +45,7 @@ from .store_input import (
     StoredCells,
     StoreInput,
     check_in_memory,
-    check_same_genes,
-    check_unchanged,
+    check_loaded,
     open_cells,
     open_data,
 )
@@ -625,6 +624,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             If the model was trained on a store that has changed since.
         transpert.errors.GeneError
             If the data has other genes than the model.
+        transpert.errors.UnknownNameError
+            If the data lacks a column of the design.
         """
         device = read_device(device)
         description, weights, arrays = read_model(dir_path)
@@ -636,14 +637,11 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             )
         registry = restore(description["registry"])
         adata = read_data(dir_path, description["files"]) if adata is None else open_data(adata)
+        source = source_of(registry[SETUP_ARGS_KEY])
+        check_loaded(adata, source, arrays["genes"], description.get("store"))
         if isinstance(adata, Store):
-            check_unchanged(adata, description.get("store"))
-            arguments = registry[SETUP_ARGS_KEY]
-            cls._register_store(
-                adata, source_of(arguments).design, arguments["layer"], source_registry=registry, extend_categories=True
-            )
+            cls._register_store(adata, source.design, source.layer, source_registry=registry, extend_categories=True)
         elif adata is not None:
-            check_same_genes(adata, registry[SETUP_ARGS_KEY].get("modality"), arrays["genes"])
             setup: Callable[..., None] = getattr(cls, registry.get(SETUP_METHOD_NAME, "setup_anndata"))
             setup(adata, source_registry=registry, extend_categories=True, **registry[SETUP_ARGS_KEY])
         model = cls._from_options(adata, None if adata is not None else registry, description["options"])
