@@ -173,6 +173,19 @@ class UnknownNameError(TranspertError, KeyError):
 def list_names(names: Iterable[object], *, limit: int = 8, quote: bool = True) -> str:
     """Write names as a comma-separated list that stays readable when there are thousands.
 
+    Parameters
+    ----------
+    names
+        The names, written as text.
+    limit
+        How many are written out; of the others it is said how many there are.
+    quote
+        Put each in quotes.
+
+    Returns
+    -------
+    The list as text.
+
     Examples
     --------
     >>> list_names(["B", "NK"])

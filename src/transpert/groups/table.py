@@ -63,7 +63,17 @@ class Groups:
         return len(self.table)
 
     def cells(self, group: int) -> np.ndarray:
-        """Return the positions of the cells of one group, ascending."""
+        """Return the positions of the cells of one group, ascending.
+
+        Parameters
+        ----------
+        group
+            Number of the group, its row in ``table``.
+
+        Returns
+        -------
+        Positions ``(n_cells,)`` in the annotation that the groups were made of.
+        """
         return self._order[self._offsets[group] : self._offsets[group + 1]]
 
     @property
@@ -77,7 +87,17 @@ class Groups:
         return np.flatnonzero(~self.table["is_control"].to_numpy())
 
     def context_values(self, group: int) -> dict[str, str]:
-        """Return the value of each context column of a group."""
+        """Return the value of each context column of a group.
+
+        Parameters
+        ----------
+        group
+            Number of the group, its row in ``table``.
+
+        Returns
+        -------
+        Values by column, as text.
+        """
         return {key: str(self.table.at[group, context_column(key)]) for key in self.design.context_keys}
 
     @property
