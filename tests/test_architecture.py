@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "transpert"
 ROOMS = ["datasets", "conditions", "groups", "pp", "data", "transport", "nn", "model", "metrics", "tl", "pl"]
-FREE = {"_amounts", "_anndata", "_compat", "_counts", "_keys", "errors"}
+FREE = {"_amounts", "_anndata", "_compat", "_counts", "_keys", "_seeds", "errors"}
 FORBIDDEN = {
     "nn": {"anndata", "scanpy", "scvi", "pandas", "mudata", "lightning"},
     "metrics": {"scvi", "lightning", "torch"},
@@ -82,6 +83,41 @@ def test_public_functions_and_classes_are_documented(room: str) -> None:
         assert text, f"{room}.{name} has no docstring"
         if inspect.isfunction(value) and inspect.signature(value).parameters:
             assert "Parameters\n---" in text, f"{room}.{name} does not describe its parameters"
+        if inspect.isfunction(value) and inspect.signature(value).return_annotation != "None":
+            assert "Returns\n---" in text, f"{room}.{name} does not say what it returns"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data.SetSampler.set_epoch",
+        "data.SetSampler.shard",
+        "data.Store.groups",
+        "data.Store.names",
+        "groups.Groups.cells",
+        "groups.Groups.context_values",
+        "conditions.PerturbationVocabulary.measured",
+        "conditions.PerturbationVocabulary.require",
+        "conditions.PerturbationVocabulary.spelling",
+        "errors.list_names",
+    ],
+)
+def test_methods_that_users_call_describe_their_parameters(name: str) -> None:
+    room, *path = name.split(".")
+    value = importlib.import_module(f"transpert.{room}")
+    for part in path:
+        value = getattr(value, part)
+    assert "Parameters\n---" in inspect.getdoc(value)
+
+
+def test_models_describe_every_argument_they_are_made_with() -> None:
+    from transpert.model import BASELINES, SCALE
+
+    for name, model in {"SCALE": SCALE, **BASELINES}.items():
+        text = inspect.getdoc(model)
+        taken = set(inspect.signature(model).parameters) - {"adata", "registry"}
+        undescribed = [argument for argument in taken if not re.search(rf"\b{argument}\b", text)]
+        assert not undescribed, f"{name} does not describe {undescribed}"
 
 
 def test_errors_say_what_where_and_how_to_mend_it() -> None:

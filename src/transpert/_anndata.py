@@ -1,4 +1,4 @@
-"""Parts of an AnnData, whose own types leave open what they are."""
+"""Parts of an AnnData or MuData, whose own types leave open what they are."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from anndata.experimental.backed import Dataset2D
+from mudata import MuData
 
 from transpert import _keys
+from transpert.errors import UnknownNameError
 
-__all__ = ["PREDICTION_COLUMNS", "frame", "layer_names", "predicted_cells"]
-
-PREDICTION_COLUMNS = (_keys.SOURCE, _keys.MODEL, _keys.CONTROL_ID)
+__all__ = ["frame", "layer_names", "modality_of", "modality_to_write", "predicted_cells"]
 
 
 def frame(annotation: pd.DataFrame | Dataset2D) -> pd.DataFrame:
@@ -25,7 +25,7 @@ def predicted_cells(obs: pd.DataFrame) -> np.ndarray:
     Their ``library_size`` is that of the control cell that they were made from, by which their values were normalised:
     they can have more counts.
     """
-    if not set(PREDICTION_COLUMNS) <= set(obs.columns):  # other data has a column "source" too
+    if not set(_keys.PREDICTION_COLUMNS) <= set(obs.columns):  # other data has a column "source" too
         return np.zeros(len(obs), dtype=bool)
     return (obs[_keys.SOURCE].astype(str) == _keys.PREDICTED).to_numpy(dtype=bool)
 
@@ -33,3 +33,45 @@ def predicted_cells(obs: pd.DataFrame) -> np.ndarray:
 def layer_names(adata: AnnData) -> list[str]:
     """Return the names of the layers; anndata lists ``X`` among them, as ``None``."""
     return [name for name in adata.layers.keys() if name is not None]
+
+
+def modality_of(data: AnnData | MuData, modality: str | None) -> AnnData:
+    """Return one modality of a MuData to read, with the columns of the MuData that it lacks; an AnnData as it is.
+
+    Matrices are shared with the modality and not copied. Nothing is to be written into what is returned:
+    :func:`modality_to_write` is for that.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If the MuData has no such modality.
+    """
+    adata = modality_to_write(data, modality)
+    shared = [] if adata is data else [column for column in data.obs if column not in adata.obs]
+    if not shared:
+        return adata
+    obs = frame(adata.obs).join(frame(data.obs)[shared])
+    return AnnData(
+        adata.X,
+        obs=obs,
+        var=frame(adata.var),
+        uns=dict(adata.uns),
+        obsm=dict(adata.obsm),
+        varm=dict(adata.varm),
+        layers={name: adata.layers[name] for name in layer_names(adata)},
+    )
+
+
+def modality_to_write(data: AnnData | MuData, modality: str | None) -> AnnData:
+    """Return one modality of a MuData itself; an AnnData as it is.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If the MuData has no such modality.
+    """
+    if not isinstance(data, MuData):
+        return data
+    if modality not in data.mod:
+        raise UnknownNameError("modality", [str(modality)], data.mod, where="mdata.mod")
+    return data[modality]

@@ -34,6 +34,10 @@ __all__ = [
 ]
 
 
+# names of columns that scvi-tools and this package make for themselves; nobody means them
+_PRIVATE = ("_scvi", "_transpert")
+
+
 class AssumptionWarning(UserWarning):
     """Something was not said and therefore assumed; the message says what."""
 
@@ -138,7 +142,8 @@ class UnknownNameError(TranspertError, KeyError):
     names
         The unknown names.
     known
-        The names that would have been accepted.
+        The names that would have been accepted; columns that scvi-tools and this package make for themselves are not
+        offered.
     where
         The slot or argument in which the names were given.
     remedy
@@ -154,7 +159,8 @@ class UnknownNameError(TranspertError, KeyError):
         where: str | None = None,
         remedy: str | None = None,
     ) -> None:
-        self.kind, self.names, self.known = kind, tuple(map(str, names)), tuple(map(str, known))
+        self.kind, self.names = kind, tuple(map(str, names))
+        self.known = tuple(name for name in map(str, known) if not name.startswith(_PRIVATE))
         nearest = {name: get_close_matches(name, self.known, n=1, cutoff=0.5) for name in self.names}
         hints = [f"{name!r} may be {close[0]!r}" for name, close in nearest.items() if close]
         if remedy is None:
@@ -166,6 +172,19 @@ class UnknownNameError(TranspertError, KeyError):
 
 def list_names(names: Iterable[object], *, limit: int = 8, quote: bool = True) -> str:
     """Write names as a comma-separated list that stays readable when there are thousands.
+
+    Parameters
+    ----------
+    names
+        The names, written as text.
+    limit
+        How many are written out; of the others it is said how many there are.
+    quote
+        Put each in quotes.
+
+    Returns
+    -------
+    The list as text.
 
     Examples
     --------

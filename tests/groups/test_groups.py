@@ -216,3 +216,26 @@ def test_bad_designs_are_refused() -> None:
 
 def test_a_design_survives_json() -> None:
     assert Design.from_dict(DESIGN.to_dict()) == DESIGN
+
+
+def test_small_groups_are_named_with_what_was_done_to_them() -> None:
+    obs = pd.DataFrame(
+        {
+            "p": ["control", "control", "A", "A", "A", "A+B"],
+            "line": "x",
+            "dose": [np.nan, np.nan, "1", "1", np.nan, "0.1+10"],
+            "time": [np.nan, np.nan, 6.0, 6.0, 6.0, np.nan],
+            "direction": [np.nan, np.nan, "up", "up", "down", "up+down"],
+        }
+    )
+    design = Design("p", "control", ("line",), dose_key="dose", time_key="time", direction_key="direction")
+    told = r"x / A, no dose, time 6, direction down \(1\), x / A\+B, dose 0.1\+10, no time, direction up\+down \(1\)"
+    with pytest.raises(GroupSizeError, match=f"2 groups have fewer than 2 cells: {told}.*or lower min_cells"):
+        make_groups(obs, design, min_cells=2)
+    plain = Design("p", "control", ("line",))
+    with pytest.raises(GroupSizeError, match=r"1 groups have fewer than 2 cells: x / A\+B \(1\)\."):
+        make_groups(obs, plain, min_cells=2)
+    # none of the cells is a control, which is not asked for
+    assert len(make_groups(obs.iloc[2:], plain, need_controls=False)) == 2
+    with pytest.raises(ControlError):
+        make_groups(obs.iloc[2:], plain)

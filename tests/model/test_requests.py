@@ -449,3 +449,30 @@ def test_the_level_of_intervals_is_a_share(screen, level) -> None:
         model.predict(HERE, "P0", n_cells=5, interval=level, progress=False)
     with pytest.raises(OptionError, match="the level of an interval is"):
         model.get_uncertainty(HERE, "P0", level=level)
+
+
+# ------------------------------------------------------------------------------------------------ names and labels
+@pytest.mark.parametrize("name", ["X, dose 5", "X, time 3", "X, dose 5, direction up", "X, dose high"])
+@pytest.mark.parametrize("doses", [(), (1.0, 10.0)])
+def test_names_that_read_like_conditions_are_names(name, doses) -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=40, n_cells=20, doses=doses)
+    adata.obs["perturbation"] = adata.obs["perturbation"].astype(str).replace("P0", name)
+    keys = {"dose_key": "dose"} if doses else {}
+    pred = ridge(adata, **keys).predict(HERE, n_cells=10, progress=False)
+    scores = tp.tl.evaluate(pred, adata, baselines=["MeanShift"], metrics=["mse_delta"], progress=False)
+    labels = {f"{name}, dose {dose:g}" for dose in doses} or {name}
+    assert labels < set(scores.loc[scores["model"] == "MeanShift", "perturbation"])
+
+
+def test_of_two_readings_of_a_label_the_one_that_was_measured_is_meant() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=20, doses=(1.0, 10.0))
+    named = adata.obs["perturbation"].astype(str).replace("P0", "P1, dose 5")
+    adata.obs["perturbation"] = named
+    adata.obs.loc[named == "P1, dose 5", "dose"] = np.nan
+    model = ridge(adata, dose_key="dose")
+    asked = {"P1, dose 5": ("P1, dose 5", np.nan), "P1, dose 10": ("P1", 10.0), "P1, dose 7": ("P1", 7.0)}
+    for label, (name, dose) in asked.items():
+        pred = model.predict_populations([("context_0", label)], n_cells=10)
+        cells = pred.obs[pred.obs["source"] == "predicted"]
+        assert set(cells["perturbation"]) == {name}
+        np.testing.assert_array_equal(cells["dose"].astype(float).unique(), [dose])

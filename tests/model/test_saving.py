@@ -12,7 +12,7 @@ import torch
 
 import transpert as tp
 from transpert.data import Store, build_store
-from transpert.errors import ModelFileError, OptionError, StoreError
+from transpert.errors import ModelFileError, OptionError, StoreError, UnknownNameError
 from transpert.groups import Design
 from transpert.model import TrainingOptions
 
@@ -175,3 +175,26 @@ def test_a_store_is_not_set_up_as_cells_in_memory(store) -> None:
             getattr(tp.SCALE, method)(store, **KEYS, **more)
         with pytest.raises(OptionError, match=f"{method} was given a str. Read the cells"):
             getattr(tp.SCALE, method)("cells.h5ad", **KEYS, **more)
+
+
+def test_data_without_the_split_of_a_model_is_told_how_to_do_without(cells, tmp_path) -> None:
+    plain = cells.copy()
+    design = tp.groups.Design("perturbation", "control", ("context",))
+    store = tp.data.build_store([plain], tmp_path / "cells.zarr", design, layer="counts")
+    tp.pp.split(store.annotation, holdout={"context": "context_0"})
+    tp.RidgeTransport.setup_store(store, split_key="split")
+    model = tp.RidgeTransport(store)
+    model.train()
+    model.save(tmp_path / "model")
+    asked = {"contexts": {"context": "context_0"}, "perturbations": "P0", "progress": False}
+    expected = model.predict(**asked)
+    # in a new session nothing of the split is left
+    remedy = "'split'.*transpert.pp.split, before.*load it without data and pass the cells to predict.adata="
+    for data in (tmp_path / "cells.zarr", plain):
+        with pytest.raises(UnknownNameError, match=remedy):
+            tp.RidgeTransport.load(tmp_path / "model", data)
+    found = tp.RidgeTransport.load(tmp_path / "model").predict(adata=tmp_path / "cells.zarr", **asked)
+    np.testing.assert_array_equal(found.X, expected.X)
+    again = tp.data.Store(tmp_path / "cells.zarr")
+    tp.pp.split(again.annotation, holdout={"context": "context_0"})
+    np.testing.assert_array_equal(tp.RidgeTransport.load(tmp_path / "model", again).predict(**asked).X, expected.X)

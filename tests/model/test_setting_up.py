@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import mudata
+import numpy as np
 import pandas as pd
 import pytest
 
 import transpert as tp
 from transpert import _keys
-from transpert.errors import ConditionError, GeneError, OptionError
+from transpert.errors import ConditionError, GeneError, GroupSizeError, OptionError, UnknownNameError
 from transpert.model import JoiningOptions, ScaleOptions
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
@@ -57,6 +58,33 @@ def test_columns_of_a_prediction_say_no_more_than_they_do_when_it_is_set_up_itse
     model = tp.KernelTransport(adata)
     model.train()
     assert set(model.predict(progress=False).obs["model"]) == {"KernelTransport"}
+
+
+def test_a_lonely_cell_without_its_dose_is_told_by_what_setting_up_can_change(adata) -> None:
+    adata.obs["dose"] = np.where(adata.obs["perturbation"] == "control", np.nan, 1.0)
+    lonely = np.flatnonzero((adata.obs["perturbation"] == "P0") & (adata.obs["context"] == "context_0"))[0]
+    adata.obs.loc[adata.obs_names[lonely], "dose"] = np.nan
+    with pytest.raises(GroupSizeError, match="context_0 / P0, no dose .1..*merge contexts, or correct 'dose'.$"):
+        tp.MeanShift.setup_anndata(adata, dose_key="dose", **KEYS)
+
+
+def test_columns_that_nobody_made_are_not_offered(adata) -> None:
+    tp.MeanShift.setup_anndata(adata, **KEYS)
+    renamed = adata.copy()
+    renamed.obs = renamed.obs.rename(columns={"perturbation": "drug"})
+    renamed.obs["_transpert_split"] = "train"
+    assert "_scvi_perturbation" in renamed.obs
+    attempts = [
+        lambda: tp.tl.effects(renamed, context_keys="context"),
+        lambda: tp.MeanShift.setup_anndata(renamed, **KEYS),
+        lambda: tp.pp.split(renamed, by="pair", context_keys="context"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(UnknownNameError, match="unknown column: 'perturbation'") as error:
+            attempt()
+        assert "_scvi" not in str(error.value)
+        assert "_transpert" not in str(error.value)
+        assert "drug" in error.value.known
 
 
 def test_a_view_is_refused(adata) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import transpert as tp
 from transpert.conditions import Embedding
-from transpert.errors import OptionError, UnknownNameError
+from transpert.errors import AssumptionWarning, OptionError, UnknownNameError
 from transpert.metrics import bootstrap_interval
 from transpert.model import TrainingOptions
 
@@ -118,3 +120,33 @@ def test_scale_gates_several_tables_and_predicts_names_it_never_saw(large_screen
     model.save(tmp_path / "m")
     again = tp.SCALE.load(tmp_path / "m", adata).get_effects(perturbations=["P0"])
     pd.testing.assert_frame_equal(found, again)
+
+
+@pytest.mark.parametrize("cls", [tp.KernelTransport, tp.SCALE])
+def test_too_few_perturbations_to_learn_from_embeddings_are_reported_once(cls) -> None:
+    adata = tp.datasets.simulate(n_contexts=4, n_perturbations=4, n_genes=30, n_cells=20)
+    embedding = Embedding(tuple(f"P{i}" for i in range(6)), np.random.default_rng(0).normal(size=(6, 3)), "a table")
+    cls.setup_anndata(adata, perturbation_key="perturbation", context_keys=["context"], layer="counts")
+    options = {"preset": "tiny", "training": TrainingOptions(steps=4, steps_per_epoch=2)} if cls is tp.SCALE else {}
+    model = cls(adata, embeddings=embedding, **options)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model.train(**({"enable_progress_bar": False} if cls is tp.SCALE else {}))
+    told = [str(warning.message) for warning in said if issubclass(warning.category, AssumptionWarning)]
+    found = [text for text in told if "does not use the embeddings" in text]
+    assert len(found) == 1
+    assert "has 4 single perturbations, and at least 5 are needed" in found[0]
+    assert model.anchor.ridge is None
+
+
+def test_enough_perturbations_or_no_need_of_them_is_no_news(large_screen) -> None:
+    adata, embedding = large_screen
+    few = adata[adata.obs["perturbation"].isin(["P20", "P21", "control"])].copy()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*does not use the embeddings")
+        fit(adata, embedding)
+        fit(few, None)
+        shift = fit(few, embedding, tp.MeanShift)
+    # a mean shift needs no vectors; they say which perturbations may be asked for
+    found = shift.get_effects(perturbations=["P0", "P1"])
+    np.testing.assert_array_equal(found["all: P0"], found["all: P1"])

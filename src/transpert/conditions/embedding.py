@@ -16,6 +16,7 @@ from scipy import sparse
 from scipy.spatial import KDTree
 
 from transpert._counts import check_there
+from transpert._seeds import check_seed
 from transpert.errors import BackedDataError, ConditionError, OptionError, UnknownNameError, list_names
 
 from .names import checked_names, name_list
@@ -242,7 +243,7 @@ class Embedding:
         >>> shuffled.names, sorted(shuffled.values.ravel().tolist())
         (('A', 'B', 'C'), [1.0, 2.0, 3.0])
         """
-        order = np.random.default_rng(seed).permutation(len(self))
+        order = np.random.default_rng(check_seed(seed)).permutation(len(self))
         return type(self)(self.names, self.values[order], f"{self.source}, shuffled", self.blocks)
 
     def nearest(self, name: str, n: int = 5) -> pd.Series:

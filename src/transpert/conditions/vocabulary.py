@@ -61,7 +61,17 @@ class PerturbationVocabulary:
         return tuple(sorted({part for parts in self._spellings for part in parts}))
 
     def spelling(self, label: str) -> str:
-        """Return the data's own spelling of a label, or the sorted one for a combination it never saw."""
+        """Return the data's own spelling of a label, or the sorted one for a combination it never saw.
+
+        Parameters
+        ----------
+        label
+            A perturbation, or a combination in any order.
+
+        Returns
+        -------
+        The label as the data has it; that of controls for what is no perturbation.
+        """
         parts = parse_perturbation(label, control=self.control)
         if not parts:
             return self.control
@@ -74,7 +84,17 @@ class PerturbationVocabulary:
         return tuple(sorted(found))
 
     def measured(self, parts: tuple[str, ...]) -> tuple[Condition, ...]:
-        """Return the conditions of the data in which just these perturbations were given."""
+        """Return the conditions of the data in which just these perturbations were given.
+
+        Parameters
+        ----------
+        parts
+            The single perturbations, sorted, as :func:`transpert.conditions.parse_perturbation` returns them.
+
+        Returns
+        -------
+        The conditions, of whatever dose, time and direction; none for what was not measured.
+        """
         return self._measured.get(parts, ())
 
     @cached_property
@@ -93,7 +113,18 @@ class PerturbationVocabulary:
         return {parts: tuple(conditions) for parts, conditions in found.items()}
 
     def require(self, labels: Iterable[str]) -> None:
-        """Raise :class:`~transpert.errors.UnknownNameError` unless every part of every label is known."""
+        """Check that every part of every label is known.
+
+        Parameters
+        ----------
+        labels
+            Perturbations, or combinations of them.
+
+        Raises
+        ------
+        transpert.errors.UnknownNameError
+            If some are not; all of them are named.
+        """
         known = set(self.parts)
         unknown = sorted({part for label in labels for part in parse_perturbation(label, control=self.control)} - known)
         if unknown:

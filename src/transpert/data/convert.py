@@ -223,6 +223,10 @@ def from_annbatch(collection: str | os.PathLike, out: str | os.PathLike, design:
     **options
         Passed to :func:`build_store`.
 
+    Returns
+    -------
+    The store.
+
     Raises
     ------
     transpert.errors.StoreError
@@ -259,6 +263,10 @@ def to_scdl(store: Store, folder: str | os.PathLike) -> None:
         The store.
     folder
         The folder to make. The names of genes and cells are its features ``var_feature_id`` and ``obs_feature_id``.
+
+    Returns
+    -------
+    Nothing; the folder is whole once it has its name.
 
     Raises
     ------
@@ -322,6 +330,10 @@ def from_scdl(
         The variable feature with the names of the genes; ``"var_feature_id"``, or the only one, by default.
     **options
         Passed to :func:`build_store`.
+
+    Returns
+    -------
+    The store.
 
     Raises
     ------

@@ -170,6 +170,17 @@ class SetSampler(Sampler):
     def shard(self, rank: int, world_size: int) -> SetSampler:
         """Return the sampler of one of several processes that share the global batch of this one.
 
+        Parameters
+        ----------
+        rank
+            Number of the process, from 0.
+        world_size
+            How many processes there are.
+
+        Returns
+        -------
+        A sampler that draws every ``world_size``-th set of those that this one would draw.
+
         Raises
         ------
         transpert.errors.OptionError
@@ -222,7 +233,15 @@ class SetSampler(Sampler):
             yield SetPlan(epoch, step, chosen, control, perturbed)
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
-        """Choose what the next pass of an :class:`annbatch.Loader` over this sampler reads."""
+        """Choose what the next pass of an :class:`annbatch.Loader` over this sampler reads.
+
+        Parameters
+        ----------
+        epoch
+            The epoch whose sets are drawn; the same number gives the same sets.
+        start_step
+            How many of its steps are passed over, where a training goes on in the middle of an epoch.
+        """
         self._epoch, self._start_step = epoch, start_step
 
     # --- the interface of annbatch --------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from transpert import _keys
+from transpert._seeds import check_seed
 from transpert.errors import ControlError, OptionError
 from transpert.groups import Design, Groups, make_groups
 
@@ -129,7 +130,22 @@ class Store:
         return self._annotation
 
     def names(self, positions: ArrayLike) -> np.ndarray:
-        """Read the names of some cells, chosen by a mask or by positions: only the blocks of the tables they are in."""
+        """Read the names of some cells: only the blocks of the tables they are in.
+
+        Parameters
+        ----------
+        positions : (n_obs,) or (n_chosen,)
+            A mask or positions.
+
+        Returns
+        -------
+        The names, in the order of the positions.
+
+        Raises
+        ------
+        transpert.errors.OptionError
+            If the mask has another length, or there is no such position.
+        """
         return self.tables.names(chosen_positions(positions, self.n_obs, where="Store.names"))
 
     @property
@@ -162,7 +178,24 @@ class Store:
         return self.tables.read_obs(columns, names=names)
 
     def groups(self, *, mask: np.ndarray | None = None, min_cells: int = 1) -> Groups:
-        """Return the groups of cells, as :func:`transpert.groups.make_groups` makes them."""
+        """Return the groups of cells, as :func:`transpert.groups.make_groups` makes them.
+
+        Parameters
+        ----------
+        mask : (n_obs,)
+            Cells to include; all by default.
+        min_cells
+            Groups of fewer perturbed cells raise.
+
+        Returns
+        -------
+        The groups.
+
+        Raises
+        ------
+        transpert.errors.GroupSizeError
+            If a perturbed group has fewer than ``min_cells`` cells.
+        """
         return make_groups(self.obs, self.design, mask=mask, min_cells=min_cells)
 
     def source(self) -> StoreSource:
@@ -333,6 +366,7 @@ class Store:
         ...     part.groups().contexts
         ('context_0',)
         """
+        check_seed(seed)
         check_target(Path(out))
         chosen = chosen_positions(cells, self.n_obs, where="Store.subset")
         if not len(chosen):
@@ -426,6 +460,7 @@ def build_store(
     ...     store.shape, store.obs["perturbation"].tolist()
     ((3, 2), ['control', 'A', 'A'])
     """
+    check_seed(seed)
     check_target(Path(out))
     readers = open_readers(files, layer, where="build_store")
     cells = read_input(readers, design, genes=genes, obs_columns=obs_columns, library_size_key=library_size_key)

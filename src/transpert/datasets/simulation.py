@@ -14,6 +14,7 @@ from scipy import sparse
 from transpert import _keys
 from transpert._amounts import written_amount
 from transpert._counts import log1p_per_10k
+from transpert._seeds import check_seed
 from transpert.errors import OptionError, UnknownNameError
 
 __all__ = ["SimulationOptions", "simulate", "true_effects"]
@@ -105,6 +106,7 @@ class SimulationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         sizes = ("n_contexts", "n_perturbations", "n_genes", "n_cells", "n_control_cells", "n_batches", "n_programmes")
         for name in (*sizes, "n_combinations", "embedding_dimension"):
             value, least = getattr(self, name), int(name in sizes)

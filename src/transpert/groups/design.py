@@ -75,8 +75,15 @@ class Design:
         optional = (self.batch_key, self.dose_key, self.time_key, self.split_key, self.direction_key)
         return (self.perturbation_key, *self.context_keys, *(column for column in optional if column is not None))
 
-    def check(self, obs: pd.DataFrame) -> None:
+    def check(self, obs: pd.DataFrame, *, need_controls: bool = True) -> None:
         """Check that ``obs`` has every column, without gaps where none may be, and has control cells.
+
+        Parameters
+        ----------
+        obs
+            The annotation of the cells.
+        need_controls
+            Whether cells without controls are refused.
 
         Raises
         ------
@@ -99,6 +106,8 @@ class Design:
                     where=f"obs[{column!r}]",
                     remedy="Name the value or drop the cells.",
                 )
+        if not need_controls:
+            return
         _, labels = label_codes(obs[self.perturbation_key])
         if not any(is_control_label(str(label), control=self.control) for label in labels):
             raise ControlError(

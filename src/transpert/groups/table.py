@@ -20,6 +20,7 @@ from .labels import combined_codes, label_codes, value_codes
 __all__ = [
     "CONTEXT_SEPARATOR",
     "Groups",
+    "check_sizes",
     "condition_codes",
     "context_column",
     "context_labels",
@@ -62,7 +63,17 @@ class Groups:
         return len(self.table)
 
     def cells(self, group: int) -> np.ndarray:
-        """Return the positions of the cells of one group, ascending."""
+        """Return the positions of the cells of one group, ascending.
+
+        Parameters
+        ----------
+        group
+            Number of the group, its row in ``table``.
+
+        Returns
+        -------
+        Positions ``(n_cells,)`` in the annotation that the groups were made of.
+        """
         return self._order[self._offsets[group] : self._offsets[group + 1]]
 
     @property
@@ -76,7 +87,17 @@ class Groups:
         return np.flatnonzero(~self.table["is_control"].to_numpy())
 
     def context_values(self, group: int) -> dict[str, str]:
-        """Return the value of each context column of a group."""
+        """Return the value of each context column of a group.
+
+        Parameters
+        ----------
+        group
+            Number of the group, its row in ``table``.
+
+        Returns
+        -------
+        Values by column, as text.
+        """
         return {key: str(self.table.at[group, context_column(key)]) for key in self.design.context_keys}
 
     @property
@@ -134,7 +155,14 @@ def _context_codes(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, np.nd
     return of_number[number], distinct
 
 
-def make_groups(obs: pd.DataFrame, design: Design, *, mask: np.ndarray | None = None, min_cells: int = 1) -> Groups:
+def make_groups(
+    obs: pd.DataFrame,
+    design: Design,
+    *,
+    mask: np.ndarray | None = None,
+    min_cells: int = 1,
+    need_controls: bool = True,
+) -> Groups:
     """Group cells by context, batch and condition.
 
     Parameters
@@ -147,6 +175,8 @@ def make_groups(obs: pd.DataFrame, design: Design, *, mask: np.ndarray | None = 
         Cells to include; all by default. Left-out cells get the code -1.
     min_cells
         Groups of fewer perturbed cells raise.
+    need_controls
+        Cells without any control raise.
 
     Returns
     -------
@@ -167,7 +197,7 @@ def make_groups(obs: pd.DataFrame, design: Design, *, mask: np.ndarray | None = 
     >>> make_groups(obs, Design("perturbation", "control", ("line",))).table["n_cells"].tolist()
     [1, 2]
     """
-    design.check(obs)
+    design.check(obs, need_controls=need_controls)
     conditions, numbers = condition_codes(obs, design)
     contexts, context_names = _sorted(*_context_codes(obs, design))
     if design.batch_key:
@@ -192,14 +222,50 @@ def make_groups(obs: pd.DataFrame, design: Design, *, mask: np.ndarray | None = 
     table["n_cells"] = sizes
     for key in design.context_keys:
         table[context_column(key)] = obs[key].iloc[first].astype(str).to_numpy(dtype=object)
+    groups = Groups(design, table, tuple(found), codes, order, offsets)
+    check_sizes(groups, min_cells, remedy="Drop these cells, merge contexts or batches, or lower min_cells.")
+    return groups
+
+
+def check_sizes(groups: Groups, min_cells: int, *, remedy: str) -> None:
+    """Refuse groups of too few perturbed cells.
+
+    Parameters
+    ----------
+    groups
+        The groups.
+    min_cells
+        The fewest cells of a perturbed group.
+    remedy
+        What to do about smaller ones.
+
+    Raises
+    ------
+    transpert.errors.GroupSizeError
+        If there are any; it names them with their doses, times and directions.
+    """
+    table = groups.table
     small = table.index[(table["n_cells"] < min_cells) & ~table["is_control"]]
     if len(small):
-        names = (f"{table.context[i]} / {table.perturbation[i]} ({table.n_cells[i]})" for i in small)
+        names = (f"{table.context[i]} / {_name_of(groups, i)} ({table.n_cells[i]})" for i in small)
         raise GroupSizeError(
-            f"{len(small)} groups have fewer than {min_cells} cells: {list_names(names, quote=False)}",
-            remedy="Drop these cells, merge contexts or batches, or lower min_cells.",
+            f"{len(small)} groups have fewer than {min_cells} cells: {list_names(names, quote=False)}", remedy=remedy
         )
-    return Groups(design, table, tuple(found), codes, order, offsets)
+
+
+def _name_of(groups: Groups, number: int) -> str:
+    """Write what was done to a group; what its column does not say is written too, for that may be the mistake."""
+    label, condition = str(groups.table.perturbation[number]), groups.conditions[number]
+    dose, direction = written_dose(condition, label), written_direction(condition, label)
+    design = groups.design
+    columns = ((design.dose_key, "dose", dose), (design.time_key, "time", condition.time))
+    tags = [(key, kind, value) for key, kind, value in (*columns, (design.direction_key, "direction", direction))]
+    said = [
+        f"no {kind}" if pd.isna(value) else f"{kind} {value if isinstance(value, str) else written_amount(value)}"
+        for key, kind, value in tags
+        if key is not None
+    ]
+    return ", ".join([label, *said])
 
 
 def _sorted(codes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -214,6 +214,10 @@ def rank_sums_together(populations: Sequence[Population], controls: Population, 
     from_counts
         Test values computed from the raw counts.
 
+    Returns
+    -------
+    Nothing; the tests are kept with each population, for :meth:`Population.differential_expression`.
+
     Raises
     ------
     transpert.errors.MetricInputError

@@ -126,6 +126,10 @@ def prepare(comparisons: Sequence[Comparison], metrics: Iterable[Metric]) -> Non
     metrics
         The metrics that will be computed; where none needs a test, nothing is done.
 
+    Returns
+    -------
+    Nothing; the tests are kept with the populations of the comparisons.
+
     Examples
     --------
     >>> import numpy as np

@@ -18,6 +18,7 @@ from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 
 from transpert import _keys
+from transpert._anndata import modality_of
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert.conditions import Condition, PerturbationVocabulary
 from transpert.data import Store
@@ -31,7 +32,7 @@ from transpert.transport import (
     estimate_dispersion,
 )
 
-from .cells import LIBRARY_FROM, Cells, modality_of, read_cells, repeated
+from .cells import LIBRARY_FROM, Cells, read_cells, repeated
 from .counterfactual import Counterfactuals
 from .origins import Origin, control_positions, origin_of, population_sizes, shown_controls
 from .prediction import Population, SetPrediction, assemble, read_out, text_columns
@@ -45,8 +46,7 @@ from .store_input import (
     StoredCells,
     StoreInput,
     check_in_memory,
-    check_same_genes,
-    check_unchanged,
+    check_loaded,
     open_cells,
     open_data,
 )
@@ -220,6 +220,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
     ) -> None:
         """Register one modality of a MuData; its columns may stand in the modality or in ``mdata.obs``.
 
+        A column that stands in both is taken from the modality. Context columns stand together in one of the two.
+
         Parameters
         ----------
         mdata
@@ -246,7 +248,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         cells = read_cells(mdata, source)
         arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
         check_groups(cells, source.design)
-        manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
+        manager = AnnDataManager(fields=registry_fields(source, cells, mdata), setup_method_args=arguments)
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
 
@@ -489,20 +491,20 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         return assemble(populations, self.design, model=name, components=components, **shared)
 
     def _requested(
-        self, adata: Data | str | os.PathLike[str] | None, *, max_missing_genes: float = 0.0, **asked: Any
+        self, adata: Data | str | os.PathLike[str] | None, *, max_missing_genes: float | None = None, **asked: Any
     ) -> tuple[Cells | StoredCells, list[Request]]:
         """Return the cells to move and what is asked of them, once it is known that the model can answer."""
         self._check_trained()
         cells = self.cells if adata is None else self._other_cells(open_data(adata), max_missing_genes)
         return cells, expand_requests(cells, self.source, self.vocabulary, check=self._check_requests, **asked)
 
-    def _other_cells(self, adata: Data, max_missing: float) -> Cells | StoredCells:
+    def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
         # a split says what to train on; other data is only predicted for
         source = dataclasses.replace(self.source, design=dataclasses.replace(self.design, split_key=None))
         if isinstance(adata, Store):
-            return open_cells(adata, source, genes=self.genes)
+            return open_cells(adata, source, genes=self.genes, need_controls=False)
         check_in_memory(adata, "adata=")
-        return read_cells(adata, source, genes=self.genes, max_missing=max_missing)
+        return read_cells(adata, source, genes=self.genes, max_missing=max_missing, need_controls=False)
 
     def _check_trained(self) -> None:
         if not self.is_trained_:
@@ -628,6 +630,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             If the model was trained on a store that has changed since.
         transpert.errors.GeneError
             If the data has other genes than the model.
+        transpert.errors.UnknownNameError
+            If the data lacks a column of the design.
         """
         device = read_device(device)
         description, weights, arrays = read_model(dir_path)
@@ -639,14 +643,11 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             )
         registry = restore(description["registry"])
         adata = read_data(dir_path, description["files"]) if adata is None else open_data(adata)
+        source = source_of(registry[SETUP_ARGS_KEY])
+        check_loaded(adata, source, arrays["genes"], description.get("store"))
         if isinstance(adata, Store):
-            check_unchanged(adata, description.get("store"))
-            arguments = registry[SETUP_ARGS_KEY]
-            cls._register_store(
-                adata, source_of(arguments).design, arguments["layer"], source_registry=registry, extend_categories=True
-            )
+            cls._register_store(adata, source.design, source.layer, source_registry=registry, extend_categories=True)
         elif adata is not None:
-            check_same_genes(adata, registry[SETUP_ARGS_KEY].get("modality"), arrays["genes"])
             setup: Callable[..., None] = getattr(cls, registry.get(SETUP_METHOD_NAME, "setup_anndata"))
             setup(adata, source_registry=registry, extend_categories=True, **registry[SETUP_ARGS_KEY])
         model = cls._from_options(adata, None if adata is not None else registry, description["options"])

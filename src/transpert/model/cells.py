@@ -14,16 +14,17 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys, pp
-from transpert._anndata import frame, layer_names, predicted_cells
+from transpert._anndata import frame, layer_names, modality_of, predicted_cells
 from transpert._counts import check_counts, check_library_sizes, library_sizes, log1p_per_10k
 from transpert.data import MemorySource
 from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
+from transpert.pp.alignment import align_as_asked
 from transpert.transport import GroupStatistics, group_statistics
 
 from .streamed_statistics import CELLS_PER_BLOCK, stream_statistics
 
-__all__ = ["LIBRARY_FROM", "Cells", "DataSource", "Keeping", "LibraryFrom", "modality_of", "read_cells", "repeated"]
+__all__ = ["LIBRARY_FROM", "Cells", "DataSource", "Keeping", "LibraryFrom", "read_cells", "repeated"]
 
 # what library sizes are: numbers from a column, or sums over the genes at hand
 type LibraryFrom = Literal["column", "genes"]
@@ -173,31 +174,13 @@ def repeated(cells: Cells, n_cells: int | None, seed: int) -> Cells:
     return cells[np.sort(np.concatenate([np.tile(np.arange(len(cells)), whole), drawn]))]
 
 
-def modality_of(data: AnnData | MuData, modality: str | None) -> AnnData:
-    """Return one modality of a MuData, with the columns of the MuData that it lacks; an AnnData as it is.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If the MuData has no such modality.
-    """
-    if not isinstance(data, MuData):
-        return data
-    if modality not in data.mod:
-        raise UnknownNameError("modality", [str(modality)], data.mod, where="mdata.mod")
-    adata = data[modality]
-    shared = [column for column in data.obs if column not in adata.obs]
-    joined = adata.copy()
-    joined.obs[shared] = data.obs.loc[adata.obs_names, shared]
-    return joined
-
-
 def read_cells(
     data: AnnData | MuData,
     source: DataSource,
     *,
     genes: Sequence[str] | np.ndarray | None = None,
-    max_missing: float = 0.0,
+    max_missing: float | None = None,
+    need_controls: bool = True,
 ) -> Cells:
     """Read and check the cells of an AnnData or MuData.
 
@@ -210,7 +193,10 @@ def read_cells(
     genes
         Align to these genes, by name. As they come by default.
     max_missing
-        Share of ``genes`` that may be missing; they count as zero.
+        Share of ``genes`` that may be missing, as the user says in ``max_missing_genes``; they count as zero. ``None``
+        where none may be, and there is no such argument.
+    need_controls
+        Refuse cells without controls, which a model cannot be trained on.
 
     Returns
     -------
@@ -231,7 +217,7 @@ def read_cells(
     adata = modality_of(data, source.modality)
     pp.check_not_backed(adata)
     pp.check_unique_names(adata)
-    source.design.check(frame(adata.obs))
+    source.design.check(frame(adata.obs), need_controls=need_controls)
     if source.layer is not None and source.layer not in adata.layers:
         raise UnknownNameError("layer", [source.layer], layer_names(adata), where="layers")
     library, library_from = _library_size(adata, source)
@@ -241,7 +227,8 @@ def read_cells(
             # counts of genes that the model does not know are counts of the cell nonetheless
             check_counts(_matrix(adata, source), where=where)
             library = library_sizes(_matrix(adata, source))
-        adata, _ = pp.align_genes(adata, genes, max_missing=max_missing)
+        argument = None if max_missing is None else "max_missing_genes"
+        adata, _ = align_as_asked(adata, genes, max_missing=max_missing or 0.0, argument=argument)
     matrix = _matrix(adata, source)
     check_counts(matrix, where=where)
     counts = sparse.csr_matrix(matrix, dtype=np.float32)

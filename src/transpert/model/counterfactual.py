@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anndata import AnnData
+from mudata import MuData
 from scipy import sparse
 
 from transpert.groups.table import context_labels
@@ -24,7 +25,7 @@ class Counterfactuals:
 
     def counterfactual(  # type: ignore[misc]
         self: PerturbationModel,
-        adata: AnnData,
+        adata: AnnData | MuData,
         perturbation: str,
         *,
         dose: float | str | None = None,
@@ -38,7 +39,7 @@ class Counterfactuals:
         ----------
         adata
             Cells with the columns of the design, of one or several contexts; each is moved as a control cell
-            would be. Some must be controls: they say which contexts there are.
+            would be. None of them has to be a control.
         perturbation
             The label of the perturbation.
         dose, time, direction

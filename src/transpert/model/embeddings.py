@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from transpert.conditions import Embedding, PerturbationVocabulary, as_embedding, coexpression_of
 from transpert.conditions.controls import control_cells
-from transpert.errors import OptionError
+from transpert.errors import AssumptionWarning, OptionError
 from transpert.groups.table import context_labels
+from transpert.transport import Anchor
+from transpert.transport.perturbation_ridge import FEWEST_PERTURBATIONS
 
 from .cells import Cells, DataSource
 from .requests import Request
@@ -25,6 +28,7 @@ __all__ = [
     "embedding_from_arrays",
     "network_table",
     "resolve_embedding",
+    "warn_of_unused",
 ]
 
 EmbeddingLike = Embedding | pd.DataFrame | str | Iterable[Embedding | pd.DataFrame | str] | None
@@ -93,6 +97,33 @@ def check_perturbations(
         return
     parts = {part for request in requests for part in request.condition.parts}
     embedding.require(parts - set(vocabulary.parts), where=f"perturbations; {embedding.source}")
+
+
+def warn_of_unused(anchor: Anchor, embedding: Embedding | None) -> None:
+    """Say that embeddings are not used by an anchor that had too few perturbations to learn what they tell.
+
+    Parameters
+    ----------
+    anchor
+        The anchor of the model, fitted to all training groups.
+    embedding
+        What it was to use; ``None`` where there is nothing to say.
+
+    Warns
+    -----
+    transpert.errors.AssumptionWarning
+        If it goes without.
+    """
+    if embedding is None or anchor.ridge is not None:
+        return
+    measured = {condition.parts for condition in anchor.table.conditions if len(condition.parts) == 1}
+    warnings.warn(
+        f"The anchor does not use the embeddings: the training data has {len(measured)} single perturbations, and at "
+        f"least {FEWEST_PERTURBATIONS} are needed to learn how effects follow them. Single perturbations that were not "
+        "measured get the mean effect of their context from it, whatever their vectors are.",
+        AssumptionWarning,
+        stacklevel=3,
+    )
 
 
 def network_table(embedding: Embedding, known: Iterable[str]) -> Tensor:

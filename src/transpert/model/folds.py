@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from anndata import AnnData
 
 from transpert.conditions import Condition
 from transpert.groups import Groups
 
 from .options import LeaveOut
 
-__all__ = ["Folds", "assign_folds", "resolve_level", "rows_like_asked"]
+__all__ = ["Folds", "assign_folds", "resolve_level", "rows_like_asked", "split_kind"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,6 +175,14 @@ def rows_like_asked(conditions: Sequence[Condition], folds: np.ndarray, split_ki
         ],
         dtype=bool,
     )
+
+
+def split_kind(data: object, split_key: str | None) -> str | None:
+    """Return what a split holds out, as :func:`transpert.pp.split` notes it in ``uns``; ``None`` if it is not said."""
+    if not isinstance(data, AnnData) or split_key is None:
+        return None
+    report = data.uns.get(split_key)
+    return report.get("kind") if isinstance(report, dict) else None
 
 
 def _shuffled_rank(names: list[str], rng: np.random.Generator) -> np.ndarray:

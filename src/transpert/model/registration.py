@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from mudata import MuData
 from scvi.data import fields
 
 from transpert import _keys
-from transpert.errors import ConditionError
+from transpert.errors import ConditionError, OptionError, list_names
 from transpert.groups import Design, make_groups, match_controls
+from transpert.groups.table import check_sizes
 
 from .cells import Cells, DataSource
 
@@ -23,11 +26,18 @@ __all__ = ["check_groups", "check_names", "jsonable", "registry_fields", "restor
 _ARRAY = "__array__"
 
 
-def registry_fields(source: DataSource, cells: Cells | StoredCells) -> list[fields.BaseAnnDataField]:
+def registry_fields(
+    source: DataSource, cells: Cells | StoredCells, mdata: MuData | None = None
+) -> list[fields.BaseAnnDataField]:
     """Return the fields of an AnnData, or of one modality of a MuData, that scvi-tools keeps track of.
 
     Doses and times are registered where they are numbers. Doses such as ``"0.1+10"`` are read with the condition:
     controls have none, and scvi-tools knows no category that is missing.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If some context columns of a MuData stand in the modality only and others not in it.
     """
     design = source.design
     categorical = {
@@ -59,15 +69,36 @@ def registry_fields(source: DataSource, cells: Cells | StoredCells) -> list[fiel
             fields.MuDataObsmField,
         )
         extra = {"mod_key": modality}
-    where = {} if modality is None else {"mod_key": None}
     registered = [layer(_keys.REGISTRY_COUNTS, source.layer, is_count_data=True, **extra)]
-    registered += [category(key, column, **where) for key, column in categorical.items() if column is not None]
-    registered += [number(key, column, **where) for key, column in numerical.items() if column is not None]
+    for field, columns in ((category, categorical), (number, numerical)):
+        registered += [
+            field(key, column, **_place_of([column], modality, mdata))
+            for key, column in columns.items()
+            if column is not None
+        ]
     if design.context_keys:
-        registered.append(joint(_keys.REGISTRY_CONTEXTS, list(design.context_keys), **where))
+        place = _place_of(design.context_keys, modality, mdata)
+        registered.append(joint(_keys.REGISTRY_CONTEXTS, list(design.context_keys), **place))
     if source.embedding_key is not None:
         registered.append(obsm(_keys.REGISTRY_EMBEDDING, source.embedding_key, **extra))
     return registered
+
+
+def _place_of(columns: Sequence[str], modality: str | None, mdata: MuData | None) -> dict[str, Any]:
+    """Say in which ``obs`` of a MuData scvi-tools finds columns: that of the modality, or that of all cells."""
+    if mdata is None or modality is None:
+        return {}
+    own, shared = ({*annotated.obs} for annotated in (mdata[modality], mdata))
+    if own.issuperset(columns):
+        return {"mod_key": modality}
+    if shared.issuperset(columns):
+        return {"mod_key": None}
+    raise OptionError(
+        f"{list_names(column for column in columns if column in own)} stand in mdata[{modality!r}].obs and "
+        f"{list_names(column for column in columns if column not in own)} in mdata.obs",
+        where="context_keys",
+        remedy="Copy them into one of the two: columns that make a context together stand together.",
+    )
 
 
 def jsonable(value: Any) -> Any:
@@ -151,5 +182,8 @@ def check_groups(cells: Cells | StoredCells, design: Design) -> None:
                 remedy=f"Turn them into text: adata.obs[{column!r}] = adata.obs[{column!r}].astype(str).",
             )
     # batches are parts of a group: one cell in a batch is common, one cell of a condition in a context is a mistake
-    groups = make_groups(cells.obs, dataclasses.replace(design, batch_key=None), min_cells=2)
+    groups = make_groups(cells.obs, dataclasses.replace(design, batch_key=None))
+    amounts = [key for key in (design.dose_key, design.time_key, design.direction_key) if key is not None]
+    remedy = f"Drop these cells, merge contexts{f', or correct {list_names(amounts)}' if amounts else ''}."
+    check_sizes(groups, 2, remedy=remedy)
     match_controls(groups, warn=False)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from transpert import _keys
+from transpert._seeds import check_seed
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition, parse_perturbation
 from transpert.conditions.controls import is_control_label
 from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
@@ -31,11 +31,6 @@ __all__ = [
     "request_of",
     "require_one_condition",
 ]
-
-# a name may have a comma of its own
-_POPULATION = re.compile(
-    r"(?P<name>.*?)(, dose (?P<dose>[^,]+))?(, time (?P<time>[^,]+))?(, direction (?P<direction>[^,]+))?", re.DOTALL
-)
 
 
 Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
@@ -86,7 +81,7 @@ class Request:
             If the seed is no whole number from 0 upwards.
         """
         name = zlib.crc32(f"{self.context}|{self.condition}".encode())
-        return int(np.random.SeedSequence([_check_seed(seed), name]).generate_state(1)[0])
+        return int(np.random.SeedSequence([check_seed(seed), name]).generate_state(1)[0])
 
 
 def check_drawing(n_cells: int | None, readout: str | None, seed: int) -> int | None:
@@ -111,7 +106,7 @@ def check_drawing(n_cells: int | None, readout: str | None, seed: int) -> int | 
         If one of them has a value it cannot have.
     """
     check_readout(readout)
-    _check_seed(seed)
+    check_seed(seed)
     if n_cells is None:
         return None
     try:
@@ -127,16 +122,6 @@ def check_readout(readout: str | None) -> None:
     """Refuse a read-out that does not exist; ``None`` is that of the model."""
     if readout not in (None, "counts", "expected", "added"):
         raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
-
-
-def _check_seed(seed: int) -> int:
-    try:
-        whole = operator.index(seed)
-    except TypeError:
-        whole = -1
-    if whole < 0:
-        raise OptionError(f"seed is {seed!r}", remedy="Give a whole number from 0 upwards.")
-    return whole
 
 
 def expand_requests(
@@ -368,11 +353,38 @@ def request_of(
     values = _contexts(cells, source, None)
     if context not in values:
         raise UnknownNameError("context", [context], values)
-    found = _POPULATION.fullmatch(label)
-    assert found is not None  # any text is a name
-    name, dose, time, direction = found.group("name", "dose", "time", "direction")
-    condition = parse_condition(name, control=vocabulary.control, dose=dose, time=time, direction=direction)
+    condition = _condition_of(label, source.design, vocabulary)
     return _request(context, values[context], condition, vocabulary)
+
+
+def _condition_of(label: str, design: Design, vocabulary: PerturbationVocabulary) -> Condition:
+    """Read what was done from the label of a population: of its readings the shortest that was measured."""
+    readings = list(_readings(label, design))
+    for name, amounts in readings:
+        try:
+            condition = parse_condition(name, control=vocabulary.control, **amounts)
+        except ConditionError:
+            continue  # this is not how it is to be read
+        if condition in vocabulary.measured(condition.parts):
+            return condition
+    name, amounts = readings[-1]
+    return parse_condition(name, control=vocabulary.control, **amounts)
+
+
+def _readings(label: str, design: Design) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield a name with its dose, time and direction, from nothing but a name to all that the design has columns for.
+
+    A name may read as a name and a dose: only the data tells them apart.
+    """
+    columns = {"dose": design.dose_key, "time": design.time_key, "direction": design.direction_key}
+    kinds = [kind for kind, key in columns.items() if key is not None]
+    for number in range(len(kinds) + 1):
+        for written in combinations(kinds, number):
+            tags = "".join(f", {kind} (?P<{kind}>[^,]+)" for kind in written)
+            found = re.fullmatch(f"(?P<name>.*){tags}", label, re.DOTALL)
+            if found is not None:
+                amounts: dict[str, Any] = found.groupdict()
+                yield amounts.pop("name"), amounts
 
 
 def require_one_condition(requests: Sequence[Request]) -> None:

@@ -12,10 +12,10 @@ from typing import Any, Literal, override
 import numpy as np
 import pandas as pd
 import torch
-from anndata import AnnData
 from lightning.pytorch.strategies import Strategy
 
 from transpert._compat import SETUP_ARGS_KEY
+from transpert._seeds import check_seed
 from transpert.conditions import Embedding
 from transpert.data import SetDataModule, SetSampler
 from transpert.errors import AssumptionWarning, OptionError, ProcessError, TrainingError
@@ -50,9 +50,10 @@ from .embeddings import (
     embedding_from_arrays,
     network_table,
     resolve_embedding,
+    warn_of_unused,
 )
 from .fingerprints import data_fingerprint, options_fingerprint
-from .folds import Folds, assign_folds, resolve_level, rows_like_asked
+from .folds import Folds, assign_folds, resolve_level, rows_like_asked, split_kind
 from .gate import fit_gate, gate_table, require_trained, was_tried
 from .left_out import LeftOutShifts, groups_of, judged_rows, leave_folds_out
 from .module import TransportModule
@@ -178,7 +179,7 @@ class SCALE(PerturbationModel):
             raise OptionError("cells in an embedding cannot be moved by the anchor", where="joining")
         self.readout_options = self.options.readout
         self._default_readout = self.options.readout.kind
-        self.preset, self.seed = preset, seed
+        self.preset, self.seed = preset, check_seed(seed)
         self.embedding: Embedding | None = resolve_embedding(embeddings, self._cells, self.source)
         self.anchor: Anchor | None = None
         self.gate = 0.0
@@ -307,6 +308,7 @@ class SCALE(PerturbationModel):
             effects = self._training_effects(groups, matching)
             if self.options.anchor is not None:
                 self.anchor = self._fit_anchor(effects, self.options.anchor, say)
+                warn_of_unused(self.anchor, self.embedding)
             members = groups_of(effects, groups)
             first = np.array([own[0] for own in members], dtype=int)
             anchored = self._left_out_anchor(effects, folds[first], say)
@@ -403,10 +405,7 @@ class SCALE(PerturbationModel):
             network.set_statistics(inputs, genes)
 
     def _split_kind(self) -> str | None:
-        key = self.design.split_key
-        adata = self.adata if isinstance(self.adata, AnnData) else None
-        report = None if adata is None or key is None else adata.uns.get(key)
-        return report.get("kind") if isinstance(report, dict) else None
+        return split_kind(self.adata, self.design.split_key)
 
     # --- the gate -------------------------------------------------------------------------------------------
 
@@ -501,7 +500,7 @@ class SCALE(PerturbationModel):
     # --- prediction -----------------------------------------------------------------------------------------
 
     @override
-    def _other_cells(self, adata: Data, max_missing: float) -> Cells | StoredCells:
+    def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
         cells = super()._other_cells(adata, max_missing)
         embedding = getattr(cells, "embedding", None)
         known = self.module.networks[_PREDICTS].sizes.n_inputs
@@ -594,7 +593,7 @@ class SCALE(PerturbationModel):
         Parameters
         ----------
         adata
-            Other data with the same columns; the data of the model by default.
+            Other data with the same columns, with or without control cells; the data of the model by default.
 
         Returns
         -------
@@ -607,8 +606,9 @@ class SCALE(PerturbationModel):
             If the model is not trained.
         """
         self._check_trained()
-        cells = self.cells if adata is None else self._other_cells(adata, 0.0)
-        codes = make_groups(cells.obs, dataclasses.replace(self.design, split_key=None)).codes  # others have no split
+        cells = self.cells if adata is None else self._other_cells(adata)
+        design = dataclasses.replace(self.design, split_key=None)  # other cells have no split, and may be all perturbed
+        codes = make_groups(cells.obs, design, need_controls=False).codes
         latent = np.zeros((len(cells), self.options.network.encoder.width), dtype=np.float32)
         for positions in pd.Series(codes).groupby(codes).indices.values():
             latent[positions] = self._latent_of(cells[np.asarray(positions)])

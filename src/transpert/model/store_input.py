@@ -14,9 +14,9 @@ from mudata import MuData
 from scipy import sparse
 from scvi.data import AnnDataManager
 
-from transpert._anndata import frame
+from transpert._anndata import frame, modality_of
 from transpert.data import CellSource, Store
-from transpert.errors import GeneError, OptionError, StoreError, list_names
+from transpert.errors import GeneError, OptionError, StoreError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.transport import GroupStatistics
 
@@ -29,7 +29,7 @@ __all__ = [
     "StoreInput",
     "StoredCells",
     "check_in_memory",
-    "check_same_genes",
+    "check_loaded",
     "check_unchanged",
     "open_cells",
     "open_data",
@@ -55,6 +55,8 @@ class StoredCells(Keeping):
         The design; its columns must be in ``store.annotation.obs``.
     genes
         Genes to read, in this order; those of the store by default.
+    need_controls
+        Refuse cells without controls.
 
     Raises
     ------
@@ -66,7 +68,14 @@ class StoredCells(Keeping):
 
     embedding: None = None
 
-    def __init__(self, store: Store, source: DataSource, *, genes: Sequence[str] | np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        source: DataSource,
+        *,
+        genes: Sequence[str] | np.ndarray | None = None,
+        need_controls: bool = True,
+    ) -> None:
         if source.embedding_key is not None:
             raise OptionError(
                 "a store holds no embedding",
@@ -75,7 +84,7 @@ class StoredCells(Keeping):
             )
         annotation = store.annotation
         obs = frame(annotation.obs)
-        source.design.check(obs)
+        source.design.check(obs, need_controls=need_controls)
         self.store = store
         self.obs = obs[list(source.design.columns)]
         self.library_size = store.library_size
@@ -213,14 +222,38 @@ def check_in_memory(data: Any, method: str) -> None:
         raise OptionError(f"{method} was given a view of another AnnData", remedy="Pass a copy: adata[...].copy().")
 
 
-def check_same_genes(data: AnnData | MuData, modality: str | None, genes: np.ndarray) -> None:
-    """Refuse data with other genes than those of a model, in whatever order, to which scvi-tools would bind it.
+def check_loaded(data: Data | None, source: DataSource, genes: np.ndarray, fingerprint: str | None) -> None:
+    """Refuse data that a saved model cannot be bound to.
+
+    Parameters
+    ----------
+    data
+        The data; ``None`` where the model is loaded without.
+    source
+        Where the model found its cells.
+    genes
+        The genes of the model.
+    fingerprint
+        Fingerprint of the store that it was trained on, if it was.
 
     Raises
     ------
+    transpert.errors.StoreError
+        If it is another store.
     transpert.errors.GeneError
-        If a gene is missing or there are others.
+        If cells in memory have other genes.
+    transpert.errors.UnknownNameError
+        If there is no split, and the model was trained with one.
     """
+    if isinstance(data, Store):
+        check_unchanged(data, fingerprint)
+    elif data is not None:
+        _check_same_genes(data, source.modality, genes)
+    _check_split(data, source)
+
+
+def _check_same_genes(data: AnnData | MuData, modality: str | None, genes: np.ndarray) -> None:
+    """Refuse data with other genes than those of a model, in whatever order, to which scvi-tools would bind it."""
     adata = data.mod.get(modality) if isinstance(data, MuData) else data
     if adata is None:
         return  # what is wrong is said where the modality is read
@@ -230,6 +263,24 @@ def check_same_genes(data: AnnData | MuData, modality: str | None, genes: np.nda
             f"the data has {adata.n_vars} genes and the model {len(genes)}, of which {shared} are the same",
             where="load(adata=)",
             remedy="Load the model without data, and pass these cells to predict(adata=), which aligns genes by name.",
+        )
+
+
+def _check_split(data: Data | None, source: DataSource) -> None:
+    """Refuse data without the split that a model was trained with, and say how to do without."""
+    key = source.design.split_key
+    if data is None or key is None:
+        return
+    adata = data.annotation if isinstance(data, Store) else modality_of(data, source.modality)
+    if key not in adata.obs:
+        raise UnknownNameError(
+            "column",
+            [key],
+            map(str, adata.obs),
+            where="obs",
+            remedy="The model was trained with a split. Make it again, with transpert.pp.split, before you load the "
+            "model (that of a store is not on disk), or load it without data and pass the cells to predict(adata=): "
+            "predictions need no split.",
         )
 
 
@@ -245,7 +296,11 @@ def open_data(data: Data | str | os.PathLike[str]) -> Data:
 
 
 def open_cells(
-    data: Data, source: DataSource, *, genes: Sequence[str] | np.ndarray | None = None
+    data: Data,
+    source: DataSource,
+    *,
+    genes: Sequence[str] | np.ndarray | None = None,
+    need_controls: bool = True,
 ) -> Cells | StoredCells:
     """Read the cells of an AnnData or MuData, or open those of a store.
 
@@ -257,6 +312,8 @@ def open_cells(
         Where their counts and annotation are.
     genes
         Align to these genes, by name.
+    need_controls
+        Refuse cells without controls.
 
     Raises
     ------
@@ -264,8 +321,8 @@ def open_cells(
         If anything about the data is wrong.
     """
     if isinstance(data, Store):
-        return StoredCells(data, source, genes=genes)
-    return read_cells(data, source, genes=genes)
+        return StoredCells(data, source, genes=genes, need_controls=need_controls)
+    return read_cells(data, source, genes=genes, need_controls=need_controls)
 
 
 def _columns_of(known: pd.Index, genes: np.ndarray, where: str) -> np.ndarray | None:

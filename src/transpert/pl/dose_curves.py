@@ -14,11 +14,11 @@ from matplotlib.ticker import FuncFormatter
 from scipy import sparse
 from scipy.stats import norm
 
-from transpert import pp
 from transpert._anndata import frame
 from transpert.conditions.controls import control_cells
 from transpert.errors import ControlError, OptionError, UnknownNameError
 from transpert.groups.table import context_labels
+from transpert.pp.alignment import align_as_asked
 from transpert.tl._populations import check_labels, design_of, log_values
 
 from ._style import FAINT, MUTED, finish, legend_beside, make_axes, styles
@@ -104,7 +104,7 @@ def dose_response(
     dose_key = dose_key or design.dose_key
     if dose_key is None:
         raise OptionError("nothing says which column holds the dose", where="dose_response", remedy="Give dose_key=.")
-    pred, _ = pp.align_genes(pred, list(truth.var_names))
+    pred, _ = align_as_asked(pred, list(truth.var_names))
     obs, real_obs = frame(pred.obs), frame(truth.obs)
     for table, where in ((obs, "the prediction"), (real_obs, "the truth")):
         if dose_key not in table:

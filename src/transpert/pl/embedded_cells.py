@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from transpert import _keys
+from transpert._seeds import check_seed
 from transpert.errors import UnknownNameError
 
 from ._style import SOURCE_COLOURS, finish, make_axes
@@ -77,7 +78,7 @@ def embedding(
             remedy="Put the cells together with tp.tl.embed_together.",
         )
     source = together.obs[_keys.SOURCE].astype(str).to_numpy()
-    order = np.random.default_rng(seed).permutation(len(source))
+    order = np.random.default_rng(check_seed(seed)).permutation(len(source))
     if title is None:
         title = ", ".join(f"{(source == name).sum():,} {name}" for name in SOURCE_COLOURS) + " cells"
     figure, axes = make_axes(ax, (6.4, 4.6))

@@ -15,7 +15,7 @@ from scipy import sparse
 from transpert._anndata import frame, layer_names
 from transpert.errors import GeneError, OptionError, list_names
 
-__all__ = ["AlignmentReport", "align_genes"]
+__all__ = ["AlignmentReport", "align_as_asked", "align_genes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,37 @@ def align_genes(
     >>> aligned.X.tolist(), report.reordered
     ([[2.0, 1.0]], True)
     """
+    return align_as_asked(adata, genes, max_missing=max_missing, fill=fill, argument="max_missing")
+
+
+def align_as_asked(
+    adata: AnnData,
+    genes: Sequence[str] | np.ndarray,
+    *,
+    max_missing: float = 0.0,
+    fill: float = 0.0,
+    argument: str | None = None,
+) -> tuple[AnnData, AlignmentReport]:
+    """Align genes as :func:`align_genes` does, for a function with an argument of its own for what may be missing.
+
+    Parameters
+    ----------
+    adata, genes, max_missing, fill
+        As for :func:`align_genes`.
+    argument
+        What the user calls ``max_missing``, for the errors; ``None`` where there is no such argument.
+
+    Returns
+    -------
+    As :func:`align_genes`.
+
+    Raises
+    ------
+    transpert.errors.OptionError, transpert.errors.GeneError
+        As :func:`align_genes`.
+    """
     if not 0 <= max_missing <= 1:
-        raise OptionError(f"max_missing is {max_missing}", where="align_genes", remedy="A share of genes, from 0 to 1.")
+        raise OptionError(f"{argument} is {max_missing}", remedy="Give a share of genes, from 0 to 1.")
     wanted = pd.Index(np.asarray(genes, dtype=str).astype(object))
     have = pd.Index(np.asarray(adata.var_names, dtype=str).astype(object))
     for index, where in ((wanted, "genes"), (have, "var_names")):
@@ -104,7 +133,8 @@ def align_genes(
         raise GeneError(
             f"{len(missing)} of {len(wanted)} genes are missing, {max_missing:.0%} may be: {list_names(missing)}",
             where="var_names",
-            remedy="Use the same gene names as in training, or allow a larger share with max_missing.",
+            remedy="Use the same gene names in all data"
+            + ("." if argument is None else f", or allow a larger share with {argument}."),
         )
     if len(wanted) == len(have) and np.array_equal(position, np.arange(len(have))):
         return adata, report

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +11,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._anndata import frame
+from transpert._seeds import check_seed
 from transpert.conditions import parse_perturbation
 from transpert.errors import OptionError, SplitError, UnknownNameError, list_names
 from transpert.groups import Design, Groups, make_groups
@@ -88,6 +88,8 @@ def split(
 
     Raises
     ------
+    transpert.errors.OptionError
+        If both or none of ``holdout`` and ``by`` are given, or ``seed`` is no whole number from 0 upwards.
     transpert.errors.SplitError
         If nothing, or everything, would be held out, or a group is asked for by two sets.
     transpert.errors.UnknownNameError
@@ -103,7 +105,7 @@ def split(
     """
     if (holdout is None) == (by is None):
         raise OptionError("exactly one of holdout= and by= says what is held out", where="pp.split")
-    seed = operator.index(seed)
+    seed = check_seed(seed)
     if by is not None and by not in _LEVELS:
         raise UnknownNameError("level", [by], _LEVELS, where="pp.split(by=)")
     named = [column for column in {**(holdout or {}), **(validation or {})} if column != perturbation_key]

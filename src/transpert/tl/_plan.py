@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from transpert._seeds import check_seed
 from transpert.errors import (
     AssumptionWarning,
     ControlError,
@@ -32,7 +33,9 @@ __all__ = ["Plan", "align", "check_needs", "check_options", "find_populations", 
 _BLOCKS_PER_THREAD = 4  # so that workers finish at about the same time
 
 
-def check_options(*, reference: str, max_missing_genes: float, max_controls: int | None, n_bootstrap: int) -> None:
+def check_options(
+    *, reference: str, max_missing_genes: float, max_controls: int | None, n_bootstrap: int, seed: int
+) -> None:
     """Check options of an evaluation.
 
     Raises
@@ -48,6 +51,7 @@ def check_options(*, reference: str, max_missing_genes: float, max_controls: int
         raise OptionError(f"max_controls is {max_controls}", remedy="Give 2 or more, or None for all.")
     if n_bootstrap < 0:
         raise OptionError(f"n_bootstrap is {n_bootstrap}", remedy="Give 0 (no intervals) or more.")
+    check_seed(seed)
 
 
 def wanted_populations(found: Mapping[str, Populations], truth: Populations, design: Design) -> list[tuple[str, str]]:

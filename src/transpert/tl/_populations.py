@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys, pp
@@ -27,17 +26,7 @@ __all__ = [
     "design_of_metadata",
     "log_values",
     "populations",
-    "select_modality",
 ]
-
-
-def select_modality(data: AnnData | MuData, modality: str | None) -> AnnData:
-    """Return an AnnData as it is, or one modality of a MuData."""
-    if isinstance(data, AnnData):
-        return data
-    if modality not in data.mod:
-        raise UnknownNameError("modality", [str(modality)], data.mod, where="mdata.mod")
-    return data[modality]
 
 
 def design_of(

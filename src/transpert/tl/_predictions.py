@@ -19,11 +19,11 @@ from anndata import AnnData
 from mudata import MuData
 
 from transpert import _keys
-from transpert._anndata import frame, layer_names
+from transpert._anndata import frame, layer_names, modality_of, modality_to_write
 from transpert.errors import AssumptionWarning, UnknownNameError, list_names
 from transpert.groups import Design
 
-from ._populations import Populations, populations, select_modality
+from ._populations import Populations, populations
 from ._reading import CellReader, Data, Fetch, Matrix
 
 if TYPE_CHECKING:
@@ -188,8 +188,10 @@ def whole_in_memory(data: Data, modality: str | None) -> AnnData:
         path = Path(data)
         return ad.read_zarr(path) if path.is_dir() else ad.read_h5ad(path)
     assert isinstance(data, AnnData | MuData)
-    adata = select_modality(data, modality)
+    adata = modality_to_write(data, modality)
     lazy = adata.isbacked or not isinstance(adata.obs, pd.DataFrame)
+    if isinstance(data, MuData):
+        adata = modality_of(data, modality)
     return adata.to_memory() if lazy else adata
 
 

@@ -19,11 +19,9 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys
-from transpert._anndata import frame, layer_names
+from transpert._anndata import frame, layer_names, modality_of
 from transpert._counts import check_counts, check_log1p
 from transpert.errors import GeneError, MetricInputError, StoreError, UnknownNameError, list_names
-
-from ._populations import select_modality
 
 __all__ = ["CellReader", "Data", "Fetch", "Matrix", "open_cells"]
 
@@ -175,7 +173,7 @@ def open_cells(
     if isinstance(data, str | os.PathLike):
         reader = _open_file(Path(data), name, layer, counts_layer)
     else:
-        reader = _open_object(select_modality(data, modality), name, layer, counts_layer)
+        reader = _open_object(modality_of(data, modality), name, layer, counts_layer)
     if not len(reader.obs) or not len(reader.genes):
         raise MetricInputError(f"there are {len(reader.obs)} cells and {len(reader.genes)} genes", where=name)
     repeated = reader.genes[reader.genes.duplicated()].unique()

@@ -153,7 +153,11 @@ def audit(
     ['blind to wrong cells']
     """
     check_options(
-        reference="real", max_missing_genes=max_missing_genes, max_controls=max_controls, n_bootstrap=n_bootstrap
+        reference="real",
+        max_missing_genes=max_missing_genes,
+        max_controls=max_controls,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
     )
     if not (margin >= 0 and 0 <= min_variance_ratio <= 1 and 0 <= max_zero_gap <= 1):
         raise OptionError(

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from anndata import AnnData
+from mudata import MuData
 
+from transpert._anndata import modality_to_write
 from transpert.errors import GeneError, list_names
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ __all__ = ["predict"]
 
 
 def predict(
-    adata: AnnData,
+    adata: AnnData | MuData,
     model: PerturbationModel,
     *,
     perturbation: str,
@@ -31,7 +33,8 @@ def predict(
     Parameters
     ----------
     adata
-        Cells, with the columns and counts that the model was set up with, and its genes, in any order.
+        Cells, with the columns and counts that the model was set up with, and its genes, in any order; of a MuData the
+        modality that the model was set up with.
     model
         A trained model.
     perturbation
@@ -46,7 +49,7 @@ def predict(
     Returns
     -------
     Nothing; writes integer counts to ``layers[key_added]``, and latent states to ``obsm["X_" + key_added]`` for models
-    that have them.
+    that have them; of a MuData into the modality.
 
     Raises
     ------
@@ -66,14 +69,15 @@ def predict(
     >>> adata.layers["P1"].shape == adata.shape
     True
     """
-    _check_known(adata.var_names, model)
+    written = modality_to_write(adata, model.source.modality)
+    _check_known(written.var_names, model)
     counts, latent = model.counterfactual(adata, perturbation, dose=dose, time=time, direction=direction, seed=seed)
     key = key_added or perturbation
-    in_order = counts[:, pd.Index(model.genes).get_indexer(adata.var_names)]
+    in_order = counts[:, pd.Index(model.genes).get_indexer(written.var_names)]
     in_order.sort_indices()
-    adata.layers[key] = in_order
+    written.layers[key] = in_order
     if latent is not None:
-        adata.obsm[f"X_{key}"] = latent
+        written.obsm[f"X_{key}"] = latent
 
 
 def _check_known(genes: pd.Index, model: PerturbationModel) -> None:

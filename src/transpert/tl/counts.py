@@ -17,6 +17,7 @@ from transpert.conditions import Condition, parse_perturbation
 from transpert.errors import ControlError, UnknownNameError
 from transpert.groups import Design
 from transpert.groups.table import written_direction, written_dose
+from transpert.pp.alignment import align_as_asked
 from transpert.transport import ReadoutOptions, estimate_dispersion, group_statistics
 
 from ._populations import design_of, log_values, populations
@@ -169,7 +170,7 @@ def _means(
                 condition = Condition(parse_perturbation(str(label), control=design.control))
                 yield context, condition, str(label), row.to_numpy(dtype=float)
         return
-    aligned, _ = pp.align_genes(pred, genes)
+    aligned, _ = align_as_asked(pred, genes)
     values = log_values(aligned, layer, where="the prediction")
     found = populations(frame(aligned.obs), design, need_controls=False, name="the prediction")
     for (context, label), rows in found.cells.items():

@@ -13,13 +13,13 @@ from scipy import sparse
 from scipy.stats import ttest_ind_from_stats
 
 from transpert import _keys
-from transpert._anndata import frame
+from transpert._anndata import frame, modality_of, modality_to_write
 from transpert.conditions.controls import control_cells
 from transpert.errors import ControlError, OptionError, UnknownNameError
 from transpert.metrics import Convention, DifferentialExpression, RankSums
 from transpert.metrics.differential_expression import assemble
 
-from ._populations import check_labels, design_of, log_values, select_modality
+from ._populations import check_labels, design_of, log_values
 from ._rank_tests import tests_against
 from .pseudobulk import pseudobulk_tests
 
@@ -103,7 +103,7 @@ def rank_genes_groups(
     """
     if method not in ("wilcoxon", "t-test", "pseudobulk"):
         raise OptionError(f"method is {method!r}", remedy="Choose 'wilcoxon', 't-test' or 'pseudobulk'.")
-    adata = select_modality(data, modality)
+    adata = modality_of(data, modality)
     design = design_of(adata, perturbation_key=perturbation_key, control=control, context_keys=())
     check_labels(frame(adata.obs), (design.perturbation_key,))
     column = frame(adata.obs)[design.perturbation_key]
@@ -137,7 +137,7 @@ def rank_genes_groups(
         cells = {name: (values, rows[name]) for name in names}
         test = _rank_tests if method == "wilcoxon" else _t_tests
         tables = test(values[rows[design.control]], cells)
-    adata.uns[key_added] = {
+    modality_to_write(data, modality).uns[key_added] = {
         "params": {
             "groupby": design.perturbation_key,
             "reference": design.control,

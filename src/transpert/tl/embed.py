@@ -10,9 +10,11 @@ import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 
-from transpert import _keys, pp
+from transpert import _keys
 from transpert._anndata import frame
+from transpert._seeds import check_seed
 from transpert.errors import MetricInputError
+from transpert.pp.alignment import align_as_asked
 
 from ._populations import design_of, log_values, populations
 
@@ -66,7 +68,7 @@ def embed_together(
     transpert.errors.GeneError
         If the prediction lacks genes.
     transpert.errors.OptionError
-        If a column of the design is called ``source``.
+        If a column of the design is called ``source``, or the seed is none.
 
     Examples
     --------
@@ -85,9 +87,10 @@ def embed_together(
         time_key=time_key,
         direction_key=direction_key,
     )
+    check_seed(seed)
     design.check_not_written((_keys.SOURCE,))
     columns = list(design.columns)
-    pred, _ = pp.align_genes(pred, list(truth.var_names))
+    pred, _ = align_as_asked(pred, list(truth.var_names))
     own = populations(frame(pred.obs), design, need_controls=False)
     real = populations(frame(truth.obs), design)
     shared = [key for key in own if key in real.cells]

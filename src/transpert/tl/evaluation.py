@@ -12,11 +12,12 @@ from mudata import MuData
 from rich.progress import Progress
 
 from transpert import _keys
+from transpert._anndata import modality_to_write
 from transpert.errors import OptionError
 from transpert.metrics import Metric, resolve_metrics
 
 from ._plan import Plan, align, check_needs, check_options, find_populations, wanted_populations
-from ._populations import design_of_metadata, populations, select_modality
+from ._populations import design_of_metadata, populations
 from ._predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
 from ._reading import CellReader, Data, open_cells
 from ._scoring import CEILING, Scored, count_threads, run_blocks
@@ -158,7 +159,11 @@ def evaluate(
     ['MeanShift', 'NoChange', 'RidgeTransport', 'ceiling']
     """
     check_options(
-        reference=reference, max_missing_genes=max_missing_genes, max_controls=max_controls, n_bootstrap=n_bootstrap
+        reference=reference,
+        max_missing_genes=max_missing_genes,
+        max_controls=max_controls,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
     )
     chosen = resolve_metrics(metrics)
     names = baseline_names(baselines)
@@ -241,5 +246,5 @@ def score_plan(
 
 def _keep(truth: Data, table: pd.DataFrame, modality: str | None) -> None:
     if isinstance(truth, AnnData | MuData):
-        adata = select_modality(truth, modality)
+        adata = modality_to_write(truth, modality)
         adata.uns[_keys.UNS] = {**dict(adata.uns.get(_keys.UNS, {})), _keys.SCORES: table.copy()}

@@ -10,10 +10,10 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from transpert._anndata import frame
+from transpert._anndata import frame, modality_of, modality_to_write
 from transpert.groups import Design
 
-from ._populations import design_of, log_values, populations, select_modality
+from ._populations import design_of, log_values, populations
 
 __all__ = ["effects", "effects_of"]
 
@@ -68,7 +68,7 @@ def effects(
     >>> tp.tl.effects(adata, context_keys="context").shape
     (30, 4)
     """
-    adata = select_modality(data, modality)
+    adata = modality_of(data, modality)
     design = design_of(
         adata,
         perturbation_key=perturbation_key,
@@ -79,7 +79,7 @@ def effects(
         direction_key=direction_key,
     )
     table = effects_of(adata, design, pseudo_rate=pseudo_rate, layer=layer)
-    adata.varm[key_added] = table
+    modality_to_write(data, modality).varm[key_added] = table
     return table
 
 

@@ -117,7 +117,11 @@ def log_fold_of_means(after: np.ndarray, before: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     after, before
-        Mean log1p counts per 10k.
+        Mean log1p counts per 10k, arrays of one shape or single values.
+
+    Returns
+    -------
+    The log fold changes in that shape; a rate of 0.05 counts per 10k is added to both sides before.
 
     Examples
     --------

@@ -14,7 +14,14 @@ from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatis
 
 from ..base import PerturbationModel
 from ..cells import Cells
-from ..embeddings import EmbeddingLike, check_perturbations, embedding_arrays, embedding_from_arrays, resolve_embedding
+from ..embeddings import (
+    EmbeddingLike,
+    check_perturbations,
+    embedding_arrays,
+    embedding_from_arrays,
+    resolve_embedding,
+    warn_of_unused,
+)
 from ..prediction import SetPrediction
 from ..requests import Request, check_readout
 from ..store_input import Data
@@ -45,7 +52,8 @@ class ClosedFormModel(PerturbationModel):
     readout
         What makes cells of the mean; see :meth:`predict`.
     embeddings
-        Embeddings of the perturbations, for models that use them.
+        Embeddings of the perturbations. Models that do not predict from them take them to know which perturbations
+        exist: one with a vector may be asked for though it was not measured.
     """
 
     def __init__(
@@ -168,6 +176,7 @@ class KernelTransport(ClosedFormModel):
         super()._fit(effects)
         assert self.anchor is not None
         anchor = self.anchor
+        warn_of_unused(anchor, self.embedding)
         self.uncertainty = UncertaintyEstimates.fit(
             effects, lambda new, rows: predict_as_new(anchor, effects, new, rows)
         )
@@ -228,6 +237,9 @@ class MeanShift(ClosedFormModel):
         Registry of a saved model, in place of ``adata``.
     readout
         What makes cells of the mean; ``"added"`` by default.
+    embeddings
+        Not predicted from. A perturbation that was not measured may be asked for if it has a vector, and gets
+        the mean shift over all perturbations whatever the vector is.
 
     Examples
     --------
@@ -269,6 +281,9 @@ class ContextMean(MeanShift):
         Registry of a saved model, in place of ``adata``.
     readout
         What makes cells of the mean; ``"added"`` by default.
+    embeddings
+        Not predicted from. A perturbation that was not measured may be asked for if it has a vector, and gets
+        the mean shift of its context whatever the vector is.
 
     Examples
     --------
@@ -301,6 +316,9 @@ class MeanFoldChange(ClosedFormModel):
         Registry of a saved model, in place of ``adata``.
     readout
         What makes cells of the mean; ``"counts"`` by default.
+    embeddings
+        Not predicted from. A perturbation that was not measured may be asked for if it has a vector, and gets
+        the mean fold change over all perturbations whatever the vector is.
 
     Examples
     --------
@@ -338,6 +356,9 @@ class Additive(MeanShift):
         Registry of a saved model, in place of ``adata``.
     readout
         What makes cells of the mean; ``"added"`` by default.
+    embeddings
+        Not predicted from. A perturbation that was not measured may be asked for if it has a vector, and gets
+        the mean shift over all perturbations, for each part whatever the vector is.
 
     Examples
     --------
