@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -51,14 +53,14 @@ def modality_of(data: AnnData | MuData, modality: str | None) -> AnnData:
     if not shared:
         return adata
     obs = frame(adata.obs).join(frame(data.obs)[shared])
+    slots: dict[str, Any] = {"obsm": dict(adata.obsm.items()), "varm": dict(adata.varm.items())}
     return AnnData(
         adata.X,
         obs=obs,
         var=frame(adata.var),
         uns=dict(adata.uns),
-        obsm=dict(adata.obsm),
-        varm=dict(adata.varm),
         layers={name: adata.layers[name] for name in layer_names(adata)},
+        **slots,
     )
 
 

@@ -179,7 +179,7 @@ class SetSampler(Sampler):
 
         Returns
         -------
-        A sampler that draws every ``world_size``-th set of those that this one would draw.
+        A sampler that draws its share of the sets that this one draws in each step.
 
         Raises
         ------

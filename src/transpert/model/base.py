@@ -41,15 +41,7 @@ from .processes import is_first_process
 from .registration import check_groups, jsonable, registry_fields, restore, source_of
 from .requests import Contexts, Request, check_drawing, expand_requests, request_of
 from .saving import read_data, read_device, read_model, write_model
-from .store_input import (
-    Data,
-    StoredCells,
-    StoreInput,
-    check_in_memory,
-    check_loaded,
-    open_cells,
-    open_data,
-)
+from .store_input import Data, StoredCells, StoreInput, check_in_memory, check_loaded, open_cells, open_data
 from .streaming import StreamedPrediction
 from .uncertainty import UncertaintyEstimates, UncertaintyMethods, predict_uncertainty, write_uncertainty
 
