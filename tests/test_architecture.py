@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "transpert"
 ROOMS = ["datasets", "conditions", "groups", "pp", "data", "transport", "nn", "model", "metrics", "tl", "pl"]
-FREE = {"_anndata", "_compat", "_counts", "_keys", "errors"}
+FREE = {"_amounts", "_anndata", "_compat", "_counts", "_keys", "errors"}
 FORBIDDEN = {
     "nn": {"anndata", "scanpy", "scvi", "pandas", "mudata", "lightning"},
     "metrics": {"scvi", "lightning", "torch"},

@@ -41,6 +41,26 @@ def test_labels_that_cannot_be_read_are_refused(label) -> None:
         parse_perturbation(label, control="control")
 
 
+@pytest.mark.parametrize("label", ["(+)-JQ1", "DMSO-(+)-JQ1", "[Na+].[Cl-]", "A+(B", "A]+[B", "A+-", "A+{[B}]"])
+def test_a_plus_inside_a_name_is_not_taken_for_a_combination(label) -> None:
+    with pytest.raises(ConditionError, match="which is no name.*'\\+' separates the parts.*rename"):
+        parse_perturbation(label, control="control")
+
+
+@pytest.mark.parametrize(
+    "name", ["TNF-a", "IL1B", "H2O2", "non-targeting", "(R)-thing", "[3H]-N-{x(y)}", "NKX2.1", "β-estradiol", "5", "1)"]
+)
+def test_names_with_signs_and_brackets_stay_names(name) -> None:
+    assert parse_perturbation(name, control="control") == (name,)
+    if name != "1)":  # which alone needs no taking apart
+        assert parse_perturbation(f"{name}+KLF1", control="control") == tuple(sorted((name, "KLF1")))
+
+
+def test_the_control_may_be_a_sign() -> None:
+    assert parse_perturbation("A+-", control="-") == ("A",)
+    assert parse_perturbation("DMSO (+)", control="DMSO (+)") == ()
+
+
 @pytest.mark.parametrize("dose", [-1.0, float("inf"), "high", "1+2+3"])
 def test_doses_that_cannot_be_read_are_refused(dose) -> None:
     with pytest.raises(ConditionError):
@@ -130,3 +150,14 @@ def test_a_dose_in_32_bits_is_the_same_dose() -> None:
     groups = make_groups(obs, Design("perturbation", "control", dose_key="dose"))
     assert groups.table["n_cells"].tolist() == [1, 2, 1]
     assert groups.table["dose"].tolist()[1:] == [0.1, 0.2]
+
+
+def test_doses_of_a_million_and_more_can_be_read_back() -> None:
+    for dose in (1e6, 2.5e6, 1e22):
+        label = str(Condition(("A",), (dose,), dose))
+        assert "+" not in label
+    assert str(Condition(("A", "B"), (1e6, 10.0), 1e6)) == "A (1000000) + B (10), time 1000000"
+    assert parse_condition("A", control="control", dose="1e+06") == Condition(("A",), (1e6,))
+    assert parse_condition("B+A", control="control", dose="1e+06+10").doses == (10.0, 1e6)
+    # a word may end as a number with an exponent does
+    assert parse_condition("A+B", control="control", direction="0e+1e").directions == ("0e", "1e")

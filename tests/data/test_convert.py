@@ -72,6 +72,15 @@ def test_cell_load_files_and_split(cell_load, tmp_path):
     assert set(obs["dataset"][obs.index.str.startswith("s0")]) == {"first"}
 
 
+def test_controls_are_not_held_out_however_they_are_spelled(cell_load, tmp_path):
+    cells = make_cells(0)
+    cells.obs["gene"] = cells.obs["gene"].astype(str).replace("non-targeting", "non-targeting+non-targeting")
+    cells.write_h5ad(tmp_path / "first" / "cells.h5")
+    obs = from_cell_load(cell_load, tmp_path / "out.zarr", DESIGN).to_anndata().obs.astype(str)
+    held_out = obs.loc[(obs["dataset"] == "first") & (obs["split"] == "test"), "gene"]
+    assert len(held_out) and "non-targeting+non-targeting" not in set(held_out)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

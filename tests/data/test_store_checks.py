@@ -31,6 +31,7 @@ from transpert.errors import (
     TranspertError,
     UnknownNameError,
 )
+from transpert.groups import Design
 
 
 @pytest.fixture
@@ -448,6 +449,14 @@ def test_a_place_that_does_not_exist_is_named(store, tmp_path) -> None:
 
 
 # --- what is chosen of a store ----------------------------------------------------------------------------------------
+def test_a_label_is_not_overwritten_with_library_sizes(tmp_path) -> None:
+    cells = make_cells(1)
+    cells.obs["library_size"] = cells.obs["cell_type"]
+    with pytest.raises(OptionError, match="would be overwritten: 'library_size'"):
+        build_store(cells, tmp_path / "cells.zarr", Design("perturbation", "control", ("library_size",)))
+    assert not (tmp_path / "cells.zarr").exists()
+
+
 def test_what_cannot_be_a_subset_is_refused(store, tmp_path) -> None:
     n = store.n_obs
     perturbed = (store.obs["perturbation"] != "control").to_numpy()

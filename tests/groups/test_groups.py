@@ -117,6 +117,12 @@ def test_doses_of_a_combination_follow_its_parts() -> None:
     assert groups.codes[3] == groups.codes[4]
 
 
+def test_large_doses_of_a_combination_are_written_as_they_can_be_read() -> None:
+    obs = pd.DataFrame({"perturbation": ["control", "B+A"], "dose": [None, "1000000+10"]})
+    groups = make_groups(obs, Design("perturbation", "control", dose_key="dose"))
+    assert groups.table["dose"].tolist()[1:] == ["1000000+10"]
+
+
 def test_a_context_column_may_be_called_anything() -> None:
     obs = pd.DataFrame({"p": ["control", "A"], "context": ["x", "x"], "n_cells": ["7", "7"]})
     groups = make_groups(obs, Design("p", "control", ("context", "n_cells")))
@@ -183,6 +189,15 @@ def test_labels_are_not_written_for_every_cell(kind) -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < bytes_per_cell * n_cells
+
+
+def test_columns_that_are_written_and_columns_with_other_names() -> None:
+    design = Design("p", "control", ("line", "source"), dose_key="model", split_key="split")
+    design.check_not_written(("control_id", "library_size"))
+    with pytest.raises(OptionError, match=r"overwritten: 'source', 'model' \(in obs\).*'source': 'my_source'"):
+        design.check_not_written(("model", "source"))
+    renamed = design.renamed({"source": "organ", "model": "dose", "batch": "donor"})
+    assert renamed == Design("p", "control", ("line", "organ"), dose_key="dose", split_key="split")
 
 
 def test_bad_designs_are_refused() -> None:

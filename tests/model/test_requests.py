@@ -11,7 +11,8 @@ from scipy import sparse
 import transpert as tp
 from transpert.conditions import Condition
 from transpert.errors import ConditionError, ControlError, OptionError, StoreError, UnknownNameError
-from transpert.model import requests
+from transpert.model import requests, streaming
+from transpert.model.cells import read_cells
 from transpert.model.requests import Request
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
@@ -58,6 +59,30 @@ def test_doses_with_many_digits_are_found_by_their_labels() -> None:
     by_label = model.predict_populations(asked, n_cells=10)
     np.testing.assert_array_equal(by_label.X, model.predict(HERE, doses=doses, n_cells=10, progress=False).X)
     assert effects.nunique(axis=1).max() == 3  # each dose has an effect of its own
+
+
+def test_doses_of_a_million_and_more_are_found_by_their_labels() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1e4, 1e6))
+    model = ridge(adata, dose_key="dose")
+    pred = model.predict(HERE, n_cells=10, progress=False)
+    assert populations(pred, "perturbation", "dose") == [(p, d) for p in ("P0", "P1") for d in (1e4, 1e6)]
+    for label in ("P0, dose 1000000", "P0, dose 1e+06"):
+        by_label = model.predict_populations([("context_0", label)], n_cells=10)
+        assert populations(by_label, "perturbation", "dose") == [("P0", 1e6)]
+    # the baselines are asked for by label
+    scores = tp.tl.evaluate(pred, adata, baselines=["MeanShift"], metrics=["pearson_delta"])
+    assert "P1, dose 1000000" in set(scores["perturbation"])
+    assert "context_0 | P1, dose 1000000" in adata.varm["true_effects"]
+
+
+def test_large_doses_of_parts_are_text_that_can_be_read() -> None:
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_combinations=1, n_genes=40, n_cells=30)
+    given = {"P0": "1000000", "P1": "10", "P0+P1": "1000000+10"}
+    adata.obs["dose"] = adata.obs["perturbation"].astype(str).map(given)
+    pred = ridge(adata, dose_key="dose").predict(HERE, n_cells=10, progress=False)
+    assert populations(pred, "perturbation", "dose") == sorted(given.items())
+    scores = tp.tl.evaluate(pred, adata, baselines=None, metrics=["pearson_delta"])
+    assert set(scores["perturbation"]) >= {"P0, dose 1000000", "P0+P1, dose 1000000+10"}
 
 
 def test_measured_times_go_with_the_doses_that_they_were_measured_at() -> None:
@@ -336,3 +361,70 @@ def test_controls_are_found_in_their_contexts(screen) -> None:
         np.testing.assert_array_equal(found, np.flatnonzero(here))
     with pytest.raises(ControlError, match="'nowhere' has no control cells"):
         requests.control_positions(model.cells, model.design, "nowhere", None, 0)
+
+
+# -------------------------------------------------------------------------------------- controls of several spellings
+@pytest.fixture
+def respelled(screen) -> AnnData:
+    """All controls of the last context, and half of those of the first, join two controls."""
+    half = (screen.obs["context"] == "context_0") & (np.arange(screen.n_obs) % 2 == 0)
+    other = (screen.obs["perturbation"] == "control") & ((screen.obs["context"] == "context_2") | half)
+    adata = screen.copy()
+    adata.obs["perturbation"] = screen.obs["perturbation"].astype(str).where(~other, "ctrl+ctrl")
+    return adata
+
+
+def test_controls_may_be_spelled_as_combinations_of_controls(screen, respelled, tmp_path) -> None:
+    expected = ridge(screen).predict(n_cells=10, progress=False)
+    model = ridge(respelled)
+    pred = model.predict(n_cells=10, progress=False)
+    np.testing.assert_array_equal(pred.X, expected.X)
+    assert populations(pred, "perturbation") == populations(expected, "perturbation")
+    alone = model.predict({"context": "context_2"}, "P1", n_cells=10, progress=False)
+    np.testing.assert_array_equal(cells_of(alone, "context_2", "P1"), cells_of(expected, "context_2", "P1"))
+    with pytest.raises(ConditionError, match="'ctrl\\+ctrl' are the control cells"):
+        model.predict(perturbations="ctrl+ctrl", progress=False)
+
+
+def test_other_cells_may_have_no_other_spelling_of_controls(screen, respelled) -> None:
+    there = (respelled.obs["context"] == "context_2").to_numpy()
+    preds = [
+        ridge(screen).predict(adata=cells[there].copy(), n_cells=10, progress=False) for cells in (screen, respelled)
+    ]
+    np.testing.assert_array_equal(preds[0].X, preds[1].X)
+
+
+def test_predictions_are_judged_and_tested_whatever_controls_are_called(screen, respelled) -> None:
+    truths = (screen, respelled)
+    preds = [ridge(truth).predict(n_cells=20, progress=False) for truth in truths]
+    scores = [
+        tp.tl.evaluate(pred, truth, baselines=None, metrics=["pearson_delta"], progress=False)
+        for pred, truth in zip(preds, truths, strict=True)
+    ]
+    pd.testing.assert_frame_equal(*scores)
+    for pred in preds:
+        tp.tl.rank_genes_groups(pred)
+    first, second = (pred.uns["rank_genes_groups"]["pvals"] for pred in preds)
+    assert first.dtype.names == second.dtype.names
+    np.testing.assert_array_equal(first, second)
+
+
+def test_coexpression_is_of_all_controls(screen, respelled) -> None:
+    tables = []
+    for adata in (screen, respelled):
+        adata.var_names = [f"P{i}" if i < 3 else f"gene_{i}" for i in range(adata.n_vars)]
+        tp.KernelTransport.setup_anndata(adata, **KEYS)
+        tables.append(tp.KernelTransport(adata, embeddings="coexpression").embedding.values)
+    np.testing.assert_array_equal(*tables)
+
+
+def test_other_counts_of_any_control_make_another_prediction_to_a_store(respelled) -> None:
+    model = ridge(respelled)
+    before = streaming._identity(model.cells, model.design)
+    changed = respelled.copy()
+    control = np.flatnonzero(respelled.obs["perturbation"] == "ctrl+ctrl")[0]
+    counts = respelled.layers["counts"].toarray()
+    counts[control, 0] += 1
+    changed.layers["counts"] = sparse.csr_matrix(counts)
+    other = read_cells(changed, model.source)
+    assert streaming._identity(other, model.design) != before

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import mudata
 import pandas as pd
 import pytest
 
 import transpert as tp
+from transpert import _keys
 from transpert.errors import ConditionError, GeneError, OptionError
 from transpert.model import JoiningOptions, ScaleOptions
 
@@ -22,6 +24,39 @@ def test_dates_are_refused_before_anything_is_registered(adata) -> None:
     with pytest.raises(ConditionError, match="dates are no labels.*astype\\(str\\)"):
         tp.MeanShift.setup_anndata(adata, batch_key="day", **KEYS)
     assert "_scvi_uuid" not in adata.uns
+
+
+@pytest.mark.parametrize("role", ["context_keys", "batch_key", "time_key"])
+@pytest.mark.parametrize("name", ["source", "model", "control_id", "library_size", "ood_score"])
+def test_columns_that_a_prediction_would_overwrite_are_refused(adata, role, name) -> None:
+    adata.obs[name] = 6.0 if role == "time_key" else adata.obs["context"].astype(str)
+    keys = {**KEYS, role: name}
+    message = f"would be overwritten: '{name}'.*rename.*'my_{name}'"
+    with pytest.raises(OptionError, match=message):
+        tp.MeanShift.setup_anndata(adata, **keys)
+    mdata = mudata.MuData({"rna": adata})
+    with pytest.raises(OptionError, match=message):
+        tp.MeanShift.setup_mudata(mdata, modality="rna", **keys)
+    assert "_scvi_uuid" not in adata.uns
+
+
+def test_columns_of_a_prediction_say_no_more_than_they_do_when_it_is_set_up_itself(adata) -> None:
+    adata.obs["library_size"] *= 3  # as if the genes were a selection
+    tp.KernelTransport.setup_anndata(adata, library_size_key="library_size", **KEYS)
+    model = tp.KernelTransport(adata)
+    model.train()
+    pred = model.predict(interval=0.9, progress=False)
+    assert {*_keys.PREDICTION_COLUMNS, _keys.OOD_SCORE} <= set(pred.obs)
+    tp.KernelTransport.setup_anndata(pred, library_size_key="library_size", **KEYS)
+    again = tp.KernelTransport(pred)
+    again.train()
+    assert set(again.predict(progress=False).obs["source"]) == {"predicted", "control"}
+    # what a split is called is nowhere in a prediction
+    adata.obs["model"] = "train"
+    tp.KernelTransport.setup_anndata(adata, split_key="model", **KEYS)
+    model = tp.KernelTransport(adata)
+    model.train()
+    assert set(model.predict(progress=False).obs["model"]) == {"KernelTransport"}
 
 
 def test_a_view_is_refused(adata) -> None:

@@ -63,3 +63,21 @@ def test_cells_of_other_doses_and_batches_do_not_share_a_set() -> None:
     kept = ((adata.obs["dose"] != 10.0) & (adata.obs["batch"] == adata.obs["batch"].iloc[0])).to_numpy()
     alone = model.get_latent_representation(adata[kept].copy())
     np.testing.assert_allclose(model.get_latent_representation()[kept], alone, atol=1e-6)
+
+
+def test_other_cells_need_no_split(tmp_path) -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=20, n_cells=20, seed=0)
+    other = adata.copy()
+    tp.pp.split(adata, holdout={"context": "context_0"})
+    tp.SCALE.setup_anndata(
+        adata, perturbation_key="perturbation", context_keys="context", layer="counts", split_key="split"
+    )
+    model = tp.SCALE(adata, preset="tiny")
+    model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    np.testing.assert_array_equal(model.get_latent_representation(other), model.get_latent_representation())
+    asked = {"contexts": {"context": "context_0"}, "perturbations": "P0", "adata": other}
+    assert model.predict(**asked, interval=0.9, progress=False).n_obs == 40
+    model.predict_to_store(tmp_path / "pred.zarr", **asked, progress=False)
+    assert model.get_effects(**asked).shape == model.get_uncertainty(**asked).effects.shape == (20, 1)
+    tp.tl.predict(other, model, perturbation="P0")
+    assert other.obsm["X_P0"].shape == model.get_latent_representation().shape

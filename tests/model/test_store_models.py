@@ -246,3 +246,18 @@ def test_a_store_warns_about_nothing_that_memory_does_not(store) -> None:
         warnings.simplefilter("error", AssumptionWarning)
         tp.SCALE.setup_store(store)
         tp.SCALE(store, preset="tiny", training=TRAINING)
+
+
+def test_a_column_that_a_prediction_would_overwrite_has_another_name_in_a_store_too(screen, tmp_path) -> None:
+    screen.obs["source"] = screen.obs["context"].astype(str).map(lambda name: f"from {name}")
+    design = Design("perturbation", "control", ("source",))
+    store = build_store([screen], tmp_path / "cells.zarr", design, layer="counts")
+    with pytest.raises(OptionError, match="would be overwritten: 'source'"):
+        tp.RidgeTransport.setup_store(store)
+    names = {"source": "organ"}
+    store.annotation.obs = store.annotation.obs.rename(columns=names)
+    tp.RidgeTransport.setup_store(store, design=design.renamed(names))
+    model = tp.RidgeTransport(store)
+    model.train()
+    pred = model.predict({"organ": "from context_1"}, "P0", progress=False)
+    assert set(pred.obs["organ"]) == {"from context_1"} and set(pred.obs["source"]) == {"predicted", "control"}

@@ -387,6 +387,17 @@ def test_dose_curves_show_points_and_lines(doses) -> None:
     assert {f"gene_{i}" for i in largest} < set(legend_of(named))
 
 
+def test_dose_curves_take_controls_of_any_spelling(doses) -> None:
+    other = doses.copy()
+    is_control = doses.obs["perturbation"].astype(str) == "control"
+    other.obs["perturbation"] = doses.obs["perturbation"].astype(str).where(~is_control, "ctrl+ctrl")
+    drawn = [
+        tp.pl.dose_response(adata, adata, dose_key="dose", genes=["gene_2"], show=False).get_lines()[2].get_ydata()
+        for adata in (doses, other)
+    ]
+    np.testing.assert_array_equal(*drawn)
+
+
 def test_intervals_of_doses_are_those_of_a_bootstrap(doses) -> None:
     axes = tp.pl.dose_response(doses, doses, dose_key="dose", genes=list(doses.var_names), show=False)
     drawn = np.array([np.ptp(container[2][0].get_segments()[2][:, 1]) for container in axes.containers])

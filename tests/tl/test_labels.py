@@ -120,3 +120,48 @@ def test_the_control_label_may_be_zero(doses) -> None:
     coded = doses.copy()
     coded.obs["perturbation"] = pd.Series(coded.obs["perturbation"].astype(str) != "control").astype(int).to_numpy()
     assert tp.tl.effects(coded, control=0, **KEYS).columns.tolist() == ["context_0: 1"]
+
+
+@pytest.fixture
+def called_as_ours() -> anndata.AnnData:
+    """Cells whose contexts are called as columns of our predictions are."""
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=30, n_cells=30)
+    adata.obs["source"] = adata.obs["context"].astype(str).map({"context_0": "marrow", "context_1": "blood"})
+    adata.obs["model"] = adata.obs["source"]
+    adata.X = adata.X.toarray()
+    adata.uns.clear()
+    return adata
+
+
+def test_columns_of_other_packages_may_be_called_as_ours_where_nothing_is_lost(called_as_ours) -> None:
+    adata, renamed = called_as_ours, called_as_ours.copy()
+    renamed.obs = renamed.obs.rename(columns={"source": "organ", "model": "line"})
+    asked = {"metrics": ["mse_delta"], "baselines": "all", "ceiling": False, "progress": False}
+    pred, same = (cells[(cells.obs["context"] == "context_0").to_numpy()].copy() for cells in (adata, renamed))
+    scores = tp.tl.evaluate(pred, adata, context_keys=["source", "model"], **asked)
+    expected = tp.tl.evaluate(same, renamed, context_keys=["organ", "line"], **asked)
+    pd.testing.assert_frame_equal(scores, expected)
+    assert "blood | blood: P0" in tp.tl.effects(adata, context_keys=["source", "model"])
+    assert set(adata.obs["source"]) == {"marrow", "blood"}
+
+
+def test_contexts_are_not_read_as_library_sizes_by_baselines(called_as_ours) -> None:
+    cells = called_as_ours.copy()
+    cells.obs["library_size"] = cells.obs["source"]
+    total = np.asarray(cells.layers["counts"].sum(axis=1)).ravel()
+    cells.obs["total"] = total
+    cells.X = tp.pp.log1p_per_10k(cells.layers["counts"], total).toarray()
+    pred = cells[(cells.obs["context"] == "context_0").to_numpy()].copy()
+    asked = {"context_keys": "library_size", "metrics": ["mse_delta"], "baselines": "NoChange", "progress": False}
+    scores = tp.tl.evaluate(pred, cells, **asked)
+    assert set(scores["context"]) == {"marrow", "mean"}
+
+
+def test_columns_that_a_tool_would_overwrite_are_refused(called_as_ours) -> None:
+    for name in ("source", "model"):
+        with pytest.raises(OptionError, match=f"would be overwritten: '{name}'"):
+            tp.tl.to_counts(called_as_ours, called_as_ours, context_keys=name)
+    with pytest.raises(OptionError, match="would be overwritten: 'source'"):
+        tp.tl.embed_together(called_as_ours, called_as_ours, context_keys="source", n_components=3, umap=False)
+    together = tp.tl.embed_together(called_as_ours, called_as_ours, context_keys="model", n_components=3, umap=False)
+    assert set(together.obs["model"]) == {"marrow", "blood"}

@@ -50,6 +50,19 @@ def test_a_kernel_is_the_kernel_ridge_of_scikit_learn(contexts, width) -> None:
     np.testing.assert_allclose(coefficients @ effects, oracle.predict(found.target[None])[0], atol=1e-10)
 
 
+@pytest.mark.parametrize("rounding", [0.0, 1e-9])
+def test_contexts_with_the_same_controls_say_nothing_about_how_effects_follow_them(rounding) -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.uniform(0, 3, size=30)
+    profiles = shared + rounding * rng.normal(size=(6, 30))
+    for profile in (shared, rng.uniform(0, 3, size=30)):
+        found = scores_of(profiles, profile)
+        assert found is None
+        assert not Dependence(2, 0.3, 1.0).coefficients(found, 6).any()
+    # with one context that has controls of its own there is something to follow
+    assert scores_of(np.vstack([profiles, shared + 0.1]), shared).scores.shape[0] == 7
+
+
 def test_without_a_width_it_is_the_ridge_of_scikit_learn(contexts) -> None:
     profiles, profile, effects = contexts
     found = scores_of(profiles, profile, 3)

@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 
 from transpert import _keys
+from transpert._amounts import rounded, split_amounts, written_amount
 from transpert.errors import ConditionError
+
+from .controls import is_control_label, is_control_part
 
 __all__ = ["CONTROL_CONDITION", "Condition", "parse_condition", "parse_perturbation"]
 
-# GEARS and its descendants write a single perturbation as "A+ctrl"
-_CONTROL_PARTS = frozenset({"ctrl", "control"})
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,8 @@ class Condition:
         ordered = [doses[i] for i in order]
         object.__setattr__(self, "parts", tuple(self.parts[i] for i in order))
         object.__setattr__(self, "directions", tuple(directions[i] for i in order))
-        object.__setattr__(self, "doses", tuple(map(_rounded, ordered)))
-        object.__setattr__(self, "time", _rounded(self.time))
+        object.__setattr__(self, "doses", tuple(None if dose is None else rounded(dose) for dose in ordered))
+        object.__setattr__(self, "time", None if self.time is None else rounded(self.time))
 
     @property
     def is_control(self) -> bool:
@@ -132,17 +134,13 @@ class Condition:
 
     def __str__(self) -> str:
         if self.is_control:
-            return "control" if self.time is None else f"control, time {self.time:g}"
+            return "control" if self.time is None else f"control, time {written_amount(self.time)}"
+        doses = ["" if dose is None else f" ({written_amount(dose)})" for dose in self.doses]
         parts = [
-            part + ("" if direction is None else f" {direction}") + ("" if dose is None else f" ({dose:g})")
-            for part, dose, direction in zip(self.parts, self.doses, self.directions, strict=True)
+            part + ("" if direction is None else f" {direction}") + dose
+            for part, dose, direction in zip(self.parts, doses, self.directions, strict=True)
         ]
-        return " + ".join(parts) + ("" if self.time is None else f", time {self.time:g}")
-
-
-def _rounded(value: float | None) -> float | None:
-    """Return a dose or time as its label says it."""
-    return None if value is None else float(f"{abs(value):.6g}")  # -0.0 has a label of its own
+        return " + ".join(parts) + ("" if self.time is None else f", time {written_amount(self.time)}")
 
 
 CONTROL_CONDITION = Condition()
@@ -160,12 +158,13 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
 
     Returns
     -------
-    The sorted names; empty for the control label.
+    The sorted names; empty for the control label, and for what joins nothing but controls, ``"ctrl+ctrl"``.
 
     Raises
     ------
     transpert.errors.ConditionError
-        If a part is empty or occurs twice.
+        If a part is empty or occurs twice, or a ``+`` was not meant as one between parts: it leaves a part without a
+        letter or digit, or takes brackets apart, as in ``"(+)-JQ1"``.
 
     Examples
     --------
@@ -175,7 +174,7 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
     >>> parse_perturbation("KLF1+ctrl", control="control")
     ('KLF1',)
     """
-    if label == control:
+    if is_control_label(str(label), control=control):
         return ()
     parts = [part.strip() for part in str(label).split(_keys.COMBINATION)]
     if not all(parts):
@@ -183,10 +182,32 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
             f"the perturbation label {label!r} has an empty part", remedy="Write combinations as 'A+B'."
         )
     if len(parts) > 1:
-        parts = [part for part in parts if part != control and part.lower() not in _CONTROL_PARTS]
+        parts = [part for part in parts if not is_control_part(part, control=control)]
+        _check_names(parts, label)
     if len(set(parts)) < len(parts):
         raise ConditionError(f"the perturbation label {label!r} names the same perturbation twice")
     return tuple(sorted(parts))
+
+
+def _check_names(parts: Sequence[str], label: str) -> None:
+    """Refuse what is left of one name with a ``+`` in it, such as ``"(+)-JQ1"``."""
+    strange = [part for part in parts if not (any(map(str.isalnum, part)) and _is_balanced(part))]
+    if strange:
+        raise ConditionError(
+            f"the perturbation label {label!r} has a part {strange[0]!r}, which is no name",
+            remedy="'+' separates the parts of a combination: rename a perturbation with a '+' in its own name.",
+        )
+
+
+def _is_balanced(name: str) -> bool:
+    """Whether every bracket that is opened is closed."""
+    awaited: list[str] = []
+    for sign in name:
+        if sign in _BRACKETS:
+            awaited.append(_BRACKETS[sign])
+        elif sign in _BRACKETS.values() and (not awaited or awaited.pop() != sign):
+            return False
+    return not awaited
 
 
 def parse_condition(
@@ -253,7 +274,8 @@ def _by_part[V](given: list[V], parts: tuple[str, ...], label: str, kind: str) -
 
 
 def _directions(direction: object, label: str) -> list[str | None]:
-    return [_direction(value, label) for value in _listed(direction)]
+    values = direction.split(_keys.COMBINATION) if isinstance(direction, str) else _listed(direction)
+    return [_direction(value, label) for value in values]
 
 
 def _direction(value: object, label: str) -> str | None:
@@ -269,13 +291,12 @@ def _direction(value: object, label: str) -> str | None:
 
 
 def _doses(dose: object, label: str) -> list[float | None]:
-    return [_number(value, label, "dose") for value in _listed(dose)]
+    values = split_amounts(dose) if isinstance(dose, str) else _listed(dose)
+    return [_number(value, label, "dose") for value in values]
 
 
 def _listed(given: object) -> list[object]:
     """Return what was given for the parts as a list: one value for all of them, or one each."""
-    if isinstance(given, str):
-        return list(given.split(_keys.COMBINATION))
     if isinstance(given, np.ndarray) and given.ndim < 2:
         return list(np.atleast_1d(given))
     several = Sequence | pd.Series | pd.Index | pd.api.extensions.ExtensionArray

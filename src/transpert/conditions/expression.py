@@ -16,6 +16,7 @@ from transpert._anndata import frame, layer_names
 from transpert._counts import check_counts, check_there, library_sizes, log1p_per_10k
 from transpert.errors import ControlError, GeneError, OptionError, UnknownNameError
 
+from .controls import control_cells
 from .embedding import Embedding
 
 __all__ = ["coexpression", "coexpression_of"]
@@ -92,7 +93,7 @@ def coexpression(
         raise UnknownNameError("layer", [layer], layer_names(adata), where="layers")
     if n_dimensions < 1:
         raise OptionError(f"n_dimensions is {n_dimensions}", remedy="At least 1.")
-    controls = np.flatnonzero((obs[perturbation_key].astype(str) == control).to_numpy())
+    controls = np.flatnonzero(control_cells(obs[perturbation_key], control=control))
     matrix: Any = adata.X if layer is None else adata.layers[layer]
     check_there(matrix, where="X")
     counts = sparse.csr_matrix(matrix[controls], dtype=np.float32)

@@ -10,6 +10,7 @@ from transpert import _keys
 from transpert.errors import ControlError, UnknownNameError, list_names
 
 from .condition import Condition, parse_perturbation
+from .controls import is_control_label
 
 __all__ = ["PerturbationVocabulary"]
 
@@ -30,7 +31,7 @@ class PerturbationVocabulary:
     Raises
     ------
     transpert.errors.ControlError
-        If no label is the control label.
+        If no label is that of controls.
 
     Examples
     --------
@@ -47,7 +48,7 @@ class PerturbationVocabulary:
     conditions: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.control not in self.labels:
+        if not any(is_control_label(label, control=self.control) for label in self.labels):
             raise ControlError(
                 f"no cell is labelled {self.control!r}",
                 where="the perturbation column",

@@ -116,6 +116,7 @@ def read_input(
     library_size_key: str | None = None,
 ) -> BuildInput:
     """Read all but the counts; the arguments are those of :func:`transpert.data.build_store`."""
+    design.check_not_written((_keys.LIBRARY_SIZE,))  # which a store has for every cell
     aligned = align_genes(readers, genes)
     key = library_column(readers, library_size_key)
     required = [*design.columns, *([key] if key else [])]

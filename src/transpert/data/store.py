@@ -410,7 +410,7 @@ def build_store(
     transpert.errors.StoreError
         If ``out`` exists, its folder does not, a file cannot be read, or the disk is full.
     transpert.errors.OptionError, transpert.errors.BackedDataError
-        If there are no files, no genes, or an AnnData is backed.
+        If there are no files, no genes, a column of the design is called ``library_size``, or an AnnData is backed.
     transpert.errors.GeneError, transpert.errors.CountsError, transpert.errors.UnknownNameError
         If the files do not fit together or hold no counts.
 

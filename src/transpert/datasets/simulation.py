@@ -12,6 +12,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import _keys
+from transpert._amounts import written_amount
 from transpert._counts import log1p_per_10k
 from transpert.errors import OptionError, UnknownNameError
 
@@ -295,8 +296,8 @@ def _draw(
         if label != "control":
             tags = [
                 label,
-                *([] if np.isnan(dose) else [f"dose {dose:g}"]),
-                *([] if np.isnan(time) else [f"time {time:g}"]),
+                *([] if np.isnan(dose) else [f"dose {written_amount(dose)}"]),
+                *([] if np.isnan(time) else [f"time {written_amount(time)}"]),
             ]
             truth[f"{name}{_SEPARATOR}{', '.join(tags)}"] = effect
         n_cells = o.n_cells if label != "control" or o.n_control_cells is None else o.n_control_cells

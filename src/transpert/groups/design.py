@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import pandas as pd
 
+from transpert.conditions.controls import is_control_label
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 
 from .labels import label_codes
@@ -84,7 +85,7 @@ class Design:
         transpert.errors.ConditionError
             If a label is missing in some cells.
         transpert.errors.ControlError
-            If no cell has the control label.
+            If no cell has a label of controls.
         """
         absent = [column for column in self.columns if column not in obs]
         if absent:
@@ -99,12 +100,68 @@ class Design:
                     remedy="Name the value or drop the cells.",
                 )
         _, labels = label_codes(obs[self.perturbation_key])
-        if self.control not in labels:
+        if not any(is_control_label(str(label), control=self.control) for label in labels):
             raise ControlError(
                 f"no cell is labelled {self.control!r}",
                 where=f"obs[{self.perturbation_key!r}]",
                 remedy=f"Pass control= one of its labels: {list_names(sorted(labels))}.",
             )
+
+    def check_not_written(self, written: Collection[str]) -> None:
+        """Check that no column has a name under which something else is about to be written.
+
+        Parameters
+        ----------
+        written
+            Names of the columns that are written.
+
+        Raises
+        ------
+        transpert.errors.OptionError
+            If a column has one of these names.
+
+        Examples
+        --------
+        >>> from transpert.groups import Design
+        >>> Design("perturbation", "control", ("tissue",)).check_not_written(["source"])
+        """
+        taken = [column for column in self.columns if column in written]
+        if taken:
+            raise OptionError(
+                f"the design names columns that would be overwritten: {list_names(taken)}",
+                where="obs",
+                remedy=f"Rename them, adata.obs = adata.obs.rename(columns={{{taken[0]!r}: 'my_{taken[0]}'}}), and say "
+                "so in the design.",
+            )
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """Return the same design for columns that have other names.
+
+        Parameters
+        ----------
+        names
+            The new name of each column that has one.
+
+        Examples
+        --------
+        >>> from transpert.groups import Design
+        >>> Design("perturbation", "control", ("tissue",)).renamed({"tissue": "organ"}).columns
+        ('perturbation', 'organ')
+        """
+
+        def new(column: str | None) -> str | None:
+            return None if column is None else names.get(column, column)
+
+        return replace(
+            self,
+            perturbation_key=names.get(self.perturbation_key, self.perturbation_key),
+            context_keys=tuple(names.get(column, column) for column in self.context_keys),
+            batch_key=new(self.batch_key),
+            dose_key=new(self.dose_key),
+            time_key=new(self.time_key),
+            split_key=new(self.split_key),
+            direction_key=new(self.direction_key),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the design as plain data that JSON can hold."""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from transpert import _keys
+from transpert._amounts import written_amount
 from transpert.conditions import Condition, parse_condition, parse_perturbation
 from transpert.errors import ConditionError, GroupSizeError, list_names
 
@@ -282,7 +283,7 @@ def written_dose(condition: Condition, spelling: str) -> float | str:
     if len(doses) <= 1:
         dose = next(iter(doses), None)
         return np.nan if dose is None else dose
-    return _by_part(condition, ["nan" if dose is None else f"{dose:g}" for dose in condition.doses], spelling)
+    return _by_part(condition, ["nan" if dose is None else written_amount(dose) for dose in condition.doses], spelling)
 
 
 def written_direction(condition: Condition, spelling: str) -> float | str:

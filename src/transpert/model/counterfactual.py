@@ -48,7 +48,8 @@ class Counterfactuals:
 
         Returns
         -------
-        Integer counts ``(N, G)`` (CSR) in the order of ``adata``, and latent states ``(N, d)`` or ``None``.
+        Integer counts ``(N, G)`` (CSR), and latent states ``(N, d)`` or ``None``: the cells in the order of ``adata``,
+        the genes in that of the model, :attr:`genes`.
 
         Raises
         ------

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from transpert.conditions import Embedding, PerturbationVocabulary, as_embedding, coexpression_of
+from transpert.conditions.controls import control_cells
 from transpert.errors import OptionError
 from transpert.groups.table import context_labels
 
@@ -71,8 +72,8 @@ def resolve_embedding(
 
 def _of_controls(cells: Cells | StoredCells, source: DataSource) -> Embedding:
     """Co-expression in the control cells."""
-    labels = cells.obs[source.design.perturbation_key].astype(str).to_numpy()
-    controls = cells[np.flatnonzero(labels == source.design.control)]
+    labels = cells.obs[source.design.perturbation_key]
+    controls = cells[np.flatnonzero(control_cells(labels, control=source.design.control))]
     groups = context_labels(controls.obs, source.design)
     return coexpression_of(controls.counts, controls.library_size, groups, cells.genes)
 

@@ -13,6 +13,7 @@ from anndata.utils import make_index_unique
 from scipy import sparse
 
 from transpert import _keys
+from transpert._amounts import written_amount
 from transpert._counts import log1p_per_10k
 from transpert.groups import Design
 from transpert.transport import ReadoutOptions, transport_counts
@@ -220,7 +221,7 @@ def _in_one_type(column: pd.Series, *, as_text: bool) -> pd.Series:
     codes, values = pd.factorize(column.astype(object))
     if not as_text:
         return pd.Series(np.array([*values, np.nan], dtype=float)[codes], index=column.index)
-    written = np.array([*(v if isinstance(v, str) else f"{v:g}" for v in values), np.nan], dtype=object)
+    written = np.array([*(v if isinstance(v, str) else written_amount(v) for v in values), np.nan], dtype=object)
     return pd.Series(pd.Categorical(written[codes]), index=column.index)
 
 

@@ -18,7 +18,7 @@ from .cells import Cells, DataSource
 if TYPE_CHECKING:
     from .store_input import StoredCells
 
-__all__ = ["check_groups", "jsonable", "registry_fields", "restore", "source_of"]
+__all__ = ["check_groups", "check_names", "jsonable", "registry_fields", "restore", "source_of"]
 
 _ARRAY = "__array__"
 
@@ -100,7 +100,13 @@ def restore(value: Any) -> Any:
 
 
 def source_of(arguments: dict[str, Any]) -> DataSource:
-    """Read the arguments of ``setup_anndata`` or ``setup_mudata``."""
+    """Read the arguments of ``setup_anndata`` or ``setup_mudata``.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If a column of the design has a name that predictions give to a column of their own.
+    """
     design = Design(
         arguments["perturbation_key"],
         arguments["control"],
@@ -111,6 +117,7 @@ def source_of(arguments: dict[str, Any]) -> DataSource:
         arguments["split_key"],
         arguments.get("direction_key"),
     )
+    check_names(design)
     return DataSource(
         design,
         arguments["layer"],
@@ -118,6 +125,18 @@ def source_of(arguments: dict[str, Any]) -> DataSource:
         arguments.get("modality"),
         arguments["embedding_key"],
     )
+
+
+def check_names(design: Design) -> None:
+    """Refuse a design whose columns would be lost in a prediction, which has columns of its own under their names.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If there is such a column.
+    """
+    # the split says what to train on, and is not part of a prediction
+    dataclasses.replace(design, split_key=None).check_not_written((*_keys.PREDICTION_COLUMNS, _keys.OOD_SCORE))
 
 
 def check_groups(cells: Cells | StoredCells, design: Design) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition, parse_perturbation
+from transpert.conditions.controls import control_cells, is_control_label
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import context_labels, written_direction, written_dose
@@ -197,7 +198,7 @@ def expand_requests(
             raise ConditionError("nothing is asked for", where=f"{kind}s=", remedy=f"Name at least one {kind}.")
     labels = _as_list(perturbations)
     if labels is None:
-        labels = [label for label in vocabulary.labels if label != vocabulary.control]
+        labels = [label for label in vocabulary.labels if not is_control_label(label, control=vocabulary.control)]
     # a name that is not known has no doses to look up
     check(list(_by_name(labels, vocabulary)))
     # a combination may be spelled in two ways, and is one condition nonetheless
@@ -434,8 +435,7 @@ def control_positions(
 
 def _controls_by_context(cells: Cells | StoredCells, design: Design) -> dict[str, np.ndarray]:
     """Positions of the control cells of each context, ascending, which nobody may write into."""
-    is_control = (cells.obs[design.perturbation_key].astype(str) == design.control).to_numpy()
-    positions = np.flatnonzero(is_control)
+    positions = np.flatnonzero(control_cells(cells.obs[design.perturbation_key], control=design.control))
     positions.flags.writeable = False
     labels = context_labels(cells.obs.iloc[positions], design)
     rows = pd.Series(positions).groupby(labels, sort=False).indices

@@ -607,7 +607,7 @@ class SCALE(PerturbationModel):
         """
         self._check_trained()
         cells = self.cells if adata is None else self._other_cells(adata, 0.0)
-        codes = make_groups(cells.obs, self.design).codes
+        codes = make_groups(cells.obs, dataclasses.replace(self.design, split_key=None)).codes  # others have no split
         latent = np.zeros((len(cells), self.options.network.encoder.width), dtype=np.float32)
         for positions in pd.Series(codes).groupby(codes).indices.values():
             latent[positions] = self._latent_of(cells[np.asarray(positions)])

@@ -21,7 +21,7 @@ from transpert.groups import Design
 from transpert.transport import GroupStatistics
 
 from .cells import Cells, DataSource, Keeping, read_cells
-from .registration import check_groups, registry_fields
+from .registration import check_groups, check_names, registry_fields
 from .streamed_statistics import stream_statistics
 
 __all__ = [
@@ -182,6 +182,7 @@ class StoreInput:
     @classmethod
     def _register_store(cls, store: Store, design: Design, layer: str | None, **kwargs: Any) -> None:
         """Register a store so that the registry is that of an AnnData of the same cells."""
+        check_names(design)
         source = DataSource(design)
         cells = open_cells(store, source)
         check_groups(cells, design)

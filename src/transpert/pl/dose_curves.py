@@ -16,6 +16,7 @@ from scipy.stats import norm
 
 from transpert import pp
 from transpert._anndata import frame
+from transpert.conditions.controls import control_cells
 from transpert.errors import ControlError, OptionError, UnknownNameError
 from transpert.groups.table import context_labels
 from transpert.tl._populations import check_labels, design_of, log_values
@@ -111,13 +112,13 @@ def dose_response(
         check_labels(table, (design.perturbation_key, *design.context_keys), name=where)
     contexts = context_labels(obs, design)
     labels = obs[design.perturbation_key].astype(str).to_numpy()
-    treated = labels != design.control
+    treated = ~control_cells(obs[design.perturbation_key], control=design.control)
     context = _choose("context", context, contexts[treated])
     perturbation = _choose("perturbation", perturbation, labels[treated & (contexts == context)])
     observed_values = log_values(truth, layer, where="the truth")
     there = context_labels(real_obs, design) == context
     names = real_obs[design.perturbation_key].astype(str).to_numpy()
-    controls = np.flatnonzero(there & (names == design.control))
+    controls = np.flatnonzero(there & control_cells(real_obs[design.perturbation_key], control=design.control))
     if not len(controls):
         raise ControlError(f"there are no control cells of {context!r}", where="the truth")
     real = _curve(observed_values, np.flatnonzero(there & (names == perturbation)), real_obs[dose_key], "the truth")

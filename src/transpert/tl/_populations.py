@@ -13,6 +13,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys, pp
+from transpert._amounts import written_amount
 from transpert._anndata import layer_names
 from transpert.conditions import Condition, parse_condition
 from transpert.errors import ConditionError, ControlError, UnknownNameError, list_names
@@ -213,11 +214,11 @@ def _label(condition: Condition) -> str:
     if condition.is_control:
         return ""
     tags = [_keys.COMBINATION.join(condition.parts)]
-    doses = ["nan" if dose is None else f"{dose:g}" for dose in condition.doses]
+    doses = ["nan" if dose is None else written_amount(dose) for dose in condition.doses]
     if set(doses) != {"nan"}:
         tags.append("dose " + (doses[0] if len(set(doses)) == 1 else _keys.COMBINATION.join(doses)))
     if condition.time is not None:
-        tags.append(f"time {condition.time:g}")
+        tags.append(f"time {written_amount(condition.time)}")
     if any(condition.directions):
         directions = [direction or "nan" for direction in condition.directions]
         tags.append("direction " + (directions[0] if len(set(directions)) == 1 else _keys.COMBINATION.join(directions)))

@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 _OWN_SPLIT = "_transpert_split"
+_OWN_COLUMN = "_transpert_column_"
 
 
 class Prediction(Protocol):
@@ -132,6 +133,12 @@ def seed_of(seed: int, *names: str) -> int:
     written = json.dumps([seed, *names]).encode()
     # numpy, torch and what adds to a seed all take numbers of this size
     return int.from_bytes(hashlib.blake2b(written, digest_size=8).digest()) % 2**31
+
+
+def _own_names(design: Design) -> dict[str, str]:
+    """Names that no prediction of ours overwrites, for columns of other people's that are called as ours are."""
+    ours = (*_keys.PREDICTION_COLUMNS, _keys.OOD_SCORE)
+    return {column: f"{_OWN_COLUMN}{column}" for column in design.columns if column in ours}
 
 
 def _warn_of_leaks(split: pd.Series, held: Populations, wanted: Iterable[tuple[str, str]]) -> None:
@@ -228,7 +235,9 @@ def fit_baselines(
 
     # an object of our own that shares the matrices: what the user has registered stays as it is
     layers = {name: truth.layers[name] for name in layer_names(truth)}
-    truth = AnnData(truth.X, obs=frame(truth.obs).copy(), var=frame(truth.var), layers=layers)
+    own_names = _own_names(design)
+    obs, design = frame(truth.obs).rename(columns=own_names), design.renamed(own_names)
+    truth = AnnData(truth.X, obs=obs, var=frame(truth.var), layers=layers)
     held = populations(frame(truth.obs), design, name="the truth")
     if split_key is not None and split_key in truth.obs:
         _warn_of_leaks(frame(truth.obs)[split_key], held, wanted)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from anndata import AnnData
+
+from transpert.errors import GeneError, list_names
 
 if TYPE_CHECKING:
     from transpert.model import PerturbationModel
@@ -28,7 +31,7 @@ def predict(
     Parameters
     ----------
     adata
-        Cells, with the columns and counts that the model was set up with.
+        Cells, with the columns and counts that the model was set up with, and its genes, in any order.
     model
         A trained model.
     perturbation
@@ -47,6 +50,8 @@ def predict(
 
     Raises
     ------
+    transpert.errors.GeneError
+        If ``adata`` has other genes than the model, or lacks one of them.
     transpert.errors.TranspertError
         As :meth:`transpert.model.PerturbationModel.predict`.
 
@@ -61,8 +66,22 @@ def predict(
     >>> adata.layers["P1"].shape == adata.shape
     True
     """
+    _check_known(adata.var_names, model)
     counts, latent = model.counterfactual(adata, perturbation, dose=dose, time=time, direction=direction, seed=seed)
     key = key_added or perturbation
-    adata.layers[key] = counts
+    in_order = counts[:, pd.Index(model.genes).get_indexer(adata.var_names)]
+    in_order.sort_indices()
+    adata.layers[key] = in_order
     if latent is not None:
         adata.obsm[f"X_{key}"] = latent
+
+
+def _check_known(genes: pd.Index, model: PerturbationModel) -> None:
+    """Refuse cells with genes that the model says nothing about, for a layer has a value for every gene."""
+    unknown = genes[~genes.isin(model.genes)]
+    if len(unknown):
+        raise GeneError(
+            f"{len(unknown)} of {len(genes)} genes are none of the model's: {list_names(unknown)}",
+            where="var_names",
+            remedy="Pass the genes of the model alone: adata[:, model.genes].copy().",
+        )

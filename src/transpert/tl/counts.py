@@ -82,6 +82,9 @@ def to_counts(
         If the prediction lacks genes of the controls.
     transpert.errors.ControlError
         If a predicted context has no controls.
+    transpert.errors.OptionError
+        If a column of the design has a name under which something else is written: ``source``, ``model``,
+        ``control_id`` or ``library_size``.
 
     Examples
     --------
@@ -106,6 +109,7 @@ def to_counts(
         time_key=time_key,
         direction_key=direction_key,
     )
+    design.check_not_written(_keys.PREDICTION_COLUMNS)
     own_design = _without_absent(design, controls)
     source = DataSource(own_design, counts_layer if counts_layer in controls.layers else None, library_size_key)
     cells = read_cells(controls, source)

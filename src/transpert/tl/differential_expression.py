@@ -14,6 +14,7 @@ from scipy.stats import ttest_ind_from_stats
 
 from transpert import _keys
 from transpert._anndata import frame
+from transpert.conditions.controls import control_cells
 from transpert.errors import ControlError, OptionError, UnknownNameError
 from transpert.metrics import Convention, DifferentialExpression, RankSums
 from transpert.metrics.differential_expression import assemble
@@ -105,7 +106,9 @@ def rank_genes_groups(
     adata = select_modality(data, modality)
     design = design_of(adata, perturbation_key=perturbation_key, control=control, context_keys=())
     check_labels(frame(adata.obs), (design.perturbation_key,))
-    labels = adata.obs[design.perturbation_key].astype(str).to_numpy()
+    column = frame(adata.obs)[design.perturbation_key]
+    # one label for controls, however they are spelled
+    labels = np.where(control_cells(column, control=design.control), design.control, column.astype(str))
     known = sorted(set(labels) - {design.control})
     names = known if groups is None else [str(name) for name in groups]
     unknown = [name for name in names if name not in known]

@@ -65,6 +65,8 @@ def embed_together(
         If no predicted population is in the truth.
     transpert.errors.GeneError
         If the prediction lacks genes.
+    transpert.errors.OptionError
+        If a column of the design is called ``source``.
 
     Examples
     --------
@@ -83,6 +85,7 @@ def embed_together(
         time_key=time_key,
         direction_key=direction_key,
     )
+    design.check_not_written((_keys.SOURCE,))
     columns = list(design.columns)
     pred, _ = pp.align_genes(pred, list(truth.var_names))
     own = populations(frame(pred.obs), design, need_controls=False)

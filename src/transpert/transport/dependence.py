@@ -15,6 +15,8 @@ __all__ = ["ContextScores", "Dependence"]
 
 # with fewer contexts there is nothing to learn about how an effect depends on them
 _FEWEST_CONTEXTS = 4
+# profiles whose differences are a smaller share of them are those of the same cells, but for rounding
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +68,7 @@ class ContextScores:
 
         Returns
         -------
-        The scores; ``None`` with fewer than four contexts.
+        The scores; ``None`` with fewer than four contexts, or where all have the same controls.
         """
         rows = np.flatnonzero(table.of_condition(condition) & allowed & ~table.of_context(context))
         if len(rows) < _FEWEST_CONTEXTS:
@@ -77,6 +79,8 @@ class ContextScores:
         # the Gram matrix is contexts x contexts, and so never large
         values, vectors = np.linalg.eigh(centred @ centred.T)
         kept = np.argsort(values)[::-1][: min(n_components, len(rows) - 1)]
+        if values[kept[0]] <= _ROUNDING**2 * (centre @ centre):
+            return None
         kept = kept[values[kept] > 1e-9 * values[kept[0]]]
         loadings = (centred.T @ vectors[:, kept]) / (np.sqrt(values[kept]) * np.sqrt(values[kept[0]]))
         scores = (table.profiles[rows] - centre) @ loadings
@@ -121,7 +125,7 @@ class Dependence:
 
         Returns
         -------
-        ``(P,)``, which sum to 0; all 0 where there are too few contexts.
+        ``(P,)``, which sum to 0; all 0 where there are too few contexts, or nothing tells them apart.
         """
         coefficients = np.zeros(n_effects)
         if contexts is None:

@@ -8,16 +8,20 @@ import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 from scipy.stats import nbinom
 
+from transpert import _keys
+
 __all__ = ["mean_log_of_rate", "shift_mean_log"]
 
-_SMALLEST_RATE, _LARGEST_RATE = 1e-4, 5e3
+_SMALLEST_RATE, _LARGEST_RATE = 1e-4, _keys.SCALE_FACTOR  # no gene has more than all counts of a cell
+# 70 up to half the counts of a cell, which few genes reach, and as close together up to all of them
+_RATES = np.concatenate([np.geomspace(_SMALLEST_RATE, 5e3, 70), np.geomspace(5e3, _LARGEST_RATE, 4)[1:]])
 _DISPERSIONS = np.geomspace(1e-3, 10, 13)
 
 
 @lru_cache(maxsize=8)
 def _table(scale: float) -> RegularGridInterpolator:
     """Tabulate the mean log1p over rates and dispersions for cells whose one count is ``scale`` per 10k."""
-    rates = np.concatenate([[0.0], np.geomspace(_SMALLEST_RATE, _LARGEST_RATE, 70)])
+    rates = np.concatenate([[0.0], _RATES])
     values = np.zeros((len(rates), len(_DISPERSIONS)))
     for row, rate in enumerate(rates[1:], start=1):
         mean = rate / scale
@@ -38,7 +42,7 @@ def mean_log_of_rate(rate: np.ndarray, dispersion: np.ndarray, scale: float) -> 
     Parameters
     ----------
     rate : (G,)
-        Mean counts per 10k.
+        Mean counts per 10k; above 10,000 it is taken for that.
     dispersion : (G,)
         Negative-binomial dispersion.
     scale
