@@ -262,6 +262,20 @@ def test_the_heat_map_refuses_what_is_not_there(score_rows) -> None:
         tp.pl.score_heatmap(score_rows, metrics=["pearson"])
     with pytest.raises(OptionError, match="max_rows is 1"):
         tp.pl.score_heatmap(score_rows, max_rows=1)
+    with pytest.raises(OptionError, match="no metric is asked for"):
+        tp.pl.score_heatmap(score_rows, metrics=[])
+    with pytest.raises(OptionError, match="no row is of a model"):
+        tp.pl.score_heatmap(score_rows[score_rows["model"] == "ceiling"])
+
+
+@pytest.mark.parametrize("draw", [tp.pl.scores, tp.pl.score_heatmap])
+def test_tables_that_hold_no_scores_are_refused(score_rows, draw) -> None:
+    with pytest.raises(OptionError, match="there are no scores"):
+        draw(score_rows.iloc[:0])
+    with pytest.raises(UnknownNameError, match="'metric'.*tl.evaluate returned; this one has 'pearson_delta'"):
+        draw(tp.tl.score_table(score_rows)[["pearson_delta"]])
+    with pytest.raises(OptionError, match="rows are of a model.*NoChange / B / IFNB / pearson_delta.*drop_duplicates"):
+        draw(pd.concat([score_rows, score_rows]))
 
 
 @pytest.mark.parametrize("perturbation", ["P0", "P1", "P2"])

@@ -10,7 +10,7 @@ import pandas as pd
 from transpert.errors import OptionError, UnknownNameError
 from transpert.metrics import METRICS, Metric, bootstrap_interval
 
-from .score_summary import ALL, MEAN, best_of
+from .score_summary import ALL, MEAN, best_of, check_scores
 
 __all__ = ["compare"]
 
@@ -61,9 +61,10 @@ def compare(
     Raises
     ------
     transpert.errors.UnknownNameError
-        If a model or metric is not in the scores.
+        If a model, metric or column is not in the scores.
     transpert.errors.OptionError
-        If the model is compared with itself, or an option has a value it cannot have.
+        If the model is compared with itself, an option has a value it cannot have, there are no scores, or there are
+        two of the same model, population and metric.
 
     Notes
     -----
@@ -80,6 +81,7 @@ def compare(
     """
     if not 0 < level < 1 or n_bootstrap < 1:
         raise OptionError(f"level is {level} and n_bootstrap {n_bootstrap}", remedy="Give a share, and 1 or more.")
+    check_scores(scores)
     others = [against] if isinstance(against, str) else list(against)
     known = list(scores["model"].unique())
     unknown = [name for name in (model, *others) if name not in known]
