@@ -11,7 +11,7 @@ import scanpy as sc
 from anndata import AnnData
 
 from transpert import _keys, pp
-from transpert._anndata import frame
+from transpert._anndata import check_kind, frame
 from transpert.errors import MetricInputError
 
 from ._populations import design_of, log_values, populations
@@ -66,7 +66,9 @@ def embed_together(
     transpert.errors.GeneError
         If the prediction lacks genes.
     transpert.errors.OptionError
-        If a column of the design is called ``source``.
+        If a column of the design is called ``source``, or the cells come as something else than an AnnData.
+    transpert.errors.BackedDataError
+        If the cells are not in memory.
 
     Examples
     --------
@@ -76,6 +78,8 @@ def embed_together(
     >>> tp.tl.embed_together(pred, adata, n_components=5, umap=False).obsm["X_pca"].shape
     (120, 5)
     """
+    for data, name in ((pred, "the prediction"), (truth, "the truth")):
+        check_kind(data, name=name)
     design = design_of(
         pred,
         perturbation_key=perturbation_key,
