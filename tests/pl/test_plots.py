@@ -13,6 +13,7 @@ from scipy.spatial.distance import pdist
 
 import transpert as tp
 from transpert.errors import (
+    ConditionError,
     ControlError,
     CountsError,
     MetricInputError,
@@ -399,6 +400,38 @@ def test_dose_curves_show_points_and_lines(doses) -> None:
     named = tp.pl.dose_response(doses, doses, dose_key="dose", n_genes=2, show=False)
     largest = np.argsort(-np.abs(expected).max(axis=0))[:2]
     assert {f"gene_{i}" for i in largest} < set(legend_of(named))
+
+
+def test_dose_curves_are_of_one_time_and_direction(doses) -> None:
+    twice = doses.copy()
+    treated = (doses.obs["perturbation"] != "control").to_numpy()
+    odd = np.arange(doses.n_obs) % 2 == 1
+    twice.obs["time"] = np.where(treated, np.where(odd, 24.0, 6.0), np.nan)
+    twice.obs["way"] = np.where(treated, np.where(odd, "up", "down"), None)
+    late = twice[odd | ~treated].copy()
+    late.obs["time"] = late.obs["time"].astype(object).where(late.obs["time"].isna(), 24)
+    keys = {"dose_key": "dose", "genes": ["gene_2"], "show": False}
+
+    def points(pred, truth, **more):
+        return tp.pl.dose_response(pred, truth, **keys, **more).containers[0][0].get_ydata()
+
+    expected = points(late, late)
+    assert not np.allclose(points(late, twice), expected), "nothing names the column of times"
+    np.testing.assert_array_equal(points(late, twice, time_key="time"), expected)
+    np.testing.assert_array_equal(points(late, twice, direction_key="way"), expected)
+    late.uns["transpert"] = {"design": {"dose_key": "dose", "time_key": "time", "context_keys": []}}
+    np.testing.assert_array_equal(points(late, twice), expected)
+    with pytest.raises(OptionError, match="several times: '24', '6'.*one after the other"):
+        points(twice, twice, time_key="time")
+    with pytest.raises(OptionError, match="several directions: 'down', 'up'"):
+        points(twice, twice, direction_key="way")
+    with pytest.raises(OptionError, match="has the time '24' of the prediction, but '6'"):
+        points(late, twice[~odd].copy())
+    with pytest.raises(UnknownNameError, match="'tiem'"):
+        points(late, twice, time_key="tiem")
+    late.obs["time"] = late.obs["time"].astype(str) + "h"
+    with pytest.raises(ConditionError, match="'24h' is not a number"):
+        points(late, twice)
 
 
 def test_dose_curves_take_controls_of_any_spelling(doses) -> None:
