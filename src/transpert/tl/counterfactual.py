@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from anndata import AnnData
 
+from transpert._anndata import writable_name
 from transpert.errors import GeneError, list_names
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def predict(
     Returns
     -------
     Nothing; writes integer counts to ``layers[key_added]``, and latent states to ``obsm["X_" + key_added]`` for models
-    that have them.
+    that have them. These names have U+2215 for a ``/``, which no file could hold.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def predict(
     """
     _check_known(adata.var_names, model)
     counts, latent = model.counterfactual(adata, perturbation, dose=dose, time=time, direction=direction, seed=seed)
-    key = key_added or perturbation
+    key = writable_name(key_added or perturbation)
     in_order = counts[:, pd.Index(model.genes).get_indexer(adata.var_names)]
     in_order.sort_indices()
     adata.layers[key] = in_order
