@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,29 +87,6 @@ def test_names_that_are_not_in_the_data_and_files(large_screen, tmp_path) -> Non
         fit(seen, embedding.restrict([n for n in embedding.names if n not in ("P30", "P31")]))
     with pytest.raises(OptionError, match="coexpression"):
         fit(seen, "co-expression")
-
-
-@pytest.mark.parametrize("cls", [tp.KernelTransport, tp.SCALE])
-def test_too_few_perturbations_to_follow_an_embedding_are_told_once(large_screen, cls) -> None:
-    adata, embedding = large_screen
-    seen = [f"P{i}" for i in range(20, 25)]
-    tiny = {"preset": "tiny", "training": TrainingOptions(steps=4, steps_per_epoch=2)} if cls is tp.SCALE else {}
-
-    def told(names):
-        some = adata[adata.obs["perturbation"].isin(["control", *names])].copy()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            model = fit(some, embedding, cls, **tiny)
-        return model, [str(item.message) for item in caught if "not used by the anchor" in str(item.message)]
-
-    model, messages = told(seen[:4])
-    assert len(messages) == 1 and "at least 5 single perturbations, and 4 are trained on" in messages[0]
-    assert model.anchor.ridge is None
-    if cls is not tp.SCALE:  # its network has vectors of its own
-        found = model.get_effects(perturbations=["P0", "P1"])
-        np.testing.assert_allclose(found["all: P0"], found["all: P1"])
-    model, messages = told(seen)
-    assert not messages and model.anchor.ridge is not None
 
 
 def test_vectors_from_the_control_cells_need_no_table(large_screen) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,10 +11,8 @@ from torch import Tensor
 
 from transpert.conditions import Embedding, PerturbationVocabulary, as_embedding, coexpression_of
 from transpert.conditions.controls import control_cells
-from transpert.errors import AssumptionWarning, OptionError
+from transpert.errors import OptionError
 from transpert.groups.table import context_labels
-from transpert.transport import Anchor
-from transpert.transport.perturbation_ridge import FEWEST_PERTURBATIONS
 
 from .cells import Cells, DataSource
 from .requests import Request
@@ -28,7 +25,6 @@ __all__ = [
     "embedding_from_arrays",
     "network_table",
     "resolve_embedding",
-    "warn_of_few_perturbations",
 ]
 
 EmbeddingLike = Embedding | pd.DataFrame | str | Iterable[Embedding | pd.DataFrame | str] | None
@@ -134,30 +130,3 @@ def embedding_from_arrays(plain: dict, arrays: dict[str, np.ndarray]) -> Embeddi
         return None
     kept = plain["embedding"]
     return Embedding(tuple(kept["names"]), arrays.pop("embedding"), kept["source"], tuple(kept["blocks"]))
-
-
-def warn_of_few_perturbations(anchor: Anchor | None, embedding: Embedding | None) -> None:
-    """Say that an embedding makes no difference to an anchor that was fitted to too few perturbations.
-
-    Parameters
-    ----------
-    anchor
-        The fitted anchor of a model, or ``None`` for a model without.
-    embedding
-        The embedding of the model, or ``None``.
-
-    Warns
-    -----
-    transpert.errors.AssumptionWarning
-        If there is an embedding, and the anchor does not use it.
-    """
-    if anchor is None or embedding is None or anchor.ridge is not None:
-        return
-    single = {condition.parts[0] for condition in anchor.table.conditions if len(condition.parts) == 1}
-    warnings.warn(
-        f"The embeddings are not used by the anchor: how effects follow them is learned from at least "
-        f"{FEWEST_PERTURBATIONS} single perturbations, and {len(single)} are trained on. Perturbations that were never "
-        "seen are predicted alike, whatever their vectors.",
-        AssumptionWarning,
-        stacklevel=4,
-    )

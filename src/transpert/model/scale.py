@@ -50,7 +50,6 @@ from .embeddings import (
     embedding_from_arrays,
     network_table,
     resolve_embedding,
-    warn_of_few_perturbations,
 )
 from .fingerprints import data_fingerprint, options_fingerprint
 from .folds import Folds, assign_folds, resolve_level, rows_like_asked
@@ -307,7 +306,6 @@ class SCALE(PerturbationModel):
             effects = self._training_effects(groups, matching)
             if self.options.anchor is not None:
                 self.anchor = self._fit_anchor(effects, self.options.anchor, say)
-                warn_of_few_perturbations(self.anchor, self.embedding)
             members = groups_of(effects, groups)
             first = np.array([own[0] for own in members], dtype=int)
             anchored = self._left_out_anchor(effects, folds[first], say)
@@ -372,6 +370,7 @@ class SCALE(PerturbationModel):
 
     def _data_module(self, groups: Groups, matching: ControlMatching, folds: Folds) -> SetDataModule:
         cells, options = self.cells, self.options.training
+        source = cells.source()
         assert options.steps_per_epoch is not None  # fitted to the groups
         shared: dict[str, Any] = {
             "set_size": self._set_size,
@@ -386,7 +385,7 @@ class SCALE(PerturbationModel):
             with warnings.catch_warnings():  # small groups have been reported by the other sampler
                 warnings.simplefilter("ignore", AssumptionWarning)
                 validation = SetSampler(groups, matching, batches_per_epoch=_VALIDATION_BATCHES, **shared)
-        return SetDataModule(cells.source(), train, validation, on_device=options.on_device)
+        return SetDataModule(source, train, validation, on_device=options.on_device)
 
     def _set_statistics(self, statistics: GroupStatistics, groups: Groups) -> None:
         """Give the networks mean and standard deviation of the training cells."""
@@ -404,7 +403,8 @@ class SCALE(PerturbationModel):
 
     def _split_kind(self) -> str | None:
         key = self.design.split_key
-        report = self.adata.uns.get(key) if isinstance(self.adata, AnnData) and key is not None else None
+        adata = self.adata if isinstance(self.adata, AnnData) else None
+        report = None if adata is None or key is None else adata.uns.get(key)
         return report.get("kind") if isinstance(report, dict) else None
 
     # --- the gate -------------------------------------------------------------------------------------------

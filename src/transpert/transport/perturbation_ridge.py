@@ -13,12 +13,12 @@ from transpert.conditions import Condition, Embedding
 
 from .coefficients import EffectTable, context_coefficients
 
-__all__ = ["FEWEST_PERTURBATIONS", "PerturbationRidge", "RidgeChoice"]
+__all__ = ["PerturbationRidge", "RidgeChoice"]
 
 Kernel = Literal["linear", "gaussian"]
 
-# with fewer single perturbations there is nothing to learn about how effects follow an embedding
-FEWEST_PERTURBATIONS = 5
+# with fewer perturbations there is nothing to learn about how effects follow an embedding
+_FEWEST_PERTURBATIONS = 5
 # penalties relative to the mean of the diagonal of the kernel, which is 1
 _PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 # an intercept, as a constant in the kernel: what all perturbations have in common is not to be learned from them
@@ -134,7 +134,7 @@ class PerturbationRidge:
         """
         parts, weights = _measured(table)
         embedding.require({part for condition in table.conditions for part in condition.parts})
-        if len(parts) < FEWEST_PERTURBATIONS:
+        if len(parts) < _FEWEST_PERTURBATIONS:
             return None
         unfitted = cls(embedding, parts, weights, {}, {})
         choices = {space: unfitted._choose(table, effects[space], variances[space]) for space in effects}
@@ -177,7 +177,7 @@ class PerturbationRidge:
         deviations = self._deviations(table, _setting(condition), context, allowed)
         # a perturbation says nothing about itself here: it is either unknown or to be taken for unknown
         kept = deviations.known & np.array([part != condition.parts[0] for part in self.parts])
-        if kept.sum() < FEWEST_PERTURBATIONS:
+        if kept.sum() < _FEWEST_PERTURBATIONS:
             return nothing
         target = self._kernel(choice, self._standard(condition.parts), self._known)[0]
         inverse, left = self.inverse[space], ~kept
@@ -218,7 +218,7 @@ class PerturbationRidge:
                     for row in np.flatnonzero(single & table.of_context(context))
                     if _setting(table.conditions[row]) == setting
                 ]
-                if len(rows) < FEWEST_PERTURBATIONS:
+                if len(rows) < _FEWEST_PERTURBATIONS:
                     continue
                 own = [place[table.conditions[row].parts[0]] for row in rows]
                 deviations = _deviations(table, self.parts, setting, context, everything)

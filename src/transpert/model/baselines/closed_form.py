@@ -14,14 +14,7 @@ from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatis
 
 from ..base import PerturbationModel
 from ..cells import Cells
-from ..embeddings import (
-    EmbeddingLike,
-    check_perturbations,
-    embedding_arrays,
-    embedding_from_arrays,
-    resolve_embedding,
-    warn_of_few_perturbations,
-)
+from ..embeddings import EmbeddingLike, check_perturbations, embedding_arrays, embedding_from_arrays, resolve_embedding
 from ..prediction import SetPrediction
 from ..requests import Request, check_readout
 from ..store_input import Data
@@ -174,7 +167,6 @@ class KernelTransport(ClosedFormModel):
     def _fit(self, effects: GroupEffects) -> None:
         super()._fit(effects)
         assert self.anchor is not None
-        warn_of_few_perturbations(self.anchor, self.embedding)
         anchor = self.anchor
         self.uncertainty = UncertaintyEstimates.fit(
             effects, lambda new, rows: predict_as_new(anchor, effects, new, rows)
