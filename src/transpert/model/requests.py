@@ -375,7 +375,7 @@ def require_one_condition(requests: Sequence[Request]) -> None:
         raise ConditionError(
             f"this was measured in several ways: {list_names(conditions)}",
             where=requests[0].label,
-            remedy="Say which dose, time or direction.",
+            remedy="Say which dose, or which direction.",
         )
 
 
