@@ -247,6 +247,8 @@ def test_the_heat_map_shows_numbers_and_where_they_lie(score_rows) -> None:
     assert axes.collections[0].get_clim() == (-1, 1)
     some = tp.pl.score_heatmap(score_rows, model="mine", metrics=["energy_distance"], show=False)
     assert [label.get_text() for label in some.get_yticklabels()] == ["B: IFNB", "NK: IFNB", "T: IFNB"]
+    one = tp.pl.score_heatmap(score_rows, model="mine", metrics="energy_distance", show=False)
+    assert [label.get_text() for label in one.get_xticklabels()] == ["energy_distance"]
 
 
 def test_a_long_heat_map_shows_both_ends(score_rows) -> None:

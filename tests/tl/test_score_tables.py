@@ -31,3 +31,12 @@ def test_scores_that_are_not_there_or_there_twice_are_refused(scores, use) -> No
         use(scores.iloc[:0])
     with pytest.raises(OptionError, match="6 rows .* for example a / x / A / overlap_at_n.*different names"):
         use(pd.concat([scores, scores]))
+
+
+def test_one_metric_may_be_named_alone(scores) -> None:
+    pd.testing.assert_frame_equal(
+        tp.tl.compare(scores, "a", "b", metrics="overlap_at_n"),
+        tp.tl.compare(scores, "a", "b", metrics=["overlap_at_n"]),
+    )
+    with pytest.raises(UnknownNameError, match="unknown metric: 'mse'"):
+        tp.tl.compare(scores, "a", "b", metrics="mse")

@@ -225,6 +225,14 @@ def test_differential_expression_needs_controls(judged) -> None:
         tp.tl.rank_genes_groups(pred[pred.obs["source"] == "predicted"].copy())
 
 
+def test_one_perturbation_may_be_named_alone(judged) -> None:
+    pred, _ = judged
+    tp.tl.rank_genes_groups(pred, groups="P0")
+    assert pred.uns["rank_genes_groups"]["names"].dtype.names == ("P0",)
+    with pytest.raises(UnknownNameError, match="unknown perturbation: 'P9'"):
+        tp.tl.rank_genes_groups(pred, groups="P9")
+
+
 def test_effects_fill_varm(judged) -> None:
     pred, truth = judged
     table = tp.tl.effects(pred)

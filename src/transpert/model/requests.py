@@ -181,6 +181,8 @@ def expand_requests(
     ------
     transpert.errors.UnknownNameError
         If a context column, a context or a perturbation does not exist.
+    transpert.errors.OptionError
+        If a context does not say of which columns it is.
     transpert.errors.ConditionError
         If doses or times are asked of data without them, are not said of a perturbation that was never measured, or if
         the control label, or nothing at all, is asked for.
@@ -334,7 +336,7 @@ def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts
     elif isinstance(contexts, Mapping):
         wanted = [contexts]
     else:
-        wanted = list(contexts)
+        wanted = _rows_of(contexts, keys)
     chosen = np.zeros(len(known), dtype=bool)
     for row in wanted:
         unknown = [column for column in row if column not in keys]
@@ -352,6 +354,20 @@ def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts
         chosen |= hit
     found = known[chosen]
     return dict(zip(context_labels(found, source.design), found.to_dict(orient="records"), strict=True))
+
+
+def _rows_of(contexts: object, keys: Sequence[str]) -> list[Mapping[Any, object]]:
+    """Several contexts, each of which says of which columns its values are."""
+    rows: list[Any] = list(contexts) if isinstance(contexts, Iterable) and not isinstance(contexts, str) else [contexts]
+    unclear = [row for row in rows if not isinstance(row, Mapping)]
+    if unclear:
+        column = keys[0] if keys else "cell_type"
+        raise OptionError(
+            f"{unclear[0]!r} does not say of which column it is",
+            where="contexts",
+            remedy=f"Give {{{column!r}: {unclear[0]!r}}}.",
+        )
+    return rows
 
 
 def request_of(

@@ -26,7 +26,7 @@ def score_heatmap(
     table: pd.DataFrame,
     *,
     model: str | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     max_rows: int = 40,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -46,7 +46,7 @@ def score_heatmap(
     model
         Which one; by default the first of the table.
     metrics
-        Which ones, in this order; by default all of the table.
+        Which ones, in this order, or one; by default all of the table.
     max_rows
         Populations shown. Where there are more, the best and the worst of the first metric are shown.
     ax, show, return_fig
@@ -82,7 +82,7 @@ def score_heatmap(
     if model not in models:
         raise UnknownNameError("model", [model], models, where="the scores")
     known = list(table["metric"].unique())
-    columns = known if metrics is None else list(metrics)
+    columns = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
     if not columns:
         raise OptionError("no metric is asked for", where="metrics", remedy="Leave metrics= out to draw all.")
     absent = [name for name in columns if name not in known]

@@ -37,7 +37,7 @@ def rank_genes_groups(
     method: Literal["wilcoxon", "t-test", "pseudobulk"] = "wilcoxon",
     perturbation_key: str | None = None,
     control: str | None = None,
-    groups: Sequence[str] | None = None,
+    groups: str | Sequence[str] | None = None,
     layer: str | None = None,
     counts_layer: str | None = _keys.COUNTS_LAYER,
     replicate_key: str | None = None,
@@ -62,7 +62,7 @@ def rank_genes_groups(
     perturbation_key, control
         Column and label; by default what a prediction of this package says.
     groups
-        Perturbations to test; all by default.
+        Perturbations to test, or one; all by default.
     layer
         Layer with log1p counts per 10k, in place of ``X``.
     counts_layer
@@ -120,7 +120,8 @@ def rank_genes_groups(
     # one label for controls, however they are spelled
     labels = np.where(control_cells(column, control=design.control), design.control, column.astype(str))
     known = sorted(set(labels) - {design.control})
-    names = known if groups is None else [str(name) for name in groups]
+    wanted = [groups] if isinstance(groups, str) else groups
+    names = known if wanted is None else [str(name) for name in wanted]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UnknownNameError("perturbation", unknown, known, where=f"obs[{design.perturbation_key!r}]")

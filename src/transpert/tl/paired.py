@@ -23,7 +23,7 @@ def compare(
     model: str,
     against: str | Sequence[str],
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     n_bootstrap: int = 10_000,
     level: float = 0.95,
     seed: int = 0,
@@ -43,7 +43,7 @@ def compare(
         The model, or models (for example all baselines), it is compared with; of several, the one with the best mean
         on a metric, which is the hardest to beat.
     metrics
-        Names of metrics; all that have a direction, and one value a perturbation, by default.
+        Names of metrics, or one; all that have a direction, and one value a perturbation, by default.
     n_bootstrap
         Resamples of the perturbations.
     level
@@ -116,13 +116,14 @@ def compare(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _chosen(each: pd.DataFrame, metrics: Sequence[str] | None) -> list[Metric]:
+def _chosen(each: pd.DataFrame, metrics: str | Sequence[str] | None) -> list[Metric]:
     there = list(each["metric"].unique())
     if metrics is not None:
+        metrics = [metrics] if isinstance(metrics, str) else list(metrics)
         unknown = [name for name in metrics if name not in there]
         if unknown:
             raise UnknownNameError("metric", unknown, there, where="the scores")
-        there = list(metrics)
+        there = metrics
     return [METRICS[name] for name in there if METRICS[name].direction != "none"]
 
 
