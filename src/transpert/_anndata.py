@@ -11,9 +11,55 @@ from anndata.experimental.backed import Dataset2D
 from mudata import MuData
 
 from transpert import _keys
-from transpert.errors import UnknownNameError
+from transpert.errors import OptionError, UnknownNameError
 
-__all__ = ["frame", "layer_names", "modality_of", "modality_to_write", "predicted_cells"]
+__all__ = [
+    "check_kind",
+    "frame",
+    "layer_names",
+    "modality_of",
+    "modality_to_write",
+    "predicted_cells",
+    "writable_name",
+]
+
+
+def check_kind(
+    data: object,
+    kinds: tuple[type, ...] = (AnnData,),
+    *,
+    name: str,
+    wanted: str = "an AnnData",
+    several: bool = False,
+) -> None:
+    """Refuse cells that come as something else, such as a list of AnnData.
+
+    Parameters
+    ----------
+    data
+        What was given.
+    kinds
+        What it may be.
+    name
+        What to call it in the error.
+    wanted
+        What to call what it may be.
+    several
+        Whether several may be given by name.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> from transpert._anndata import check_kind
+    >>> check_kind(AnnData(), name="the truth")
+    """
+    if not isinstance(data, kinds):
+        more = ", or several by name: {'mine': prediction}" if several else ""
+        raise OptionError(f"{name} is of type {type(data).__name__}", remedy=f"Give {wanted}{more}.")
 
 
 def frame(annotation: pd.DataFrame | Dataset2D) -> pd.DataFrame:
@@ -71,9 +117,33 @@ def modality_to_write(data: AnnData | MuData, modality: str | None) -> AnnData:
     ------
     transpert.errors.UnknownNameError
         If the MuData has no such modality.
+    transpert.errors.OptionError
+        If it is neither.
     """
+    check_kind(data, (AnnData, MuData), name="the data", wanted="an AnnData or a MuData")
     if not isinstance(data, MuData):
         return data
     if modality not in data.mod:
         raise UnknownNameError("modality", [str(modality)], data.mod, where="mdata.mod")
     return data[modality]
+
+
+def writable_name(name: str) -> str:
+    """Return a name under which a file can hold something.
+
+    Parameters
+    ----------
+    name
+        Any name; in h5ad and zarr a ``/`` would open a folder, and anndata refuses it.
+
+    Returns
+    -------
+    The name with U+2215, a division slash, in place of every ``/``.
+
+    Examples
+    --------
+    >>> from transpert._anndata import writable_name
+    >>> writable_name("GSK/J4")
+    'GSK∕J4'
+    """
+    return name.replace("/", "\u2215")

@@ -77,7 +77,7 @@ def evaluate(
         "time_key": time_key,
         "direction_key": direction_key,
     }
-    chosen = metrics.split(",") if "," in metrics else metrics
+    chosen = [name.strip() for name in metrics.split(",")] if "," in metrics else metrics.strip()
     shared: dict[str, Any] = {
         **design,
         "metrics": chosen,

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 __all__ = [
     "AssumptionWarning",
     "BackedDataError",
+    "CellError",
     "CheckpointError",
     "ConditionError",
     "ControlError",
@@ -86,6 +87,10 @@ class GroupSizeError(TranspertError, ValueError):
 
 class GeneError(TranspertError, ValueError):
     """Genes are missing, duplicated, or cannot be aligned by name."""
+
+
+class CellError(TranspertError, ValueError):
+    """Cells cannot be told apart by name."""
 
 
 class SplitError(TranspertError, ValueError):

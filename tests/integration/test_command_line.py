@@ -51,7 +51,7 @@ def test_evaluate_passes_on_every_option(screen, tmp_path) -> None:
     truth.write_h5ad(tmp_path / "truth.h5ad")
     truth[truth.obs["context"] == "context_0"].copy().write_zarr(tmp_path / "pred.zarr")
     keys = ["--context-key", "context", "--perturbation-key", "perturbation", "--control", "control"]
-    more = ["--metrics", "pearson_delta,mse_delta", "--no-ceiling", "--reference", "predicted", "--max-controls", "20"]
+    more = ["--metrics", "pearson_delta, mse_delta", "--no-ceiling", "--reference", "predicted", "--max-controls", "20"]
     rest = ["--n-bootstrap", "0", "--seed", "3", "--max-missing-genes", "0.1", "--counts-layer", "counts"]
     out = ["--out", str(tmp_path / "s.csv"), "--audit", str(tmp_path / "a.csv"), "--cell-eval", str(tmp_path / "ce")]
     files = [str(tmp_path / "pred.zarr"), str(tmp_path / "truth.h5ad")]

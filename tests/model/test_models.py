@@ -18,6 +18,7 @@ import transpert as tp
 from transpert.errors import (
     AssumptionWarning,
     BackedDataError,
+    CellError,
     ConditionError,
     ControlError,
     CountsError,
@@ -196,7 +197,7 @@ def test_mudata_as_anndata(screen) -> None:
         (lambda a: a.layers.update(counts=a.layers["counts"] * np.nan), CountsError, "NaN"),
         (lambda a: a.layers.update(counts=a.X), CountsError, "look like log1p"),
         (lambda a: setattr(a, "var_names", ["g"] * a.n_vars), GeneError, "more than once"),
-        (lambda a: setattr(a, "obs_names", ["c"] * a.n_obs), GeneError, "more than once"),
+        (lambda a: setattr(a, "obs_names", ["c"] * a.n_obs), CellError, "different cells, or"),
         (lambda a: a.obs.update(a.obs["library_size"] * 0), CountsError, "not above 0"),
         (lambda a: a.obs.update(a.obs["library_size"] / 100), CountsError, "fewer counts in all"),
     ],

@@ -13,6 +13,7 @@ from scipy.spatial.distance import pdist
 
 import transpert as tp
 from transpert.errors import (
+    ConditionError,
     ControlError,
     CountsError,
     MetricInputError,
@@ -246,6 +247,8 @@ def test_the_heat_map_shows_numbers_and_where_they_lie(score_rows) -> None:
     assert axes.collections[0].get_clim() == (-1, 1)
     some = tp.pl.score_heatmap(score_rows, model="mine", metrics=["energy_distance"], show=False)
     assert [label.get_text() for label in some.get_yticklabels()] == ["B: IFNB", "NK: IFNB", "T: IFNB"]
+    one = tp.pl.score_heatmap(score_rows, model="mine", metrics="energy_distance", show=False)
+    assert [label.get_text() for label in one.get_xticklabels()] == ["energy_distance"]
 
 
 def test_a_long_heat_map_shows_both_ends(score_rows) -> None:
@@ -262,6 +265,20 @@ def test_the_heat_map_refuses_what_is_not_there(score_rows) -> None:
         tp.pl.score_heatmap(score_rows, metrics=["pearson"])
     with pytest.raises(OptionError, match="max_rows is 1"):
         tp.pl.score_heatmap(score_rows, max_rows=1)
+    with pytest.raises(OptionError, match="no metric is asked for"):
+        tp.pl.score_heatmap(score_rows, metrics=[])
+    with pytest.raises(OptionError, match="no row is of a model"):
+        tp.pl.score_heatmap(score_rows[score_rows["model"] == "ceiling"])
+
+
+@pytest.mark.parametrize("draw", [tp.pl.scores, tp.pl.score_heatmap])
+def test_tables_that_hold_no_scores_are_refused(score_rows, draw) -> None:
+    with pytest.raises(OptionError, match="there are no scores"):
+        draw(score_rows.iloc[:0])
+    with pytest.raises(UnknownNameError, match="'metric'.*tl.evaluate returned; this one has 'pearson_delta'"):
+        draw(tp.tl.score_table(score_rows)[["pearson_delta"]])
+    with pytest.raises(OptionError, match="rows are of a model.*NoChange / B / IFNB / pearson_delta.*drop_duplicates"):
+        draw(pd.concat([score_rows, score_rows]))
 
 
 @pytest.mark.parametrize("perturbation", ["P0", "P1", "P2"])
@@ -385,6 +402,38 @@ def test_dose_curves_show_points_and_lines(doses) -> None:
     named = tp.pl.dose_response(doses, doses, dose_key="dose", n_genes=2, show=False)
     largest = np.argsort(-np.abs(expected).max(axis=0))[:2]
     assert {f"gene_{i}" for i in largest} < set(legend_of(named))
+
+
+def test_dose_curves_are_of_one_time_and_direction(doses) -> None:
+    twice = doses.copy()
+    treated = (doses.obs["perturbation"] != "control").to_numpy()
+    odd = np.arange(doses.n_obs) % 2 == 1
+    twice.obs["time"] = np.where(treated, np.where(odd, 24.0, 6.0), np.nan)
+    twice.obs["way"] = np.where(treated, np.where(odd, "up", "down"), None)
+    late = twice[odd | ~treated].copy()
+    late.obs["time"] = late.obs["time"].astype(object).where(late.obs["time"].isna(), 24)
+    keys = {"dose_key": "dose", "genes": ["gene_2"], "show": False}
+
+    def points(pred, truth, **more):
+        return tp.pl.dose_response(pred, truth, **keys, **more).containers[0][0].get_ydata()
+
+    expected = points(late, late)
+    assert not np.allclose(points(late, twice), expected), "nothing names the column of times"
+    np.testing.assert_array_equal(points(late, twice, time_key="time"), expected)
+    np.testing.assert_array_equal(points(late, twice, direction_key="way"), expected)
+    late.uns["transpert"] = {"design": {"dose_key": "dose", "time_key": "time", "context_keys": []}}
+    np.testing.assert_array_equal(points(late, twice), expected)
+    with pytest.raises(OptionError, match="several times: '24', '6'.*one after the other"):
+        points(twice, twice, time_key="time")
+    with pytest.raises(OptionError, match="several directions: 'down', 'up'"):
+        points(twice, twice, direction_key="way")
+    with pytest.raises(OptionError, match="has the time '24' of the prediction, but '6'"):
+        points(late, twice[~odd].copy())
+    with pytest.raises(UnknownNameError, match="'tiem'"):
+        points(late, twice, time_key="tiem")
+    late.obs["time"] = late.obs["time"].astype(str) + "h"
+    with pytest.raises(ConditionError, match="'24h' is not a number"):
+        points(late, twice)
 
 
 def test_dose_curves_take_controls_of_any_spelling(doses) -> None:

@@ -12,7 +12,7 @@ from scipy import sparse
 from transpert import pp
 from transpert.conditions import Embedding
 from transpert.data.readers import AnnDataReader
-from transpert.errors import BackedDataError, CountsError, GeneError
+from transpert.errors import BackedDataError, CellError, CountsError, GeneError
 
 COUNTS = np.random.default_rng(0).poisson(2.0, (20, 6)).astype(float)
 
@@ -90,9 +90,12 @@ def test_an_empty_x_is_said_to_be_empty(tmp_path) -> None:
 
 def test_duplicate_names_and_backed_files_are_refused(tmp_path) -> None:
     adata = anndata.AnnData(COUNTS, var=pd.DataFrame(index=list("abcdee")))
-    with pytest.raises(GeneError, match="'e'"):
+    with pytest.raises(GeneError, match="'e'.*var_names_make_unique.. if they are different genes, or"):
         pp.check_unique_names(adata)
     adata.var_names = list("abcdef")
+    twice = anndata.AnnData(COUNTS, obs=pd.DataFrame(index=["c"] * len(COUNTS)))
+    with pytest.raises(CellError, match="'c'.*obs_names_make_unique.. if they are different cells, or"):
+        pp.check_unique_names(twice)
     adata.write_h5ad(tmp_path / "x.h5ad")
     with pytest.raises(BackedDataError, match="Store"):
         pp.check_not_backed(anndata.read_h5ad(tmp_path / "x.h5ad", backed="r"))

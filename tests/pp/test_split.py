@@ -97,6 +97,9 @@ def test_bad_requests_are_refused_and_nothing_is_written() -> None:
         (UnknownNameError, {"holdout": {"celltype": "x"}}),
         (OptionError, {}),
         (OptionError, {"by": "pair", "fraction": 1.5}),
+        (OptionError, {"holdout": "x"}),
+        (OptionError, {"holdout": ["x", "y"]}),
+        (OptionError, {"holdout": {"context": "x"}, "validation": "y"}),
         (SplitError, {"holdout": {"context": "x"}, "validation": {"context": "x"}}),
     ]:
         with pytest.raises(error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anndata
 import numpy as np
 import pytest
 from anndata import AnnData
@@ -56,3 +57,19 @@ def test_what_a_model_says_of_cells_with_their_genes_in_another_order_is_the_sam
     np.testing.assert_array_equal(turned.X, straight.X)
     for key in ("effect", "effect_lower", "effect_upper"):
         np.testing.assert_allclose(turned.varm[key].to_numpy(), straight.varm[key].to_numpy())
+
+
+def test_names_with_a_slash_can_be_written(cells, tmp_path) -> None:
+    adata = cells.copy()
+    adata.obs["context"] = adata.obs["context"].astype(str).replace({"context_0": "T/0"})
+    adata.obs["perturbation"] = adata.obs["perturbation"].astype(str).replace({"P1": "GSK/123"})
+    model = trained(adata)
+    tp.tl.predict(adata, model, perturbation="GSK/123")
+    table = tp.tl.effects(adata, context_keys="context")
+    assert "T/0: GSK/123" in table  # a table in memory keeps the names of the data
+    for suffix in ("h5ad", "zarr"):
+        getattr(adata, f"write_{suffix}")(tmp_path / f"x.{suffix}")
+    again = anndata.read_h5ad(tmp_path / "x.h5ad")
+    assert {"counts", "GSK\u2215123"} <= set(again.layers)
+    assert "T\u22150: GSK\u2215123" in again.varm["effects"]
+    np.testing.assert_allclose(again.varm["effects"].to_numpy(), table.to_numpy())

@@ -12,7 +12,15 @@ from anndata import AnnData
 from scipy import sparse
 
 import transpert as tp
-from transpert.errors import ControlError, CountsError, GeneError, MetricInputError, OptionError, UnknownNameError
+from transpert.errors import (
+    ControlError,
+    CountsError,
+    GeneError,
+    MetricInputError,
+    OptionError,
+    SplitError,
+    UnknownNameError,
+)
 from transpert.metrics import population
 
 KEYS = {"context_keys": ["context"]}
@@ -83,6 +91,14 @@ def test_a_split_that_lets_baselines_see_what_is_scored_is_told(judged) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error", tp.errors.AssumptionWarning)
             tp.tl.evaluate(pred, truth, **asked)
+
+
+def test_baselines_that_have_nothing_to_learn_from_are_said_to(screen) -> None:
+    asked = {"metrics": ["mse_delta"], "ceiling": False, "progress": False, **KEYS}
+    with pytest.raises(SplitError, match="all 20 populations of the truth are predicted.*with split_key=, or predict"):
+        tp.tl.evaluate(screen, screen, baselines="all", **asked)
+    some = screen[screen.obs["perturbation"] != "P0"].copy()
+    assert "MeanShift" in set(tp.tl.evaluate(some, screen, baselines="MeanShift", **asked)["model"])
 
 
 def test_the_scores_that_are_kept_are_a_copy(judged) -> None:
@@ -207,6 +223,14 @@ def test_differential_expression_needs_controls(judged) -> None:
     pred, _ = judged
     with pytest.raises(ControlError, match="0 cells"):
         tp.tl.rank_genes_groups(pred[pred.obs["source"] == "predicted"].copy())
+
+
+def test_one_perturbation_may_be_named_alone(judged) -> None:
+    pred, _ = judged
+    tp.tl.rank_genes_groups(pred, groups="P0")
+    assert pred.uns["rank_genes_groups"]["names"].dtype.names == ("P0",)
+    with pytest.raises(UnknownNameError, match="unknown perturbation: 'P9'"):
+        tp.tl.rank_genes_groups(pred, groups="P9")
 
 
 def test_effects_fill_varm(judged) -> None:

@@ -205,7 +205,9 @@ def read_cells(
     Raises
     ------
     transpert.errors.BackedDataError, transpert.errors.GeneError, transpert.errors.CountsError
-        If the data is backed, has duplicate names, lacks genes, or holds anything but counts.
+        If the data is backed, has duplicate names of genes, lacks genes, or holds anything but counts.
+    transpert.errors.CellError
+        If cells have the same name.
     transpert.errors.ConditionError, transpert.errors.ControlError, transpert.errors.UnknownNameError
         If ``obs`` does not fit the design.
 

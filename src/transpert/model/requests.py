@@ -162,6 +162,8 @@ def expand_requests(
     ------
     transpert.errors.UnknownNameError
         If a context column, a context or a perturbation does not exist.
+    transpert.errors.OptionError
+        If a context does not say of which columns it is.
     transpert.errors.ConditionError
         If doses or times are asked of data without them, are not said of a perturbation that was never measured, or if
         the control label, or nothing at all, is asked for.

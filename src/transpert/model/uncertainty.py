@@ -16,6 +16,7 @@ from anndata import AnnData
 from scipy.spatial.distance import cdist
 
 from transpert import _keys
+from transpert._anndata import writable_name
 from transpert.conditions import Condition, Embedding
 from transpert.conditions.condition import opposed
 from transpert.errors import AssumptionWarning, NotTrainedError, OptionError
@@ -394,16 +395,11 @@ def write_uncertainty(adata: AnnData, found: Uncertainty, sizes: Sequence[int]) 
         (_keys.EFFECT_LOWER, found.lower),
         (_keys.EFFECT_UPPER, found.upper),
     ):
-        adata.varm[key] = frame.set_axis(_writable(frame.columns), axis=1)
-    conditions = found.conditions.set_axis(_writable(found.conditions.index), axis=0)
+        adata.varm[key] = frame.rename(columns=writable_name)
+    conditions = found.conditions.rename(index=writable_name)
     adata.uns[_keys.UNS][_keys.UNCERTAINTY] = {"level": found.level, "conditions": conditions}
     scores = np.repeat(found.conditions[_keys.OOD_SCORE].to_numpy(), sizes)
     adata.obs[_keys.OOD_SCORE] = np.concatenate([scores, np.zeros(adata.n_obs - len(scores))])
-
-
-def _writable(names: pd.Index) -> pd.Index:
-    """Names with another slash, which would be a folder in a file."""
-    return names.str.replace("/", "\u2215", regex=False)
 
 
 def _with_controls(
@@ -498,9 +494,7 @@ class UncertaintyMethods:
             columns[f"{request.context}: {request.condition}"] = log_fold_of_means(after, before)
         table = pd.DataFrame(columns, index=pd.Index(self.genes.astype(str)), dtype=np.float32)
         if key_added is not None:
-            self.adata.varm[key_added] = table.reindex(self.adata.var_names.astype(str)).set_axis(
-                _writable(table.columns), axis=1
-            )
+            self.adata.varm[key_added] = table.reindex(self.adata.var_names.astype(str)).rename(columns=writable_name)
         return table
 
     def get_uncertainty(  # type: ignore[misc]

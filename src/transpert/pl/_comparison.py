@@ -10,7 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import _keys
-from transpert._anndata import frame
+from transpert._anndata import check_kind, frame
 from transpert.errors import MetricInputError, OptionError, UnknownNameError
 from transpert.metrics import DifferentialExpression
 from transpert.pp.alignment import align_as_asked
@@ -47,12 +47,15 @@ def name_predictions(pred: AnnData | Mapping[str, AnnData]) -> dict[str, AnnData
     Raises
     ------
     transpert.errors.OptionError
-        If there is none.
+        If there is none, or it comes as something else, such as a list.
     """
+    check_kind(pred, (AnnData, Mapping), name="the prediction", several=True)
     if isinstance(pred, AnnData):
         return {str(pred.uns.get(_keys.UNS, {}).get("model", "prediction")): pred}
     if not pred:
         raise OptionError("there is no prediction to draw", remedy="Give one AnnData, or several by name.")
+    for name, adata in pred.items():
+        check_kind(adata, name=f"prediction {name!r}")
     return dict(pred)
 
 
@@ -79,6 +82,7 @@ def tested_populations(
         If no population is both real and predicted by all models.
     """
     named = name_predictions(pred)
+    check_kind(truth, name="the truth")
     first = next(iter(named.values()))
     design = design_of(
         first,

@@ -14,9 +14,11 @@ from matplotlib.ticker import FuncFormatter
 from scipy import sparse
 from scipy.stats import norm
 
-from transpert._anndata import frame
+from transpert._amounts import written_amount
+from transpert._anndata import check_kind, frame
 from transpert.conditions.controls import control_cells
-from transpert.errors import ControlError, OptionError, UnknownNameError
+from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
+from transpert.groups import Design
 from transpert.groups.table import context_labels
 from transpert.pp.alignment import align_as_asked
 from transpert.tl._populations import check_labels, design_of, log_values
@@ -49,6 +51,8 @@ def dose_response(
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
+    time_key: str | None = None,
+    direction_key: str | None = None,
     pseudo_rate: float = 0.05,
     layer: str | None = None,
     ax: Axes | None = None,
@@ -60,7 +64,8 @@ def dose_response(
     Parameters
     ----------
     pred
-        Predicted cells at one or more doses, log1p counts per 10k in ``X``; the doses may be others than the observed.
+        Predicted cells at one or more doses, log1p counts per 10k in ``X``; the doses may be others than the observed,
+        but at one time and in one direction: the observed cells of that time and direction are drawn.
     truth
         The real cells with controls, log1p counts per 10k in ``X``. Its controls are the reference of both.
     perturbation, context
@@ -69,8 +74,9 @@ def dose_response(
         Which ones; by default the ``n_genes`` with the largest observed fold change at any dose.
     n_genes
         How many, where ``genes`` does not say which.
-    dose_key, perturbation_key, control, context_keys
-        Columns and label; by default what a prediction of this package says.
+    dose_key, perturbation_key, control, context_keys, time_key, direction_key
+        Columns and label; by default what a prediction of this package says. Times and directions of columns that
+        nothing names are pooled.
     pseudo_rate
         Counts per 10k that are added before the logarithm is taken.
     layer
@@ -88,7 +94,10 @@ def dose_response(
     transpert.errors.UnknownNameError
         If there is no such perturbation, context, gene or column.
     transpert.errors.OptionError
-        If nothing says which column holds the dose, or doses are not positive numbers.
+        If nothing says which column holds the dose, doses are not positive numbers, or the prediction is of several
+        times or directions or of none that was observed.
+    transpert.errors.ConditionError
+        If a label is missing in some cells, or a time is not a number.
     transpert.errors.ControlError
         If the context has no control cells.
 
@@ -100,15 +109,26 @@ def dose_response(
     >>> axes.get_xlabel(), axes.get_title()
     ('dose', 'P0 in all')
     """
-    design = design_of(pred, perturbation_key=perturbation_key, control=control, context_keys=context_keys)
-    dose_key = dose_key or design.dose_key
+    for data, name in ((pred, "the prediction"), (truth, "the truth")):
+        check_kind(data, name=name)
+    design = design_of(
+        pred,
+        perturbation_key=perturbation_key,
+        control=control,
+        context_keys=context_keys,
+        dose_key=dose_key,
+        time_key=time_key,
+        direction_key=direction_key,
+    )
+    dose_key = design.dose_key
     if dose_key is None:
         raise OptionError("nothing says which column holds the dose", where="dose_response", remedy="Give dose_key=.")
     pred, _ = align_as_asked(pred, list(truth.var_names))
     obs, real_obs = frame(pred.obs), frame(truth.obs)
     for table, where in ((obs, "the prediction"), (real_obs, "the truth")):
-        if dose_key not in table:
-            raise UnknownNameError("column", [dose_key], map(str, table.columns), where=f"obs of {where}")
+        absent = [key for key in (dose_key, design.time_key, design.direction_key) if key and key not in table]
+        if absent:
+            raise UnknownNameError("column", absent, map(str, table.columns), where=f"obs of {where}")
         check_labels(table, (design.perturbation_key, *design.context_keys), name=where)
     contexts = context_labels(obs, design)
     labels = obs[design.perturbation_key].astype(str).to_numpy()
@@ -121,8 +141,9 @@ def dose_response(
     controls = np.flatnonzero(there & control_cells(real_obs[design.perturbation_key], control=design.control))
     if not len(controls):
         raise ControlError(f"there are no control cells of {context!r}", where="the truth")
-    real = _curve(observed_values, np.flatnonzero(there & (names == perturbation)), real_obs[dose_key], "the truth")
     rows = np.flatnonzero((contexts == context) & (labels == perturbation))
+    real_rows = _alike(real_obs, np.flatnonzero(there & (names == perturbation)), obs, rows, design)
+    real = _curve(observed_values, real_rows, real_obs[dose_key], "the truth")
     predicted = _curve(log_values(pred, layer, where="the prediction"), rows, obs[dose_key], "the prediction")
     reference, reference_error = _moments(observed_values[controls])
     base = np.log2(reference + pseudo_rate)
@@ -166,6 +187,44 @@ def _choose(kind: str, name: str | None, labels: np.ndarray) -> str:
     if name is None or name not in known:
         raise UnknownNameError(kind, [str(name)], known, where="the prediction")
     return name
+
+
+def _alike(
+    real_obs: pd.DataFrame, real_rows: np.ndarray, obs: pd.DataFrame, rows: np.ndarray, design: Design
+) -> np.ndarray:
+    """Observed cells of the one time and direction that the predicted cells have."""
+    for key, kind in ((design.time_key, "time"), (design.direction_key, "direction")):
+        if key is None:
+            continue
+        own, known = (_levels(frame[key].iloc[of], kind) for frame, of in ((obs, rows), (real_obs, real_rows)))
+        found = np.unique(own)
+        if len(found) > 1:
+            raise OptionError(
+                f"the prediction is of several {kind}s: {list_names(found)}",
+                where=f"obs[{key!r}]",
+                remedy="Draw one after the other: give the cells of one of them alone.",
+            )
+        if len(real_rows) and not np.isin(found, known).any():
+            raise OptionError(
+                f"no observed cell of this perturbation and context has the {kind} {list_names(found)} of the "
+                f"prediction, but {list_names(np.unique(known))}",
+                where=f"obs[{key!r}] of the truth",
+                remedy=f"Predict one of these {kind}s.",
+            )
+        real_rows = real_rows[np.isin(known, found)]
+    return real_rows
+
+
+def _levels(column: pd.Series, kind: str) -> np.ndarray:
+    """Times or directions as text, the same however a number is written; none is ``"none"``."""
+    missing = column.isna().to_numpy()
+    if kind == "direction":
+        return np.where(missing, "none", column.astype(str).to_numpy())
+    numbers = pd.to_numeric(column.astype(object), errors="coerce")
+    unread = numbers.isna().to_numpy() & ~missing
+    if unread.any():
+        raise ConditionError(f"the time {str(column[unread].iloc[0])!r} is not a number", where=f"obs[{column.name!r}]")
+    return np.array(["none" if lacks else written_amount(value) for lacks, value in zip(missing, numbers, strict=True)])
 
 
 def _genes(genes: str | Sequence[str] | None, n_genes: int, folds: np.ndarray, known: pd.Index) -> np.ndarray:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from transpert import _keys
+from transpert._anndata import check_kind
 from transpert.errors import UnknownNameError
 from transpert.tl._populations import design_of_metadata
 from transpert.tl.fold_changes import effects_of
@@ -63,6 +64,8 @@ def effects_scatter(
     ------
     transpert.errors.UnknownNameError
         If there is no such population or gene.
+    transpert.errors.OptionError
+        If one of them is neither cells nor a table.
 
     Examples
     --------
@@ -72,8 +75,12 @@ def effects_scatter(
     >>> sorted(text.get_text() for text in axes.texts)
     ['gene_3', 'gene_7']
     """
+    for data, kind in ((pred, "the prediction"), (truth, "the truth")):
+        check_kind(data, (AnnData, pd.DataFrame), name=kind, wanted="an AnnData, or a table of tl.effects")
+    own = next((data for data in (pred, truth) if isinstance(data, AnnData)), None)
     design = design_of_metadata(
-        next((data.uns.get(_keys.UNS, {}) for data in (pred, truth) if isinstance(data, AnnData)), {}),
+        {} if own is None else own.uns.get(_keys.UNS, {}),
+        () if own is None else own.obs.columns,
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,

@@ -70,7 +70,7 @@ def overlap_curve(
     transpert.errors.MetricInputError
         If no population is real and predicted, or none has a really significant gene.
     transpert.errors.OptionError
-        If ``max_k`` is below 1.
+        If ``max_k`` is below 1, or cells come as something else than an AnnData, such as a list.
 
     Examples
     --------

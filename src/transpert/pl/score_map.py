@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from transpert.errors import OptionError, UnknownNameError
 from transpert.metrics import METRICS
-from transpert.tl.evaluation import MEAN
+from transpert.tl.score_summary import MEAN, check_scores
 
 from ._style import FAINT, MUTED, finish, make_axes
 
@@ -26,7 +26,7 @@ def score_heatmap(
     table: pd.DataFrame,
     *,
     model: str | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     max_rows: int = 40,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -46,7 +46,7 @@ def score_heatmap(
     model
         Which one; by default the first of the table.
     metrics
-        Which ones, in this order; by default all of the table.
+        Which ones, in this order, or one; by default all of the table.
     max_rows
         Populations shown. Where there are more, the best and the worst of the first metric are shown.
     ax, show, return_fig
@@ -59,9 +59,9 @@ def score_heatmap(
     Raises
     ------
     transpert.errors.UnknownNameError
-        If the table lacks the model or a metric.
+        If the table lacks the model, a metric or a column.
     transpert.errors.OptionError
-        If ``max_rows`` is below 2.
+        If ``max_rows`` is below 2, no metric is asked for, or the table holds no scores of models, or two of the same.
 
     Examples
     --------
@@ -74,12 +74,17 @@ def score_heatmap(
     """
     if max_rows < 2:
         raise OptionError(f"max_rows is {max_rows}", where="score_heatmap", remedy="Give 2 or more.")
+    check_scores(table, values=("value", "normalised"))
     models = [name for name in table["model"].unique() if name != _CEILING]
+    if not models:
+        raise OptionError("no row is of a model", where="the scores", remedy="Keep the rows of a model in the table.")
     model = models[0] if model is None else model
     if model not in models:
         raise UnknownNameError("model", [model], models, where="the scores")
     known = list(table["metric"].unique())
-    columns = known if metrics is None else list(metrics)
+    columns = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+    if not columns:
+        raise OptionError("no metric is asked for", where="metrics", remedy="Leave metrics= out to draw all.")
     absent = [name for name in columns if name not in known]
     if absent:
         raise UnknownNameError("metric", absent, known, where="the scores")

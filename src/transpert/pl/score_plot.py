@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from transpert.errors import UnknownNameError
 from transpert.metrics import METRICS
 from transpert.model import BASELINES
-from transpert.tl.evaluation import MEAN
+from transpert.tl.score_summary import MEAN, check_scores
 
 from ._style import COLOURS, FAINT, MUTED, direction_hint, finish, legend_beside, make_axes
 
@@ -49,7 +49,9 @@ def scores(
     Raises
     ------
     transpert.errors.UnknownNameError
-        If the table lacks the metric.
+        If the table lacks the metric or a column.
+    transpert.errors.OptionError
+        If the table holds no scores, or two of the same model, population and metric.
 
     Examples
     --------
@@ -59,6 +61,7 @@ def scores(
     >>> tp.pl.scores(table, show=False).get_xlabel()
     'pearson_delta (higher is better)'
     """
+    check_scores(table, values=("value", "baseline", _CEILING, "ci_low", "ci_high"))
     if metric not in set(table["metric"]):
         raise UnknownNameError("metric", [metric], sorted(set(table["metric"])), where="the scores")
     direction = METRICS[metric].direction if metric in METRICS else None

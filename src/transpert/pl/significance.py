@@ -56,6 +56,8 @@ def calibration(
     ------
     transpert.errors.MetricInputError
         If no population is real and predicted.
+    transpert.errors.OptionError
+        If cells come as something else than an AnnData, such as a list.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from anndata import AnnData
 from transpert import _counts
 from transpert._anndata import layer_names
 from transpert._counts import Matrix
-from transpert.errors import BackedDataError, GeneError, OptionError, UnknownNameError, list_names
+from transpert.errors import BackedDataError, CellError, GeneError, OptionError, UnknownNameError, list_names
 
 __all__ = ["check_counts", "check_log1p", "check_not_backed", "check_unique_names"]
 
@@ -126,22 +126,24 @@ def check_unique_names(adata: AnnData) -> None:
     Raises
     ------
     transpert.errors.GeneError
-        If a name occurs twice; the names are listed.
+        If a name of a gene occurs twice; the names are listed.
+    transpert.errors.CellError
+        If a name of a cell occurs twice.
 
     Examples
     --------
     >>> import transpert as tp
     >>> tp.pp.check_unique_names(tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=5, n_cells=5))
     """
-    for names, slot, repair in (
-        (adata.var_names, "var_names", "var_names_make_unique"),
-        (adata.obs_names, "obs_names", "obs_names_make_unique"),
+    for names, slot, kind, error in (
+        (adata.var_names, "var_names", "genes", GeneError),
+        (adata.obs_names, "obs_names", "cells", CellError),
     ):
         index = pd.Index(names)
         if not index.is_unique:
             repeated = index[index.duplicated()].unique()
-            raise GeneError(
+            raise error(
                 f"{len(repeated)} names occur more than once: {list_names(repeated)}",
                 where=slot,
-                remedy=f"Call adata.{repair}() if they are different {slot.split('_')[0]}s, or merge them.",
+                remedy=f"Call adata.{slot}_make_unique() if they are different {kind}, or merge them.",
             )

@@ -94,6 +94,8 @@ def split(
         If nothing, or everything, would be held out, or a group is asked for by two sets.
     transpert.errors.UnknownNameError
         If a column or a value does not exist; the nearest one is named.
+    transpert.errors.OptionError
+        If ``holdout`` or ``validation`` names no columns, or an option has a value it cannot have.
 
     Examples
     --------
@@ -105,6 +107,8 @@ def split(
     """
     if (holdout is None) == (by is None):
         raise OptionError("exactly one of holdout= and by= says what is held out", where="pp.split")
+    _check_named(holdout, "holdout")
+    _check_named(validation, "validation")
     seed = check_seed(seed)
     if by is not None and by not in _LEVELS:
         raise UnknownNameError("level", [by], _LEVELS, where="pp.split(by=)")
@@ -156,6 +160,16 @@ def split(
     used = [name for name in (_keys.TRAIN, _keys.VALIDATION, _keys.TEST) if (values == name).any()]
     adata.obs[key_added] = pd.Categorical(values, categories=used)
     adata.uns[key_added] = report
+
+
+def _check_named(values: object, argument: str) -> None:
+    """Refuse values that do not say of which column they are."""
+    if values is not None and not isinstance(values, Mapping):
+        raise OptionError(
+            f"{argument} is {values!r}, which names no column",
+            where="pp.split",
+            remedy=f'Give columns and their values: {argument}={{"cell_type": "B"}}.',
+        )
 
 
 def _plain(values: Mapping[str, str | Sequence[str]] | None) -> dict[str, list[str]] | None:

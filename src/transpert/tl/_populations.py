@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,14 @@ from transpert import _keys, pp
 from transpert._amounts import written_amount
 from transpert._anndata import layer_names
 from transpert.conditions import Condition, parse_condition
-from transpert.errors import ConditionError, ControlError, UnknownNameError, list_names
+from transpert.errors import (
+    AssumptionWarning,
+    BackedDataError,
+    ConditionError,
+    ControlError,
+    UnknownNameError,
+    list_names,
+)
 from transpert.groups import Design
 from transpert.groups.table import context_labels
 
@@ -27,6 +35,9 @@ __all__ = [
     "log_values",
     "populations",
 ]
+
+# what predict writes and no data set of others is likely to have all of
+_OF_PREDICTIONS = (_keys.SOURCE, _keys.MODEL, _keys.CONTROL_ID)
 
 
 def design_of(
@@ -42,6 +53,7 @@ def design_of(
     """Read the design from the arguments, and what they leave open from ``uns`` of a prediction of this package."""
     return design_of_metadata(
         adata.uns.get(_keys.UNS, {}),
+        adata.obs.columns,
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,
@@ -53,6 +65,7 @@ def design_of(
 
 def design_of_metadata(
     metadata: Mapping[str, Any],
+    columns: Collection[str],
     *,
     perturbation_key: str | None,
     control: str | None,
@@ -61,9 +74,17 @@ def design_of_metadata(
     time_key: str | None = None,
     direction_key: str | None = None,
 ) -> Design:
-    """Read the design from the arguments, and what they leave open from ``uns["transpert"]``."""
+    """Read the design from the arguments, and what they leave open from ``uns["transpert"]``.
+
+    Warns
+    -----
+    transpert.errors.AssumptionWarning
+        If the ``columns`` of ``obs`` are those of a prediction of this package, but it has lost its design.
+    """
     own = dict(metadata.get("design", {}))
     if context_keys is None:
+        if not own and all(column in columns for column in _OF_PREDICTIONS):
+            _warn_of_lost_design()
         context_keys = [str(key) for key in own.get("context_keys", ())]
     keys = (context_keys,) if isinstance(context_keys, str) else tuple(context_keys)
     return Design(
@@ -73,6 +94,17 @@ def design_of_metadata(
         dose_key=own.get("dose_key") if dose_key is None else dose_key,
         time_key=own.get("time_key") if time_key is None else time_key,
         direction_key=own.get("direction_key") if direction_key is None else direction_key,
+    )
+
+
+def _warn_of_lost_design() -> None:
+    """Say what is assumed of cells that were predicted here, once ``uns`` no longer says it."""
+    warnings.warn(
+        f"The cells are a prediction of transpert whose uns[{_keys.UNS!r}] no longer says its design, as after "
+        "ad.concat: they are taken for cells of one context. Give context_keys= (and dose_key=, time_key=, "
+        "direction_key= where cells differ in these), or keep what it said with ad.concat(..., uns_merge='same').",
+        AssumptionWarning,
+        stacklevel=4,
     )
 
 
@@ -215,9 +247,22 @@ def _label(condition: Condition) -> str:
 
 
 def log_values(adata: AnnData, layer: str | None, *, where: str) -> np.ndarray | sparse.csr_matrix:
-    """Return log1p counts per 10k, checked, as float32 (dense, or CSR)."""
+    """Return log1p counts per 10k, checked, as float32 (dense, or CSR).
+
+    Raises
+    ------
+    transpert.errors.BackedDataError
+        If the values are not in memory.
+    """
     if layer is not None and layer not in adata.layers:
         raise UnknownNameError("layer", [layer], layer_names(adata), where=where)
     matrix = adata.X if layer is None else adata.layers[layer]
-    pp.check_log1p(matrix, where=f"{where}, {'X' if layer is None else layer}")
+    slot = f"{where}, {'X' if layer is None else layer}"
+    if not (matrix is None or isinstance(matrix, np.ndarray) or sparse.issparse(matrix)):
+        raise BackedDataError(
+            "the values of a backed or lazy AnnData are needed in memory",
+            where=slot,
+            remedy="Read it with adata.to_memory().",
+        )
+    pp.check_log1p(matrix, where=slot)
     return sparse.csr_matrix(matrix, dtype=np.float32) if sparse.issparse(matrix) else np.asarray(matrix, np.float32)

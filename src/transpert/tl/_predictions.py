@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from mudata import MuData
 
 from transpert import _keys
 from transpert._anndata import frame, layer_names, modality_of, modality_to_write
-from transpert.errors import AssumptionWarning, UnknownNameError, list_names
+from transpert.errors import AssumptionWarning, SplitError, UnknownNameError, list_names
 from transpert.groups import Design
 
 from ._populations import Populations, populations
@@ -156,6 +156,16 @@ def _warn_of_leaks(split: pd.Series, held: Populations, wanted: Iterable[tuple[s
         )
 
 
+def _check_some_left(held: Populations, wanted: Collection[tuple[str, str]]) -> None:
+    """Refuse to hide every population from the baselines."""
+    if all(key in wanted for key in held):
+        raise SplitError(
+            f"all {len(held.cells)} populations of the truth are predicted, and baselines have nothing to learn from",
+            where="baselines",
+            remedy="Name a column of the truth that says what they may see with split_key=, or predict fewer.",
+        )
+
+
 def some_of(rows: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
     """Return at most ``limit`` rows, in order."""
     if limit is None or len(rows) <= limit:
@@ -230,6 +240,11 @@ def fit_baselines(
     Returns
     -------
     The baselines by name.
+
+    Raises
+    ------
+    transpert.errors.SplitError
+        If nothing says what may be seen, and every population is predicted.
     """
     if not names:
         return {}
@@ -244,6 +259,7 @@ def fit_baselines(
     if split_key is not None and split_key in truth.obs:
         _warn_of_leaks(frame(truth.obs)[split_key], held, wanted)
     else:
+        _check_some_left(held, wanted)
         split_key = _OWN_SPLIT
         values = np.full(truth.n_obs, _keys.TRAIN, dtype=object)
         for key in wanted:

@@ -19,11 +19,11 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys
-from transpert._anndata import frame, layer_names, modality_of
+from transpert._anndata import check_kind, frame, layer_names, modality_of
 from transpert._counts import check_counts, check_log1p
 from transpert.errors import GeneError, MetricInputError, StoreError, UnknownNameError, list_names
 
-__all__ = ["CellReader", "Data", "Fetch", "Matrix", "open_cells"]
+__all__ = ["CellReader", "Data", "Fetch", "Matrix", "check_readable", "open_cells"]
 
 type Data = AnnData | MuData | str | os.PathLike
 type Matrix = np.ndarray | sparse.csr_matrix
@@ -135,6 +135,18 @@ def _read(
     return found[0], found[1]
 
 
+def check_readable(data: object, *, name: str, several: bool = False) -> None:
+    """Refuse what is neither an object with cells nor the path of one; errors call it ``name``.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If it is something else, such as a list.
+    """
+    wanted = "an AnnData, a MuData, or the path of an .h5ad file or zarr folder"
+    check_kind(data, (AnnData, MuData, str, os.PathLike), name=name, wanted=wanted, several=several)
+
+
 def open_cells(
     data: Data,
     *,
@@ -161,6 +173,8 @@ def open_cells(
 
     Raises
     ------
+    transpert.errors.OptionError
+        If it is neither an object with cells nor a path.
     transpert.errors.MetricInputError
         If there are no cells or no genes.
     transpert.errors.GeneError
@@ -170,6 +184,7 @@ def open_cells(
     transpert.errors.StoreError
         If a file does not exist, is no AnnData, or has its cells stored by column.
     """
+    check_readable(data, name=name)
     if isinstance(data, str | os.PathLike):
         reader = _open_file(Path(data), name, layer, counts_layer)
     else:

@@ -18,7 +18,7 @@ from transpert.metrics import Metric, resolve_metrics
 from ._plan import Plan, align, check_options, find_populations, wanted_populations
 from ._populations import Populations, design_of_metadata, populations
 from ._predictions import GivenPrediction, Prediction, seed_of, some_of
-from ._reading import CellReader, Data, Fetch, Matrix, open_cells
+from ._reading import CellReader, Data, Fetch, Matrix, check_readable, open_cells
 from .evaluation import score_plan
 from .paired import compare
 from .score_summary import MEAN, tabulate
@@ -168,9 +168,10 @@ def audit(
     slots = {"layer": layer, "modality": modality}
     real = open_cells(truth, name="the truth", **slots)
     given = _open_all(pred, slots)
-    metadata = next(iter(given.values()), real).metadata
+    first = next(iter(given.values()), real)
     design = design_of_metadata(
-        metadata,
+        first.metadata,
+        first.obs.columns,
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,
@@ -213,6 +214,7 @@ def _open_all(pred: Data | Mapping[str, Data] | None, slots: Mapping[str, str | 
     if pred is None:
         return {}
     if not isinstance(pred, Mapping):
+        check_readable(pred, name="the prediction", several=True)
         reader = open_cells(pred, name="the prediction", **slots)
         return {str(reader.metadata.get("model", "prediction")): reader}
     taken = [str(name) for name in pred if str(name) in ROLES]

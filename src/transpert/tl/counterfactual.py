@@ -8,7 +8,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from transpert._anndata import modality_to_write
+from transpert._anndata import modality_to_write, writable_name
 from transpert.errors import GeneError, list_names
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def predict(
     Returns
     -------
     Nothing; writes integer counts to ``layers[key_added]``, and latent states to ``obsm["X_" + key_added]`` for models
-    that have them; of a MuData into the modality.
+    that have them; of a MuData into the modality. These names have U+2215 for a ``/``, which no file could hold.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def predict(
     written = modality_to_write(adata, model.source.modality)
     _check_known(written.var_names, model)
     counts, latent = model.counterfactual(adata, perturbation, dose=dose, time=time, direction=direction, seed=seed)
-    key = key_added or perturbation
+    key = writable_name(key_added or perturbation)
     in_order = counts[:, pd.Index(model.genes).get_indexer(written.var_names)]
     in_order.sort_indices()
     written.layers[key] = in_order

@@ -12,7 +12,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import _keys, pp
-from transpert._anndata import frame
+from transpert._anndata import check_kind, frame
 from transpert.conditions import Condition, parse_perturbation
 from transpert.errors import ControlError, UnknownNameError
 from transpert.groups import Design
@@ -85,7 +85,7 @@ def to_counts(
         If a predicted context has no controls.
     transpert.errors.OptionError
         If a column of the design has a name under which something else is written: ``source``, ``model``,
-        ``control_id`` or ``library_size``.
+        ``control_id`` or ``library_size``; if cells come as something else, such as a path.
 
     Examples
     --------
@@ -100,6 +100,8 @@ def to_counts(
     from transpert.model.prediction import Population, SetPrediction, assemble, read_out
     from transpert.model.requests import Request
 
+    check_kind(pred, (AnnData, pd.DataFrame), name="the prediction", wanted="an AnnData, or a table of means")
+    check_kind(controls, name="controls")
     reference = pred if isinstance(pred, AnnData) else controls
     design = design_of(
         reference,

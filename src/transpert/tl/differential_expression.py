@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -15,7 +16,7 @@ from scipy.stats import ttest_ind_from_stats
 from transpert import _keys
 from transpert._anndata import frame, modality_of, modality_to_write
 from transpert.conditions.controls import control_cells
-from transpert.errors import ControlError, OptionError, UnknownNameError
+from transpert.errors import AssumptionWarning, ControlError, OptionError, UnknownNameError, list_names
 from transpert.metrics import Convention, DifferentialExpression, RankSums
 from transpert.metrics.differential_expression import assemble
 
@@ -36,7 +37,7 @@ def rank_genes_groups(
     method: Literal["wilcoxon", "t-test", "pseudobulk"] = "wilcoxon",
     perturbation_key: str | None = None,
     control: str | None = None,
-    groups: Sequence[str] | None = None,
+    groups: str | Sequence[str] | None = None,
     layer: str | None = None,
     counts_layer: str | None = _keys.COUNTS_LAYER,
     replicate_key: str | None = None,
@@ -45,6 +46,10 @@ def rank_genes_groups(
     key_added: str = _keys.RANK_GENES,
 ) -> None:
     """Test every gene of each perturbation against the controls, as :func:`scanpy.tl.rank_genes_groups` does.
+
+    Contexts, doses, times and directions are pooled: all cells of a perturbation are tested against all controls. What
+    differs between contexts counts as an effect where a perturbation and the controls are not of the same ones; test
+    one context after the other to tell them apart.
 
     Parameters
     ----------
@@ -57,7 +62,7 @@ def rank_genes_groups(
     perturbation_key, control
         Column and label; by default what a prediction of this package says.
     groups
-        Perturbations to test; all by default.
+        Perturbations to test, or one; all by default.
     layer
         Layer with log1p counts per 10k, in place of ``X``.
     counts_layer
@@ -93,6 +98,11 @@ def rank_genes_groups(
     transpert.errors.DependencyError
         If pydeseq2 is needed and not installed.
 
+    Warns
+    -----
+    transpert.errors.AssumptionWarning
+        If a prediction of this package has perturbations and controls of different contexts.
+
     Examples
     --------
     >>> import scanpy as sc, transpert as tp
@@ -110,7 +120,8 @@ def rank_genes_groups(
     # one label for controls, however they are spelled
     labels = np.where(control_cells(column, control=design.control), design.control, column.astype(str))
     known = sorted(set(labels) - {design.control})
-    names = known if groups is None else [str(name) for name in groups]
+    wanted = [groups] if isinstance(groups, str) else groups
+    names = known if wanted is None else [str(name) for name in wanted]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UnknownNameError("perturbation", unknown, known, where=f"obs[{design.perturbation_key!r}]")
@@ -121,6 +132,7 @@ def rank_genes_groups(
             where=f"obs[{design.perturbation_key!r}]",
             remedy="Predict with include_controls=True.",
         )
+    _warn_of_contexts(adata, labels, names, design.control)
     if method == "pseudobulk":
         tables = pseudobulk_tests(
             adata,
@@ -148,6 +160,25 @@ def rank_genes_groups(
         },
         **_records(tables, np.asarray(adata.var_names, dtype=str)),
     }
+
+
+def _warn_of_contexts(adata: AnnData, labels: np.ndarray, names: Sequence[str], control: str) -> None:
+    """Say which perturbations are compared with cells of other contexts, where the cells say their contexts."""
+    said = adata.uns.get(_keys.UNS, {}).get("design", {}).get("context_keys", ())
+    keys = [str(key) for key in said if key in adata.obs]
+    if not keys:
+        return
+    contexts = frame(adata.obs).groupby(keys, observed=True, dropna=False).ngroup()
+    there = pd.Series(contexts.to_numpy()).groupby(labels).agg(set)
+    apart = [name for name in names if there[name] != there[control]]
+    if apart:
+        warnings.warn(
+            f"{len(apart)} perturbations are not of the same contexts as the controls that they are tested against, "
+            f"for contexts are pooled: {list_names(apart)}. What differs between contexts counts as an effect: test "
+            f"one context after the other, such as adata[adata.obs[{keys[0]!r}] == ...].copy().",
+            AssumptionWarning,
+            stacklevel=3,
+        )
 
 
 def _rank_tests(controls: Matrix, groups: Mapping[str, tuple[Matrix, np.ndarray]]) -> dict[str, DifferentialExpression]:

@@ -11,7 +11,7 @@ import scanpy as sc
 from anndata import AnnData
 
 from transpert import _keys
-from transpert._anndata import frame
+from transpert._anndata import check_kind, frame
 from transpert._seeds import check_seed
 from transpert.errors import MetricInputError
 from transpert.pp.alignment import align_as_asked
@@ -68,7 +68,10 @@ def embed_together(
     transpert.errors.GeneError
         If the prediction lacks genes.
     transpert.errors.OptionError
-        If a column of the design is called ``source``, or the seed is none.
+        If a column of the design is called ``source``, the cells come as something else than an AnnData, or the seed is
+        none.
+    transpert.errors.BackedDataError
+        If the cells are not in memory.
 
     Examples
     --------
@@ -78,6 +81,8 @@ def embed_together(
     >>> tp.tl.embed_together(pred, adata, n_components=5, umap=False).obsm["X_pca"].shape
     (120, 5)
     """
+    for data, name in ((pred, "the prediction"), (truth, "the truth")):
+        check_kind(data, name=name)
     design = design_of(
         pred,
         perturbation_key=perturbation_key,

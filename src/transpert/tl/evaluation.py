@@ -19,7 +19,7 @@ from transpert.metrics import Metric, resolve_metrics
 from ._plan import Plan, align, check_needs, check_options, find_populations, wanted_populations
 from ._populations import design_of_metadata, populations
 from ._predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
-from ._reading import CellReader, Data, open_cells
+from ._reading import CellReader, Data, check_readable, open_cells
 from ._scoring import CEILING, Scored, count_threads, run_blocks
 from .score_summary import MEAN, score_table, tabulate
 
@@ -138,8 +138,12 @@ def evaluate(
         If a perturbation or context is missing in some cells, or a dose, time or direction cannot be read.
     transpert.errors.UnknownNameError
         If a metric, baseline, layer or column does not exist.
+    transpert.errors.SplitError
+        If every population is predicted, and no split says what baselines may see.
     transpert.errors.StoreError
         If a file is no AnnData, or stored by column.
+    transpert.errors.OptionError
+        If cells come as something else, such as a list of AnnData, or an option has a value it cannot have.
     transpert.errors.DependencyError
         If a client is given but dask is not installed.
 
@@ -174,6 +178,7 @@ def evaluate(
     first = next(iter(given.values()))
     design = design_of_metadata(
         first.metadata,
+        first.obs.columns,
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,
@@ -217,6 +222,7 @@ def _open_predictions(
     if isinstance(pred, Mapping):
         readers = {str(name): open_cells(data, name=f"prediction {name!r}", **slots) for name, data in pred.items()}
     else:
+        check_readable(pred, name="the prediction", several=True)
         reader = open_cells(pred, name="the prediction", **slots)
         name = str(reader.metadata.get("model", _UNNAMED))
         readers = {_UNNAMED if name in (CEILING, *baselines) else name: reader}

@@ -88,6 +88,7 @@ def to_cell_eval(
     predicted = open_cells(pred, name="the prediction", layer=layer, modality=modality)
     design = design_of_metadata(
         predicted.metadata,
+        predicted.obs.columns,
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,

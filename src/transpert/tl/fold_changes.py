@@ -10,7 +10,7 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from transpert._anndata import frame, modality_of, modality_to_write
+from transpert._anndata import frame, modality_of, modality_to_write, writable_name
 from transpert.groups import Design
 
 from ._populations import design_of, log_values, populations
@@ -52,7 +52,7 @@ def effects(
     Returns
     -------
     Genes x ``"context: condition"``: ``log(mu1 + e) - log(mu0 + e)`` of the mean counts per 10k, natural
-    logarithm; also in ``varm[key_added]``.
+    logarithm; also in ``varm[key_added]``, where names have U+2215 for a ``/``, which no file could hold.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def effects(
         direction_key=direction_key,
     )
     table = effects_of(adata, design, pseudo_rate=pseudo_rate, layer=layer)
-    modality_to_write(data, modality).varm[key_added] = table
+    modality_to_write(data, modality).varm[key_added] = table.rename(columns=writable_name)
     return table
 
 

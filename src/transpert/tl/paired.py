@@ -11,7 +11,7 @@ from transpert._seeds import check_seed
 from transpert.errors import OptionError, UnknownNameError
 from transpert.metrics import METRICS, Metric, bootstrap_interval
 
-from .score_summary import ALL, MEAN, best_of
+from .score_summary import ALL, MEAN, best_of, check_scores
 
 __all__ = ["compare"]
 
@@ -24,7 +24,7 @@ def compare(
     model: str,
     against: str | Sequence[str],
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     n_bootstrap: int = 10_000,
     level: float = 0.95,
     seed: int = 0,
@@ -44,7 +44,7 @@ def compare(
         The model, or models (for example all baselines), it is compared with; of several, the one with the best mean
         on a metric, which is the hardest to beat.
     metrics
-        Names of metrics; all that have a direction, and one value a perturbation, by default.
+        Names of metrics, or one; all that have a direction, and one value a perturbation, by default.
     n_bootstrap
         Resamples of the perturbations.
     level
@@ -62,9 +62,10 @@ def compare(
     Raises
     ------
     transpert.errors.UnknownNameError
-        If a model or metric is not in the scores.
+        If a model, metric or column is not in the scores.
     transpert.errors.OptionError
-        If the model is compared with itself, or an option has a value it cannot have.
+        If the model is compared with itself, an option has a value it cannot have, there are no scores, or there are
+        two of the same model, population and metric.
 
     Notes
     -----
@@ -82,6 +83,7 @@ def compare(
     check_seed(seed)
     if not 0 < level < 1 or n_bootstrap < 1:
         raise OptionError(f"level is {level} and n_bootstrap {n_bootstrap}", remedy="Give a share, and 1 or more.")
+    check_scores(scores)
     others = [against] if isinstance(against, str) else list(against)
     known = list(scores["model"].unique())
     unknown = [name for name in (model, *others) if name not in known]
@@ -116,13 +118,14 @@ def compare(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _chosen(each: pd.DataFrame, metrics: Sequence[str] | None) -> list[Metric]:
+def _chosen(each: pd.DataFrame, metrics: str | Sequence[str] | None) -> list[Metric]:
     there = list(each["metric"].unique())
     if metrics is not None:
+        metrics = [metrics] if isinstance(metrics, str) else list(metrics)
         unknown = [name for name in metrics if name not in there]
         if unknown:
             raise UnknownNameError("metric", unknown, there, where="the scores")
-        there = list(metrics)
+        there = metrics
     return [METRICS[name] for name in there if METRICS[name].direction != "none"]
 
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from transpert.errors import OptionError, UnknownNameError, list_names
 from transpert.metrics import Metric, Panel, bootstrap_interval, normalise
 
 from ._scoring import CEILING, Scored
 
-__all__ = ["ALL", "COLUMNS", "MEAN", "best_of", "score_table", "tabulate"]
+__all__ = ["ALL", "COLUMNS", "MEAN", "best_of", "check_scores", "score_table", "tabulate"]
 
 MEAN = "mean"  # in the columns context and perturbation: the mean over all populations
 ALL = "all"  # in the column perturbation: a score of a whole context
@@ -158,6 +159,45 @@ def best_of(metric: Metric, values: Mapping[str, float]) -> str | None:
     return best
 
 
+def check_scores(scores: pd.DataFrame, *, values: Sequence[str] = ("value",)) -> None:
+    """Check that a table is one of scores, with one row a model, population and metric.
+
+    Parameters
+    ----------
+    scores
+        What :func:`evaluate` should have returned.
+    values
+        Its columns with numbers that are needed.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If a column does not exist.
+    transpert.errors.OptionError
+        If there are no scores, or there are two of the same model, population and metric.
+    """
+    places = ["model", *_KEYS]
+    absent = [column for column in (*places, *values) if column not in scores]
+    if absent:
+        raise UnknownNameError(
+            "column",
+            absent,
+            map(str, scores.columns),
+            where="the scores",
+            remedy=f"Give the table that tl.evaluate returned; this one has {list_names(scores.columns)}.",
+        )
+    if not len(scores):
+        raise OptionError("there are no scores", where="the scores", remedy="Give rows of what tl.evaluate returned.")
+    twice = scores.loc[scores.duplicated(places), places]
+    if len(twice):
+        raise OptionError(
+            f"{len(twice)} rows are of a model, population and metric that another row is of, "
+            f"for example {' / '.join(map(str, twice.iloc[0]))}",
+            where="the scores",
+            remedy="Give the models of different tables different names, or call drop_duplicates() on rows that agree.",
+        )
+
+
 def score_table(scores: pd.DataFrame, *, value: str = "value") -> pd.DataFrame:
     """Arrange the mean scores as one row a model and one column a metric.
 
@@ -172,6 +212,13 @@ def score_table(scores: pd.DataFrame, *, value: str = "value") -> pd.DataFrame:
     -------
     Models x metrics.
 
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If a column does not exist.
+    transpert.errors.OptionError
+        If there are no scores, or there are two of the same model, population and metric.
+
     Examples
     --------
     >>> import pandas as pd, transpert as tp
@@ -179,6 +226,7 @@ def score_table(scores: pd.DataFrame, *, value: str = "value") -> pd.DataFrame:
     >>> tp.tl.score_table(pd.DataFrame([row])).loc["a", "mse"]
     np.float64(0.5)
     """
+    check_scores(scores, values=(value,))
     means = scores[scores["context"] == MEAN]
     table = means.pivot(index="model", columns="metric", values=value)
     return table.reindex(index=means["model"].unique(), columns=means["metric"].unique())
