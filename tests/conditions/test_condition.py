@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import transpert as tp
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition, parse_perturbation
 from transpert.errors import ConditionError, ControlError, UnknownNameError
 from transpert.groups import Design, make_groups
@@ -41,8 +42,8 @@ def test_labels_that_cannot_be_read_are_refused(label) -> None:
         parse_perturbation(label, control="control")
 
 
-@pytest.mark.parametrize("label", ["(+)-JQ1", "DMSO-(+)-JQ1", "[Na+].[Cl-]", "A+(B", "A]+[B", "A+-", "A+{[B}]"])
-def test_a_plus_inside_a_name_is_not_taken_for_a_combination(label) -> None:
+@pytest.mark.parametrize("label", ["A+(B", "A]+[B", "A+-", "A+{[B}]", "(A+B"])
+def test_what_a_plus_makes_nonsense_of_is_refused(label) -> None:
     with pytest.raises(ConditionError, match="which is no name.*'\\+' separates the parts.*rename"):
         parse_perturbation(label, control="control")
 
@@ -54,6 +55,22 @@ def test_names_with_signs_and_brackets_stay_names(name) -> None:
     assert parse_perturbation(name, control="control") == (name,)
     if name != "1)":  # which alone needs no taking apart
         assert parse_perturbation(f"{name}+KLF1", control="control") == tuple(sorted((name, "KLF1")))
+
+
+@pytest.mark.parametrize("name", ["(+)-JQ1", "DMSO-(+)-JQ1", "[Na+].[Cl-]", "{[A+]}"])
+def test_a_plus_in_brackets_is_part_of_a_name(name) -> None:
+    assert parse_perturbation(name, control="control") == (name,)
+    both = parse_condition(f"{name} + KLF1", control="control", dose="3+5", direction="up+down")
+    assert both == parse_condition(f"KLF1+{name}", control="control", dose="5+3", direction="down+up")
+    assert set(both.parts) == {name, "KLF1"} and parse_perturbation(both.label, control="control") == both.parts
+    # the whole way: training and a prediction under the name
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=20, n_cells=20)
+    adata.obs["perturbation"] = adata.obs["perturbation"].astype(str).replace({"P0": name})
+    tp.MeanShift.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    model = tp.MeanShift(adata)
+    model.train()
+    pred = model.predict(perturbations=[name, f"P1+{name}"], progress=False)
+    assert {name, "+".join(sorted(["P1", name]))} <= set(pred.obs["perturbation"])
 
 
 def test_the_control_may_be_a_sign() -> None:

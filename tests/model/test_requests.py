@@ -247,12 +247,6 @@ def test_training_options_are_checked(options) -> None:
         tp.model.TrainingOptions(**options)
 
 
-@pytest.mark.parametrize("contexts", ["context_0", ["context_0", "context_1"]])
-def test_contexts_that_name_no_column_are_said_to(screen, contexts) -> None:
-    with pytest.raises(OptionError, match=r"'context_0' does not say of which column .*{'context': 'context_0'}"):
-        ridge(screen).predict(contexts, ["P0"])
-
-
 def test_a_counterfactual_is_one_thing() -> None:
     adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1.0, 10.0))
     model = ridge(adata, dose_key="dose")

@@ -15,10 +15,9 @@ from transpert._amounts import rounded, split_amounts, written_amount
 from transpert.errors import ConditionError
 
 from .controls import is_control_label, is_control_part
+from .parts import is_balanced, split_parts
 
 __all__ = ["CONTROL_CONDITION", "Condition", "parse_condition", "parse_perturbation"]
-
-_BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class Condition:
                     f"the {kind} of a condition are the string {given!r}",
                     remedy=f"Write a tuple, ({given!r},), or read a label with parse_condition().",
                 )
-        joined = [part for part in self.parts if _keys.COMBINATION in part or not part.strip()]
+        joined = [part for part in self.parts if len(split_parts(part)) > 1 or not part.strip()]
         if joined:  # "A+B" as one part would be another condition than A with B, under the same label
             raise ConditionError(
                 f"{joined[0]!r} is not the name of one perturbation",
@@ -169,7 +168,7 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
     ------
     transpert.errors.ConditionError
         If a part is empty or occurs twice, or a ``+`` was not meant as one between parts: it leaves a part without a
-        letter or digit, or takes brackets apart, as in ``"(+)-JQ1"``.
+        letter or digit, or with brackets that are not closed. In brackets, as in ``"(+)-JQ1"``, it is part of a name.
 
     Examples
     --------
@@ -181,7 +180,7 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
     """
     if is_control_label(str(label), control=control):
         return ()
-    parts = [part.strip() for part in str(label).split(_keys.COMBINATION)]
+    parts = split_parts(str(label))
     if not all(parts):
         raise ConditionError(
             f"the perturbation label {label!r} has an empty part", remedy="Write combinations as 'A+B'."
@@ -195,24 +194,13 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
 
 
 def _check_names(parts: Sequence[str], label: str) -> None:
-    """Refuse what is left of one name with a ``+`` in it, such as ``"(+)-JQ1"``."""
-    strange = [part for part in parts if not (any(map(str.isalnum, part)) and _is_balanced(part))]
+    """Refuse what is left of one name with a ``+`` in it."""
+    strange = [part for part in parts if not (any(map(str.isalnum, part)) and is_balanced(part))]
     if strange:
         raise ConditionError(
             f"the perturbation label {label!r} has a part {strange[0]!r}, which is no name",
             remedy="'+' separates the parts of a combination: rename a perturbation with a '+' in its own name.",
         )
-
-
-def _is_balanced(name: str) -> bool:
-    """Whether every bracket that is opened is closed."""
-    awaited: list[str] = []
-    for sign in name:
-        if sign in _BRACKETS:
-            awaited.append(_BRACKETS[sign])
-        elif sign in _BRACKETS.values() and (not awaited or awaited.pop() != sign):
-            return False
-    return not awaited
 
 
 def parse_condition(
@@ -265,7 +253,7 @@ def parse_condition(
 
 def _by_part[V](given: list[V], parts: tuple[str, ...], label: str, kind: str) -> tuple[V, ...]:
     """Deal out what was given in the order of the label to the sorted parts."""
-    spelled = [part.strip() for part in str(label).split(_keys.COMBINATION)]
+    spelled = split_parts(str(label))
     if len(given) == 1:
         return tuple(given * len(parts))
     if len(given) != len(spelled):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from transpert import _keys
+from .parts import split_parts
 
 __all__ = ["control_cells", "is_control_label", "is_control_part"]
 
@@ -40,7 +40,7 @@ def is_control_label(label: str, *, control: str) -> bool:
     """
     if label == control:
         return True
-    parts = [part.strip() for part in label.split(_keys.COMBINATION)]
+    parts = split_parts(label)
     return len(parts) > 1 and all(is_control_part(part, control=control) for part in parts)
 
 

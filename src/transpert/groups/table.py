@@ -12,6 +12,7 @@ import pandas as pd
 from transpert import _keys
 from transpert._amounts import written_amount
 from transpert.conditions import Condition, parse_condition, parse_perturbation
+from transpert.conditions.parts import split_parts
 from transpert.errors import ConditionError, GroupSizeError, list_names
 
 from .design import Design
@@ -362,9 +363,8 @@ def written_direction(condition: Condition, spelling: str) -> float | str:
 
 def _by_part(condition: Condition, values: Sequence[str], spelling: str) -> str:
     by_part = dict(zip(condition.parts, values, strict=True))
-    parts = [part.strip() for part in spelling.split(_keys.COMBINATION)]
     # "A+ctrl" names what is no part
-    return _keys.COMBINATION.join(by_part[part] for part in parts if part in by_part)
+    return _keys.COMBINATION.join(by_part[part] for part in split_parts(spelling) if part in by_part)
 
 
 def _spellings(labels: Iterable[str], control: str) -> dict[tuple[str, ...], str]:

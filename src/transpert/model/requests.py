@@ -16,6 +16,7 @@ from transpert import _keys
 from transpert._seeds import check_seed
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition, parse_perturbation
 from transpert.conditions.controls import is_control_label
+from transpert.conditions.parts import split_parts
 from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import context_labels, written_direction, written_dose
@@ -275,8 +276,7 @@ def _usual_amounts(
 def _in_order[V](label: str, parts: tuple[str, ...], values: tuple[V, ...]) -> tuple[V, ...]:
     """Values of the sorted parts, in the order in which a label names them."""
     by_part = dict(zip(parts, values, strict=True))
-    named = [part.strip() for part in label.split(_keys.COMBINATION)]
-    return tuple(by_part[part] for part in named if part in by_part)
+    return tuple(by_part[part] for part in split_parts(label) if part in by_part)
 
 
 def _usual_directions(label: str, parts: tuple[str, ...], vocabulary: PerturbationVocabulary) -> object:
@@ -396,5 +396,5 @@ def require_one_condition(requests: Sequence[Request]) -> None:
         raise ConditionError(
             f"this was measured in several ways: {list_names(conditions)}",
             where=requests[0].label,
-            remedy="Say which dose, or which direction.",
+            remedy="Say which dose, time or direction.",
         )
