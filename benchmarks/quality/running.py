@@ -78,6 +78,7 @@ def make(run: Run, task: Task, method: Method, places: Places, limit: float) -> 
 def _made(run: Run, task: Task, method: Method, places: Places, limit: float, details: dict[str, Any]) -> Result:
     adata = cells_of(task, task.split(run.split), places.data)
     wanted = wanted_populations(adata, task)
+    of_cells = fingerprint(adata)  # before a model writes its columns into them
     cells = run.cells_path(places.results)
     old = run.path(places.results)
     if cells.exists() and old.exists():
@@ -87,7 +88,7 @@ def _made(run: Run, task: Task, method: Method, places: Places, limit: float, de
     else:
         pred, told = _predicted(adata, task, method, wanted, run.seed, places, limit)
         n_train = int((adata.obs["split"] != "test").sum())
-        details = {**details, **told, "n_train": n_train, "n_genes": adata.n_vars, "cells": fingerprint(adata)}
+        details = {**details, **told, "n_train": n_train, "n_genes": adata.n_vars, "cells": of_cells}
         if method.family != "baseline":
             cells.parent.mkdir(parents=True, exist_ok=True)
             pred.write_h5ad(cells, compression="gzip")

@@ -131,6 +131,9 @@ def test_a_run_is_made_once_and_scored_like_any_prediction(task, environments, t
     assert (result.status, result.reason) == ("done", "")
     assert not missing(run, task, places, again=True)
     assert result.details["version"] == "shift 1"
+    # a model leaves columns of its own in the cells
+    baseline = make(Run("tiny", "first", "MeanShift", 0), task, load_methods()["MeanShift"], places, limit=120)
+    assert baseline.details["cells"] == result.details["cells"]
     # one gene of thirty was predicted below zero, and brought back
     assert result.details["values_outside_log1p"] == pytest.approx(1 / 30)
     rows = tidy(read_results(places.results))
