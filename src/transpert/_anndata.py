@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from transpert import _keys
 from transpert.errors import OptionError, UnknownNameError
 
 __all__ = [
+    "are_of_prediction",
     "check_kind",
     "frame",
     "layer_names",
@@ -67,13 +69,18 @@ def frame(annotation: pd.DataFrame | Dataset2D) -> pd.DataFrame:
     return annotation if isinstance(annotation, pd.DataFrame) else annotation.to_memory()
 
 
+def are_of_prediction(columns: Collection[str]) -> bool:
+    """Whether columns of ``obs`` are those of a prediction of this package; other data has a ``source`` too."""
+    return all(column in columns for column in (_keys.SOURCE, _keys.MODEL, _keys.CONTROL_ID))
+
+
 def predicted_cells(obs: pd.DataFrame) -> np.ndarray:
     """Return which cells were predicted by this package, ``(n_obs,)`` bool.
 
     Their ``library_size`` is that of the control cell that they were made from, by which their values were normalised:
     they can have more counts.
     """
-    if not set(_keys.PREDICTION_COLUMNS) <= set(obs.columns):  # other data has a column "source" too
+    if not are_of_prediction(obs.columns):
         return np.zeros(len(obs), dtype=bool)
     return (obs[_keys.SOURCE].astype(str) == _keys.PREDICTED).to_numpy(dtype=bool)
 

@@ -26,7 +26,7 @@ from scipy import sparse
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from transpert import _keys
-from transpert._anndata import predicted_cells
+from transpert._anndata import are_of_prediction, predicted_cells
 from transpert._counts import check_counts, check_library_sizes, library_sizes
 from transpert.errors import CountsError, OptionError, StoreError
 from transpert.groups import Design, Groups
@@ -363,7 +363,7 @@ def _scatter(job: _Job, per_cell: float, report: Report) -> None:
 
 def _predicted(reader: CountReader, library_column: str) -> np.ndarray:
     """Return which cells of a file were predicted, where their library sizes are those that a prediction has."""
-    ours = library_column == f"obs[{_keys.LIBRARY_SIZE!r}]" and set(_keys.PREDICTION_COLUMNS) <= set(reader.obs_columns)
+    ours = library_column == f"obs[{_keys.LIBRARY_SIZE!r}]" and are_of_prediction(reader.obs_columns)
     return predicted_cells(reader.obs(_keys.PREDICTION_COLUMNS)) if ours else np.zeros(reader.n_obs, dtype=bool)
 
 

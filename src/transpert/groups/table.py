@@ -259,8 +259,11 @@ def _name_of(groups: Groups, number: int) -> str:
     label, condition = str(groups.table.perturbation[number]), groups.conditions[number]
     dose, direction = written_dose(condition, label), written_direction(condition, label)
     design = groups.design
-    columns = ((design.dose_key, "dose", dose), (design.time_key, "time", condition.time))
-    tags = [(key, kind, value) for key, kind, value in (*columns, (design.direction_key, "direction", direction))]
+    tags = (
+        (design.dose_key, "dose", dose),
+        (design.time_key, "time", condition.time),
+        (design.direction_key, "direction", direction),
+    )
     said = [
         f"no {kind}" if pd.isna(value) else f"{kind} {value if isinstance(value, str) else written_amount(value)}"
         for key, kind, value in tags

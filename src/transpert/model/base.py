@@ -34,7 +34,7 @@ from transpert.transport import (
 
 from .cells import LIBRARY_FROM, Cells, read_cells, repeated
 from .counterfactual import Counterfactuals
-from .origins import Origin, control_positions, origin_of, population_sizes, shown_controls
+from .origins import Origin, control_positions, origins_of, population_sizes, shown_controls
 from .prediction import Population, SetPrediction, assemble, read_out, text_columns
 from .principal_components import PrincipalComponents, read_principal_components
 from .processes import is_first_process
@@ -416,7 +416,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             cells, requests, n_cells, readout, include_controls=include_controls, progress=progress, seed=seed
         )
         if found is not None:
-            sizes = population_sizes(cells, self.design, requests, n_cells)
+            sizes = population_sizes(cells, self.design, origins_of(cells, self.design, requests), n_cells)
             write_uncertainty(pred, found, sizes)
         return pred
 
@@ -463,7 +463,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         progress: bool,
         seed: int,
     ) -> AnnData:
-        origins = [origin_of(cells, self.design, request) for request in requests]
+        origins = origins_of(cells, self.design, requests)
         controls = {origin: self._controls(cells, origin, n_cells, seed) for origin in dict.fromkeys(origins)}
         populations: list[Population] = []
         last, moved = None, None

@@ -18,7 +18,15 @@ from .cells import Cells
 from .requests import Request
 from .store_input import StoredCells
 
-__all__ = ["Origin", "control_positions", "origin_of", "population_sizes", "rows_by_origin", "shown_controls"]
+__all__ = [
+    "Origin",
+    "control_positions",
+    "origin_of",
+    "origins_of",
+    "population_sizes",
+    "rows_by_origin",
+    "shown_controls",
+]
 
 # the control cells that are moved: those of a context, at one time or (None) at all times
 type Origin = tuple[str, float | None]
@@ -37,8 +45,8 @@ def origin_of(cells: Cells | StoredCells, design: Design, request: Request) -> O
 def rows_by_origin(cells: Cells | StoredCells, design: Design, requests: Sequence[Request]) -> dict[Origin, list[int]]:
     """Gather the numbers of the requests that move the same cells."""
     rows: dict[Origin, list[int]] = {}
-    for row, request in enumerate(requests):
-        rows.setdefault(origin_of(cells, design, request), []).append(row)
+    for row, origin in enumerate(origins_of(cells, design, requests)):
+        rows.setdefault(origin, []).append(row)
     return rows
 
 
@@ -48,17 +56,21 @@ def shown_controls(origins: Iterable[Origin]) -> list[Origin]:
     return [origin for origin in origins if origin[1] is None or (origin[0], None) not in origins]
 
 
+def origins_of(cells: Cells | StoredCells, design: Design, requests: Iterable[Request]) -> list[Origin]:
+    """Say of each request which control cells it moves."""
+    return [origin_of(cells, design, request) for request in requests]
+
+
 def population_sizes(
-    cells: Cells | StoredCells, design: Design, requests: Sequence[Request], n_cells: int | None
+    cells: Cells | StoredCells, design: Design, origins: Sequence[Origin], n_cells: int | None
 ) -> list[int]:
-    """Count the cells of every predicted population, without reading any.
+    """Count the cells of every population that is predicted from these, without reading any.
 
     Raises
     ------
     transpert.errors.ControlError
         If a context has no control cells.
     """
-    origins = [origin_of(cells, design, request) for request in requests]
     there = {origin: len(control_positions(cells, design, origin, None, 0)) for origin in dict.fromkeys(origins)}
     return [n_cells or there[origin] for origin in origins]
 

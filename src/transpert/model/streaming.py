@@ -20,7 +20,7 @@ from transpert.errors import OptionError
 from transpert.groups import Design
 
 from .cells import Cells, repeated
-from .origins import origin_of, population_sizes, shown_controls
+from .origins import Origin, origins_of, population_sizes, shown_controls
 from .prediction import Population, text_columns
 from .prediction_store import PredictionParts, digest_of
 from .requests import Contexts, Request, check_drawing
@@ -118,8 +118,8 @@ class StreamedPrediction:
             directions=directions,
         )
         n_cells = check_drawing(n_cells, readout, seed)
-        blocks = _blocks(self, cells, requests, n_cells, cells_per_part)
-        origins = [origin_of(cells, self.design, request) for request in requests]
+        origins = origins_of(cells, self.design, requests)
+        blocks = _blocks(origins, population_sizes(cells, self.design, origins, n_cells), cells_per_part)
         controls = shown_controls(origins) if include_controls else []
         as_text = text_columns(cells.obs, requests, self.design)
         plan = {
@@ -138,8 +138,10 @@ class StreamedPrediction:
         with Progress(disable=not progress, transient=True) as bar:
             for number in bar.track(own, description="Predicting parts"):
                 if number < len(blocks):
-                    populations = _predicted_part(self, cells, requests, blocks[number], n_cells, readout, seed)
-                    made = self._assembled(populations, first=blocks[number][0], as_text=as_text)
+                    block = blocks[number]
+                    control = self._controls(cells, origins[block[0]], n_cells, seed)
+                    populations = _predicted_part(self, control, requests, block, n_cells, readout, seed)
+                    made = self._assembled(populations, first=block[0], as_text=as_text)
                 else:
                     control = self._controls(cells, controls[number - len(blocks)], n_cells, seed)
                     made = self._assembled([self._control_population(control)], as_text=as_text)
@@ -163,16 +165,8 @@ def _identity(cells: Cells | StoredCells, design: Design) -> str:
     return digest_of(list(cells.genes), known)
 
 
-def _blocks(
-    model: PerturbationModel,
-    cells: Cells | StoredCells,
-    requests: Sequence[Request],
-    n_cells: int | None,
-    cells_per_part: int,
-) -> list[range]:
+def _blocks(origins: Sequence[Origin], sizes: Sequence[int], cells_per_part: int) -> list[range]:
     """Divide the requests into runs that move the same cells, and of about so many of them."""
-    sizes = population_sizes(cells, model.design, requests, n_cells)
-    origins = [origin_of(cells, model.design, request) for request in requests]
     blocks: list[range] = []
     start = 0
     for number, origin in enumerate(origins):
@@ -180,19 +174,18 @@ def _blocks(
         if origin != origins[start] or number - start == at_most:
             blocks.append(range(start, number))
             start = number
-    return [*blocks, range(start, len(requests))]
+    return [*blocks, range(start, len(origins))]
 
 
 def _predicted_part(
     model: PerturbationModel,
-    cells: Cells | StoredCells,
+    control: Cells,
     requests: Sequence[Request],
     numbers: range,
     n_cells: int | None,
     readout: str | None,
     seed: int,
 ) -> list[Population]:
-    control = model._controls(cells, origin_of(cells, model.design, requests[numbers[0]]), n_cells, seed)
     moved = repeated(control, n_cells, seed).anew()
     return [model._population(moved, requests[number], readout, seed=requests[number].seed(seed)) for number in numbers]
 

@@ -130,7 +130,7 @@ class Familiarity:
         """Distance of each to the nearest one trained on in its direction; infinite if nothing is known about it."""
         asked, found = set(asked), dict[Action, float]()
         for direction in {direction for _, direction in asked}:
-            known = sorted({part for part, other in self.actions if not opposed(direction, other)})
+            known = sorted(part for part in self._directions if self._was_given(part, direction))
             parts = sorted(part for part, other in asked if other == direction)
             if embedding is not None and known:
                 distances = embedding.distances(parts, known)
@@ -165,15 +165,12 @@ class Familiarity:
 
     @cached_property
     def _directions(self) -> dict[str, set[str | None]]:
+        """The directions of every perturbation that was trained on, alone or with others."""
         found: dict[str, set[str | None]] = {}
-        for part, direction in self.actions:
-            found.setdefault(part, set()).add(direction)
+        for condition in self.conditions:
+            for part, direction in condition.action:
+                found.setdefault(part, set()).add(direction)
         return found
-
-    @cached_property
-    def actions(self) -> frozenset[Action]:
-        """The single perturbations that were trained on, with their directions."""
-        return frozenset(action for condition in self.conditions for action in condition.action)
 
     def _same_action(self, condition: Condition) -> list[Condition]:
         return self._by_action.get(condition.action, [])

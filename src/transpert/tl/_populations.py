@@ -14,7 +14,7 @@ from scipy import sparse
 
 from transpert import _keys, pp
 from transpert._amounts import written_amount
-from transpert._anndata import layer_names
+from transpert._anndata import are_of_prediction, layer_names
 from transpert.conditions import Condition, parse_condition
 from transpert.errors import (
     AssumptionWarning,
@@ -35,9 +35,6 @@ __all__ = [
     "log_values",
     "populations",
 ]
-
-# what predict writes and no data set of others is likely to have all of
-_OF_PREDICTIONS = (_keys.SOURCE, _keys.MODEL, _keys.CONTROL_ID)
 
 
 def design_of(
@@ -83,7 +80,7 @@ def design_of_metadata(
     """
     own = dict(metadata.get("design", {}))
     if context_keys is None:
-        if not own and all(column in columns for column in _OF_PREDICTIONS):
+        if not own and are_of_prediction(columns):
             _warn_of_lost_design()
         context_keys = [str(key) for key in own.get("context_keys", ())]
     keys = (context_keys,) if isinstance(context_keys, str) else tuple(context_keys)
