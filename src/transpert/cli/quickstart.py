@@ -18,8 +18,6 @@ from rich.table import Table
 from transpert import datasets, pl, pp, tl
 from transpert.model import SCALE, TrainingOptions
 
-__all__ = ["run_quickstart"]
-
 _DECIMALS = {"pearson_delta": 3, "overlap_at_n": 3, "n_sig_ratio": 2, "direction_match": 3, "energy_distance": 2}
 _HEADERS = {
     "pearson_delta": "PDCorr",
