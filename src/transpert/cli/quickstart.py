@@ -38,29 +38,7 @@ def run_quickstart(
     seed: int = 0,
     console: Console | None = None,
 ) -> pd.DataFrame:
-    """Predict a cell type that was never seen stimulated, and show how good the prediction is.
-
-    Parameters
-    ----------
-    out
-        Folder for ``prediction.h5ad``, ``scores.csv``, ``model/`` and three pictures.
-    cell_type
-        The cell type whose stimulated cells are held out.
-    preset
-        Preset of SCALE.
-    steps
-        Training steps, in place of those of the preset.
-    accelerator
-        As in Lightning.
-    seed
-        Seed of everything random.
-    console
-        Where to print.
-
-    Returns
-    -------
-    The scores.
-    """
+    """Predict a cell type that was never seen stimulated, and show how good the prediction is."""
     console = console or Console()
     start = time.perf_counter()
     adata = datasets.kang18()
