@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from transpert.model import cells as module
-from transpert.model.cells import Cells
+from transpert.model.cells import in_memory as module
+from transpert.model.cells.in_memory import Cells
 from transpert.transport import group_statistics
 
 
