@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from transpert._matrices import canonical
 from transpert.errors import MetricInputError
 
 # a shift this small, in log1p, is the rounding of a mean and no prediction
@@ -23,8 +24,7 @@ def check_finite(values: np.ndarray, where: str) -> None:
 
 def check_cells(cells: Any, *, where: str, n_genes: int | None = None) -> np.ndarray | sparse.spmatrix:
     """Check cells, log1p counts per 10k, and return them as a matrix."""
-    if not sparse.issparse(cells):
-        cells = _array(cells, where)
+    cells = canonical(cells if sparse.issparse(cells) else _array(cells, where), where=where)
     if cells.ndim != 2 or 0 in cells.shape:
         raise MetricInputError(f"the matrix has shape {cells.shape}", where=where, remedy="Cells x genes are needed.")
     if n_genes is not None and cells.shape[1] != n_genes:
