@@ -24,12 +24,14 @@ def check_finite(values: np.ndarray, where: str) -> None:
 
 def check_cells(cells: Any, *, where: str, n_genes: int | None = None) -> np.ndarray | sparse.spmatrix:
     """Check cells, log1p counts per 10k, and return them as a matrix."""
-    cells = canonical(cells if sparse.issparse(cells) else _array(cells, where), where=where)
+    if not sparse.issparse(cells):
+        cells = _array(cells, where)
     if cells.ndim != 2 or 0 in cells.shape:
         raise MetricInputError(f"the matrix has shape {cells.shape}", where=where, remedy="Cells x genes are needed.")
     if n_genes is not None and cells.shape[1] != n_genes:
         hint = "It may be transposed." if cells.shape[0] == n_genes else "Align the genes by name."
         raise MetricInputError(f"the matrix has {cells.shape[1]} genes, not {n_genes}", where=where, remedy=hint)
+    cells = canonical(cells, where=where)
     values: np.ndarray = np.asarray(cells.data if sparse.issparse(cells) else cells)
     check_finite(values, where)
     negative = int(np.count_nonzero(values < 0))
