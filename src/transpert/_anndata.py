@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,40 @@ def check_kind(
     if not isinstance(data, kinds):
         more = ", or several by name: {'mine': prediction}" if several else ""
         raise OptionError(f"{name} is of type {type(data).__name__}", remedy=f"Give {wanted}{more}.")
+    if isinstance(data, AnnData | MuData):
+        _check_columns(data.obs.columns)
 
 
 def frame(annotation: pd.DataFrame | Dataset2D) -> pd.DataFrame:
     """Return ``obs`` or ``var`` as a DataFrame; that of a lazy AnnData is read."""
-    return annotation if isinstance(annotation, pd.DataFrame) else annotation.to_memory()
+    table = annotation if isinstance(annotation, pd.DataFrame) else annotation.to_memory()
+    _check_columns(table.columns)
+    return table
+
+
+def _check_columns(columns: pd.Index) -> None:
+    """Refuse columns of the same name, of which nobody can say which one is meant."""
+    if not columns.is_unique:
+        raise UnknownNameError(
+            "column",
+            map(str, columns[columns.duplicated()].unique()),
+            [],
+            where="obs or var, where it occurs more than once",
+            remedy="Keep one of each: adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated()], and so for var.",
+        )
+
+
+def metadata_of(adata: AnnData) -> Mapping[str, Any]:
+    """Return what ``uns["transpert"]`` says; nothing where something else is kept under this name."""
+    found = adata.uns.get(_keys.UNS, {})
+    return own_metadata(found)
+
+
+def own_metadata(found: Any) -> Mapping[str, Any]:
+    """Return metadata that this package may have written: words by name, the design among them."""
+    if not isinstance(found, Mapping) or not isinstance(found.get("design", {}), Mapping):
+        return {}
+    return found
 
 
 def are_of_prediction(columns: Collection[str]) -> bool:

@@ -6,7 +6,7 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -69,11 +69,13 @@ def check_share(value: Any, *, name: str) -> float:
     return float(check_number(value, name=name, least=0.0, most=1.0))
 
 
-def check_flag(value: Any, *, name: str) -> bool:
-    """Return True or False."""
+def check_flag(value: Any, *, name: str, optional: bool = False) -> Any:
+    """Return True or False; ``None`` too where it is optional."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
-    raise refused(name, value, "Give True or False.")
+    if value is None and optional:
+        return None
+    raise refused(name, value, f"Give True or False{', or None' if optional else ''}.")
 
 
 def check_text(value: Any, *, name: str, optional: bool = False) -> Any:
@@ -83,8 +85,10 @@ def check_text(value: Any, *, name: str, optional: bool = False) -> Any:
     raise refused(name, value, f"Give a name as text{', or None' if optional else ''}.")
 
 
-def check_names(values: Any, *, name: str) -> list[str]:
-    """Return names as a list; a single one is not taken apart."""
+def check_names(values: Any, *, name: str, optional: bool = False) -> Any:
+    """Return names as a list, a single one not taken apart; ``None`` too where it is optional."""
+    if values is None and optional:
+        return None
     if isinstance(values, str):
         return [values]
     found = None
@@ -108,3 +112,47 @@ def check_path(value: Any, *, name: str) -> Path:
     if isinstance(value, str | os.PathLike) and str(value):
         return Path(value)
     raise refused(name, value, "Give the path of a file or folder as text.")
+
+
+type Check = Callable[..., Any]
+
+_WHOLE = (
+    "n_cells n_components n_neighbors n_dimensions n_genes max_rows max_k cells_per_part min_genes min_cells max_epochs"
+)
+_SHARES = "max_missing_genes validation_fraction share"
+_NAMES = "context_keys genes obs_columns groups"
+_FLAGS = (
+    "progress include_controls ceiling overwrite save_anndata umap paired return_fig early_stopping populations warn "
+    "need_controls in_order squared self_pairs capped shown"
+)
+_TEXTS = (
+    "perturbation_key batch_key dose_key time_key split_key direction_key layer counts_layer library_size_key "
+    "embedding_key modality key_added replicate_key gene_key population context basis title where"
+)
+
+# how an argument of each name is checked, wherever it occurs; None is refused by whoever needs more
+_CHECKS: dict[str, tuple[Check, dict[str, Any]]] = {
+    **{name: (check_text, {"optional": True}) for name in _TEXTS.split()},
+    **{name: (check_flag, {}) for name in _FLAGS.split()},
+    **{name: (check_share, {}) for name in _SHARES.split()},
+    **{name: (check_whole, {"least": 1, "optional": True}) for name in _WHOLE.split()},
+    **{name: (check_names, {"optional": True}) for name in _NAMES.split()},
+    **{name: (check_path, {}) for name in ("out", "folder", "dir_path", "path", "config", "collection")},
+    **{name: (check_whole, {}) for name in ("seed", "n_bootstrap", "n_labels", "rank")},
+    **{name: (check_number, {"least": 0.0, "most": 1.0, "open_ends": True}) for name in ("level", "alpha", "fraction")},
+    "interval": (check_number, {"least": 0.0, "most": 1.0, "open_ends": True, "optional": True}),
+    "max_controls": (check_whole, {"least": 2, "optional": True}),
+    "world_size": (check_whole, {"least": 1}),
+    "pseudo_rate": (check_number, {"least": 0.0, "open_ends": True}),
+    "size": (check_number, {"least": 0.0, "open_ends": True, "optional": True}),
+    "show": (check_flag, {"optional": True}),
+    "checkpoint_every_n_steps": (check_whole, {"least": 1, "optional": True}),
+}
+
+
+def check_arguments(given: Mapping[str, Any], *, but: Collection[str] = ()) -> None:
+    """Check the arguments of a public function, its ``locals()``, by their names, which mean the same everywhere."""
+    for name, value in given.items():
+        if name in _CHECKS and name not in but:
+            check, options = _CHECKS[name]
+            check(value, name=name, **options)

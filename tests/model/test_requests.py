@@ -447,9 +447,9 @@ def test_the_level_of_intervals_is_a_share(screen, level) -> None:
     tp.KernelTransport.setup_anndata(screen, **KEYS)
     model = tp.KernelTransport(screen)
     model.train()
-    with pytest.raises(OptionError, match="the level of an interval is .*from 0 to 1"):
+    with pytest.raises(OptionError, match="interval is .*between 0 and 1"):
         model.predict(HERE, "P0", n_cells=5, interval=level, progress=False)
-    with pytest.raises(OptionError, match="the level of an interval is"):
+    with pytest.raises(OptionError, match="level is .*between 0 and 1"):
         model.get_uncertainty(HERE, "P0", level=level)
 
 

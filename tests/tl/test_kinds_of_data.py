@@ -47,7 +47,7 @@ def test_values_that_stay_in_a_file_are_said_to(cells, tmp_path, how) -> None:
     cells.write_h5ad(tmp_path / "truth.h5ad")
     path = tmp_path / "truth.h5ad"
     truth = anndata.read_h5ad(path, backed="r") if how == "backed" else read_lazy(path)
-    with pytest.raises(BackedDataError, match=r"in memory .in control, X.. Read it with adata.to_memory"):
+    with pytest.raises(BackedDataError, match=r"in memory .in control, X.. Read them with adata.to_memory"):
         tp.tl.embed_together(cells, truth, umap=False)
     with pytest.raises(BackedDataError, match="to_memory"):
         tp.tl.effects(truth)

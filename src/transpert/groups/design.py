@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from transpert._arguments import check_arguments, check_text
 from transpert.conditions.controls import is_control_label
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 
@@ -60,6 +61,8 @@ class Design:
     direction_key: str | None = None
 
     def __post_init__(self) -> None:
+        check_text(self.perturbation_key, name="perturbation_key")
+        check_arguments({column: getattr(self, column) for column in self.__slots__})
         keys = (self.context_keys,) if isinstance(self.context_keys, str) else tuple(self.context_keys)
         object.__setattr__(self, "context_keys", keys)
         object.__setattr__(self, "control", str(self.control))  # columns of numbers are read as text

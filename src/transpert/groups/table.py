@@ -11,6 +11,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._amounts import written_amount
+from transpert._arguments import check_arguments
 from transpert.conditions import Condition, parse_condition, parse_perturbation
 from transpert.conditions.parts import split_parts
 from transpert.errors import ConditionError, GroupSizeError, list_names
@@ -168,6 +169,7 @@ def make_groups(
     >>> make_groups(obs, Design("perturbation", "control", ("line",))).table["n_cells"].tolist()
     [1, 2]
     """
+    check_arguments(locals())
     design.check(obs, need_controls=need_controls)
     conditions, numbers = condition_codes(obs, design)
     contexts, context_names = _sorted(*_context_codes(obs, design))

@@ -19,6 +19,7 @@ from scvi.model.base import BaseModelClass
 
 from transpert import _keys
 from transpert._anndata import modality_of
+from transpert._arguments import check_arguments
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert.conditions import Condition, PerturbationVocabulary
 from transpert.data import Store
@@ -399,6 +400,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         >>> pred.obs["source"].value_counts().to_dict()
         {'control': 10, 'predicted': 10}
         """
+        check_arguments(locals())
         cells, requests = self._requested(
             adata,
             contexts=contexts,
@@ -444,6 +446,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         transpert.errors.TranspertError
             As :meth:`predict`.
         """
+        check_arguments(locals())
         self._check_trained()
         n_cells = check_drawing(n_cells, None, seed)
         requests = [request_of(self.cells, self.source, self.vocabulary, *population) for population in wanted]
@@ -557,6 +560,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         transpert.errors.ModelFileError
             If the folder exists and ``overwrite`` is false.
         """
+        check_arguments(locals())
         self._check_trained()
         if save_anndata and isinstance(self._cells, StoredCells):
             raise OptionError(
@@ -625,6 +629,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         transpert.errors.UnknownNameError
             If the data lacks a column of the design.
         """
+        check_arguments(locals())
         device = read_device(device)
         description, weights, arrays = read_model(dir_path)
         if description["class"] != cls.__name__:

@@ -9,8 +9,7 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from transpert import _keys
-from transpert._anndata import check_kind, frame
+from transpert._anndata import check_kind, frame, metadata_of
 from transpert.errors import MetricInputError, OptionError, UnknownNameError
 from transpert.metrics import DifferentialExpression
 from transpert.pp.alignment import align_as_asked
@@ -33,7 +32,7 @@ def name_predictions(pred: AnnData | Mapping[str, AnnData]) -> dict[str, AnnData
     """Return predictions by name; one alone is called by its model."""
     check_kind(pred, (AnnData, Mapping), name="the prediction", several=True)
     if isinstance(pred, AnnData):
-        return {str(pred.uns.get(_keys.UNS, {}).get("model", "prediction")): pred}
+        return {str(metadata_of(pred).get("model", "prediction")): pred}
     if not pred:
         raise OptionError("there is no prediction to draw", remedy="Give one AnnData, or several by name.")
     for name, adata in pred.items():

@@ -16,6 +16,7 @@ from scipy.stats import norm
 
 from transpert._amounts import written_amount
 from transpert._anndata import check_kind, frame
+from transpert._arguments import check_arguments
 from transpert.conditions.controls import control_cells
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
@@ -107,6 +108,7 @@ def dose_response(
     >>> axes.get_xlabel(), axes.get_title()
     ('dose', 'P0 in all')
     """
+    check_arguments(locals())
     for data, name in ((pred, "the prediction"), (truth, "the truth")):
         check_kind(data, name=name)
     design = design_of(

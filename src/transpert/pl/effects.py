@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from transpert import _keys
-from transpert._anndata import check_kind
+from transpert._anndata import check_kind, metadata_of
+from transpert._arguments import check_arguments
 from transpert.errors import UnknownNameError
 from transpert.tl._populations import design_of_metadata
 from transpert.tl.fold_changes import effects_of
@@ -73,11 +73,12 @@ def effects_scatter(
     >>> sorted(text.get_text() for text in axes.texts)
     ['gene_3', 'gene_7']
     """
+    check_arguments(locals())
     for data, kind in ((pred, "the prediction"), (truth, "the truth")):
         check_kind(data, (AnnData, pd.DataFrame), name=kind, wanted="an AnnData, or a table of tl.effects")
     own = next((data for data in (pred, truth) if isinstance(data, AnnData)), None)
     design = design_of_metadata(
-        {} if own is None else own.uns.get(_keys.UNS, {}),
+        {} if own is None else metadata_of(own),
         () if own is None else own.obs.columns,
         perturbation_key=perturbation_key,
         control=control,

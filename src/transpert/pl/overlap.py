@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from transpert._arguments import check_arguments
 from transpert.errors import MetricInputError, OptionError
 from transpert.metrics import DifferentialExpression
 
@@ -77,6 +78,7 @@ def overlap_curve(
     >>> tp.pl.overlap_curve({"the truth itself": adata}, adata, show=False).get_xlabel()
     'k, genes in the list'
     """
+    check_arguments(locals())
     if max_k is not None and max_k < 1:
         raise OptionError(f"max_k is {max_k}", where="overlap_curve", remedy="Give 1 or more.")
     tested = tested_populations(

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from transpert._arguments import check_arguments
 from transpert.errors import UnknownNameError
 from transpert.metrics import METRICS
 from transpert.model import BASELINES
@@ -59,6 +60,7 @@ def scores(
     >>> tp.pl.scores(table, show=False).get_xlabel()
     'pearson_delta (higher is better)'
     """
+    check_arguments(locals())
     check_scores(table, values=("value", "baseline", _CEILING, "ci_low", "ci_high"))
     if metric not in set(table["metric"]):
         raise UnknownNameError("metric", [metric], sorted(set(table["metric"])), where="the scores")

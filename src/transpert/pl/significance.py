@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 
+from transpert._arguments import check_arguments
+
 from ._comparison import tested_populations
 from ._style import FAINT, MUTED, finish, legend_beside, make_axes, styles
 
@@ -65,6 +67,7 @@ def calibration(
     >>> bool((axes.collections[-1].get_offsets()[:, 0] == axes.collections[-1].get_offsets()[:, 1]).all())
     True
     """
+    check_arguments(locals())
     tested = tested_populations(
         pred,
         truth,

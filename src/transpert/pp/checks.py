@@ -7,6 +7,7 @@ from anndata import AnnData
 
 from transpert import _counts
 from transpert._anndata import layer_names
+from transpert._arguments import check_arguments
 from transpert._counts import Matrix
 from transpert.errors import BackedDataError, CellError, GeneError, OptionError, UnknownNameError, list_names
 
@@ -38,6 +39,7 @@ def check_counts(data: AnnData | Matrix, *, layer: str | None = None, where: str
     >>> import transpert as tp
     >>> tp.pp.check_counts(tp.datasets.kang18(), layer="counts")
     """
+    check_arguments(locals())
     matrix, slot = _matrix_and_slot(data, layer, where)
     _counts.check_counts(matrix, where=slot)
 
@@ -68,6 +70,7 @@ def check_log1p(data: AnnData | Matrix, *, layer: str | None = None, where: str 
     >>> import transpert as tp
     >>> tp.pp.check_log1p(tp.datasets.kang18())
     """
+    check_arguments(locals())
     matrix, slot = _matrix_and_slot(data, layer, where)
     _counts.check_log1p(matrix, where=slot)
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._anndata import frame
+from transpert._arguments import check_arguments
 from transpert._seeds import check_seed
 from transpert.conditions import parse_perturbation
 from transpert.errors import OptionError, SplitError, UnknownNameError, list_names
@@ -104,6 +105,7 @@ def split(
     >>> sorted(adata.obs["split"].cat.categories)
     ['test', 'train']
     """
+    check_arguments(locals())
     if (holdout is None) == (by is None):
         raise OptionError("exactly one of holdout= and by= says what is held out", where="pp.split")
     _check_named(holdout, "holdout")

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._amounts import written_amount
-from transpert._anndata import are_of_prediction, layer_names
+from transpert._anndata import are_of_prediction, layer_names, metadata_of
 from transpert._counts import read_log1p
 from transpert.conditions import Condition, parse_condition
 from transpert.errors import (
@@ -40,7 +40,7 @@ def design_of(
 ) -> Design:
     """Read the design from the arguments, and what they leave open from ``uns`` of a prediction of this package."""
     return design_of_metadata(
-        adata.uns.get(_keys.UNS, {}),
+        metadata_of(adata),
         adata.obs.columns,
         perturbation_key=perturbation_key,
         control=control,

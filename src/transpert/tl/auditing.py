@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from transpert._arguments import check_arguments
 from transpert.errors import AssumptionWarning, GroupSizeError, OptionError, list_names
 from transpert.metrics import Metric, resolve_metrics
 
@@ -151,6 +152,7 @@ def audit(
     >>> table[table["metric"] == "pearson_delta"]["metric_flag"].unique().tolist()
     ['blind to wrong cells']
     """
+    check_arguments(locals())
     check_options(
         reference="real",
         max_missing_genes=max_missing_genes,

@@ -9,6 +9,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from transpert._anndata import modality_to_write, writable_name
+from transpert._arguments import check_arguments
 from transpert.errors import GeneError, list_names
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def predict(
     >>> adata.layers["P1"].shape == adata.shape
     True
     """
+    check_arguments(locals())
     written = modality_to_write(adata, model.source.modality)
     _check_known(written.var_names, model)
     counts, latent = model.counterfactual(adata, perturbation, dose=dose, time=time, direction=direction, seed=seed)

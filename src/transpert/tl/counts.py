@@ -14,6 +14,7 @@ from scipy import sparse
 
 from transpert import _keys, pp
 from transpert._anndata import check_kind, frame
+from transpert._arguments import check_arguments
 from transpert.conditions import Condition, parse_perturbation
 from transpert.errors import AssumptionWarning, ControlError, UnknownNameError, list_names
 from transpert.groups import Design
@@ -101,6 +102,7 @@ def to_counts(
     >>> tp.tl.to_counts(means, adata).layers["counts"].shape
     (100, 20)
     """
+    check_arguments(locals())
     # models bring torch along, which takes seconds and memory that an evaluation does not need
     from transpert.model.cells.in_memory import DataSource, read_cells
     from transpert.model.prediction.assemble import Population, SetPrediction, assemble, read_out

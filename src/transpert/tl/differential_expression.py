@@ -14,7 +14,8 @@ from scipy import sparse
 from scipy.stats import ttest_ind_from_stats
 
 from transpert import _keys
-from transpert._anndata import frame, modality_of, modality_to_write
+from transpert._anndata import frame, metadata_of, modality_of, modality_to_write
+from transpert._arguments import check_arguments
 from transpert.conditions.controls import control_cells
 from transpert.errors import AssumptionWarning, ControlError, OptionError, UnknownNameError, list_names
 from transpert.metrics import Convention, DifferentialExpression, RankSums
@@ -109,6 +110,7 @@ def rank_genes_groups(
     >>> sc.get.rank_genes_groups_df(adata, group="P0").shape
     (50, 5)
     """
+    check_arguments(locals())
     if method not in ("wilcoxon", "t-test", "pseudobulk"):
         raise OptionError(f"method is {method!r}", remedy="Choose 'wilcoxon', 't-test' or 'pseudobulk'.")
     adata = modality_of(data, modality)
@@ -162,7 +164,7 @@ def rank_genes_groups(
 
 def _warn_of_contexts(adata: AnnData, labels: np.ndarray, names: Sequence[str], control: str) -> None:
     """Say which perturbations are compared with cells of other contexts, where the cells say their contexts."""
-    said = adata.uns.get(_keys.UNS, {}).get("design", {}).get("context_keys", ())
+    said = metadata_of(adata).get("design", {}).get("context_keys", ())
     keys = [str(key) for key in said if key in adata.obs]
     if not keys:
         return

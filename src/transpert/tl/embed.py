@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame
+from transpert._arguments import check_arguments
 from transpert._seeds import check_seed
 from transpert.errors import MetricInputError
 from transpert.pp.alignment import align_as_asked
@@ -79,6 +80,7 @@ def embed_together(
     >>> tp.tl.embed_together(pred, adata, n_components=5, umap=False).obsm["X_pca"].shape
     (120, 5)
     """
+    check_arguments(locals())
     for data, name in ((pred, "the prediction"), (truth, "the truth")):
         check_kind(data, name=name)
     design = design_of(

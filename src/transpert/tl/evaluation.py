@@ -12,7 +12,8 @@ from mudata import MuData
 from rich.progress import Progress
 
 from transpert import _keys
-from transpert._anndata import modality_to_write
+from transpert._anndata import metadata_of, modality_to_write
+from transpert._arguments import check_arguments
 from transpert.errors import OptionError
 from transpert.metrics import Metric, resolve_metrics
 
@@ -161,6 +162,7 @@ def evaluate(
     >>> sorted(scores["model"].unique())
     ['MeanShift', 'NoChange', 'RidgeTransport', 'ceiling']
     """
+    check_arguments(locals())
     check_options(
         reference=reference,
         max_missing_genes=max_missing_genes,
@@ -252,4 +254,4 @@ def score_plan(
 def _keep(truth: Data, table: pd.DataFrame, modality: str | None) -> None:
     if isinstance(truth, AnnData | MuData):
         adata = modality_to_write(truth, modality)
-        adata.uns[_keys.UNS] = {**dict(adata.uns.get(_keys.UNS, {})), _keys.SCORES: table.copy()}
+        adata.uns[_keys.UNS] = {**dict(metadata_of(adata)), _keys.SCORES: table.copy()}

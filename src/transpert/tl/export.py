@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from transpert._arguments import check_arguments
 from transpert.errors import ControlError, OptionError
 
 from ._evaluation.cell_reader import CellReader, Data, open_cells
@@ -78,6 +79,7 @@ def to_cell_eval(
     ...     [path.name for path in tp.tl.to_cell_eval(adata, adata, folder)]
     ['pred.h5ad', 'real.h5ad']
     """
+    check_arguments(locals())
     paths = Path(folder) / "pred.h5ad", Path(folder) / "real.h5ad"
     there = [path.name for path in paths if path.exists()]
     if there and not overwrite:

@@ -11,6 +11,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert._anndata import frame, modality_of, modality_to_write, writable_name
+from transpert._arguments import check_arguments
 from transpert.groups import Design
 
 from ._populations import design_of, log_values, populations
@@ -66,6 +67,7 @@ def effects(
     >>> tp.tl.effects(adata, context_keys="context").shape
     (30, 4)
     """
+    check_arguments(locals())
     adata = modality_of(data, modality)
     design = design_of(
         adata,

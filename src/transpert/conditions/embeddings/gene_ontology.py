@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
+from transpert._arguments import check_arguments
 from transpert.errors import ConditionError, OptionError, list_names
 
 from .embedding import Embedding
@@ -105,6 +106,7 @@ def gene_ontology(
     >>> tp.conditions.gene_ontology(path, n_dimensions=3, max_share=1.0).nearest("D", n=1).index[0]
     'E'
     """
+    check_arguments(locals())
     if n_dimensions < 1:
         raise OptionError(f"n_dimensions is {n_dimensions}", remedy="At least 1.")
     excluded = frozenset([leave_out_evidence] if isinstance(leave_out_evidence, str) else leave_out_evidence)

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import sparse
 
 from transpert import _keys
+from transpert._arguments import check_arguments
 from transpert._matrices import check_starts, csr_of_parts, narrowed
 from transpert.conditions.controls import control_cells
 from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError
@@ -88,6 +89,7 @@ def from_cell_load(
     ...     store.obs["split"].value_counts().to_dict()
     {'train': 30, 'test': 10}
     """
+    check_arguments(locals())
     path = Path(config)
     try:
         settings = tomllib.loads(path.read_text())

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from transpert import _keys
+from transpert._arguments import check_arguments
 from transpert._seeds import check_seed
 from transpert.errors import ControlError, OptionError
 from transpert.groups import Design, Groups, make_groups
@@ -458,6 +459,7 @@ def build_store(
     ...     store.shape, store.obs["perturbation"].tolist()
     ((3, 2), ['control', 'A', 'A'])
     """
+    check_arguments(locals())
     check_seed(seed)
     check_target(Path(out))
     readers = open_readers(files, layer, where="build_store")

@@ -12,6 +12,7 @@ from mudata import MuData
 from scvi.data import fields
 
 from transpert import _keys
+from transpert._arguments import check_arguments
 from transpert.errors import ConditionError, OptionError, list_names
 from transpert.groups import Design, make_groups, match_controls
 from transpert.groups.table import check_sizes
@@ -128,6 +129,7 @@ def restore(value: Any) -> Any:
 
 def source_of(arguments: dict[str, Any]) -> DataSource:
     """Read the arguments of ``setup_anndata`` or ``setup_mudata``."""
+    check_arguments(arguments)
     design = Design(
         arguments["perturbation_key"],
         arguments["control"],

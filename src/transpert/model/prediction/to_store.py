@@ -15,6 +15,7 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._anndata import frame
+from transpert._arguments import check_arguments
 from transpert.conditions.controls import control_cells
 from transpert.errors import OptionError
 from transpert.groups import Design
@@ -103,6 +104,7 @@ class StreamedPrediction:
         ...     anndata.read_zarr(path).shape
         (60, 20)
         """
+        check_arguments(locals())
         self._check_trained()
         if cells_per_part < 1 or not 0 <= rank < world_size:
             raise OptionError(

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.strategies import Strategy
 
+from transpert._arguments import check_arguments
 from transpert._compat import SETUP_ARGS_KEY
 from transpert._seeds import check_seed
 from transpert.conditions import Embedding
@@ -290,6 +291,7 @@ class SCALE(PerturbationModel):
             If the user interrupts, or ``SystemExit`` if the machine asks the process to end: a checkpoint of the
             last step is written before.
         """
+        check_arguments(locals())
         if max_epochs is not None and max_epochs < 1:
             raise OptionError(f"max_epochs is {max_epochs}", remedy="Give at least 1, or None for the options' steps.")
         checkpoints = CheckpointSettings(

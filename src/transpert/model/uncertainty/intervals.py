@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist
 
 from transpert import _keys
 from transpert._anndata import writable_name
+from transpert._arguments import check_arguments
 from transpert.conditions import Condition, Embedding
 from transpert.conditions.condition import opposed
 from transpert.errors import AssumptionWarning, NotTrainedError, OptionError
@@ -420,6 +421,7 @@ class UncertaintyMethods:
         >>> model.get_effects({"context": "context_0"}, "P0").shape
         (20, 1)
         """
+        check_arguments(locals())
         if key_added is not None and not (isinstance(self._cells, Cells) and isinstance(self.adata, AnnData)):
             raise OptionError(
                 "the model has no AnnData to write into",
@@ -504,6 +506,7 @@ class UncertaintyMethods:
         >>> bool((found.lower <= found.upper).all(axis=None)), found.conditions["situation"].tolist()
         (True, ['seen', 'seen'])
         """
+        check_arguments(locals())
         check_drawing(None, None, seed)
         cells, requests = self._requested(
             adata,

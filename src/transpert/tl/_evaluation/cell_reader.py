@@ -18,7 +18,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from transpert import _keys
-from transpert._anndata import check_kind, frame, layer_names, modality_of
+from transpert._anndata import check_kind, frame, layer_names, metadata_of, modality_of, own_metadata
 from transpert._counts import read_counts, read_log1p
 from transpert._matrices import Matrix, is_in_memory
 from transpert.errors import GeneError, MetricInputError, StoreError, UnknownNameError, list_names
@@ -145,7 +145,7 @@ def _open_object(adata: AnnData, name: str, layer: str | None, counts_layer: str
     counts = None
     if counts_layer in layers:
         counts = _slot(adata.layers[counts_layer], _slot_name(counts_layer), name, read_counts)
-    metadata = _plain(adata.uns.get(_keys.UNS, {}))
+    metadata = _plain(metadata_of(adata))
     return CellReader(name, obs, _names(adata.var_names), metadata, values, counts)
 
 
@@ -194,7 +194,7 @@ def _open_file(path: Path, name: str, layer: str | None, counts_layer: str | Non
             counts = Slot(_slot_name(counts_layer), read_counts, path=str(path), key=_place(counts_layer))
         obs, var = (cast(pd.DataFrame, ad.io.read_elem(group[part])) for part in ("obs", "var"))
         metadata = ad.io.read_elem(group["uns"][_keys.UNS]) if _keys.UNS in group.get("uns", {}) else {}
-    return CellReader(name, obs, _names(var.index), _plain(metadata), values, counts)
+    return CellReader(name, obs, _names(var.index), own_metadata(_plain(metadata)), values, counts)
 
 
 def _place(layer: str | None) -> str:
