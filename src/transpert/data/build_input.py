@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -18,6 +17,7 @@ from transpert._counts import check_library_sizes
 from transpert.errors import AssumptionWarning, CountsError, GeneError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 
+from .manifest import Source
 from .readers import CountReader, open_reader
 
 type Cells = str | os.PathLike | ad.AnnData | CountReader
@@ -40,7 +40,7 @@ class BuildInput:
         """Where the cells of each file begin in ``obs``, and where the last ones end, ``(n_files + 1,)``."""
         return np.cumsum([0, *(reader.n_obs for reader in self.readers)])
 
-    def sources(self) -> list[dict[str, Any]]:
+    def sources(self) -> list[Source]:
         """Return what a manifest says of the files."""
         return [
             {
