@@ -18,8 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.store_cells import DESIGN, N_GENES, assert_holds, make_cells
 
-from transpert.data import Store, build_input, build_store, store_build, to_scdl
-from transpert.data.readers import FileReader
+from transpert.data import Store, build_store, to_scdl
+from transpert.data.readers.readers import FileReader
+from transpert.data.store import build as store_build
+from transpert.data.store import build_input
 from transpert.errors import (
     AssumptionWarning,
     BackedDataError,
