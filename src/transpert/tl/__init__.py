@@ -8,11 +8,14 @@ from .embed import embed_together
 from .evaluation import evaluate, score_table
 from .export import to_cell_eval
 from .fold_changes import effects
+from .learnable import EffectShares, effect_shares
 from .paired import compare
 
 __all__ = [
+    "EffectShares",
     "audit",
     "compare",
+    "effect_shares",
     "effects",
     "embed_together",
     "evaluate",
