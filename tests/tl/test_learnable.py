@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from benchmarks.scaling.shares import energies
 
 import transpert as tp
-from benchmarks.scaling.shares import energies
 from transpert.errors import AssumptionWarning, GroupSizeError, OptionError
 from transpert.groups import Design
 
@@ -50,10 +50,14 @@ def test_the_ceiling_that_is_expected_of_a_replicate_is_the_one_that_is_measured
 
 
 def test_one_context_says_what_is_common_and_not_what_is_conserved() -> None:
-    adata = tp.datasets.simulate(n_contexts=1, n_perturbations=6, n_genes=100, n_cells=60, systematic_effect=1.0)
-    found = tp.tl.effect_shares(adata)
+    options = {"n_contexts": 1, "n_perturbations": 6, "n_genes": 300, "n_cells": 60, "moved": 1.0}
+    found, apart = (
+        tp.tl.effect_shares(tp.datasets.simulate(**options, systematic_effect=size, dependence=0.0))
+        for size in (1.0, 0.0)
+    )
     assert np.isnan(found.shares.loc["conserved", "share"])
-    assert found.shares.loc["systematic", "share"] > 0.3
+    assert found.shares.loc["systematic", "share"] > 0.4
+    assert apart.shares.loc["systematic", "share"] < 0.1
     assert "alike" in found.text
 
 

@@ -30,6 +30,7 @@ from transpert.transport import (
     ReadoutOptions,
     effects_from_statistics,
     estimate_dispersion,
+    rows_of_groups,
 )
 
 from .cells import LIBRARY_FROM, Cells, read_cells, repeated
@@ -44,8 +45,6 @@ from .saving import read_data, read_device, read_model, write_model
 from .store_input import Data, StoredCells, StoreInput, check_in_memory, check_loaded, open_cells, open_data
 from .streaming import StreamedPrediction
 from .uncertainty import UncertaintyEstimates, UncertaintyMethods, predict_uncertainty, write_uncertainty
-
-__all__ = ["PerturbationModel"]
 
 
 class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, UncertaintyMethods, BaseModelClass):
@@ -313,7 +312,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         self.is_trained_ = True
 
     def _training_effects(self, groups: Groups, matching: ControlMatching) -> GroupEffects:
-        effects = effects_from_statistics(self.cells.statistics(groups.codes, len(groups)), groups, matching)
+        statistics = self.cells.statistics(groups.codes, rows_of_groups(groups))
+        effects = effects_from_statistics(statistics, groups, matching)
         self._dispersion = estimate_dispersion(effects.statistics)
         return effects
 
@@ -686,6 +686,9 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         ]
         if self._cells is not None:
             lines.append(f"  {len(self._cells):,} cells")
+        if isinstance(self._cells, Cells):
+            found = modality_of(self.adata, self.source.modality).uns.get(_keys.UNS, {}).get(_keys.EFFECT_SHARES, {})
+            lines += [f"  {found['text']}"] if "text" in found else []
         return "\n".join(lines)
 
     @property

@@ -20,11 +20,8 @@ from transpert.data import MemorySource
 from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
 from transpert.pp.alignment import align_as_asked
-from transpert.transport import GroupStatistics, group_statistics
-
-from .streamed_statistics import CELLS_PER_BLOCK, stream_statistics
-
-__all__ = ["LIBRARY_FROM", "Cells", "DataSource", "Keeping", "LibraryFrom", "read_cells", "repeated"]
+from transpert.transport import GroupStatistics, PooledStatistics, group_statistics
+from transpert.transport.statistics import pooled_statistics
 
 # what library sizes are: numbers from a column, or sums over the genes at hand
 type LibraryFrom = Literal["column", "genes"]
@@ -37,25 +34,7 @@ _SELECTION_OF_GENES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """Where in an AnnData or MuData the counts and their annotation are.
-
-    Parameters
-    ----------
-    design
-        The columns that describe the experiment.
-    layer
-        Layer with raw counts; ``None`` means ``X``.
-    library_size_key
-        Column with the total counts of a cell over all measured genes; ``None`` means ``obs["library_size"]``
-        where it exists, and the sum over the genes at hand where it does not.
-    modality
-        Modality of a MuData.
-    embedding_key
-        Key of ``obsm`` with an embedding that serves as state space, or ``None``.
-    library_from
-        What the library sizes of the cells are that a model was trained on; ``None`` where that is not known. Those of
-        other cells are to be the same.
-    """
+    """Where in an AnnData or MuData the counts and their annotation are."""
 
     design: Design
     layer: str | None = None
@@ -96,23 +75,7 @@ class Keeping:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells(Keeping):
-    """Counts of cells with what is known about them.
-
-    Parameters
-    ----------
-    counts : (N, G)
-        Raw counts, CSR.
-    library_size : (N,)
-        Total counts of each cell over all measured genes.
-    obs
-        The columns of the design; the index holds the names of the cells.
-    genes : (G,)
-        Names of the genes.
-    embedding : (N, d)
-        The state space of the network where it is not the genes.
-    library_from
-        What the library sizes are; ``None`` where that is not known.
-    """
+    """Counts of cells with what is known about them."""
 
     counts: sparse.csr_matrix
     library_size: np.ndarray
@@ -134,14 +97,12 @@ class Cells(Keeping):
         """Return the cells for a :class:`~transpert.data.SetDataModule`."""
         return MemorySource(self.counts, self.library_size, self.embedding)
 
-    def statistics(self, codes: np.ndarray, n_groups: int) -> GroupStatistics:
-        """Compute the statistics of groups, :func:`transpert.transport.group_statistics`.
+    def statistics(self, codes: np.ndarray, rows: np.ndarray) -> PooledStatistics:
+        """Compute the statistics of rows of groups.
 
         Of many cells a block at a time: rates, logarithms and their squares would take several times their memory.
         """
-        if len(self) > CELLS_PER_BLOCK:
-            return stream_statistics(self.source(), codes, n_groups)
-        return group_statistics(self.counts, self.library_size, codes, n_groups)
+        return pooled_statistics(self.counts, self.library_size, codes, rows)
 
     def log1p(self) -> np.ndarray:
         """Return log1p counts per 10k, ``(N, G)`` dense float32."""
@@ -152,7 +113,10 @@ class Cells(Keeping):
 
     def as_one_group(self) -> GroupStatistics:
         """Return the statistics of all cells as those of one group."""
-        return self.keep("statistics", lambda: self.statistics(np.zeros(len(self), dtype=int), 1))
+        return self.keep(
+            "statistics",
+            lambda: group_statistics(self.counts, self.library_size, np.zeros(len(self), dtype=int), 1),
+        )
 
     def anew(self) -> Cells:
         """Return the same cells without what was kept of them."""
@@ -182,40 +146,7 @@ def read_cells(
     max_missing: float | None = None,
     need_controls: bool = True,
 ) -> Cells:
-    """Read and check the cells of an AnnData or MuData.
-
-    Parameters
-    ----------
-    data
-        The cells.
-    source
-        Where their counts and annotation are.
-    genes
-        Align to these genes, by name. As they come by default.
-    max_missing
-        Share of ``genes`` that may be missing, as the user says in ``max_missing_genes``; they count as zero. ``None``
-        where none may be, and there is no such argument.
-    need_controls
-        Refuse cells without controls, which a model cannot be trained on.
-
-    Returns
-    -------
-    The cells.
-
-    Raises
-    ------
-    transpert.errors.BackedDataError, transpert.errors.GeneError, transpert.errors.CountsError
-        If the data is backed, has duplicate names of genes, lacks genes, or holds anything but counts.
-    transpert.errors.CellError
-        If cells have the same name.
-    transpert.errors.ConditionError, transpert.errors.ControlError, transpert.errors.UnknownNameError
-        If ``obs`` does not fit the design.
-
-    Warns
-    -----
-    transpert.errors.AssumptionWarning
-        If library sizes have to be guessed, or are not what they were in the training data.
-    """
+    """Read and check the cells of an AnnData or MuData."""
     adata = modality_of(data, source.modality)
     pp.check_not_backed(adata)
     pp.check_unique_names(adata)

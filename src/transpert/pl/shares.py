@@ -12,8 +12,6 @@ from transpert.tl import EffectShares
 
 from ._style import COLOURS, FAINT, finish, legend_beside, make_axes
 
-__all__ = ["effect_shares"]
-
 _COLOURS = dict(zip(COMPONENTS, (COLOURS[0], COLOURS[4], COLOURS[1], FAINT), strict=True))
 _WHOLE = "whole screen"
 _ROWS = 0.3  # height of a bar, in inches

@@ -8,8 +8,6 @@ import numpy as np
 
 from transpert.errors import MetricInputError
 
-__all__ = ["COMPONENTS", "Energies", "HalvedEffects", "effect_energies"]
-
 COMPONENTS = ("conserved", "context", "interaction", "noise")
 
 

@@ -13,8 +13,6 @@ from transpert.scaling import HalvedEffects
 
 from ._populations import Populations
 
-__all__ = ["halved_effects", "large_populations"]
-
 _FEWEST = 4  # cells, two in each half
 
 

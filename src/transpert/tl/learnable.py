@@ -29,8 +29,6 @@ from ._scoring import CEILING
 from .evaluation import score_plan
 from .score_summary import MEAN, tabulate
 
-__all__ = ["EffectShares", "effect_shares"]
-
 _LITTLE = 0.05  # of the signal; a baseline that lacks less than this is enough
 
 
@@ -78,7 +76,7 @@ def effect_shares(
     n_splits: int = 10,
     n_bootstrap: int = 200,
     level: float = 0.9,
-    key_added: str = "effect_shares",
+    key_added: str = _keys.EFFECT_SHARES,
     seed: int = 0,
 ) -> EffectShares:
     """Split the response of a screen into what is conserved, belongs to contexts, to their interaction, and is noise.
