@@ -66,9 +66,7 @@ def test_a_room_imports_only_from_rooms_above(path: Path) -> None:
 def test_a_room_knows_only_the_libraries_it_may(room: str) -> None:
     for path in (SOURCE / room).rglob("*.py"):
         used = {name.split(".")[0] for name in imported_modules(path)} - {"transpert"}
-        # illico is called with an AnnData, and nothing but that file needs one
-        excused = {"anndata"} if path.name == "differential_expression.py" else set()
-        assert not (used & FORBIDDEN[room]) - excused, path.name
+        assert not used & FORBIDDEN[room], path.name
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
