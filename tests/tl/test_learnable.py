@@ -56,8 +56,9 @@ def test_one_context_says_what_is_common_and_not_what_is_conserved() -> None:
         for size in (1.0, 0.0)
     )
     assert np.isnan(found.shares.loc["conserved", "share"])
-    assert found.shares.loc["systematic", "share"] > 0.4
-    assert apart.shares.loc["systematic", "share"] < 0.1
+    assert found.shares.loc["systematic", "share"] > 0.5
+    # not 0: counts per 10k compete, and all perturbations raise some genes a lot
+    assert apart.shares.loc["systematic", "share"] < 0.3
     assert "alike" in found.text
 
 
