@@ -21,11 +21,11 @@ from transpert.groups.labels import label_codes
 from transpert.metrics import resolve_metrics
 from transpert.scaling import Energies, effect_energies
 
+from ._evaluation.blocks import CEILING
+from ._evaluation.cell_reader import open_cells
+from ._evaluation.plan import Plan
 from ._halves import halved_effects, large_populations
-from ._plan import Plan
 from ._populations import Populations, design_of, log_values, populations
-from ._reading import open_cells
-from ._scoring import CEILING
 from .evaluation import score_plan
 from .score_summary import MEAN, tabulate
 
