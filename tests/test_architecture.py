@@ -12,7 +12,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "transpert"
 ROOMS = ["datasets", "conditions", "groups", "pp", "data", "transport", "nn", "model", "metrics", "tl", "pl"]
-FREE = {"_amounts", "_anndata", "_compat", "_counts", "_keys", "_seeds", "errors"}
+FREE = {"_amounts", "_anndata", "_compat", "_counts", "_keys", "_scale", "_seeds", "errors"}
 FORBIDDEN = {
     "nn": {"anndata", "scanpy", "scvi", "pandas", "mudata", "lightning"},
     "metrics": {"scvi", "lightning", "torch"},
