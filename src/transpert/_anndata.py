@@ -14,17 +14,6 @@ from mudata import MuData
 from transpert import _keys
 from transpert.errors import OptionError, UnknownNameError
 
-__all__ = [
-    "are_of_prediction",
-    "check_kind",
-    "frame",
-    "layer_names",
-    "modality_of",
-    "modality_to_write",
-    "predicted_cells",
-    "writable_name",
-]
-
 
 def check_kind(
     data: object,
@@ -34,31 +23,7 @@ def check_kind(
     wanted: str = "an AnnData",
     several: bool = False,
 ) -> None:
-    """Refuse cells that come as something else, such as a list of AnnData.
-
-    Parameters
-    ----------
-    data
-        What was given.
-    kinds
-        What it may be.
-    name
-        What to call it in the error.
-    wanted
-        What to call what it may be.
-    several
-        Whether several may be given by name.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If it is none of these.
-
-    Examples
-    --------
-    >>> from transpert._anndata import check_kind
-    >>> check_kind(AnnData(), name="the truth")
-    """
+    """Refuse cells that come as something else, such as a list of AnnData."""
     if not isinstance(data, kinds):
         more = ", or several by name: {'mine': prediction}" if several else ""
         raise OptionError(f"{name} is of type {type(data).__name__}", remedy=f"Give {wanted}{more}.")
@@ -95,11 +60,6 @@ def modality_of(data: AnnData | MuData, modality: str | None) -> AnnData:
 
     Matrices are shared with the modality and not copied. Nothing is to be written into what is returned:
     :func:`modality_to_write` is for that.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If the MuData has no such modality.
     """
     adata = modality_to_write(data, modality)
     shared = [] if adata is data else [column for column in data.obs if column not in adata.obs]
@@ -118,15 +78,7 @@ def modality_of(data: AnnData | MuData, modality: str | None) -> AnnData:
 
 
 def modality_to_write(data: AnnData | MuData, modality: str | None) -> AnnData:
-    """Return one modality of a MuData itself; an AnnData as it is.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If the MuData has no such modality.
-    transpert.errors.OptionError
-        If it is neither.
-    """
+    """Return one modality of a MuData itself; an AnnData as it is."""
     check_kind(data, (AnnData, MuData), name="the data", wanted="an AnnData or a MuData")
     if not isinstance(data, MuData):
         return data
@@ -136,21 +88,5 @@ def modality_to_write(data: AnnData | MuData, modality: str | None) -> AnnData:
 
 
 def writable_name(name: str) -> str:
-    """Return a name under which a file can hold something.
-
-    Parameters
-    ----------
-    name
-        Any name; in h5ad and zarr a ``/`` would open a folder, and anndata refuses it.
-
-    Returns
-    -------
-    The name with U+2215, a division slash, in place of every ``/``.
-
-    Examples
-    --------
-    >>> from transpert._anndata import writable_name
-    >>> writable_name("GSK/J4")
-    'GSK∕J4'
-    """
+    """Return a name under which a file can hold something."""
     return name.replace("/", "\u2215")

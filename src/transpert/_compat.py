@@ -4,7 +4,5 @@ Each is pinned down by a test, so that a new scvi-tools release that moves one f
 user's session.
 """
 
-from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS_KEY
-from scvi.data._constants import _SETUP_METHOD_NAME as SETUP_METHOD_NAME
-
-__all__ = ["SETUP_ARGS_KEY", "SETUP_METHOD_NAME"]
+from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS_KEY  # noqa: F401
+from scvi.data._constants import _SETUP_METHOD_NAME as SETUP_METHOD_NAME  # noqa: F401

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import typer
 
-__all__ = ["named_errors"]
-
 
 class named_errors:
     """Print errors of transpert, and of files and folders, as one readable line, and leave with status 1."""

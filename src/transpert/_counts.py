@@ -11,17 +11,6 @@ from scipy import sparse
 from transpert import _keys
 from transpert.errors import CountsError
 
-__all__ = [
-    "check_counts",
-    "check_library_sizes",
-    "check_log1p",
-    "check_there",
-    "library_of_each",
-    "library_sizes",
-    "log1p_per_10k",
-    "stored_values",
-]
-
 type Matrix = np.ndarray | sparse.csr_matrix | sparse.csr_array
 
 _LARGEST_LOG1P = np.log1p(_keys.SCALE_FACTOR)
@@ -29,13 +18,7 @@ _BLOCK = 1 << 20  # values looked at in one go, so that a check needs no second 
 
 
 def check_there(matrix: Matrix | None, *, where: str) -> None:
-    """Refuse a slot that holds no matrix, as ``X`` may.
-
-    Raises
-    ------
-    transpert.errors.CountsError
-        If there is none.
-    """
+    """Refuse a slot that holds no matrix, as ``X`` may."""
     if matrix is None:
         raise CountsError(
             "there are no values", where=where, remedy="Name the layer that holds them, or put them into X."
@@ -67,27 +50,7 @@ def _check_finite(values: np.ndarray, where: str) -> None:
 
 
 def check_counts(matrix: Matrix, *, where: str) -> None:
-    """Check that a matrix holds raw counts.
-
-    Parameters
-    ----------
-    matrix : (N, G)
-        Dense or sparse.
-    where
-        The slot it came from, for the message.
-
-    Raises
-    ------
-    transpert.errors.CountsError
-        If values are NaN, infinite, negative or not integers; the message says how many, and whether they look
-        like log1p values.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transpert.pp import check_counts
-    >>> check_counts(np.array([[0, 3], [1, 0]]), where="X")
-    """
+    """Check that a matrix holds raw counts."""
     check_there(matrix, where=where)
     values = stored_values(matrix)
     _check_finite(values, where)
@@ -103,26 +66,7 @@ def check_counts(matrix: Matrix, *, where: str) -> None:
 
 
 def check_log1p(matrix: Matrix, *, where: str) -> None:
-    """Check that a matrix holds log1p counts per 10k, and not counts.
-
-    Parameters
-    ----------
-    matrix : (N, G)
-        Dense or sparse.
-    where
-        The slot it came from, for the message.
-
-    Raises
-    ------
-    transpert.errors.CountsError
-        If values are NaN, infinite or negative, above ``log1p(1e4)``, or all integers.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transpert.pp import check_log1p
-    >>> check_log1p(np.log1p(np.array([[0.0, 3.0]])), where="X")
-    """
+    """Check that a matrix holds log1p counts per 10k, and not counts."""
     check_there(matrix, where=where)
     values = stored_values(matrix)
     _check_finite(values, where)
@@ -146,31 +90,7 @@ def check_library_sizes(
     predicted: np.ndarray | None = None,
     where: str = "the library size",
 ) -> None:
-    """Check that library sizes can be totals over all measured genes.
-
-    Parameters
-    ----------
-    library_size : (N,)
-        Total counts of each cell.
-    counts : (N, G)
-        Raw counts of the genes at hand, which a total cannot be less than; not compared by default.
-    predicted : (N,)
-        Cells that a model has predicted, which may have more counts than the control cell that their library size is
-        of; none by default.
-    where
-        The column the library sizes came from, for the message.
-
-    Raises
-    ------
-    transpert.errors.CountsError
-        If a library size is not finite, not above 0, or less than the counts of its cell; the message says how many.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transpert._counts import check_library_sizes
-    >>> check_library_sizes(np.array([5.0, 2.0]), np.array([[1, 3], [0, 2]]))
-    """
+    """Check that library sizes can be totals over all measured genes."""
     wrong = int(np.count_nonzero(~np.isfinite(library_size) | (library_size <= 0)))
     if wrong:
         raise CountsError(
@@ -253,13 +173,7 @@ def log1p_per_10k(counts: Matrix, library_size: np.ndarray) -> Matrix:
 
 
 def library_of_each(counts: Matrix, library_size: np.ndarray) -> np.ndarray:
-    """Return library sizes as ``(N,)`` float64.
-
-    Raises
-    ------
-    transpert.errors.CountsError
-        If there is not one for each cell.
-    """
+    """Return library sizes as ``(N,)`` float64."""
     library = np.asarray(library_size, dtype=np.float64)
     if library.shape != (counts.shape[0],):
         raise CountsError(

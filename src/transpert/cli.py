@@ -12,8 +12,6 @@ import typer
 from transpert._console import named_errors
 from transpert.store_commands import store_app
 
-__all__ = ["app"]
-
 app = typer.Typer(help="Transport of cell populations under perturbation.", no_args_is_help=True, add_completion=False)
 app.add_typer(store_app, name="store")
 

@@ -18,8 +18,6 @@ from rich.table import Table
 from transpert import datasets, pl, pp, tl
 from transpert.model import SCALE, TrainingOptions
 
-__all__ = ["run_quickstart"]
-
 _DECIMALS = {"pearson_delta": 3, "overlap_at_n": 3, "n_sig_ratio": 2, "direction_match": 3, "energy_distance": 2}
 _HEADERS = {
     "pearson_delta": "PDCorr",
@@ -40,29 +38,7 @@ def run_quickstart(
     seed: int = 0,
     console: Console | None = None,
 ) -> pd.DataFrame:
-    """Predict a cell type that was never seen stimulated, and show how good the prediction is.
-
-    Parameters
-    ----------
-    out
-        Folder for ``prediction.h5ad``, ``scores.csv``, ``model/`` and three pictures.
-    cell_type
-        The cell type whose stimulated cells are held out.
-    preset
-        Preset of SCALE.
-    steps
-        Training steps, in place of those of the preset.
-    accelerator
-        As in Lightning.
-    seed
-        Seed of everything random.
-    console
-        Where to print.
-
-    Returns
-    -------
-    The scores.
-    """
+    """Predict a cell type that was never seen stimulated, and show how good the prediction is."""
     console = console or Console()
     start = time.perf_counter()
     adata = datasets.kang18()

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from transpert.data import Store
 
-__all__ = ["store_app"]
 
 store_app = typer.Typer(help="Cells on disk, in the order in which training reads them.", no_args_is_help=True)
 

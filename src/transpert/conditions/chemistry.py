@@ -12,8 +12,6 @@ from transpert.errors import ConditionError, DependencyError, OptionError, list_
 
 from .embedding import Embedding
 
-__all__ = ["fingerprints"]
-
 
 def fingerprints(smiles: Mapping[str, str] | pd.Series, *, radius: int = 2, n_bits: int = 1_024) -> Embedding:
     """Compute Morgan fingerprints of drugs, with counts.

@@ -17,8 +17,6 @@ from transpert.errors import ConditionError
 from .controls import is_control_label, is_control_part
 from .parts import is_balanced, split_parts
 
-__all__ = ["CONTROL_CONDITION", "Condition", "parse_condition", "parse_perturbation"]
-
 
 @dataclass(frozen=True, slots=True)
 class Condition:

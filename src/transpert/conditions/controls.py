@@ -7,8 +7,6 @@ import pandas as pd
 
 from .parts import split_parts
 
-__all__ = ["control_cells", "is_control_label", "is_control_part"]
-
 # GEARS and its descendants write a single perturbation as "A+ctrl"
 _CONTROL_PARTS = frozenset({"ctrl", "control"})
 
@@ -19,25 +17,7 @@ def is_control_part(part: str, *, control: str) -> bool:
 
 
 def is_control_label(label: str, *, control: str) -> bool:
-    """Whether a label says that nothing was done to the cells.
-
-    Parameters
-    ----------
-    label
-        A label, which need not be one that can be read.
-    control
-        The label of control cells.
-
-    Returns
-    -------
-    Whether it is that label, or joins nothing but controls, as ``"ctrl+ctrl"`` of two guides does.
-
-    Examples
-    --------
-    >>> from transpert.conditions.controls import is_control_label
-    >>> [is_control_label(label, control="NT") for label in ("NT", "NT+NT", "NT+A")]
-    [True, True, False]
-    """
+    """Whether a label says that nothing was done to the cells."""
     if label == control:
         return True
     parts = split_parts(label)
@@ -45,22 +25,7 @@ def is_control_label(label: str, *, control: str) -> bool:
 
 
 def control_cells(perturbations: pd.Series, *, control: str) -> np.ndarray:
-    """Return which cells are controls, ``(n_obs,)`` bool.
-
-    Parameters
-    ----------
-    perturbations
-        The column with the perturbation, of any type.
-    control
-        The label of control cells.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from transpert.conditions.controls import control_cells
-    >>> control_cells(pd.Series(["NT", "A", "NT+NT"]), control="NT").tolist()
-    [True, False, True]
-    """
+    """Return which cells are controls, ``(n_obs,)`` bool."""
     # every distinct label is looked at once: there are few of them and many cells
     codes, distinct = pd.factorize(perturbations, use_na_sentinel=False)
     labels = pd.Series(distinct).astype(str)

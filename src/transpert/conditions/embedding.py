@@ -22,8 +22,6 @@ from transpert.errors import BackedDataError, ConditionError, OptionError, Unkno
 from .names import checked_names, name_list
 from .npz import read_npz
 
-__all__ = ["Embedding"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:

@@ -19,8 +19,6 @@ from transpert.errors import ControlError, GeneError, OptionError, UnknownNameEr
 from .controls import control_cells
 from .embedding import Embedding
 
-__all__ = ["coexpression", "coexpression_of"]
-
 _FEWEST_CELLS = 10
 _MOST_CELLS = 20_000  # more say little more about which genes vary together, and all their genes are held in memory
 

@@ -10,8 +10,6 @@ import pandas as pd
 
 from transpert.errors import ConditionError
 
-__all__ = ["checked_names", "name_list"]
-
 
 def name_list(names: Iterable[str]) -> list[str]:
     """Return names as a list; a string is one name, not its letters."""

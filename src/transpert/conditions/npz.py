@@ -10,31 +10,9 @@ import numpy as np
 
 from transpert.errors import ConditionError, UnknownNameError, list_names
 
-__all__ = ["read_npz"]
-
 
 def read_npz(path: str | os.PathLike[str], names: str | None, values: str | None) -> tuple[list[str], np.ndarray]:
-    """Read the names and the matrix of an npz file.
-
-    Parameters
-    ----------
-    path
-        The file. Arrays of objects are not read, because they would run code.
-    names, values
-        Keys of the two arrays; the only one-dimensional array of text and the only matrix by default.
-
-    Returns
-    -------
-    The names, and the vectors ``(P, E)``.
-
-    Raises
-    ------
-    transpert.errors.ConditionError
-        If it is no npz file, has not exactly one such array and no key was given, or the array needed is one of
-        objects.
-    transpert.errors.UnknownNameError
-        If a key does not exist.
-    """
+    """Read the names and the matrix of an npz file."""
     where = Path(path).name
     arrays, unread = _arrays(path)
     for key in (names, values):

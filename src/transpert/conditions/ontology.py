@@ -18,8 +18,6 @@ from transpert.errors import ConditionError, OptionError, list_names
 
 from .embedding import Embedding
 
-__all__ = ["gene_ontology"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Format:

@@ -4,29 +4,11 @@ from __future__ import annotations
 
 from transpert import _keys
 
-__all__ = ["is_balanced", "split_parts"]
-
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
 def split_parts(label: str) -> list[str]:
-    """Take a label apart at every ``+`` that is not in brackets.
-
-    Parameters
-    ----------
-    label
-        A label, of one perturbation or of several.
-
-    Returns
-    -------
-    The parts without blanks around them, in their order; empty ones are kept.
-
-    Examples
-    --------
-    >>> from transpert.conditions.parts import split_parts
-    >>> split_parts("KLF1 + MAP2K6"), split_parts("(+)-JQ1+TNF")
-    (['KLF1', 'MAP2K6'], ['(+)-JQ1', 'TNF'])
-    """
+    """Take a label apart at every ``+`` that is not in brackets."""
     parts, awaited = [""], list[str]()
     for sign in label:
         if sign in _BRACKETS:

@@ -11,8 +11,6 @@ from transpert.errors import ConditionError, OptionError
 
 from .embedding import Embedding
 
-__all__ = ["as_embedding", "combine"]
-
 
 def combine(tables: Iterable[Embedding | pd.DataFrame], *, weights: Sequence[float] | None = None) -> Embedding:
     """Put several embeddings side by side, for the names that all of them have.

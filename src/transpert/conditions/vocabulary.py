@@ -12,8 +12,6 @@ from transpert.errors import ControlError, UnknownNameError, list_names
 from .condition import Condition, parse_perturbation
 from .controls import is_control_label
 
-__all__ = ["PerturbationVocabulary"]
-
 
 @dataclass(frozen=True)
 class PerturbationVocabulary:

@@ -17,8 +17,6 @@ from transpert.errors import OptionError
 from .sampler import SetPlan
 from .source import CellSource
 
-__all__ = ["CellSets", "DeviceCells", "read_plans", "read_sets"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CellSets:

@@ -20,8 +20,6 @@ from transpert.groups import Design
 
 from .readers import CountReader, open_reader
 
-__all__ = ["BuildInput", "Cells", "collect_obs", "open_readers", "read_input"]
-
 type Cells = str | os.PathLike | ad.AnnData | CountReader
 
 _NAMES_PER_BLOCK = 100_000
@@ -29,21 +27,7 @@ _NAMES_PER_BLOCK = 100_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BuildInput:
-    """Cells that go into a store.
-
-    Parameters
-    ----------
-    readers
-        The files.
-    genes
-        Genes to keep.
-    obs
-        Annotation of all cells, one file after the other; its index holds their names, each of which occurs once.
-    names
-        A checksum of the names of the cells of each file, as the file has them.
-    library_size_key
-        Column of ``obs`` with the total counts; ``None`` for the sum over all genes of the file.
-    """
+    """Cells that go into a store."""
 
     readers: Sequence[CountReader]
     genes: pd.Index
@@ -70,13 +54,7 @@ class BuildInput:
         ]
 
     def library_size(self) -> np.ndarray | None:
-        """Return the given total counts, ``(n_obs,)`` float64; ``None`` where they are to be summed.
-
-        Raises
-        ------
-        transpert.errors.CountsError
-            If they are not numbers above 0.
-        """
+        """Return the given total counts, ``(n_obs,)`` float64; ``None`` where they are to be summed."""
         if self.library_size_key is None:
             return None
         column, where = self.obs[self.library_size_key], f"obs[{self.library_size_key!r}]"
@@ -92,13 +70,7 @@ class BuildInput:
 
 
 def open_readers(files: Cells | Sequence[Cells], layer: str | None, *, where: str) -> list[CountReader]:
-    """Return readers of files and AnnData objects; of one, if one is given.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If there are none.
-    """
+    """Return readers of files and AnnData objects; of one, if one is given."""
     if isinstance(files, str | os.PathLike | ad.AnnData | CountReader):
         files = [files]
     readers = [open_reader(file, layer) for file in files]
@@ -125,15 +97,7 @@ def read_input(
 
 
 def align_genes(readers: Sequence[CountReader], genes: Sequence[str] | None) -> pd.Index:
-    """Return the genes of a store: those asked for, or those that all files have.
-
-    Raises
-    ------
-    transpert.errors.GeneError
-        If a file lacks a gene that was asked for, the files share none, or a gene is asked for twice.
-    transpert.errors.OptionError
-        If no genes are asked for.
-    """
+    """Return the genes of a store: those asked for, or those that all files have."""
     if genes is not None:
         wanted = pd.Index(_texts(genes))
         _check_wanted(wanted)
@@ -186,22 +150,7 @@ def _check_wanted(genes: pd.Index) -> None:
 def collect_obs(
     readers: Sequence[CountReader], required: Sequence[str], columns: Sequence[str] | None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return the annotation of all cells, labels as categories, and a checksum of the names in each file.
-
-    Parameters
-    ----------
-    readers
-        The files.
-    required
-        Columns that every file must have.
-    columns
-        Further columns to keep; by default those that all files have.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If a file lacks a column.
-    """
+    """Return the annotation of all cells, labels as categories, and a checksum of the names in each file."""
     shared = [name for name in readers[0].obs_columns if all(name in reader.obs_columns for reader in readers)]
     kept = list(dict.fromkeys([*required, *(shared if columns is None else _texts(columns))]))
     for reader in readers:

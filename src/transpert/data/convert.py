@@ -24,8 +24,6 @@ from .readers import CountReader, open_reader, state_of
 from .store import Store, build_store
 from .store_build import check_parent
 
-__all__ = ["from_annbatch", "from_cell_load", "from_scdl", "to_scdl"]
-
 DATASET = "dataset"
 _SPLITS = {"train": _keys.TRAIN, "val": _keys.VALIDATION, "test": _keys.TEST}
 _GENE_FEATURE, _CELL_FEATURE = "var_feature_id", "obs_feature_id"  # what SCDL calls the names

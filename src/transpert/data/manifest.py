@@ -13,8 +13,6 @@ from typing import Any, Self
 from transpert.errors import StoreError, list_names
 from transpert.groups import Design
 
-__all__ = ["Manifest", "checksums", "write_json"]
-
 FORMAT = 1
 MANIFEST = "manifest.json"
 CHECKSUM = "checksum"
@@ -24,36 +22,7 @@ _RESTORE = "Restore what is damaged from a copy, or build the store again."
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The contents of a store.
-
-    Parameters
-    ----------
-    design
-        Which columns of ``obs`` say what.
-    n_obs, n_vars
-        Number of cells and genes.
-    parts
-        One entry a part, in the order of the cells: ``name``, ``n_obs``, ``nnz``, ``content`` (a
-        checksum of the counts), ``runs`` (the file with sums over its cells).
-    obs_files
-        The tables of cells, in the order of the cells.
-    groups
-        One entry a group: its labels and ``n_cells``.
-    sources
-        The files the cells came from: ``name``, ``n_obs``, ``n_genes``, ``nnz``, ``names`` (a checksum of the names of
-        the cells as the file has them). Stores of earlier versions lack the last two.
-    seed
-        Seed of the shuffling inside the groups.
-    files
-        Size in bytes and BLAKE2b checksum of every file, by its path in the store.
-    versions
-        The packages that wrote the store.
-    library_size_key
-        Column from which the last build or append took the library sizes; ``None`` where they are sums over genes, and
-        in stores of earlier versions.
-    format
-        Version of the layout.
-    """
+    """The contents of a store."""
 
     design: Design
     n_obs: int
@@ -82,13 +51,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read the manifest of a store.
-
-        Raises
-        ------
-        transpert.errors.StoreError
-            If there is none, it is damaged, or it is of another version of the layout.
-        """
+        """Read the manifest of a store."""
         path = folder / MANIFEST
         if not path.is_file():
             raise StoreError(

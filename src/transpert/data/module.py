@@ -19,8 +19,6 @@ from .prefetch import prefetch
 from .sampler import SetSampler
 from .source import CellSource
 
-__all__ = ["SetDataModule", "SetLoader", "validation_masks"]
-
 
 class SetLoader:
     """Iterate over the batches of one epoch; knows its epoch and step, so that it can go on where it stopped.

@@ -6,8 +6,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 
-__all__ = ["prefetch"]
-
 _POLL_SECONDS = 0.1
 
 
@@ -15,19 +13,6 @@ def prefetch[Item](make: Callable[[], Iterator[Item]], ahead: int) -> Iterator[I
     """Yield what ``make()`` yields, computed in a thread up to ``ahead`` items in advance.
 
     An error in the thread is raised where the items are consumed. Closing the iterator ends the thread.
-
-    Parameters
-    ----------
-    make
-        Makes the iterator; called in the thread.
-    ahead
-        Items kept ready; 0 computes in the calling thread.
-
-    Examples
-    --------
-    >>> from transpert.data.prefetch import prefetch
-    >>> list(prefetch(lambda: iter("abc"), ahead=2))
-    ['a', 'b', 'c']
     """
     if ahead < 1:
         yield from make()

@@ -29,27 +29,13 @@ from transpert.errors import (
     list_names,
 )
 
-__all__ = ["IN_MEMORY", "AnnDataReader", "CountReader", "FileReader", "open_reader", "state_of", "zarrs_pipeline"]
-
 IN_MEMORY = "AnnData"  # the name of whatever comes from no file
 _SHARED_CATEGORIES = "__categories"  # where files of anndata 0.7 keep the categories of all columns
 
 
 @runtime_checkable
 class CountReader(Protocol):
-    """Cells that can be read in order.
-
-    Attributes
-    ----------
-    name
-        What to call it in messages and in the manifest.
-    genes
-        Names of the genes.
-    obs_columns
-        Names of the columns of ``obs``.
-    n_obs, nnz
-        Number of cells and of stored counts.
-    """
+    """Cells that can be read in order."""
 
     name: str
     genes: pd.Index
@@ -75,17 +61,7 @@ class CountReader(Protocol):
 
 
 class AnnDataReader:
-    """An AnnData in memory.
-
-    Raises
-    ------
-    transpert.errors.BackedDataError
-        If it is backed by a file.
-    transpert.errors.UnknownNameError
-        If there is no such layer.
-    transpert.errors.CountsError
-        If there is no matrix.
-    """
+    """An AnnData in memory."""
 
     def __init__(self, adata: ad.AnnData, layer: str | None = None) -> None:
         pp.check_not_backed(adata)
@@ -117,17 +93,7 @@ class AnnDataReader:
 
 
 class FileReader:
-    """An AnnData in an ``.h5ad`` file or a zarr folder, of which only the asked rows are read.
-
-    Raises
-    ------
-    transpert.errors.StoreError
-        If the file does not exist, is no AnnData, or is damaged.
-    transpert.errors.UnknownNameError
-        If there is no such layer.
-    transpert.errors.CountsError
-        If there is no matrix, or the counts are stored by column.
-    """
+    """An AnnData in an ``.h5ad`` file or a zarr folder, of which only the asked rows are read."""
 
     def __init__(self, path: str | os.PathLike, layer: str | None = None) -> None:
         self.path = Path(path)
@@ -246,15 +212,7 @@ def state_of(path: Path) -> list:
 
 
 def open_reader(item: str | os.PathLike | ad.AnnData | CountReader, layer: str | None = None) -> CountReader:
-    """Return a reader of a path or an AnnData; a reader is returned as it is.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If it is something else.
-    transpert.errors.GeneError
-        If a gene name occurs twice.
-    """
+    """Return a reader of a path or an AnnData; a reader is returned as it is."""
     if isinstance(item, ad.AnnData):
         reader: CountReader = AnnDataReader(item, layer)
     elif isinstance(item, str | os.PathLike):

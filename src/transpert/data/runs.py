@@ -12,8 +12,6 @@ from scipy import sparse
 from transpert import _keys
 from transpert._counts import log1p_per_10k
 
-__all__ = ["CellRun", "read_runs", "write_runs"]
-
 # the sums over fewer cells take as much space as the cells
 CELLS_OF_A_RUN = 256
 _CELLS_AT_ONCE = 4096  # a run may be a whole part, and its values are needed four times over
@@ -21,19 +19,7 @@ _CELLS_AT_ONCE = 4096  # a run may be a whole part, and its values are needed fo
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CellRun:
-    """Neighbouring cells of one group.
-
-    Parameters
-    ----------
-    start, stop
-        Positions of the first cell and after the last one.
-    rate, rate_squared : (G,)
-        Sums of counts per 10k and of their squares.
-    log, log_squared : (G,)
-        Sums of log1p counts per 10k and of their squares.
-    inverse_library
-        Sum of 10,000 divided by the library size.
-    """
+    """Neighbouring cells of one group."""
 
     start: int
     stop: int
@@ -45,19 +31,7 @@ class CellRun:
 
 
 def write_runs(path: Path, counts: sparse.csr_matrix, library_size: np.ndarray, codes: np.ndarray) -> None:
-    """Write the sums over the long runs of a part.
-
-    Parameters
-    ----------
-    path
-        The file.
-    counts : (N, G)
-        The cells of the part.
-    library_size : (N,)
-        Their total counts.
-    codes : (N,)
-        The group of each; those of a group are neighbours.
-    """
+    """Write the sums over the long runs of a part."""
     bounds = np.flatnonzero(np.diff(codes, prepend=-1, append=-1))
     runs = [(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True) if b - a >= CELLS_OF_A_RUN]
     sums = np.zeros((len(runs), 4, counts.shape[1]))

@@ -16,7 +16,6 @@ from transpert.groups import ControlMatching, Groups
 if TYPE_CHECKING:
     from annbatch.types import LoadRequest
 
-__all__ = ["SetPlan", "SetSampler", "Weighting"]
 
 type Weighting = Literal["uniform", "cells", "tempered"]
 

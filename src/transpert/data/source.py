@@ -12,37 +12,9 @@ from scipy import sparse
 from transpert._counts import check_library_sizes
 from transpert.errors import CountsError, OptionError
 
-__all__ = ["CellSource", "MemorySource", "chosen_positions"]
-
 
 def chosen_positions(cells: ArrayLike, n_obs: int, *, where: str) -> np.ndarray:
-    """Return the positions that a mask or a list of positions chooses.
-
-    Parameters
-    ----------
-    cells : (n_obs,) or (n_chosen,)
-        A mask, or positions from 0 to ``n_obs - 1``.
-    n_obs
-        Number of cells.
-    where
-        The call, for messages.
-
-    Returns
-    -------
-    ``(n_chosen,)`` int64: positions as they were given, those of a mask ascending.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If the mask is of another length, or a position is no whole number or not that of a cell.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transpert.data.source import chosen_positions
-    >>> chosen_positions(np.array([True, False, True]), 3, where="example").tolist()
-    [0, 2]
-    """
+    """Return the positions that a mask or a list of positions chooses."""
     chosen = np.asarray(cells)
     if chosen.ndim != 1:
         raise OptionError(f"cells are chosen by an array of shape {chosen.shape}", where=where, remedy="Give one axis.")

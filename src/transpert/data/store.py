@@ -28,8 +28,6 @@ from .store_build import check_target, clean_up, disk_errors, partial_folder, pr
 from .store_source import StoreSource
 from .tables import Tables
 
-__all__ = ["Store", "build_store"]
-
 
 class Store:
     """Cells on disk, grouped by context, condition and batch.

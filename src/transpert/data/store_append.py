@@ -26,8 +26,6 @@ from .tables import GENES, Tables, concatenate
 if TYPE_CHECKING:
     from .store import Store
 
-__all__ = ["append_cells"]
-
 
 def append_cells(
     store: Store,

@@ -37,20 +37,6 @@ from .readers import CountReader, zarrs_pipeline
 from .runs import write_runs
 from .tables import GENE, GENES
 
-__all__ = [
-    "ROOT",
-    "Report",
-    "check_parent",
-    "check_target",
-    "clean_up",
-    "disk_errors",
-    "group_records",
-    "ignore",
-    "partial_folder",
-    "progress_bars",
-    "write_cells",
-]
-
 ROOT = "zarr.json"  # of the folder itself, for those who open it with zarr
 _COUNTS_PER_BLOCK = 3_000_000  # counts held at a time while files are read
 _COUNTS_PER_PART = 6_000_000  # counts of a part, which is held whole while it is put in order
@@ -103,13 +89,7 @@ class _Job:
 
 # --- before anything is written -----------------------------------------------------------------------------
 def check_target(out: Path) -> None:
-    """Refuse a place for a store where there is something, or where no folder can be made.
-
-    Raises
-    ------
-    transpert.errors.StoreError
-        If ``out`` exists, or the folder that is to hold it does not.
-    """
+    """Refuse a place for a store where there is something, or where no folder can be made."""
     if out.exists():
         raise StoreError(
             "there is something already",
@@ -163,27 +143,7 @@ def write_cells(
     first_part: int = 0,
     report: Report = ignore,
 ) -> Manifest:
-    """Write the cells of ``groups`` into ``folder`` and return their manifest, which is not written.
-
-    Parameters
-    ----------
-    cells
-        What to write from.
-    design
-        Which columns of ``obs`` say what.
-    folder
-        The unfinished store; what a build with the same input left there is used.
-    seed
-        Seed of the shuffling inside groups.
-    groups
-        The cells to write and their groups.
-    cells_per_part
-        Cells of a part; by default chosen to bound the memory.
-    first_part
-        Number of the first part.
-    report
-        Told what is done, how far it is, and how much there is of it.
-    """
+    """Write the cells of ``groups`` into ``folder`` and return their manifest, which is not written."""
     if cells_per_part is not None and cells_per_part < 1:
         raise OptionError(f"cells_per_part is {cells_per_part}", remedy="Give a whole number of at least 1.")
     _check_cells(cells.readers)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from .store import Store
 
-__all__ = ["StoreSource"]
-
 
 class StoreSource:
     """The cells of a store, read by position.

@@ -15,23 +15,13 @@ from transpert.errors import StoreError, UnknownNameError
 
 from .manifest import Manifest
 
-__all__ = ["GENE", "GENES", "Tables", "concatenate"]
-
 GENES = "genes.parquet"
 GENE = "gene"
 _INDEX = "__index_level"
 
 
 class Tables:
-    """The tables of a store, each compared with its checksum when it is first read.
-
-    Parameters
-    ----------
-    folder
-        The folder of the store.
-    manifest
-        Its manifest.
-    """
+    """The tables of a store, each compared with its checksum when it is first read."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._folder, self._manifest = folder, manifest
@@ -54,15 +44,7 @@ class Tables:
         return tuple(name for name in names if not name.startswith(_INDEX))
 
     def read_obs(self, columns: Sequence[str] | None, *, names: bool) -> pd.DataFrame:
-        """Read columns of ``obs``, all by default, with the names of the cells as index if asked.
-
-        Raises
-        ------
-        transpert.errors.StoreError
-            If a table is damaged.
-        transpert.errors.UnknownNameError
-            If there is no such column.
-        """
+        """Read columns of ``obs``, all by default, with the names of the cells as index if asked."""
         wanted = list(self.obs_columns if columns is None else columns)
         unknown = [name for name in wanted if name not in self.obs_columns]
         if unknown:

@@ -12,8 +12,6 @@ from scipy import sparse
 from transpert import _keys
 from transpert._counts import log1p_per_10k
 
-__all__ = ["kang18"]
-
 
 def kang18() -> AnnData:
     """Peripheral blood mononuclear cells, control and stimulated with interferon beta; embedded, no download.

@@ -22,17 +22,6 @@ from transpert._anndata import frame
 from transpert._counts import check_counts, library_sizes, log1p_per_10k
 from transpert.errors import AssumptionWarning, ConditionError, CountsError, DownloadError, UnknownNameError, list_names
 
-__all__ = [
-    "PUBLIC_SETS",
-    "PublicSet",
-    "kang18_full",
-    "norman19",
-    "papalexi21",
-    "read_public",
-    "replogle22",
-    "sciplex3",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class PublicSet:

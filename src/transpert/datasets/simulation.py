@@ -17,8 +17,6 @@ from transpert._counts import log1p_per_10k
 from transpert._seeds import check_seed
 from transpert.errors import OptionError, UnknownNameError
 
-__all__ = ["SimulationOptions", "simulate", "true_effects"]
-
 _EFFECTS = "true_effects"
 _STATE = "state"
 _SEPARATOR = " | "  # between context and condition in the names of the columns of the truth

@@ -13,8 +13,6 @@ from transpert.errors import ConditionError, ControlError, OptionError, UnknownN
 
 from .labels import label_codes
 
-__all__ = ["Design"]
-
 
 @dataclass(frozen=True, slots=True)
 class Design:

@@ -7,25 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-__all__ = ["combined_codes", "label_codes", "value_codes"]
-
 _CELLS_PER_BLOCK = 100_000  # cells whose labels are text at a time
 _SMALL_TABLE = 1 << 22  # codes of which a table is made however few the cells are
 
 
 def label_codes(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of the label of every cell, and the labels, each once.
-
-    Parameters
-    ----------
-    column
-        A column of ``obs``, of any type.
-
-    Returns
-    -------
-    Codes ``(n_obs,)`` int32, and object array of the labels as ``astype(str)`` writes them; what has none is one of
-    them.
-    """
+    """Return the number of the label of every cell, and the labels, each once."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         codes = value_codes(column)
         used = np.flatnonzero(np.bincount(codes, minlength=len(column.cat.categories) + 1))
@@ -54,17 +41,7 @@ def value_codes(column: pd.Series) -> np.ndarray:
 
 
 def combined_codes(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Number the combinations of codes that occur, in the order of the first column, then of the next.
-
-    Parameters
-    ----------
-    columns
-        Codes ``(n_obs,)``, from 0; at least one such array.
-
-    Returns
-    -------
-    The number of the combination of every cell, ``(n_obs,)`` int64, and the first cell of each combination.
-    """
+    """Number the combinations of codes that occur, in the order of the first column, then of the next."""
     joint = columns[0].astype(np.int64)
     for codes in columns[1:]:
         # numbered anew for each column, so that no product of sizes is too large for the type

@@ -12,8 +12,6 @@ from transpert.errors import AssumptionWarning, ControlError, list_names
 
 from .table import Groups
 
-__all__ = ["ControlMatching", "match_controls"]
-
 BATCH_LEVEL = "context and batch"
 CONTEXT_LEVEL = "context"
 

@@ -18,19 +18,6 @@ from transpert.errors import ConditionError, GroupSizeError, list_names
 from .design import Design
 from .labels import combined_codes, label_codes, value_codes
 
-__all__ = [
-    "CONTEXT_SEPARATOR",
-    "Groups",
-    "check_sizes",
-    "condition_codes",
-    "context_column",
-    "context_labels",
-    "distinct_conditions",
-    "make_groups",
-    "written_direction",
-    "written_dose",
-]
-
 CONTEXT_SEPARATOR = " | "
 _ALL = "all"  # the one context, or batch, of a design that names none
 
@@ -114,24 +101,7 @@ def context_column(key: str) -> str:
 
 
 def context_labels(obs: pd.DataFrame, design: Design) -> np.ndarray:
-    """Return the context of every cell: the values of the context columns joined by ``" | "``.
-
-    Parameters
-    ----------
-    obs
-        The annotation of the cells.
-    design
-        The columns that make a context; without any, every cell is in the context ``"all"``.
-
-    Returns
-    -------
-    Object array of shape ``(n_obs,)``; cells of one context share one text.
-
-    Raises
-    ------
-    transpert.errors.ConditionError
-        If several columns make a context, and one of them has no value for a cell.
-    """
+    """Return the context of every cell: the values of the context columns joined by ``" | "``."""
     codes, labels = _context_codes(obs, design)
     return labels[codes]
 
@@ -229,22 +199,7 @@ def make_groups(
 
 
 def check_sizes(groups: Groups, min_cells: int, *, remedy: str) -> None:
-    """Refuse groups of too few perturbed cells.
-
-    Parameters
-    ----------
-    groups
-        The groups.
-    min_cells
-        The fewest cells of a perturbed group.
-    remedy
-        What to do about smaller ones.
-
-    Raises
-    ------
-    transpert.errors.GroupSizeError
-        If there are any; it names them with their doses, times and directions.
-    """
+    """Refuse groups of too few perturbed cells."""
     table = groups.table
     small = table.index[(table["n_cells"] < min_cells) & ~table["is_control"]]
     if len(small):
@@ -317,38 +272,14 @@ def _order(condition: Condition) -> tuple:
 
 
 def distinct_conditions(obs: pd.DataFrame, design: Design) -> tuple[Condition, ...]:
-    """Return the conditions of the cells, controls first.
-
-    Parameters
-    ----------
-    obs
-        The annotation of the cells.
-    design
-        Which column says what.
-
-    Returns
-    -------
-    Each condition once, with its doses, its time and its directions.
-    """
+    """Return the conditions of the cells, controls first."""
     columns = (design.perturbation_key, design.dose_key, design.time_key, design.direction_key)
     distinct = obs[[column for column in columns if column is not None]].drop_duplicates()
     return tuple(condition_codes(distinct, design)[0])
 
 
 def written_dose(condition: Condition, spelling: str) -> float | str:
-    """Return the dose as a data set would write it.
-
-    Parameters
-    ----------
-    condition
-        The condition.
-    spelling
-        How the data spells its perturbation.
-
-    Returns
-    -------
-    One number, NaN for none, or one for each part in the order of the label, ``"0.1+10"``.
-    """
+    """Return the dose as a data set would write it."""
     doses = set(condition.doses)
     if len(doses) <= 1:
         dose = next(iter(doses), None)

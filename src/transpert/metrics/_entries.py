@@ -25,8 +25,6 @@ from .distribution import energy_distance, maximum_mean_discrepancy
 from .integrity import variance_ratio, zero_fraction_gap
 from .panel import Panel
 
-__all__ = ["ENTRIES", "Metric"]
-
 type Direction = Literal["higher", "lower", "one", "none"]
 
 

@@ -10,46 +10,19 @@ from scipy import sparse
 
 from transpert.errors import MetricInputError
 
-__all__ = ["check_cells", "check_deltas", "check_finite", "check_same_length", "dense", "pearson_rows"]
-
 # a shift this small, in log1p, is the rounding of a mean and no prediction
 _NOTHING = 1e-6
 
 
 def check_finite(values: np.ndarray, where: str) -> None:
-    """Check that no entry is NaN or infinite.
-
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If some are.
-    """
+    """Check that no entry is NaN or infinite."""
     wrong = int(np.count_nonzero(~np.isfinite(values)))
     if wrong:
         raise MetricInputError(f"{wrong} of {values.size} entries are NaN or infinite", where=where)
 
 
 def check_cells(cells: Any, *, where: str, n_genes: int | None = None) -> np.ndarray | sparse.spmatrix:
-    """Check cells, log1p counts per 10k, and return them as a matrix.
-
-    Parameters
-    ----------
-    cells : (N, G)
-        Sparse, or whatever numpy makes an array of: an array, a DataFrame, lists.
-    where
-        Its name, for the message.
-    n_genes
-        The number of genes it must have.
-
-    Returns
-    -------
-    The sparse matrix itself, or an array.
-
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If it is no matrix of numbers, is empty, has another number of genes, or holds NaN, infinite or negative values.
-    """
+    """Check cells, log1p counts per 10k, and return them as a matrix."""
     if not sparse.issparse(cells):
         cells = _array(cells, where)
     if cells.ndim != 2 or 0 in cells.shape:
@@ -81,13 +54,7 @@ def _array(cells: Any, where: str) -> np.ndarray:
 def check_deltas(
     predicted: np.ndarray, real: np.ndarray, *, what: str = "effects", dtype: type = np.float64
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check two tables, ``(P, G)`` or ``(G,)``, and return them two-dimensional.
-
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If their shapes differ, they are empty, or hold NaN or infinite values.
-    """
+    """Check two tables, ``(P, G)`` or ``(G,)``, and return them two-dimensional."""
     predicted, real = (np.atleast_2d(np.asarray(values, dtype=dtype)) for values in (predicted, real))
     if predicted.ndim != 2 or predicted.shape != real.shape or 0 in predicted.shape:
         turned = predicted.ndim == 2 and predicted.shape == real.shape[::-1]
@@ -103,13 +70,7 @@ def check_deltas(
 
 
 def check_same_length(a: Sized, b: Sized, *, what: str) -> None:
-    """Check that two arrays have as many entries.
-
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If they do not.
-    """
+    """Check that two arrays have as many entries."""
     if len(a) != len(b):
         raise MetricInputError(f"{len(a)} predicted and {len(b)} real {what}", where=what)
 

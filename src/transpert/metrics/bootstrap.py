@@ -9,8 +9,6 @@ import numpy as np
 
 from transpert.errors import OptionError
 
-__all__ = ["bootstrap_interval", "normalise"]
-
 # the interval of a mean over tens of populations is about as wide; what lies nearer together is not told apart, and
 # dividing by it makes hundreds out of noise
 _MIN_SPAN = 0.05

@@ -8,8 +8,6 @@ from transpert.errors import MetricInputError
 
 from ._inputs import check_deltas
 
-__all__ = ["dynamic_range_fraction", "effect_weights", "weighted_mse", "weighted_r2"]
-
 
 def effect_weights(scores: np.ndarray) -> np.ndarray:
     """Weights of genes: absolute scores of differential expression, scaled to 0..1, squared, summing to 1.

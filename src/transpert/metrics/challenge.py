@@ -11,14 +11,6 @@ from transpert.errors import MetricInputError, list_names
 from ._inputs import check_same_length
 from .differential_expression import DifferentialExpression
 
-__all__ = [
-    "challenge_score",
-    "direction_fidelity",
-    "direction_reach",
-    "fold_change_error",
-    "significant_jaccard",
-]
-
 # share of right signs up to which a ranking counts as pure
 PURITY = 0.9
 # an average over fewer genes is noise

@@ -11,8 +11,6 @@ from .differential_expression import CELL_EVAL, CHALLENGE_2026, TRANSPERT, Conve
 from .distribution import energy_distance
 from .population import Population
 
-__all__ = ["Comparison"]
-
 
 @dataclass(eq=False)
 class Comparison:

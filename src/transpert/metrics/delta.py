@@ -6,8 +6,6 @@ import numpy as np
 
 from ._inputs import check_deltas, pearson_rows
 
-__all__ = ["mae", "mae_delta", "mse", "mse_delta", "pearson_delta"]
-
 
 def pearson_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Pearson correlation over genes of predicted and real mean shifts (PDCorr).

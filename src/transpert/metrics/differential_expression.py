@@ -20,18 +20,6 @@ from scipy.stats import false_discovery_control
 
 from ._inputs import check_cells, dense
 
-__all__ = [
-    "CELL_EVAL",
-    "CHALLENGE_2026",
-    "CONVENTIONS",
-    "TRANSPERT",
-    "Convention",
-    "DifferentialExpression",
-    "RankSums",
-    "differential_expression",
-    "rank_sums",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Convention:

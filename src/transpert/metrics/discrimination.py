@@ -12,8 +12,6 @@ from transpert.errors import OptionError
 
 from ._inputs import check_deltas, check_same_length
 
-__all__ = ["discrimination_score", "normalised_inverse_rank"]
-
 type Metric = Literal["l1", "l2", "cosine"]
 
 

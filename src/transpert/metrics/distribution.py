@@ -9,8 +9,6 @@ from scipy import sparse
 
 from .population import Population
 
-__all__ = ["energy_distance", "maximum_mean_discrepancy"]
-
 # multiples of the mean squared distance between two real cells
 MMD_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 _BLOCK = 1024

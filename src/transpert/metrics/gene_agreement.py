@@ -13,17 +13,6 @@ from transpert.errors import OptionError
 from ._inputs import check_same_length
 from .differential_expression import DifferentialExpression
 
-__all__ = [
-    "area_under_curve",
-    "direction_match",
-    "fold_change_spearman",
-    "n_significant_ratio",
-    "n_significant_spearman",
-    "overlap_at_n",
-    "precision_at_n",
-    "significant_recall",
-]
-
 # adjusted p-values below this count as equally significant (cell-eval 0.8.2)
 _SMALLEST = 1e-10
 

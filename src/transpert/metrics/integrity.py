@@ -7,8 +7,6 @@ from scipy import sparse
 
 from ._inputs import check_cells
 
-__all__ = ["variance_ratio", "zero_fraction_gap"]
-
 
 def variance_ratio(cells: np.ndarray | sparse.spmatrix, real: np.ndarray | sparse.spmatrix) -> float:
     """Median over genes of predicted over real variance.

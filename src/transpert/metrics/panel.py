@@ -12,8 +12,6 @@ from transpert.errors import MetricInputError, list_names
 
 from .comparison import Comparison
 
-__all__ = ["Panel", "Summary", "summarise"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
@@ -120,13 +118,7 @@ class Panel:
         )
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """Return the rows of one value.
-
-        Raises
-        ------
-        transpert.errors.MetricInputError
-            If it was not kept.
-        """
+        """Return the rows of one value."""
         if name not in self.values:
             raise MetricInputError(
                 f"{name!r} was not kept", where="panel", remedy="Summarise with the needs of every metric to compute."

@@ -24,8 +24,6 @@ from .differential_expression import (
 )
 from .pseudobulk import bulk_noise, bulk_profile
 
-__all__ = ["Population", "rank_sums_together"]
-
 type Matrix = np.ndarray | sparse.spmatrix
 
 _PER = 1e4

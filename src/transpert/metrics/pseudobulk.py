@@ -12,8 +12,6 @@ from transpert.errors import MetricInputError
 
 from ._inputs import check_cells, check_deltas, check_same_length, dense
 
-__all__ = ["bulk_noise", "bulk_profile", "noise_corrected_errors"]
-
 # total of a profile, between the totals at which empty genes or full ones decide everything (cell-eval2)
 BULK_TOTAL = 5e4
 _BLOCK = 128

@@ -9,8 +9,6 @@ from transpert.errors import MetricInputError, OptionError
 
 from ._inputs import check_deltas
 
-__all__ = ["top_average_precision", "top_recall", "unique_gene_error"]
-
 
 def top_recall(predicted: np.ndarray, real: np.ndarray, *, share: float = 0.01) -> np.ndarray:
     """Share of the genes with the largest real effects that are among as many with the largest predicted effects.

@@ -39,8 +39,6 @@ from .comparison import Comparison
 from .panel import Panel, Summary, summarise
 from .population import rank_sums_together
 
-__all__ = ["METRICS", "PANELS", "Metric", "panel_needs", "prepare", "resolve_metrics", "score_panel"]
-
 METRICS: dict[str, Metric] = {metric.name: metric for metric in ENTRIES}
 
 PANELS: dict[str, tuple[str, ...]] = {

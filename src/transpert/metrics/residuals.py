@@ -8,8 +8,6 @@ import numpy as np
 
 from ._inputs import check_deltas, check_finite, check_same_length, pearson_rows
 
-__all__ = ["interaction", "residual_pearson", "residual_r2"]
-
 # an interaction this small, in log1p, is rounding
 _NOTHING = 1e-6
 

@@ -9,8 +9,6 @@ from transpert.errors import MetricInputError
 from ._inputs import check_deltas, pearson_rows
 from .discrimination import effect_distances
 
-__all__ = ["centroid_accuracy", "pearson_delta_perturbed"]
-
 
 def pearson_delta_perturbed(
     predicted: np.ndarray, real: np.ndarray, *, reference: np.ndarray | None = None

@@ -45,8 +45,6 @@ from .store_input import Data, StoredCells, StoreInput, check_in_memory, check_l
 from .streaming import StreamedPrediction
 from .uncertainty import UncertaintyEstimates, UncertaintyMethods, predict_uncertainty, write_uncertainty
 
-__all__ = ["PerturbationModel"]
-
 
 class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, UncertaintyMethods, BaseModelClass):
     """Base class of every model: it owns the data, the requests, the read-out and the files.

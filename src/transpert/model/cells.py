@@ -24,8 +24,6 @@ from transpert.transport import GroupStatistics, group_statistics
 
 from .streamed_statistics import CELLS_PER_BLOCK, stream_statistics
 
-__all__ = ["LIBRARY_FROM", "Cells", "DataSource", "Keeping", "LibraryFrom", "read_cells", "repeated"]
-
 # what library sizes are: numbers from a column, or sums over the genes at hand
 type LibraryFrom = Literal["column", "genes"]
 
@@ -37,25 +35,7 @@ _SELECTION_OF_GENES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """Where in an AnnData or MuData the counts and their annotation are.
-
-    Parameters
-    ----------
-    design
-        The columns that describe the experiment.
-    layer
-        Layer with raw counts; ``None`` means ``X``.
-    library_size_key
-        Column with the total counts of a cell over all measured genes; ``None`` means ``obs["library_size"]``
-        where it exists, and the sum over the genes at hand where it does not.
-    modality
-        Modality of a MuData.
-    embedding_key
-        Key of ``obsm`` with an embedding that serves as state space, or ``None``.
-    library_from
-        What the library sizes of the cells are that a model was trained on; ``None`` where that is not known. Those of
-        other cells are to be the same.
-    """
+    """Where in an AnnData or MuData the counts and their annotation are."""
 
     design: Design
     layer: str | None = None
@@ -96,23 +76,7 @@ class Keeping:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells(Keeping):
-    """Counts of cells with what is known about them.
-
-    Parameters
-    ----------
-    counts : (N, G)
-        Raw counts, CSR.
-    library_size : (N,)
-        Total counts of each cell over all measured genes.
-    obs
-        The columns of the design; the index holds the names of the cells.
-    genes : (G,)
-        Names of the genes.
-    embedding : (N, d)
-        The state space of the network where it is not the genes.
-    library_from
-        What the library sizes are; ``None`` where that is not known.
-    """
+    """Counts of cells with what is known about them."""
 
     counts: sparse.csr_matrix
     library_size: np.ndarray
@@ -182,40 +146,7 @@ def read_cells(
     max_missing: float | None = None,
     need_controls: bool = True,
 ) -> Cells:
-    """Read and check the cells of an AnnData or MuData.
-
-    Parameters
-    ----------
-    data
-        The cells.
-    source
-        Where their counts and annotation are.
-    genes
-        Align to these genes, by name. As they come by default.
-    max_missing
-        Share of ``genes`` that may be missing, as the user says in ``max_missing_genes``; they count as zero. ``None``
-        where none may be, and there is no such argument.
-    need_controls
-        Refuse cells without controls, which a model cannot be trained on.
-
-    Returns
-    -------
-    The cells.
-
-    Raises
-    ------
-    transpert.errors.BackedDataError, transpert.errors.GeneError, transpert.errors.CountsError
-        If the data is backed, has duplicate names of genes, lacks genes, or holds anything but counts.
-    transpert.errors.CellError
-        If cells have the same name.
-    transpert.errors.ConditionError, transpert.errors.ControlError, transpert.errors.UnknownNameError
-        If ``obs`` does not fit the design.
-
-    Warns
-    -----
-    transpert.errors.AssumptionWarning
-        If library sizes have to be guessed, or are not what they were in the training data.
-    """
+    """Read and check the cells of an AnnData or MuData."""
     adata = modality_of(data, source.modality)
     pp.check_not_backed(adata)
     pp.check_unique_names(adata)

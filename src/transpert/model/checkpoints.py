@@ -20,18 +20,6 @@ from torch import Tensor
 
 from transpert.errors import AssumptionWarning, CheckpointError
 
-__all__ = [
-    "CHECKPOINTS_KEPT",
-    "SafeCheckpointIO",
-    "checkpoint_path",
-    "find_checkpoints",
-    "newest_checkpoint",
-    "read_checkpoint",
-    "read_state",
-    "remove_old_checkpoints",
-    "write_checkpoint",
-]
-
 # the newest may be damaged by what killed the machine; the one before it then is not
 CHECKPOINTS_KEPT = 2
 
@@ -55,20 +43,7 @@ def find_checkpoints(folder: Path) -> list[Path]:
 
 
 def write_checkpoint(target: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint under another name, force it to the disk, and rename it.
-
-    Parameters
-    ----------
-    target
-        Where it will be.
-    state
-        Nested dictionaries, lists and tuples of tensors, numbers, text and ``None``.
-
-    Raises
-    ------
-    transpert.errors.CheckpointError
-        If it cannot be written, for example because the disk is full. What was there before is left as it was.
-    """
+    """Write a checkpoint under another name, force it to the disk, and rename it."""
     staging = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,17 +76,7 @@ def write_checkpoint(target: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read a checkpoint and check every byte of it.
-
-    Returns
-    -------
-    What :func:`write_checkpoint` was given.
-
-    Raises
-    ------
-    transpert.errors.CheckpointError
-        If it is damaged, incomplete, of another format, or no checkpoint at all.
-    """
+    """Read a checkpoint and check every byte of it."""
     _check_sums(path)
     try:
         plain = json.loads((path / _STATE).read_text(encoding="utf-8"))
@@ -127,18 +92,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint of a folder that is whole, or ``None`` if there is none at all.
-
-    Raises
-    ------
-    transpert.errors.CheckpointError
-        If there are checkpoints, but none that is whole.
-
-    Warns
-    -----
-    transpert.errors.AssumptionWarning
-        If a newer one is damaged.
-    """
+    """Return the newest checkpoint of a folder that is whole, or ``None`` if there is none at all."""
     damaged: list[str] = []
     for path in find_checkpoints(folder):
         try:

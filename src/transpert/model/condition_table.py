@@ -16,26 +16,10 @@ from transpert.groups import Groups
 from transpert.groups.table import context_column
 from transpert.nn import ConditionBatch
 
-__all__ = ["ConditionTable"]
-
 
 @dataclass(frozen=True, slots=True)
 class ConditionTable:
-    """Codes of perturbations, contexts and batches; 0 is no perturbation, or an unknown context or batch.
-
-    Parameters
-    ----------
-    perturbations
-        Names of the single perturbations, in the order of the rows of the perturbation table, from row 1.
-    contexts
-        For each context column the values that were trained on.
-    batches
-        The batches that were trained on.
-    directions
-        The directions that were trained on; empty where none is recorded.
-    timed
-        Whether times were trained on, so that none differs from time 0.
-    """
+    """Codes of perturbations, contexts and batches; 0 is no perturbation, or an unknown context or batch."""
 
     perturbations: tuple[str, ...]
     contexts: Mapping[str, tuple[str, ...]]
@@ -59,26 +43,7 @@ class ConditionTable:
         contexts: Sequence[Mapping[str, str]],
         batches: Sequence[str | None],
     ) -> ConditionBatch:
-        """Look up conditions.
-
-        Parameters
-        ----------
-        conditions
-            One for each set.
-        contexts
-            For each set the value of every context column; values never trained on are unknown.
-        batches
-            For each set its batch, or ``None``.
-
-        Returns
-        -------
-        The batch of conditions.
-
-        Raises
-        ------
-        transpert.errors.UnknownNameError
-            If a perturbation or a direction is not in the table: it is never replaced by zeros.
-        """
+        """Look up conditions."""
         row = {name: i for i, name in enumerate(self.perturbations, start=1)}
         unknown = sorted({part for condition in conditions for part in condition.parts} - set(row))
         if unknown:

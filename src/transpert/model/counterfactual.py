@@ -17,8 +17,6 @@ from .requests import check_drawing, require_one_condition
 if TYPE_CHECKING:
     from .base import PerturbationModel
 
-__all__ = ["Counterfactuals"]
-
 
 class Counterfactuals:
     """The part of a model that moves given cells, each once."""

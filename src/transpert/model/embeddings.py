@@ -21,16 +21,6 @@ from .cells import Cells, DataSource
 from .requests import Request
 from .store_input import StoredCells
 
-__all__ = [
-    "EmbeddingLike",
-    "check_perturbations",
-    "embedding_arrays",
-    "embedding_from_arrays",
-    "network_table",
-    "resolve_embedding",
-    "warn_of_unused",
-]
-
 EmbeddingLike = Embedding | pd.DataFrame | str | Iterable[Embedding | pd.DataFrame | str] | None
 
 _COEXPRESSION = "coexpression"
@@ -39,26 +29,7 @@ _COEXPRESSION = "coexpression"
 def resolve_embedding(
     embeddings: EmbeddingLike, cells: Cells | StoredCells | None, source: DataSource
 ) -> Embedding | None:
-    """Make an embedding of what a user gives.
-
-    Parameters
-    ----------
-    embeddings
-        An embedding, a DataFrame, ``"coexpression"``, several of these, or ``None``.
-    cells
-        The cells of the model; ``None`` if it is being loaded without.
-    source
-        Their design.
-
-    Returns
-    -------
-    The embedding, or ``None``.
-
-    Raises
-    ------
-    transpert.errors.TranspertError
-        If a table is not one, or ``embeddings`` is another string.
-    """
+    """Make an embedding of what a user gives."""
     tables = list(embeddings) if isinstance(embeddings, list | tuple) else [embeddings]
     words = [table for table in tables if isinstance(table, str)]
     if not words:
@@ -85,13 +56,7 @@ def _of_controls(cells: Cells | StoredCells, source: DataSource) -> Embedding:
 def check_perturbations(
     requests: Iterable[Request], vocabulary: PerturbationVocabulary, embedding: Embedding | None
 ) -> None:
-    """Raise unless every perturbation asked for is in the data or has a vector.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If one is neither; all such names are listed, with the nearest known ones.
-    """
+    """Raise unless every perturbation asked for is in the data or has a vector."""
     if embedding is None:
         vocabulary.require(request.label for request in requests)
         return
@@ -100,20 +65,7 @@ def check_perturbations(
 
 
 def warn_of_unused(anchor: Anchor, embedding: Embedding | None) -> None:
-    """Say that embeddings are not used by an anchor that had too few perturbations to learn what they tell.
-
-    Parameters
-    ----------
-    anchor
-        The anchor of the model, fitted to all training groups.
-    embedding
-        What it was to use; ``None`` where there is nothing to say.
-
-    Warns
-    -----
-    transpert.errors.AssumptionWarning
-        If it goes without.
-    """
+    """Say that embeddings are not used by an anchor that had too few perturbations to learn what they tell."""
     if embedding is None or anchor.ridge is not None:
         return
     measured = {condition.parts for condition in anchor.table.conditions if len(condition.parts) == 1}
@@ -127,16 +79,7 @@ def warn_of_unused(anchor: Anchor, embedding: Embedding | None) -> None:
 
 
 def network_table(embedding: Embedding, known: Iterable[str]) -> Tensor:
-    """Return the vectors of all names as the network sees them, ``(1 + P, E)``; row 0 is no perturbation.
-
-    Parameters
-    ----------
-    embedding
-        The embedding.
-    known
-        The perturbations of the data. Every table is centred on them and scaled so that a vector of theirs has as
-        much variance as it has dimensions, whatever the units of the table.
-    """
+    """Return the vectors of all names as the network sees them, ``(1 + P, E)``; row 0 is no perturbation."""
     rows = embedding.lookup(known).astype(np.float64)
     values = embedding.values.astype(np.float64) - rows.mean(axis=0)
     variance, start = rows.var(axis=0), 0

@@ -16,8 +16,6 @@ from transpert.groups import Groups
 
 from .options import ScaleOptions
 
-__all__ = ["Fingerprint", "check_fingerprint", "data_fingerprint", "options_fingerprint"]
-
 type Fingerprint = dict[str, Any]
 
 _SAMPLED_CELLS = 2048
@@ -26,23 +24,7 @@ _SAMPLED_CELLS = 2048
 def data_fingerprint(
     source: CellSource, groups: Groups, genes: np.ndarray, perturbations: Embedding | None = None
 ) -> dict[str, str]:
-    """Describe the data of a training in a few words that change when it changes.
-
-    Parameters
-    ----------
-    source
-        The cells. Some evenly spaced ones are read in full.
-    groups
-        The groups they make.
-    genes
-        Names of the genes.
-    perturbations
-        Fixed vectors of the perturbations, if there are any.
-
-    Returns
-    -------
-    Checksums by what they are of.
-    """
+    """Describe the data of a training in a few words that change when it changes."""
     positions = np.unique(np.linspace(0, source.n_obs - 1, min(_SAMPLED_CELLS, source.n_obs)).astype(np.int64))
     sampled = source.read(positions)
     sampled.sort_indices()
@@ -69,22 +51,7 @@ def options_fingerprint(options: ScaleOptions) -> dict[str, Any]:
 
 
 def check_fingerprint(state: Mapping[str, Any], expected: Fingerprint, *, where: str) -> None:
-    """Check that a checkpoint belongs to a training.
-
-    Parameters
-    ----------
-    state
-        The checkpoint.
-    expected
-        Fingerprint of the training.
-    where
-        The checkpoint, for the message.
-
-    Raises
-    ------
-    transpert.errors.CheckpointError
-        If it belongs to another one; says what differs.
-    """
+    """Check that a checkpoint belongs to a training."""
     written = dict(_flat(state.get("transpert", {}).get("fingerprint", {})))
     # through JSON, as the other has gone
     here = dict(_flat(json.loads(json.dumps(expected))))

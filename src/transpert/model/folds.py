@@ -13,21 +13,10 @@ from transpert.groups import Groups
 
 from .options import LeaveOut
 
-__all__ = ["Folds", "assign_folds", "resolve_level", "rows_like_asked", "split_kind"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Folds:
-    """Which groups networks and anchors do without, and by which fold a group is judged.
-
-    Parameters
-    ----------
-    judged : (P,)
-        The fold that has left out everything a group has in common with what is to be predicted; -1 for none.
-    left_out : (P, F)
-        Whether a fold does without a group, bool. A combination whose parts were left out by different folds is left
-        out by each of them, and judged by none: each has seen the other part.
-    """
+    """Which groups networks and anchors do without, and by which fold a group is judged."""
 
     judged: np.ndarray
     left_out: np.ndarray
@@ -60,21 +49,7 @@ class Folds:
 
 
 def resolve_level(groups: Groups, level: LeaveOut, split_kind: str | None) -> str:
-    """Choose what is left out: what the split leaves out if it says so, else what the shape of the data allows.
-
-    Parameters
-    ----------
-    groups
-        The training groups.
-    level
-        The choice of the user; ``"auto"`` to choose here.
-    split_kind
-        The ``kind`` that :func:`transpert.pp.split` wrote, or ``None``.
-
-    Returns
-    -------
-    ``"context"``, ``"perturbation"`` or ``"pair"``.
-    """
+    """Choose what is left out: what the split leaves out if it says so, else what the shape of the data allows."""
     if level != "auto":
         return level
     contexts = {groups.table["context"][group] for group in groups.perturbed_groups}
@@ -94,23 +69,6 @@ def assign_folds(groups: Groups, level: str, n_folds: int, *, split_kind: str | 
     Where perturbations are left out, a combination goes with its parts: a fold that has seen ``A+B`` cannot say what
     it would make of an unknown ``A``. Not where combinations of known perturbations are to be predicted: there the
     parts are to be known.
-
-    Parameters
-    ----------
-    groups
-        The groups.
-    level
-        ``"context"``, ``"perturbation"`` or ``"pair"``.
-    n_folds
-        Number of folds.
-    split_kind
-        The ``kind`` that :func:`transpert.pp.split` wrote, or ``None``.
-    seed
-        Seed of the draw.
-
-    Returns
-    -------
-    The folds. Controls are in none, and no group is if there are fewer units than two.
     """
     rng = np.random.default_rng(seed)
     perturbed = groups.perturbed_groups
@@ -147,20 +105,6 @@ def rows_like_asked(conditions: Sequence[Condition], folds: np.ndarray, split_ki
 
     Where combinations of known perturbations are to be predicted, a perturbation that was left out as a whole says
     nothing: the anchor knows the parts of what is asked, but not of that.
-
-    Parameters
-    ----------
-    conditions
-        Condition of every row.
-    folds : (P,)
-        Fold of every row, which was left out together.
-    split_kind
-        The ``kind`` that :func:`transpert.pp.split` wrote, or ``None``.
-
-    Returns
-    -------
-    ``(P,)`` bool: combinations of perturbations measured alone in other folds, if the split holds out combinations;
-    all rows otherwise.
     """
     if split_kind != "combination":
         return np.ones(len(folds), dtype=bool)

@@ -12,27 +12,11 @@ from transpert.transport import Anchor, GroupEffects, fit_stack
 from .requests import Request
 from .uncertainty import UncertaintyEstimates
 
-__all__ = ["fit_gate", "gate_table", "require_trained", "was_tried"]
-
 _LEAST_ROWS = 2  # groups like those asked for, without which nothing speaks for the networks
 
 
 def fit_gate(effects: GroupEffects, anchored: np.ndarray, networks: np.ndarray, rows: np.ndarray) -> float:
-    """Weigh networks and anchor by what each says about groups that it has not seen.
-
-    Parameters
-    ----------
-    effects
-        The effects of the ``P`` training groups.
-    anchored, networks : (P, G)
-        Mean shifts that anchor and networks predict for each group without having seen it.
-    rows : (P,)
-        Groups that ask what will be asked, bool.
-
-    Returns
-    -------
-    Weight of the networks, from 0 to 1; 0 where there are too few groups to tell.
-    """
+    """Weigh networks and anchor by what each says about groups that it has not seen."""
     if np.count_nonzero(rows) < _LEAST_ROWS:
         return 0.0
     weights = np.sqrt(np.minimum(effects.treated.n_cells, effects.control.n_cells))
@@ -54,21 +38,6 @@ def was_tried(anchor: Anchor, request: Request, embedding: Embedding | None, lef
     interpolates: the anchor that was beaten by the networks had to do without those. And where networks learn a vector
     for each perturbation, that of one which was not trained on is random, which only a gate that was fitted on whole
     perturbations that were left out has seen.
-
-    Parameters
-    ----------
-    anchor
-        The fitted anchor, which knows what was measured.
-    request
-        What is asked.
-    embedding
-        The vectors of the perturbations; ``None`` where they are learned.
-    left_out_level
-        What was left out together: ``"context"``, ``"perturbation"`` or ``"pair"``.
-
-    Returns
-    -------
-    Whether the gate holds for it.
     """
     known = anchor.table
     if request.condition.is_combination and not any(condition.is_combination for condition in known.conditions):
@@ -82,24 +51,7 @@ def was_tried(anchor: Anchor, request: Request, embedding: Embedding | None, lef
 def require_trained(
     request: Request, gate: float, embedding: Embedding | None, estimates: UncertaintyEstimates | None
 ) -> None:
-    """Refuse a request that networks would have to answer with the random vector of an untrained perturbation.
-
-    Parameters
-    ----------
-    request
-        What is asked.
-    gate
-        Weight of the networks, which holds for every request.
-    embedding
-        The vectors of the perturbations; ``None`` where they are learned.
-    estimates
-        What the model remembers of its training; ``None`` if nothing, and then nothing is refused.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If the networks count, and have learned nothing about a perturbation.
-    """
+    """Refuse a request that networks would have to answer with the random vector of an untrained perturbation."""
     if gate == 0 or embedding is not None or estimates is None:
         return
     trained = estimates.familiarity.perturbations
@@ -115,22 +67,7 @@ def require_trained(
 
 
 def gate_table(effects: GroupEffects, anchored: np.ndarray, networks: np.ndarray, gate: float) -> pd.DataFrame:
-    """Tell how well anchor, networks and both together predict each group that was left out.
-
-    Parameters
-    ----------
-    effects
-        The effects of the ``P`` training groups.
-    anchored, networks : (P, G)
-        Mean shifts that anchor and networks predict for each group without having seen it.
-    gate
-        Weight of the networks.
-
-    Returns
-    -------
-    Columns ``context``, ``condition``, and the correlation over genes of predicted and observed shifts: ``anchor``,
-    ``network`` and ``joined``; NaN where one of them does not vary.
-    """
+    """Tell how well anchor, networks and both together predict each group that was left out."""
     observed = effects.shift()
 
     def correlation(predicted: np.ndarray) -> list[float]:

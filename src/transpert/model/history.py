@@ -10,25 +10,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-__all__ = ["TrainingHistory", "join_histories"]
-
 _LOSS, _STEP = "train_loss", "train_loss_step"
 
 
 class TrainingHistory:
-    """Collect losses without waiting for the device at every step.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from transpert.model.history import TrainingHistory
-    >>> history = TrainingHistory()
-    >>> for value in (4.0, 2.0):
-    ...     history.add_step(0, {"loss": torch.tensor(value)})
-    >>> history.settle()
-    >>> history.frames()["train_loss"]["train_loss"].tolist()
-    [3.0]
-    """
+    """Collect losses without waiting for the device at every step."""
 
     def __init__(self) -> None:
         self._epochs: list[int] = []
@@ -45,13 +31,7 @@ class TrainingHistory:
         self._validations.append({"epoch": epoch, **losses})
 
     def settle(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Fetch what is still on the device.
-
-        Parameters
-        ----------
-        reduce
-            Takes the mean over several processes, all of which call this at the same step.
-        """
+        """Fetch what is still on the device."""
         if not self._pending:
             return
         names = list(self._pending[0][1])
@@ -98,15 +78,7 @@ class TrainingHistory:
 def join_histories(
     before: Mapping[str, pd.DataFrame] | None, after: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """Append the history of a further training, whose epochs and steps count on from those before.
-
-    Parameters
-    ----------
-    before
-        History of earlier trainings, if any.
-    after
-        History of the last one.
-    """
+    """Append the history of a further training, whose epochs and steps count on from those before."""
     if not before:
         return dict(after)
     past = {True: len(before.get(_STEP, ())), False: len(before.get(_LOSS, ()))}

@@ -14,26 +14,13 @@ from transpert.transport.effects import groups_by_condition
 
 from .folds import Folds, rows_like_asked
 
-__all__ = ["LeftOutShifts", "choose_groups", "groups_of", "judged_rows", "leave_folds_out"]
-
 # one weight is fitted to them; of an atlas with a hundred thousand groups every one would take hours
 _MOST_GROUPS = 1_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeftOutShifts:
-    """Shifts of the training groups, each predicted by an anchor that knows nothing of its fold.
-
-    Parameters
-    ----------
-    rows : (R,)
-        The groups.
-    shifts : (R, G)
-        Predicted shifts of the mean log1p.
-    comparable : (R,)
-        Whether that anchor is of the same kind as the one that predicts, bool: with too few contexts left, it cannot
-        learn how effects follow the context, and is beaten by anything.
-    """
+    """Shifts of the training groups, each predicted by an anchor that knows nothing of its fold."""
 
     rows: np.ndarray
     shifts: np.ndarray
@@ -52,60 +39,20 @@ class LeftOutShifts:
 
 
 def groups_of(effects: GroupEffects, groups: Groups) -> list[list[int]]:
-    """Return the groups (batches of one condition in one context) behind every row of the effects.
-
-    Parameters
-    ----------
-    effects
-        The effects of the ``P`` perturbed conditions in their contexts.
-    groups
-        The groups from which they were measured.
-
-    Returns
-    -------
-    ``P`` lists of groups.
-    """
+    """Return the groups (batches of one condition in one context) behind every row of the effects."""
     members = groups_by_condition(groups)
     return [members[key] for key in zip(effects.contexts, effects.conditions, strict=True)]
 
 
 def choose_groups(telling: np.ndarray, *, seed: int) -> np.ndarray:
-    """Draw the groups by which networks and anchor are judged: all, or a thousand where there are more.
-
-    Parameters
-    ----------
-    telling : (P,)
-        The training groups that ask what is to be predicted, bool; the others are drawn where these are few.
-    seed
-        Seed of the draw.
-
-    Returns
-    -------
-    ``(R,)``, sorted.
-    """
+    """Draw the groups by which networks and anchor are judged: all, or a thousand where there are more."""
     drawn = np.random.default_rng(seed).permutation(len(telling))
     first = np.argsort(~telling[drawn], kind="stable")
     return np.sort(drawn[first][:_MOST_GROUPS])
 
 
 def judged_rows(conditions: Sequence[Condition], folds: Folds, split_kind: str | None, *, seed: int) -> np.ndarray:
-    """Choose the rows of the effects by which networks and anchor are judged, those that ask what is asked first.
-
-    Parameters
-    ----------
-    conditions
-        Condition of every row.
-    folds
-        Folds of the rows.
-    split_kind
-        The ``kind`` that :func:`transpert.pp.split` wrote, or ``None``.
-    seed
-        Seed of the draw.
-
-    Returns
-    -------
-    ``(R,)``, sorted: rows that a fold judges; where there are no folds, any.
-    """
+    """Choose the rows of the effects by which networks and anchor are judged, those that ask what is asked first."""
     telling = rows_like_asked(conditions, folds.judged, split_kind)
     if not folds.any:
         return choose_groups(telling, seed=seed)
@@ -120,24 +67,6 @@ def leave_folds_out(
 
     Everything is fitted again. An anchor that only leaves the effects of a fold out, but has chosen its kernel and its
     weights with them, looks better than it is.
-
-    Parameters
-    ----------
-    whole
-        The anchor that predicts, fitted to all groups.
-    effects
-        The effects of the ``P`` training groups.
-    folds
-        Folds of the groups; none where there are too few to divide.
-    fit
-        Fits an anchor to some of the groups.
-    rows : (R,)
-        The groups to predict.
-
-    Returns
-    -------
-    The shifts. What no fold judges is left out by itself, of the anchor that there is: without folds the group, and
-    with folds everything that shares a perturbation with it.
     """
     asked, own_fold = effects[rows], folds.judged[rows]
     comparable = np.ones(len(rows), dtype=bool)

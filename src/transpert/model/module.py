@@ -11,26 +11,12 @@ from torch import Tensor
 
 from transpert.nn import NetworkOptions, NetworkSizes, SetBatch, SetDraws, TransportNetwork
 
-__all__ = ["Draws", "TransportModule"]
-
 # the number of a member and the rows of its sets, to their random numbers
 type Draws = Callable[[int, Tensor], SetDraws]
 
 
 class TransportModule(BaseModuleClass):
-    """Networks trained side by side, each without the groups of one fold, the last on all groups.
-
-    Parameters
-    ----------
-    sizes
-        Sizes that the data gives.
-    options
-        Options of the networks.
-    n_networks
-        How many; with more than one, one more than there are folds.
-    table : (n_perturbations, E)
-        Fixed embeddings of the perturbations, or ``None``.
-    """
+    """Networks trained side by side, each without the groups of one fold, the last on all groups."""
 
     def __init__(
         self, sizes: NetworkSizes, options: NetworkOptions, *, n_networks: int = 1, table: Tensor | None = None
@@ -72,15 +58,6 @@ class TransportModule(BaseModuleClass):
 
         A network that is to see none of these sets runs on one of them without effect, so that all processes always
         run the same networks, and the optimiser treats a network alike however the sets are shared out.
-
-        Parameters
-        ----------
-        batch
-            The sets.
-        shown : (S, K)
-            Which set is to be seen by which network, bool; on the CPU, where it costs no wait for the device to look.
-        draws
-            Gives the random numbers of a network for the chosen sets; the global ones of torch by default.
         """
         chosen = [torch.nonzero(sets).flatten() for sets in shown.T]
         device = batch.x0.device

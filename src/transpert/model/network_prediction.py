@@ -10,8 +10,6 @@ from torch import Tensor
 
 from transpert.nn import ConditionBatch, TransportNetwork
 
-__all__ = ["encode_cells", "encode_population", "transport_population"]
-
 # cells that go through a network at a time
 _CELLS_AT_ONCE = 2048
 
@@ -48,28 +46,7 @@ def transport_population(
     seed: int,
     each_cell: bool = True,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Move a population, in sets as in training.
-
-    Parameters
-    ----------
-    network
-        The network, in evaluation mode.
-    encoded : (N, d)
-        The control cells as :func:`encode_cells` returns them.
-    condition
-        What is done to them: one set.
-    set_size
-        Cells in a set, about.
-    seed
-        Seed of the division into sets, and of the noise.
-    each_cell
-        Whether the shift of every cell is wanted, and not only their mean.
-
-    Returns
-    -------
-    Mean shift in log1p counts per 10k, ``(G,)`` float64, shift of every cell, ``(N, G)`` float32, or ``None``, and
-    latent endpoints, ``(N, d)``.
-    """
+    """Move a population, in sets as in training."""
     latent = torch.zeros(encoded.shape)
     shift = torch.zeros(len(encoded), network.sizes.n_genes) if each_cell else None
     total = np.zeros(network.sizes.n_genes)

@@ -13,8 +13,6 @@ from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOpti
 from transpert.nn.options import EncoderKind, check_part
 from transpert.transport import AnchorOptions, ReadoutOptions
 
-__all__ = ["PRESETS", "JoiningOptions", "ScaleOptions", "TrainingOptions"]
-
 LeaveOut = Literal["auto", "context", "perturbation", "pair"]
 
 

@@ -18,16 +18,6 @@ from .cells import Cells
 from .requests import Request
 from .store_input import StoredCells
 
-__all__ = [
-    "Origin",
-    "control_positions",
-    "origin_of",
-    "origins_of",
-    "population_sizes",
-    "rows_by_origin",
-    "shown_controls",
-]
-
 # the control cells that are moved: those of a context, at one time or (None) at all times
 type Origin = tuple[str, float | None]
 
@@ -64,13 +54,7 @@ def origins_of(cells: Cells | StoredCells, design: Design, requests: Iterable[Re
 def population_sizes(
     cells: Cells | StoredCells, design: Design, origins: Sequence[Origin], n_cells: int | None
 ) -> list[int]:
-    """Count the cells of every population that is predicted from these, without reading any.
-
-    Raises
-    ------
-    transpert.errors.ControlError
-        If a context has no control cells.
-    """
+    """Count the cells of every population that is predicted from these, without reading any."""
     there = {origin: len(control_positions(cells, design, origin, None, 0)) for origin in dict.fromkeys(origins)}
     return [n_cells or there[origin] for origin in origins]
 
@@ -78,30 +62,7 @@ def population_sizes(
 def control_positions(
     cells: Cells | StoredCells, design: Design, origin: Origin, n_cells: int | None, seed: int
 ) -> np.ndarray:
-    """Choose the control cells that are moved.
-
-    Parameters
-    ----------
-    cells
-        The cells.
-    design
-        Their design.
-    origin
-        Label of the context, and the time; ``None`` for all times.
-    n_cells
-        How many, drawn without replacement; all by default, or if there are fewer.
-    seed
-        Seed of the draw.
-
-    Returns
-    -------
-    Positions, ascending.
-
-    Raises
-    ------
-    transpert.errors.ControlError
-        If the context has no control cells.
-    """
+    """Choose the control cells that are moved."""
     positions = _controls_by_origin(cells, design).get(origin)
     if positions is None:
         raise ControlError(

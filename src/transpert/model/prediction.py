@@ -22,23 +22,10 @@ from .cells import Cells
 from .principal_components import PrincipalComponents
 from .requests import Request
 
-__all__ = ["Population", "SetPrediction", "assemble", "read_out", "text_columns"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SetPrediction:
-    """What a model says about one perturbed population.
-
-    Parameters
-    ----------
-    mean_log : (G,)
-        Predicted mean log1p of the population.
-    cell_effects : (N, G)
-        Log fold change of every gene in every cell, whose pattern over the cells is kept; ``None`` if the change is
-        the same in all cells.
-    latent : (N, d)
-        Where the cells end in the latent space of the model.
-    """
+    """What a model says about one perturbed population."""
 
     mean_log: np.ndarray
     cell_effects: np.ndarray | None = None
@@ -47,23 +34,7 @@ class SetPrediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Population:
-    """One population of the result: log1p values, counts where they are known, and the annotation.
-
-    Parameters
-    ----------
-    values : (N, G)
-        Log1p counts per 10k, dense.
-    counts : (N, G)
-        Integer counts, or ``None``.
-    cells
-        The cells the values were made from.
-    source
-        ``"predicted"``, ``"control"`` or ``"observed"``.
-    request
-        What was asked for; ``None`` for controls.
-    latent : (N, d)
-        Latent state, or ``None``.
-    """
+    """One population of the result: log1p values, counts where they are known, and the annotation."""
 
     values: np.ndarray
     counts: sparse.csr_matrix | None
@@ -82,28 +53,7 @@ def read_out(
     dispersion: np.ndarray | None,
     seed: int,
 ) -> tuple[np.ndarray, sparse.csr_matrix | None]:
-    """Turn a predicted mean into cells.
-
-    Parameters
-    ----------
-    control
-        The control cells that are moved.
-    prediction
-        Where they are moved to.
-    kind
-        ``"counts"`` transports the counts; ``"expected"`` scales them without drawing, so that the result is
-        smooth; ``"added"`` adds the mean shift to the log1p values, which destroys the zeros (what most models do).
-    options
-        Options of the count read-out.
-    dispersion : (G,)
-        Negative-binomial dispersion of every gene.
-    seed
-        Seed of the draw.
-
-    Returns
-    -------
-    Log1p counts per 10k, ``(N, G)`` dense, and integer counts or ``None``.
-    """
+    """Turn a predicted mean into cells."""
     if kind == "added":
         before = control.log1p()
         shift = (prediction.mean_log - before.mean(axis=0, dtype=np.float64)).astype(np.float32)
@@ -130,32 +80,7 @@ def assemble(
     first: int = 0,
     as_text: Collection[str] | None = None,
 ) -> AnnData:
-    """Put populations into one AnnData, in the slots that scanpy and pertpy look into.
-
-    Parameters
-    ----------
-    populations
-        Predicted populations and, with them, their controls.
-    design
-        The columns of the data the model was trained on.
-    model
-        Name of the model.
-    components
-        Project the cells onto these, if there are any.
-    first
-        Number of the first population, where they are part of a larger result.
-    as_text
-        Columns of doses and times that are text, :func:`text_columns` of the larger result; by default those in which
-        some of these populations have text.
-
-    Returns
-    -------
-    AnnData with log1p counts per 10k in ``X`` (dense float32), integer counts in ``layers["counts"]`` where every
-    population has them, the columns of the design, ``source``, ``model``, ``control_id`` and ``library_size`` in
-    ``obs``, latent states in ``obsm["X_scale"]`` where every population has them, coordinates in ``obsm["X_pca"]`` and
-    loadings in ``varm["PCs"]`` where there are components. The library size is that of the control cell, by which ``X``
-    is normalised: with what is added to it, a cell can have more counts.
-    """
+    """Put populations into one AnnData, in the slots that scanpy and pertpy look into."""
     obs = pd.concat([_annotate(population, design) for population in populations])
     obs.index = _unique_names(populations, first)
     for key in _amount_keys(design):
@@ -184,22 +109,7 @@ def assemble(
 
 
 def text_columns(obs: pd.DataFrame, requests: Sequence[Request], design: Design) -> frozenset[str]:
-    """Say which columns of doses and times are text in a prediction.
-
-    Parameters
-    ----------
-    obs
-        The annotation of the cells that are moved.
-    requests
-        What is predicted of them.
-    design
-        Their columns.
-
-    Returns
-    -------
-    The columns that hold text in ``obs``, and that of the doses where a request has one for each part. A file takes
-    numbers or text in a column, and in every part of it the same.
-    """
+    """Say which columns of doses and times are text in a prediction."""
     found = {key for key in _amount_keys(design) if key in obs and _holds_text(obs[key])}
     if design.dose_key is not None and any(isinstance(request.dose, str) for request in requests):
         found.add(design.dose_key)

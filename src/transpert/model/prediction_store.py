@@ -23,31 +23,12 @@ from transpert.data.manifest import checksums, write_json
 from transpert.data.store_build import disk_errors
 from transpert.errors import AssumptionWarning, StoreError, list_names
 
-__all__ = ["PredictionParts", "digest_of"]
-
 # what a part consists of
 _CELLS, _SUMS = "cells.zarr", "checksums.json"
 
 
 class PredictionParts:
-    """The parts of an unfinished prediction, in a folder beside its result.
-
-    Parameters
-    ----------
-    target
-        The result. The parts are in a folder called ``<target>.partial``.
-    plan
-        What is predicted: a run with another plan does not go on with these parts.
-    n_parts
-        Number of parts.
-    rank
-        This process.
-
-    Raises
-    ------
-    transpert.errors.StoreError
-        If the result exists, or parts of another prediction are in the way.
-    """
+    """The parts of an unfinished prediction, in a folder beside its result."""
 
     def __init__(self, target: Path, plan: Mapping[str, Any], n_parts: int, *, rank: int = 0) -> None:
         self.target, self.n_parts, self._rank = target, n_parts, rank
@@ -95,18 +76,7 @@ class PredictionParts:
         return damaged
 
     def to_do(self, world_size: int = 1) -> list[int]:
-        """Return the parts that are left to this process; damaged ones are removed, and are among them.
-
-        Parameters
-        ----------
-        world_size
-            Number of processes that share the parts.
-
-        Warns
-        -----
-        transpert.errors.AssumptionWarning
-            If a part is damaged.
-        """
+        """Return the parts that are left to this process; damaged ones are removed, and are among them."""
         own = range(self._rank, self.n_parts, world_size)
         damaged = self._damaged(own)
         if damaged:
@@ -122,13 +92,7 @@ class PredictionParts:
         return [number for number in own if not self.has(number)]
 
     def write(self, number: int, cells: AnnData) -> None:
-        """Write a part with the checksums of its files; it gets its name when it is complete.
-
-        Raises
-        ------
-        transpert.errors.StoreError
-            If the disk is full.
-        """
+        """Write a part with the checksums of its files; it gets its name when it is complete."""
         beside = self.folder / f"writing-{self._rank}"
         with disk_errors(self.folder):
             shutil.rmtree(beside, ignore_errors=True)
@@ -144,17 +108,7 @@ class PredictionParts:
         return [number for number in range(self.n_parts) if not self.has(number)]
 
     def finish(self) -> Path:
-        """Put the parts together, one after the other, and remove them.
-
-        Returns
-        -------
-        The result, which :func:`anndata.read_zarr` reads.
-
-        Raises
-        ------
-        transpert.errors.StoreError
-            If a part that another process or an earlier run has written is damaged, or the disk is full.
-        """
+        """Put the parts together, one after the other, and remove them."""
         beside = self.target.with_name(f"{self.target.name}.joining-{self._rank}")
         shutil.rmtree(beside, ignore_errors=True)
         try:
@@ -216,13 +170,7 @@ def _all_categories(parts: Sequence[Path]) -> dict[str, pd.Index]:
 
 
 def _with_categories(cells: AnnData, categories: Mapping[str, pd.Index]) -> AnnData:
-    """Give the columns of a part the categories of all parts.
-
-    Raises
-    ------
-    transpert.errors.StoreError
-        If the part has other values, which would be lost.
-    """
+    """Give the columns of a part the categories of all parts."""
     obs = frame(cells.obs)
     for name, known in categories.items():
         values = obs[name].map(str, na_action="ignore")

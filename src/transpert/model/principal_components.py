@@ -14,8 +14,6 @@ from transpert.errors import AssumptionWarning
 
 from .cells import Cells
 
-__all__ = ["PrincipalComponents", "read_principal_components"]
-
 # cells that are looked at: the offset is the same for all, and one that differs shows in a few
 _CELLS = 1000
 # of the spread of the stored coordinates; float32 and randomised solvers stay far below
@@ -24,15 +22,7 @@ _TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrincipalComponents:
-    """Loadings of a principal component analysis of log1p counts per 10k.
-
-    Parameters
-    ----------
-    loadings : (G, k)
-        Weight of every gene in every component.
-    offset : (k,)
-        Where cells without a count would lie, with the sign turned.
-    """
+    """Loadings of a principal component analysis of log1p counts per 10k."""
 
     loadings: np.ndarray
     offset: np.ndarray
@@ -43,20 +33,7 @@ class PrincipalComponents:
 
 
 def read_principal_components(adata: AnnData, cells: Cells) -> PrincipalComponents | None:
-    """Read what :func:`scanpy.pp.pca` left in an AnnData.
-
-    Parameters
-    ----------
-    adata
-        The training data.
-    cells
-        Its cells, as the model sees them: the same, in the same order.
-
-    Returns
-    -------
-    The components, or ``None`` where ``varm["PCs"]`` and ``obsm["X_pca"]`` are not both there, or are not those of
-    log1p counts per 10k (but of scaled values, say), which is reported.
-    """
+    """Read what :func:`scanpy.pp.pca` left in an AnnData."""
     if _keys.LOADINGS not in adata.varm or _keys.PCA not in adata.obsm:
         return None
     rows = np.unique(np.linspace(0, len(cells) - 1, num=_CELLS).astype(int))

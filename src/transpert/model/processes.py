@@ -26,19 +26,6 @@ from torch.distributed.tensor import DTensor
 from transpert.errors import OptionError, ProcessError, TranspertError
 from transpert.nn.blocks import TransformerBlock
 
-__all__ = [
-    "ShardedStrategy",
-    "choose_strategy",
-    "count_devices",
-    "full_state",
-    "gather_objects",
-    "is_first_process",
-    "is_sharded",
-    "largest",
-    "lost_process",
-    "shard_parameters",
-]
-
 # a process that does not answer for so long is taken to be dead
 _TIMEOUT = timedelta(minutes=10)
 # how the libraries under torch.distributed say that another process is gone. Their names alone say nothing: mistakes in
@@ -55,11 +42,6 @@ class ShardedStrategy(ModelParallelStrategy):
 
     Checkpoints hold the whole parameters, so that they can be read by any number of processes, also by one without
     shards.
-
-    Parameters
-    ----------
-    timeout
-        A process that does not answer for so long is taken to be dead.
     """
 
     def __init__(self, *, timeout: timedelta = _TIMEOUT) -> None:
@@ -133,26 +115,7 @@ def choose_strategy(
     accelerator: str = "auto",
     num_nodes: int = 1,
 ) -> str | Strategy:
-    """Turn the word of a user into what Lightning needs.
-
-    Parameters
-    ----------
-    strategy
-        ``"auto"``: one process, or data-parallel processes where several are asked for; ``"ddp"``; ``"fsdp2"``; or a
-        strategy of Lightning, which is taken as it is.
-    devices
-        Devices as the user gave them.
-    checkpoint_io
-        What writes and reads checkpoints.
-    accelerator, num_nodes
-        As the user gave them.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If there is no such strategy, it would leave the trained weights in another process, or the devices cannot be
-        read.
-    """
+    """Turn the word of a user into what Lightning needs."""
     chosen: str | Strategy = strategy
     several = count_devices(devices, accelerator) * num_nodes > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
     if strategy == "auto" and several:
@@ -174,26 +137,7 @@ def choose_strategy(
 
 
 def count_devices(devices: Any, accelerator: str = "auto") -> int:
-    """Return how many devices of this machine are meant, in the words of Lightning.
-
-    Parameters
-    ----------
-    devices
-        A number, also as text; -1 for all GPUs; a list of devices, also as text, ``"0,1"``; ``"auto"`` for one.
-    accelerator
-        Where they are.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If the devices cannot be read.
-
-    Examples
-    --------
-    >>> from transpert.model.processes import count_devices
-    >>> [count_devices(devices) for devices in ("auto", 2, "2", [0, 3], "0,1,2")]
-    [1, 2, 2, 2, 3]
-    """
+    """Return how many devices of this machine are meant, in the words of Lightning."""
     if isinstance(devices, list | tuple):
         return len(devices)
     if isinstance(devices, str) and devices != "auto":

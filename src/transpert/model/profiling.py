@@ -18,7 +18,6 @@ from .store_input import StoredCells
 if TYPE_CHECKING:
     from .scale import SCALE
 
-__all__ = ["TrainingProfile", "profile_training"]
 
 # Lightning's names of what it times, and ours
 _ACTIONS = {

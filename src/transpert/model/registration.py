@@ -21,7 +21,6 @@ from .cells import Cells, DataSource
 if TYPE_CHECKING:
     from .store_input import StoredCells
 
-__all__ = ["check_groups", "check_names", "jsonable", "registry_fields", "restore", "source_of"]
 
 _ARRAY = "__array__"
 
@@ -33,11 +32,6 @@ def registry_fields(
 
     Doses and times are registered where they are numbers. Doses such as ``"0.1+10"`` are read with the condition:
     controls have none, and scvi-tools knows no category that is missing.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If some context columns of a MuData stand in the modality only and others not in it.
     """
     design = source.design
     categorical = {
@@ -131,13 +125,7 @@ def restore(value: Any) -> Any:
 
 
 def source_of(arguments: dict[str, Any]) -> DataSource:
-    """Read the arguments of ``setup_anndata`` or ``setup_mudata``.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If a column of the design has a name that predictions give to a column of their own.
-    """
+    """Read the arguments of ``setup_anndata`` or ``setup_mudata``."""
     design = Design(
         arguments["perturbation_key"],
         arguments["control"],
@@ -159,13 +147,7 @@ def source_of(arguments: dict[str, Any]) -> DataSource:
 
 
 def check_names(design: Design) -> None:
-    """Refuse a design whose columns would be lost in a prediction, which has columns of its own under their names.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If there is such a column.
-    """
+    """Refuse a design whose columns would be lost in a prediction, which has columns of its own under their names."""
     # the split says what to train on, and is not part of a prediction
     dataclasses.replace(design, split_key=None).check_not_written((*_keys.PREDICTION_COLUMNS, _keys.OOD_SCORE))
 

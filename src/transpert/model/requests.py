@@ -24,38 +24,12 @@ from transpert.groups.table import context_labels, written_direction, written_do
 from .cells import Cells, DataSource
 from .store_input import StoredCells
 
-__all__ = [
-    "Request",
-    "check_drawing",
-    "check_readout",
-    "expand_requests",
-    "request_of",
-    "require_one_condition",
-]
-
-
 Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One population to predict.
-
-    Parameters
-    ----------
-    context
-        Label of the context, as in :class:`~transpert.groups.Groups`.
-    context_values
-        The value of each context column.
-    condition
-        What is done to the cells.
-    label
-        The perturbation as the data spells it.
-    dose
-        The dose as it is written into ``obs``.
-    direction
-        The direction as it is written into ``obs``.
-    """
+    """One population to predict."""
 
     context: str
     context_values: Mapping[str, str]
@@ -65,47 +39,13 @@ class Request:
     direction: str | float = float("nan")
 
     def seed(self, seed: int) -> int:
-        """Make the seed of this population, whatever else is asked for beside it and in whatever order.
-
-        Parameters
-        ----------
-        seed
-            The seed of all draws.
-
-        Returns
-        -------
-        A number of 32 bits, the same on every machine.
-
-        Raises
-        ------
-        transpert.errors.OptionError
-            If the seed is no whole number from 0 upwards.
-        """
+        """Make the seed of this population, whatever else is asked for beside it and in whatever order."""
         name = zlib.crc32(f"{self.context}|{self.condition}".encode())
         return int(np.random.SeedSequence([check_seed(seed), name]).generate_state(1)[0])
 
 
 def check_drawing(n_cells: int | None, readout: str | None, seed: int) -> int | None:
-    """Check how cells are to be drawn, before anything is computed or written.
-
-    Parameters
-    ----------
-    n_cells
-        Number of cells of a population, or ``None``.
-    readout
-        What makes cells of a mean, or ``None`` for the model's own.
-    seed
-        Seed of every draw.
-
-    Returns
-    -------
-    The number of cells as an int, or ``None``.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If one of them has a value it cannot have.
-    """
+    """Check how cells are to be drawn, before anything is computed or written."""
     check_readout(readout)
     check_seed(seed)
     if n_cells is None:
@@ -137,38 +77,7 @@ def expand_requests(
     directions: Sequence[str] | str | None = None,
     check: Callable[[Sequence[Request]], None],
 ) -> list[Request]:
-    """Cross the wanted contexts with the wanted conditions.
-
-    Parameters
-    ----------
-    cells
-        The cells whose controls are moved.
-    source
-        The design of the data.
-    vocabulary
-        How the data spells its perturbations.
-    contexts
-        Values of the context columns, as for :meth:`~transpert.model.PerturbationModel.predict`.
-    perturbations, doses, times, directions
-        The conditions. What is not said is as it was measured: every dose and time that a perturbation has in the data,
-        and its direction.
-    check
-        Raises where one of some requests is for a perturbation that the model cannot predict.
-
-    Returns
-    -------
-    The requests, contexts outermost, each once.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If a context column, a context or a perturbation does not exist.
-    transpert.errors.OptionError
-        If a context does not say of which columns it is.
-    transpert.errors.ConditionError
-        If doses or times are asked of data without them, are not said of a perturbation that was never measured, or if
-        the control label, or nothing at all, is asked for.
-    """
+    """Cross the wanted contexts with the wanted conditions."""
     design = source.design
     asked = (
         (doses, design.dose_key, "dose"),

@@ -22,8 +22,6 @@ from safetensors.torch import load_file, save_file
 from transpert.data.manifest import checksums
 from transpert.errors import ModelFileError, OptionError, list_names
 
-__all__ = ["FORMAT_VERSION", "SavedModel", "read_data", "read_device", "read_model", "write_model"]
-
 FORMAT_VERSION = 2  # 1 had no checksums
 _DESCRIPTION, _WEIGHTS, _ARRAYS = "model.json", "weights.safetensors", "arrays.npz"
 _ANNDATA, _MUDATA = "adata.h5ad", "mdata.h5mu"
@@ -45,28 +43,7 @@ def write_model(
     data: AnnData | MuData | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder; it is there in full or not at all.
-
-    Parameters
-    ----------
-    folder
-        Where to write.
-    description
-        Plain data: class, options, registry.
-    weights
-        Tensors of the network; may be empty.
-    arrays
-        Arrays without objects.
-    data
-        Cells to write beside the model; none by default.
-    overwrite
-        Replace a model that is there already. Anything else that is there is left alone and raises.
-
-    Raises
-    ------
-    transpert.errors.ModelFileError
-        If the folder exists, or there can be none of that name.
-    """
+    """Write a model folder; it is there in full or not at all."""
     target = Path(folder)
     _check_target(target, overwrite=overwrite)
     try:
@@ -105,17 +82,7 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
 
 
 def read_model(folder: str | os.PathLike[str]) -> SavedModel:
-    """Read a model folder that :func:`write_model` wrote, onto the CPU.
-
-    Returns
-    -------
-    The description, the weights and the arrays.
-
-    Raises
-    ------
-    transpert.errors.ModelFileError
-        If the folder is not a model, of another format, damaged, or holds pickles, which are never opened.
-    """
+    """Read a model folder that :func:`write_model` wrote, onto the CPU."""
     source = Path(folder)
     pickles = [path.name for path in sorted(source.glob("*")) if path.suffix.lower() in _PICKLES]
     found = f"{list_names(pickles, quote=False)} would be a pickle, which can run code and is not opened"
@@ -150,20 +117,7 @@ def read_model(folder: str | os.PathLike[str]) -> SavedModel:
 
 
 def read_data(folder: str | os.PathLike[str], files: Mapping[str, Any]) -> AnnData | MuData | None:
-    """Return the cells that were saved with a model, or ``None``.
-
-    Parameters
-    ----------
-    folder
-        The model.
-    files
-        Its files, as its description lists them.
-
-    Raises
-    ------
-    transpert.errors.ModelFileError
-        If the cells are damaged, or not those that were saved.
-    """
+    """Return the cells that were saved with a model, or ``None``."""
     for name, read in ((_ANNDATA, anndata.read_h5ad), (_MUDATA, mudata.read_h5mu)):
         if name in files:
             _check_sums(Path(folder), {name: files[name]})
@@ -182,19 +136,7 @@ def _check_sums(folder: Path, files: Mapping[str, Any]) -> None:
 
 
 def read_device(device: int | str | torch.device) -> torch.device:
-    """Read where a network is to go; a number is that of a GPU.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If there is no such device.
-
-    Examples
-    --------
-    >>> from transpert.model.saving import read_device
-    >>> read_device("cpu")
-    device(type='cpu')
-    """
+    """Read where a network is to go; a number is that of a GPU."""
     try:
         found = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
     except (RuntimeError, TypeError) as error:

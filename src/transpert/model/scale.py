@@ -81,8 +81,6 @@ from .training_plan import TransportTrainingPlan
 from .training_size import fit_to_groups
 from .uncertainty import UncertaintyEstimates
 
-__all__ = ["SCALE"]
-
 _VALIDATION_BATCHES = 6
 _CONTROLS_OF_THE_GATE = 512  # cells, at most, of which networks are asked where they would take groups they left out
 _PREDICTS = -1  # the last of the networks, which was trained on all groups

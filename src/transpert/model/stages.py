@@ -9,30 +9,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from .processes import is_first_process
 
-__all__ = ["Say", "stages"]
-
 type Say = Callable[[str], None]
 
 
 @contextmanager
 def stages(shown: bool) -> Iterator[Say]:
-    """Show which part of a long work is under way, and for how long.
-
-    Parameters
-    ----------
-    shown
-        Whether to show anything; of several processes only the first does.
-
-    Yields
-    ------
-    A function to call with a line of text at the start of each part.
-
-    Examples
-    --------
-    >>> from transpert.model.stages import stages
-    >>> with stages(False) as say:
-    ...     say("Fitting the anchor")
-    """
+    """Show which part of a long work is under way, and for how long."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, disable=not (shown and is_first_process()), transient=True) as bar:
         line = bar.add_task("", total=None)

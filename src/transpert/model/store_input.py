@@ -24,17 +24,6 @@ from .cells import Cells, DataSource, Keeping, read_cells
 from .registration import check_groups, check_names, registry_fields
 from .streamed_statistics import stream_statistics
 
-__all__ = [
-    "Data",
-    "StoreInput",
-    "StoredCells",
-    "check_in_memory",
-    "check_loaded",
-    "check_unchanged",
-    "open_cells",
-    "open_data",
-]
-
 type Data = AnnData | MuData | Store
 
 # a slice of a store that is read at once: one chunk of a part decodes 32 cells
@@ -46,24 +35,6 @@ class StoredCells(Keeping):
 
     The annotation and the library sizes are in memory, the counts and the names of the cells are read when cells are
     asked for by position.
-
-    Parameters
-    ----------
-    store
-        The store.
-    source
-        The design; its columns must be in ``store.annotation.obs``.
-    genes
-        Genes to read, in this order; those of the store by default.
-    need_controls
-        Refuse cells without controls.
-
-    Raises
-    ------
-    transpert.errors.GeneError
-        If the store lacks a gene.
-    transpert.errors.TranspertError
-        If the annotation does not fit the design.
     """
 
     embedding: None = None
@@ -204,13 +175,7 @@ class StoreInput:
 
 
 def check_in_memory(data: Any, method: str) -> None:
-    """Refuse what is no AnnData or MuData, with the method that would take it.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If it is a store, a path, a view, or anything else.
-    """
+    """Refuse what is no AnnData or MuData, with the method that would take it."""
     if not isinstance(data, AnnData | MuData):
         raise OptionError(
             f"{method} was given a {type(data).__name__}",
@@ -223,28 +188,7 @@ def check_in_memory(data: Any, method: str) -> None:
 
 
 def check_loaded(data: Data | None, source: DataSource, genes: np.ndarray, fingerprint: str | None) -> None:
-    """Refuse data that a saved model cannot be bound to.
-
-    Parameters
-    ----------
-    data
-        The data; ``None`` where the model is loaded without.
-    source
-        Where the model found its cells.
-    genes
-        The genes of the model.
-    fingerprint
-        Fingerprint of the store that it was trained on, if it was.
-
-    Raises
-    ------
-    transpert.errors.StoreError
-        If it is another store.
-    transpert.errors.GeneError
-        If cells in memory have other genes.
-    transpert.errors.UnknownNameError
-        If there is no split, and the model was trained with one.
-    """
+    """Refuse data that a saved model cannot be bound to."""
     if isinstance(data, Store):
         check_unchanged(data, fingerprint)
     elif data is not None:
@@ -285,13 +229,7 @@ def _check_split(data: Data | None, source: DataSource) -> None:
 
 
 def open_data(data: Data | str | os.PathLike[str]) -> Data:
-    """Open a store that is given by its path; anything else is returned as it is.
-
-    Raises
-    ------
-    transpert.errors.StoreError
-        If there is no store at the path.
-    """
+    """Open a store that is given by its path; anything else is returned as it is."""
     return Store(data) if isinstance(data, str | os.PathLike) else data
 
 
@@ -302,24 +240,7 @@ def open_cells(
     genes: Sequence[str] | np.ndarray | None = None,
     need_controls: bool = True,
 ) -> Cells | StoredCells:
-    """Read the cells of an AnnData or MuData, or open those of a store.
-
-    Parameters
-    ----------
-    data
-        The cells.
-    source
-        Where their counts and annotation are.
-    genes
-        Align to these genes, by name.
-    need_controls
-        Refuse cells without controls.
-
-    Raises
-    ------
-    transpert.errors.TranspertError
-        If anything about the data is wrong.
-    """
+    """Read the cells of an AnnData or MuData, or open those of a store."""
     if isinstance(data, Store):
         return StoredCells(data, source, genes=genes, need_controls=need_controls)
     return read_cells(data, source, genes=genes, need_controls=need_controls)
@@ -339,15 +260,7 @@ def _columns_of(known: pd.Index, genes: np.ndarray, where: str) -> np.ndarray | 
 
 
 def check_unchanged(store: Store, fingerprint: str | None) -> None:
-    """Raise :class:`~transpert.errors.StoreError` if a model was trained on a store that was another then.
-
-    Parameters
-    ----------
-    store
-        The store as it is.
-    fingerprint
-        Fingerprint of the store that the model was trained on; ``None`` for a model trained on cells in memory.
-    """
+    """Raise :class:`~transpert.errors.StoreError` if a model was trained on a store that was another then."""
     if fingerprint is not None and store.fingerprint != fingerprint:
         raise StoreError(
             "the store is not the one that the model was trained on, or has changed since",

@@ -11,8 +11,6 @@ from transpert.data.prefetch import prefetch
 from transpert.data.runs import CellRun
 from transpert.transport import GroupStatistics, group_statistics
 
-__all__ = ["CELLS_PER_BLOCK", "stream_statistics"]
-
 CELLS_PER_BLOCK = 16_384  # cells whose statistics are computed at a time
 
 
@@ -28,34 +26,6 @@ def stream_statistics(
     """Compute the statistics of groups in one pass over cells that are read a block at a time.
 
     Memory is that of the result, four arrays ``(P, G)`` of float64, and of two blocks.
-
-    Parameters
-    ----------
-    source
-        Where the cells are.
-    codes : (n_obs,)
-        The group of each cell; cells with -1 are not read.
-    n_groups
-        Number of groups ``P``.
-    cells_per_block
-        Cells read at a time.
-    known
-        Sums over runs of cells; those whose cells are all in one group need not be read.
-    columns : (G,)
-        Where the genes stand in these sums; all of them as they come by default.
-
-    Returns
-    -------
-    The statistics, as :func:`transpert.transport.group_statistics` computes them, up to rounding.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transpert.data import MemorySource
-    >>> from transpert.model.streamed_statistics import stream_statistics
-    >>> source = MemorySource(np.array([[1, 0], [3, 0]]), np.array([1e4, 1e4]))
-    >>> stream_statistics(source, np.array([0, 0]), 1, cells_per_block=1).mean_rate.round(3).tolist()
-    [[2.0, 0.0]]
     """
     used = np.flatnonzero(codes >= 0)
     n_cells = np.bincount(codes[used], minlength=n_groups)

@@ -29,7 +29,6 @@ from .store_input import Data, StoredCells
 if TYPE_CHECKING:
     from .base import PerturbationModel
 
-__all__ = ["StreamedPrediction"]
 
 # cells that are predicted and held before they are written
 _CELLS_PER_PART = 32_768

@@ -27,18 +27,6 @@ from .options import TrainingOptions
 from .processes import choose_strategy, largest, lost_process
 from .training_plan import TransportTrainingPlan
 
-__all__ = [
-    "CheckpointSettings",
-    "Resume",
-    "SetTrainRunner",
-    "TrainerSettings",
-    "check_precision",
-    "checkpoint_to_resume",
-    "default_precision",
-    "group_names",
-    "run_training",
-]
-
 type Resume = bool | Literal["auto"] | str | os.PathLike[str]
 
 # as Lightning writes them; in others the weights themselves, or the cells, would have to be of that type
@@ -47,18 +35,7 @@ _PRECISIONS = ("32", "32-true", "bf16-mixed", "bf16", "16-mixed", "16")
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSettings:
-    """Where and when checkpoints are written, and which one a training goes on from.
-
-    Parameters
-    ----------
-    folder
-        Where they are; ``None`` for none.
-    every
-        Steps of the optimiser between two; ``None`` writes one after every validation.
-    resume
-        ``False``: start anew, in a folder without checkpoints. ``"auto"``: go on from the newest one, or start if
-        there is none. A path: go on from this one, or from the newest one of this folder.
-    """
+    """Where and when checkpoints are written, and which one a training goes on from."""
 
     folder: Path | None = None
     every: int | None = None
@@ -86,17 +63,7 @@ def _check_place(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TrainerSettings:
-    """What a training runs on, as in Lightning.
-
-    Parameters
-    ----------
-    max_epochs, accelerator, devices, precision, strategy
-        As in :meth:`transpert.model.SCALE.train`.
-    early_stopping
-        Whether to stop when the validation loss no longer falls.
-    other
-        Further arguments of :class:`scvi.train.Trainer`.
-    """
+    """What a training runs on, as in Lightning."""
 
     max_epochs: int
     accelerator: str
@@ -108,14 +75,7 @@ class TrainerSettings:
 
 
 def checkpoint_to_resume(settings: CheckpointSettings, fingerprint: Fingerprint) -> Path | None:
-    """Find the checkpoint a training goes on from, and check that it is one of this training.
-
-    Raises
-    ------
-    transpert.errors.CheckpointError
-        If it belongs to a training with other options or data, if none is whole, or if a training that starts anew
-        would write among the checkpoints of another.
-    """
+    """Find the checkpoint a training goes on from, and check that it is one of this training."""
     if settings.resume is False:
         if settings.folder is not None and find_checkpoints(settings.folder):
             raise CheckpointError(
@@ -144,13 +104,7 @@ def default_precision(accelerator: str) -> str | int:
 
 
 def check_precision(precision: str | int | None) -> None:
-    """Refuse a precision in which networks are not trained here.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If it is none of those that work; names them.
-    """
+    """Refuse a precision in which networks are not trained here."""
     if precision is not None and str(precision) not in _PRECISIONS:
         raise OptionError(
             f"precision is {precision!r}",
@@ -177,19 +131,7 @@ def run_training(
     options: TrainingOptions,
     seed: int,
 ) -> None:
-    """Train the networks of a model; its ``history`` is right also where this ends with an error.
-
-    Raises
-    ------
-    transpert.errors.TrainingError
-        If a loss is not finite.
-    transpert.errors.ProcessError
-        If another process is gone.
-    transpert.errors.CheckpointError
-        If a checkpoint cannot be written.
-    KeyboardInterrupt
-        If the user interrupts; the message says how to go on.
-    """
+    """Train the networks of a model; its ``history`` is right also where this ends with an error."""
     writer = SafeCheckpointIO()
     strategy = choose_strategy(
         trainer.strategy,
@@ -291,15 +233,7 @@ class _Interrupted(BaseException):
 
 
 class CheckpointCallback(lightning.Callback):
-    """Write checkpoints between two steps, and let a training be interrupted only there.
-
-    Parameters
-    ----------
-    settings
-        Where and when.
-    writer
-        What writes them.
-    """
+    """Write checkpoints between two steps, and let a training be interrupted only there."""
 
     def __init__(self, settings: CheckpointSettings, writer: SafeCheckpointIO) -> None:
         self._settings, self._writer = settings, writer

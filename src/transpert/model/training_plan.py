@@ -25,8 +25,6 @@ from .module import Draws, TransportModule
 from .options import TrainingOptions
 from .processes import full_state, gather_objects, is_sharded, shard_parameters
 
-__all__ = ["TransportTrainingPlan"]
-
 _TRAINING, _VALIDATION = 0, 1
 # gradients are allowed to overflow there: the scaler leaves out the step
 _SCALED_PRECISION = "16-mixed"
@@ -37,25 +35,6 @@ class TransportTrainingPlan(lightning.LightningModule):
 
     The random numbers of a set depend on the seed, the epoch and the place of the set in its step, so that neither a
     resumed run, nor several processes, nor accumulated gradients change them.
-
-    Parameters
-    ----------
-    module
-        The networks.
-    options
-        How to train.
-    conditions
-        The condition of every group, by number.
-    folds
-        The folds of the groups.
-    anchor : (P, G)
-        Mean shift by which the control cells of a group are moved before they enter the network; ``None`` for none.
-    names : (P,)
-        What to call the groups where something is wrong with one; their numbers by default.
-    seed
-        Seed of everything drawn.
-    fingerprint
-        What the training is, for its checkpoints.
     """
 
     def __init__(

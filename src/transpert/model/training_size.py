@@ -11,8 +11,6 @@ from transpert.groups import Groups
 
 from .options import TrainingOptions
 
-__all__ = ["fit_to_groups"]
-
 _LARGEST_SET, _SMALLEST_SET = 32, 4  # cells; larger sets say little more of a mean, and take sets from a step
 _CELLS_IN_A_STEP = 256
 # sets that are drawn from a group over the whole training, on average; with half of that, networks had learned little
@@ -23,21 +21,7 @@ _EPOCHS, _LEAST_STEPS_PER_EPOCH = 30, 20
 
 
 def fit_to_groups(options: TrainingOptions, groups: Groups) -> TrainingOptions:
-    """Choose what is not said: size and number of the sets of a step, and the number of steps.
-
-    Parameters
-    ----------
-    options
-        What was said; a field that is ``None`` is chosen here.
-    groups
-        The training groups.
-
-    Returns
-    -------
-    Options without ``None``: sets of as many cells as half of the perturbed groups have, rounded down to a power of
-    two, of 4 to 32; as many sets as make 256 cells; and as many steps as draw 32 sets of every group on average, but
-    at least 300 and at most 3,000, in 30 epochs of at least 20 steps.
-    """
+    """Choose what is not said: size and number of the sets of a step, and the number of steps."""
     n_cells = groups.table["n_cells"].to_numpy()[groups.perturbed_groups]
     set_size = options.set_size
     if set_size is None:

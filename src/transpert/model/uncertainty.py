@@ -40,7 +40,6 @@ from .store_input import Data, StoredCells
 if TYPE_CHECKING:
     from .base import PerturbationModel
 
-__all__ = ["Familiarity", "Uncertainty", "UncertaintyEstimates", "predict_uncertainty", "write_uncertainty"]
 
 # left out groups, at most, from which the errors of a situation are learned
 _MOST_LEFT_OUT = 60
@@ -78,24 +77,7 @@ class Uncertainty:
 
 @dataclass(frozen=True, eq=False)
 class Familiarity:
-    """What a model was trained on, to say how far something else is from it.
-
-    Parameters
-    ----------
-    contexts
-        The contexts with perturbed training cells.
-    profiles : (C, G)
-        Mean log1p of the controls of each.
-    unit
-        Distance between a context and the nearest other one in the middle of the training contexts; with fewer than
-        three contexts the distance that sampling alone makes.
-    perturbations
-        The single perturbations that were trained on.
-    conditions
-        The conditions that were trained on, with their doses and times.
-    pairs
-        Context and condition, as text, of every training group.
-    """
+    """What a model was trained on, to say how far something else is from it."""
 
     contexts: tuple[str, ...]
     profiles: np.ndarray
@@ -205,15 +187,7 @@ class Familiarity:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UncertaintyEstimates:
-    """Everything a trained model remembers about its own errors.
-
-    Parameters
-    ----------
-    familiarity
-        What it was trained on.
-    errors
-        Errors where something is new, as far as that could be imitated.
-    """
+    """Everything a trained model remembers about its own errors."""
 
     familiarity: Familiarity
     errors: Mapping[str, ErrorModel]
@@ -227,20 +201,7 @@ class UncertaintyEstimates:
         among: np.ndarray | None = None,
         seed: int = 0,
     ) -> Self:
-        """Learn errors from left-out groups.
-
-        Parameters
-        ----------
-        effects
-            Effects of the training groups.
-        left_out
-            Given what is new and rows ``(R,)`` of the effects: the shifts of the mean log1p, ``(R, G)``, that are
-            predicted for them when just that is new, with NaN where it cannot be imitated; ``None`` if nowhere.
-        among : (R,)
-            Rows that may be left out; all by default.
-        seed
-            Seed for choosing rows where there are many.
-        """
+        """Learn errors from left-out groups."""
         observed, variance = observed_log_folds(effects)
         among = np.arange(len(effects)) if among is None else among
         among = np.random.default_rng(seed).permutation(among)
@@ -376,17 +337,7 @@ def predict_uncertainty(
 
 
 def write_uncertainty(adata: AnnData, found: Uncertainty, sizes: Sequence[int]) -> None:
-    """Write effects, their intervals and the distances into the slots of a prediction.
-
-    Parameters
-    ----------
-    adata
-        The prediction.
-    found
-        What :func:`predict_uncertainty` returned.
-    sizes
-        Cells of each population, which come first and in the order of ``found.conditions``; the rest are controls.
-    """
+    """Write effects, their intervals and the distances into the slots of a prediction."""
     for key, frame in (
         (_keys.EFFECT, found.effects),
         (_keys.EFFECT_LOWER, found.lower),

@@ -10,8 +10,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-__all__ = ["ConditionBatch", "NetworkSizes", "SetBatch", "Transported"]
-
 
 def _map_tensors[T](batch: T, change: Callable[[Any], Any]) -> T:
     """Apply a function to every field of a batch that is there."""

@@ -7,20 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["FeedForward", "GroupedQueryAttention", "TransformerBlock", "mlp", "run_block"]
-
 
 class GroupedQueryAttention(nn.Module):
     """Attention in which several query heads share one head of keys and values.
 
     No positions: the tokens are a set (Ainslie et al. 2023, arXiv 2305.13245).
-
-    Parameters
-    ----------
-    width
-        Width of the tokens.
-    n_heads, n_key_heads
-        Heads of the queries, and of keys and values.
     """
 
     def __init__(self, width: int, n_heads: int, n_key_heads: int) -> None:
@@ -48,15 +39,7 @@ class GroupedQueryAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SwiGLU feed-forward (Shazeer 2020, arXiv 2002.05202).
-
-    Parameters
-    ----------
-    width
-        Width of the tokens.
-    multiple
-        Hidden width, as a multiple of it.
-    """
+    """SwiGLU feed-forward (Shazeer 2020, arXiv 2002.05202)."""
 
     def __init__(self, width: int, multiple: int = 2) -> None:
         super().__init__()
@@ -70,19 +53,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and feed-forward with pre-norm, optionally modulated by a vector (adaLN).
-
-    Parameters
-    ----------
-    width
-        Width of the tokens.
-    n_heads, n_key_heads
-        Heads of the attention.
-    modulated
-        Whether a vector scales, shifts and gates the block (Peebles and Xie 2023, arXiv 2212.09748).
-    cross
-        Whether the tokens also attend to a context.
-    """
+    """Attention and feed-forward with pre-norm, optionally modulated by a vector (adaLN)."""
 
     def __init__(
         self, width: int, n_heads: int, n_key_heads: int, *, modulated: bool = False, cross: bool = False

@@ -13,8 +13,6 @@ from .decoder import CellDecoder
 from .losses import energy_distance, energy_of_distances, gaussian_mmd, root_of_squares
 from .sets import mean_over_cells
 
-__all__ = ["Comparison", "InnerProducts", "WrittenCells", "compare_decoded"]
-
 # with so many genes for each unit of the layer before them, products of units cost less than genes
 _GENES_PER_UNIT = 4
 
@@ -50,21 +48,7 @@ def compare_decoded(
     *,
     kernels: bool,
 ) -> Comparison:
-    """Return the cheaper way to compare.
-
-    Parameters
-    ----------
-    decoder
-        The decoder.
-    true : (S, N, G)
-        Control and perturbed cells, log1p counts per 10k.
-    mean, scale : (G,)
-        Of every gene; cells are compared in standard deviations.
-    mask : (S, N)
-        Which cells are real; all by default.
-    kernels
-        Whether the maximum mean discrepancy will be asked for, which wants all genes.
-    """
+    """Return the cheaper way to compare."""
     cells = tuple(torch.addcmul(-mean / scale, x, 1 / scale) for x in true)
     narrow = _GENES_PER_UNIT * decoder.last.in_features <= decoder.last.out_features
     # products of half precision would leave nothing of the difference of two cells
@@ -75,19 +59,7 @@ def compare_decoded(
 
 
 class WrittenCells:
-    """Decode every gene of every cell.
-
-    Parameters
-    ----------
-    decoder
-        The decoder.
-    true : (S, N, G)
-        Control and perturbed cells, standardised.
-    mean, scale : (G,)
-        Of every gene.
-    mask : (S, N)
-        Which cells are real.
-    """
+    """Decode every gene of every cell."""
 
     def __init__(
         self, decoder: CellDecoder, true: tuple[Tensor, Tensor], mean: Tensor, scale: Tensor, mask: Tensor | None
@@ -123,17 +95,7 @@ class WrittenCells:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Products:
-    """Decoded cells as the units before the genes, with what they give.
-
-    Parameters
-    ----------
-    units : (S, N, h + 1)
-        The layer before the genes, and 1 for the bias.
-    images : (S, N, h + 1)
-        The same times the products of the weights: its product with other units is the one of the decoded cells.
-    squares : (S, N)
-        Squared length of the decoded cell.
-    """
+    """Decoded cells as the units before the genes, with what they give."""
 
     units: Tensor
     images: Tensor
@@ -146,15 +108,6 @@ class InnerProducts:
     With weights ``W`` of the last layer, a decoded cell ``W h`` and a true one ``y`` have the squared distance
     :math:`h^T (W^T W) h - 2 h^T (W^T y) + y^T y`. The losses are functions of such distances, so that the last layer
     is needed once a true cell instead of four times a pair, and the backward pass saves as much.
-
-    Parameters
-    ----------
-    decoder
-        A decoder with linear output.
-    true : (S, N, G)
-        Control and perturbed cells, standardised.
-    mask : (S, N)
-        Which cells are real.
     """
 
     def __init__(self, decoder: CellDecoder, true: tuple[Tensor, Tensor], mask: Tensor | None) -> None:

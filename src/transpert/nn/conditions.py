@@ -15,8 +15,6 @@ from .blocks import GroupedQueryAttention, mlp
 from .draws import DrawSource, draw_uniform
 from .options import ConditionOptions
 
-__all__ = ["ConditionEncoder", "EncodedCondition", "SeedToken", "TableGate"]
-
 
 @dataclass(frozen=True, slots=True)
 class EncodedCondition:
@@ -166,15 +164,7 @@ class ConditionEncoder(nn.Module):
 
 
 class TableGate(nn.Module):
-    """Weigh several embeddings of a perturbation, each projected to one width.
-
-    Parameters
-    ----------
-    blocks
-        Widths of the embeddings, which stand side by side.
-    width
-        Width of the result.
-    """
+    """Weigh several embeddings of a perturbation, each projected to one width."""
 
     def __init__(self, blocks: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -191,15 +181,7 @@ class TableGate(nn.Module):
 
 
 class SeedToken(nn.Module):
-    """One learned query that attends over the condition tokens and stands for them in the set.
-
-    Parameters
-    ----------
-    width
-        Width of the tokens.
-    n_heads, n_key_heads
-        Heads of the attention.
-    """
+    """One learned query that attends over the condition tokens and stands for them in the set."""
 
     def __init__(self, width: int, n_heads: int, n_key_heads: int) -> None:
         super().__init__()

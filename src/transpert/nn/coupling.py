@@ -10,8 +10,6 @@ from torch import Tensor
 from .draws import DrawSource, draw_uniform
 from .options import Coupling
 
-__all__ = ["couple"]
-
 # of the entropic plan: blur as a share of the mean cost, and iterations
 _BLUR = 0.05
 _ITERATIONS = 50

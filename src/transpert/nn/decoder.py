@@ -8,8 +8,6 @@ from torch.nn import functional
 from .blocks import mlp
 from .options import DecoderOptions
 
-__all__ = ["CellDecoder"]
-
 
 class CellDecoder(nn.Module):
     """Decode every cell on its own, to genes in units of their standard deviation around their mean.

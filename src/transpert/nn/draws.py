@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["DrawSource", "SetDraws", "draw_normal", "draw_uniform"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SetDraws:

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from .blocks import TransformerBlock, mlp, run_block
 from .options import EncoderOptions
 
-__all__ = ["CellEncoder"]
-
 
 class CellEncoder(nn.Module):
     """Encode every cell on its own.

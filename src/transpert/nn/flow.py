@@ -11,8 +11,6 @@ from .conditions import EncodedCondition, SeedToken
 from .draws import DrawSource, draw_normal
 from .options import ConditionOptions, Conversion, FlowOptions, Space
 
-__all__ = ["FlowField", "endpoint_of", "interpolate", "start_of_path", "velocity_of"]
-
 # closer to the end of the path than this, (1 - t) is not divided by when cells are moved
 _CLOSEST = 1e-3
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["energy_distance", "energy_of_distances", "gaussian_mmd", "root_of_squares"]
-
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances with a gradient that is finite where two cells coincide."""

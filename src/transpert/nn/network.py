@@ -24,8 +24,6 @@ from .options import NetworkOptions
 from .sets import SetEncoder
 from .solvers import solve
 
-__all__ = ["TransportNetwork"]
-
 # velocities of endpoints are not compared closer to the end of the path than this (Li and He, arXiv 2511.13720)
 _CLOSEST_IN_LOSS = 0.05
 

@@ -10,16 +10,6 @@ from typing import Any, Literal, Self, get_args
 
 from transpert.errors import OptionError, list_names
 
-__all__ = [
-    "ConditionOptions",
-    "DecoderOptions",
-    "EncoderOptions",
-    "FlowOptions",
-    "LossOptions",
-    "NetworkOptions",
-    "SetOptions",
-]
-
 EncoderKind = Literal["llama", "mlp"]
 Pooling = Literal["attention", "mean"]
 Conditioning = Literal["seed", "cross"]
@@ -59,13 +49,7 @@ def _flag(name: str, value: bool) -> None:
 
 
 def check_part(name: str, value: object, kind: type) -> None:
-    """Refuse a word, or a dictionary, where a group of options is asked for.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If ``value`` is not of the class ``kind``.
-    """
+    """Refuse a word, or a dictionary, where a group of options is asked for."""
     if not isinstance(value, kind):
         raise OptionError(
             f"{name} is {value!r}", where="the options of a model", remedy=f"Give it as {name}={kind.__name__}(...)."

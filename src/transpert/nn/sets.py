@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from .blocks import mlp
 from .options import SetOptions
 
-__all__ = ["SetEncoder", "mean_over_cells"]
-
 
 def mean_over_cells(values: Tensor, mask: Tensor | None) -> Tensor:
     """Return the mean of values ``(S, N, d)`` over the real cells of each set, ``(S, d)``."""

@@ -11,8 +11,6 @@ from transpert.errors import DependencyError
 
 from .options import Solver
 
-__all__ = ["solve"]
-
 
 def solve(
     velocity: Callable[[Tensor, Tensor], Tensor], start: Tensor, *, steps: int, solver: Solver = "euler"

@@ -17,24 +17,12 @@ from transpert.pp.alignment import align_as_asked
 from transpert.tl._populations import design_of, log_values, populations
 from transpert.tl._rank_tests import tests_against
 
-__all__ = ["TestedPopulation", "name_predictions", "tested_populations"]
-
 type Matrix = np.ndarray | sparse.csr_matrix
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TestedPopulation:
-    """Tests of one real population, and of what each model predicted for it, against the same real controls.
-
-    Parameters
-    ----------
-    name
-        ``"context: condition"``.
-    real
-        The tests of the real cells.
-    predicted
-        Those of the predicted cells, by model.
-    """
+    """Tests of one real population, and of what each model predicted for it, against the same real controls."""
 
     name: str
     real: DifferentialExpression
@@ -42,13 +30,7 @@ class TestedPopulation:
 
 
 def name_predictions(pred: AnnData | Mapping[str, AnnData]) -> dict[str, AnnData]:
-    """Return predictions by name; one alone is called by its model.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If there is none, or it comes as something else, such as a list.
-    """
+    """Return predictions by name; one alone is called by its model."""
     check_kind(pred, (AnnData, Mapping), name="the prediction", several=True)
     if isinstance(pred, AnnData):
         return {str(pred.uns.get(_keys.UNS, {}).get("model", "prediction")): pred}
@@ -72,15 +54,7 @@ def tested_populations(
     direction_key: str | None,
     layer: str | None,
 ) -> list[TestedPopulation]:
-    """Test every population that is real and that all models predict, or the one that is named.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If there is no such population.
-    transpert.errors.MetricInputError
-        If no population is both real and predicted by all models.
-    """
+    """Test every population that is real and that all models predict, or the one that is named."""
     named = name_predictions(pred)
     check_kind(truth, name="the truth")
     first = next(iter(named.values()))

@@ -9,19 +9,6 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = [
-    "COLOURS",
-    "FAINT",
-    "MARKERS",
-    "MUTED",
-    "SOURCE_COLOURS",
-    "direction_hint",
-    "finish",
-    "legend_beside",
-    "make_axes",
-    "styles",
-]
-
 # Okabe and Ito's palette, without the yellow that is lost on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # a second sign beside the colour, for print in grey
@@ -59,19 +46,7 @@ def legend_beside(axes: Axes, *, own: bool, title: str | None = None) -> None:
 
 
 def finish(figure: Figure, axes: Axes, *, own: bool, show: bool | None, return_fig: bool) -> Axes | Figure | None:
-    """Show a plot or return it, as scanpy's plots do.
-
-    Parameters
-    ----------
-    figure, axes
-        The plot.
-    own
-        Whether the figure was made here.
-    show
-        Show it now; by default only in a figure made here that is not asked for.
-    return_fig
-        Return the figure.
-    """
+    """Show a plot or return it, as scanpy's plots do."""
     if return_fig:
         return figure
     if show or (show is None and own and plt.isinteractive()):

@@ -25,8 +25,6 @@ from transpert.tl._populations import check_labels, design_of, log_values
 
 from ._style import FAINT, MUTED, finish, legend_beside, make_axes, styles
 
-__all__ = ["dose_response"]
-
 _INTERVAL = 0.95
 
 

@@ -19,8 +19,6 @@ from transpert.tl.fold_changes import effects_of
 
 from ._style import COLOURS, finish, make_axes
 
-__all__ = ["effects_scatter"]
-
 
 def effects_scatter(
     pred: AnnData | pd.DataFrame,

@@ -15,8 +15,6 @@ from transpert.errors import UnknownNameError
 
 from ._style import SOURCE_COLOURS, finish, make_axes
 
-__all__ = ["embedding"]
-
 
 def embedding(
     together: AnnData,

@@ -16,8 +16,6 @@ from transpert.metrics import DifferentialExpression
 from ._comparison import tested_populations
 from ._style import MUTED, finish, legend_beside, make_axes, styles
 
-__all__ = ["overlap_curve"]
-
 
 def overlap_curve(
     pred: AnnData | Mapping[str, AnnData],

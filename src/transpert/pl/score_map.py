@@ -17,8 +17,6 @@ from transpert.tl.score_summary import MEAN, check_scores
 
 from ._style import FAINT, MUTED, finish, make_axes
 
-__all__ = ["score_heatmap"]
-
 _CEILING = "ceiling"
 
 

@@ -14,8 +14,6 @@ from transpert.tl.score_summary import MEAN, check_scores
 
 from ._style import COLOURS, FAINT, MUTED, direction_hint, finish, legend_beside, make_axes
 
-__all__ = ["scores"]
-
 _CEILING = "ceiling"
 _BELOW = 0.22  # how far below its mean a single population stands, in rows
 

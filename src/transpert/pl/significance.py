@@ -12,8 +12,6 @@ from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 from ._comparison import tested_populations
 from ._style import FAINT, MUTED, finish, legend_beside, make_axes, styles
 
-__all__ = ["calibration"]
-
 
 def calibration(
     pred: AnnData | Mapping[str, AnnData],

@@ -15,8 +15,6 @@ from scipy import sparse
 from transpert._anndata import frame, layer_names
 from transpert.errors import GeneError, OptionError, list_names
 
-__all__ = ["AlignmentReport", "align_as_asked", "align_genes"]
-
 
 @dataclass(frozen=True, slots=True)
 class AlignmentReport:
@@ -94,24 +92,7 @@ def align_as_asked(
     fill: float = 0.0,
     argument: str | None = None,
 ) -> tuple[AnnData, AlignmentReport]:
-    """Align genes as :func:`align_genes` does, for a function with an argument of its own for what may be missing.
-
-    Parameters
-    ----------
-    adata, genes, max_missing, fill
-        As for :func:`align_genes`.
-    argument
-        What the user calls ``max_missing``, for the errors; ``None`` where there is no such argument.
-
-    Returns
-    -------
-    As :func:`align_genes`.
-
-    Raises
-    ------
-    transpert.errors.OptionError, transpert.errors.GeneError
-        As :func:`align_genes`.
-    """
+    """Align genes as :func:`align_genes` does, for a function with an argument of its own for what may be missing."""
     if not 0 <= max_missing <= 1:
         raise OptionError(f"{argument} is {max_missing}", remedy="Give a share of genes, from 0 to 1.")
     wanted = pd.Index(np.asarray(genes, dtype=str).astype(object))

@@ -10,8 +10,6 @@ from transpert._anndata import layer_names
 from transpert._counts import Matrix
 from transpert.errors import BackedDataError, CellError, GeneError, OptionError, UnknownNameError, list_names
 
-__all__ = ["check_counts", "check_log1p", "check_not_backed", "check_unique_names"]
-
 
 def check_counts(data: AnnData | Matrix, *, layer: str | None = None, where: str | None = None) -> None:
     """Check that data are raw counts.

@@ -20,7 +20,6 @@ from transpert.groups.table import context_column
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["split"]
 
 Level = Literal["context", "perturbation", "pair", "combination"]
 _LEVELS: tuple[str, ...] = ("context", "perturbation", "pair", "combination")

@@ -5,10 +5,11 @@ from .counterfactual import predict
 from .counts import to_counts
 from .differential_expression import rank_genes_groups
 from .embed import embed_together
-from .evaluation import evaluate, score_table
+from .evaluation import evaluate
 from .export import to_cell_eval
 from .fold_changes import effects
 from .paired import compare
+from .score_summary import score_table
 
 __all__ = [
     "audit",

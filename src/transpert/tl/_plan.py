@@ -28,21 +28,13 @@ from ._rank_tests import VALUES_PER_BLOCK, portions
 from ._reading import CellReader
 from ._scoring import Block, Controls
 
-__all__ = ["Plan", "align", "check_needs", "check_options", "find_populations", "wanted_populations"]
-
 _BLOCKS_PER_THREAD = 4  # so that workers finish at about the same time
 
 
 def check_options(
     *, reference: str, max_missing_genes: float, max_controls: int | None, n_bootstrap: int, seed: int
 ) -> None:
-    """Check options of an evaluation.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If one has a value it cannot have.
-    """
+    """Check options of an evaluation."""
     if reference not in ("real", "predicted"):
         raise OptionError(f"reference is {reference!r}", remedy="Choose 'real' or 'predicted'.")
     if not 0 <= max_missing_genes < 1:
@@ -55,13 +47,7 @@ def check_options(
 
 
 def wanted_populations(found: Mapping[str, Populations], truth: Populations, design: Design) -> list[tuple[str, str]]:
-    """Return the populations that are predicted and real.
-
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If a prediction has a population that the truth lacks, none at all, or others than the other predictions.
-    """
+    """Return the populations that are predicted and real."""
     wanted: list[tuple[str, str]] | None = None
     for name, own in found.items():
         here = list(own)
@@ -92,26 +78,7 @@ def wanted_populations(found: Mapping[str, Populations], truth: Populations, des
 def align(
     truth: CellReader, predictions: Mapping[str, CellReader], max_missing: float
 ) -> tuple[pd.Index, dict[str, AlignmentReport]]:
-    """Find the genes of the truth that every prediction has, and say once what did not fit.
-
-    Parameters
-    ----------
-    truth
-        The real cells.
-    predictions
-        Predicted cells by model.
-    max_missing
-        Share of the genes of the truth that a prediction may lack.
-
-    Returns
-    -------
-    The genes, in the order of the truth, and a report for each prediction.
-
-    Raises
-    ------
-    transpert.errors.GeneError
-        If a prediction lacks more.
-    """
+    """Find the genes of the truth that every prediction has, and say once what did not fit."""
     reports = {name: _alignment(truth, prediction, max_missing) for name, prediction in predictions.items()}
     missing = {gene for report in reports.values() for gene in report.missing}
     unlike = {name: r for name, r in reports.items() if r.missing or r.extra or r.reordered}
@@ -141,31 +108,7 @@ def _alignment(truth: CellReader, prediction: CellReader, max_missing: float) ->
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """All that is needed to score predictions population by population.
-
-    Parameters
-    ----------
-    truth
-        The real cells, with the genes that are scored.
-    real
-        Which of them belong to which population.
-    wanted
-        The populations to score, by context and label.
-    predictions
-        Predicted cells by model.
-    reference
-        Whose controls a prediction is compared with.
-    max_controls
-        How many controls of a context are used; all with None.
-    ceiling
-        Whether to score one half of the real cells against the other.
-    with_counts
-        Whether raw counts are needed.
-    seed
-        Seed of everything random.
-    n_threads
-        How many threads share the blocks.
-    """
+    """All that is needed to score predictions population by population."""
 
     truth: CellReader
     real: Populations
@@ -230,13 +173,7 @@ class Plan:
 def check_needs(
     metrics: Sequence[Metric], truth: CellReader, predictions: Mapping[str, CellReader], counts_layer: str | None
 ) -> bool:
-    """Return whether raw counts are needed.
-
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If a metric is computed from raw counts that an object does not have.
-    """
+    """Return whether raw counts are needed."""
     asking = [metric.name for metric in metrics if metric.counts]
     lacking = [reader.name for reader in (truth, *predictions.values()) if reader.counts is None]
     if asking and lacking:
@@ -251,13 +188,7 @@ def check_needs(
 def find_populations(
     predictions: Mapping[str, CellReader], design: Design, *, need_controls: bool
 ) -> dict[str, Populations]:
-    """Find the populations of every prediction.
-
-    Raises
-    ------
-    transpert.errors.ControlError
-        If controls are needed and a prediction has none of a context.
-    """
+    """Find the populations of every prediction."""
     found = {}
     for name, reader in predictions.items():
         try:

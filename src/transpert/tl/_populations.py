@@ -27,15 +27,6 @@ from transpert.errors import (
 from transpert.groups import Design
 from transpert.groups.table import context_labels
 
-__all__ = [
-    "Populations",
-    "check_labels",
-    "design_of",
-    "design_of_metadata",
-    "log_values",
-    "populations",
-]
-
 
 def design_of(
     adata: AnnData,
@@ -71,13 +62,7 @@ def design_of_metadata(
     time_key: str | None = None,
     direction_key: str | None = None,
 ) -> Design:
-    """Read the design from the arguments, and what they leave open from ``uns["transpert"]``.
-
-    Warns
-    -----
-    transpert.errors.AssumptionWarning
-        If the ``columns`` of ``obs`` are those of a prediction of this package, but it has lost its design.
-    """
+    """Read the design from the arguments, and what they leave open from ``uns["transpert"]``."""
     own = dict(metadata.get("design", {}))
     if context_keys is None:
         if not own and are_of_prediction(columns):
@@ -106,15 +91,7 @@ def _warn_of_lost_design() -> None:
 
 
 def check_labels(obs: pd.DataFrame, columns: Sequence[str], *, name: str | None = None) -> None:
-    """Check that columns exist and have a value for every cell; errors say that they are of ``name``.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If a column does not exist.
-    transpert.errors.ConditionError
-        If a label is missing in some cells.
-    """
+    """Check that columns exist and have a value for every cell; errors say that they are of ``name``."""
     _check_columns(obs, columns, name)
     for column in columns:
         missing = int(obs[column].isna().sum())
@@ -138,19 +115,7 @@ def _of(what: str, name: str | None) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Populations:
-    """Cells by context and condition.
-
-    Parameters
-    ----------
-    cells
-        Positions of the cells of each (context, condition label), controls left out.
-    controls
-        Positions of the control cells of each context.
-    conditions
-        What each label says was done.
-    spelling
-        How the data writes the perturbation of each label.
-    """
+    """Cells by context and condition."""
 
     cells: dict[tuple[str, str], np.ndarray]
     controls: dict[str, np.ndarray]
@@ -171,17 +136,7 @@ class Populations:
 def populations(
     obs: pd.DataFrame, design: Design, *, need_controls: bool = True, name: str | None = None
 ) -> Populations:
-    """Find the populations of a data set; errors call it ``name``.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If a column does not exist.
-    transpert.errors.ConditionError
-        If a perturbation or context is missing in some cells, or a dose, time or direction cannot be read.
-    transpert.errors.ControlError
-        If a context has no control cells although they are needed.
-    """
+    """Find the populations of a data set; errors call it ``name``."""
     # without its column a dose would be pooled with the others
     _check_columns(obs, design.columns, name)
     check_labels(obs, (design.perturbation_key, *design.context_keys), name=name)
@@ -244,13 +199,7 @@ def _label(condition: Condition) -> str:
 
 
 def log_values(adata: AnnData, layer: str | None, *, where: str) -> np.ndarray | sparse.csr_matrix:
-    """Return log1p counts per 10k, checked, as float32 (dense, or CSR).
-
-    Raises
-    ------
-    transpert.errors.BackedDataError
-        If the values are not in memory.
-    """
+    """Return log1p counts per 10k, checked, as float32 (dense, or CSR)."""
     if layer is not None and layer not in adata.layers:
         raise UnknownNameError("layer", [layer], layer_names(adata), where=where)
     matrix = adata.X if layer is None else adata.layers[layer]

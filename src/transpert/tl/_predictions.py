@@ -29,16 +29,6 @@ from ._reading import CellReader, Data, Fetch, Matrix
 if TYPE_CHECKING:
     from transpert.model import PerturbationModel
 
-__all__ = [
-    "BaselinePrediction",
-    "GivenPrediction",
-    "Prediction",
-    "baseline_names",
-    "fit_baselines",
-    "seed_of",
-    "some_of",
-    "whole_in_memory",
-]
 
 _OWN_SPLIT = "_transpert_split"
 _OWN_COLUMN = "_transpert_column_"
@@ -58,15 +48,7 @@ class Prediction(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GivenPrediction:
-    """Cells that somebody predicted.
-
-    Parameters
-    ----------
-    reader
-        The cells.
-    found
-        Which cells belong to which population.
-    """
+    """Cells that somebody predicted."""
 
     reader: CellReader
     found: Populations
@@ -84,19 +66,7 @@ class GivenPrediction:
 
 @dataclass(slots=True)
 class BaselinePrediction:
-    """A trained baseline; populations are predicted one by one, so that they are never all in memory.
-
-    Parameters
-    ----------
-    model
-        The baseline.
-    genes
-        Genes to keep, in order.
-    sizes
-        The number of cells to predict of each population.
-    seed
-        From which the seeds of all draws are made.
-    """
+    """A trained baseline; populations are predicted one by one, so that they are never all in memory."""
 
     model: PerturbationModel
     genes: pd.Index
@@ -174,13 +144,7 @@ def some_of(rows: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
 
 
 def baseline_names(baselines: str | Sequence[str] | None) -> list[str]:
-    """Return names of baselines.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If there is none of a name.
-    """
+    """Return names of baselines."""
     if baselines is None:
         return []
     from transpert.model import BASELINES  # models bring torch along, which takes seconds and memory
@@ -217,35 +181,7 @@ def fit_baselines(
     library_size_key: str | None,
     seed: int,
 ) -> dict[str, BaselinePrediction]:
-    """Train baselines on what may be seen of the truth.
-
-    Parameters
-    ----------
-    names
-        Names of baselines.
-    truth
-        The real cells, in memory.
-    design
-        Columns and label.
-    wanted
-        The populations that are predicted, and the number of cells of each; where nothing says what may be seen, just
-        these are hidden.
-    genes
-        Genes to predict.
-    split_key, counts_layer, library_size_key
-        As in :func:`transpert.tl.evaluate`.
-    seed
-        Seed of every draw.
-
-    Returns
-    -------
-    The baselines by name.
-
-    Raises
-    ------
-    transpert.errors.SplitError
-        If nothing says what may be seen, and every population is predicted.
-    """
+    """Train baselines on what may be seen of the truth."""
     if not names:
         return {}
     from transpert.model import BASELINES

@@ -10,8 +10,6 @@ from scipy import sparse
 from transpert.metrics import CONVENTIONS, Convention, DifferentialExpression, Population
 from transpert.metrics.population import rank_sums_together
 
-__all__ = ["VALUES_PER_BLOCK", "portions", "tests_against"]
-
 # populations are tested together as long as they have no more values than this
 VALUES_PER_BLOCK = 10_000_000
 
@@ -35,22 +33,7 @@ def tests_against[K: Hashable](
     groups: Mapping[K, tuple[np.ndarray | sparse.csr_matrix, np.ndarray]],
     convention: Convention = CONVENTIONS["transpert"],
 ) -> dict[K, DifferentialExpression]:
-    """Test populations against the same controls with the rank-sum test.
-
-    Parameters
-    ----------
-    controls
-        Log1p counts per 10k of the controls.
-    groups
-        For each population a matrix of log1p counts per 10k, and the rows of it that are its cells; they are cut out
-        block by block.
-    convention
-        How fold changes are taken.
-
-    Returns
-    -------
-    The tests of each population.
-    """
+    """Test populations against the same controls with the rank-sum test."""
     reference = Population(controls, where="the control cells")
     names = list(groups)
     room = VALUES_PER_BLOCK // max(reference.n_genes, 1)

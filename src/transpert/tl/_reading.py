@@ -23,8 +23,6 @@ from transpert._anndata import check_kind, frame, layer_names, modality_of
 from transpert._counts import check_counts, check_log1p
 from transpert.errors import GeneError, MetricInputError, StoreError, UnknownNameError, list_names
 
-__all__ = ["CellReader", "Data", "Fetch", "Matrix", "check_readable", "open_cells"]
-
 type Data = AnnData | MuData | str | os.PathLike
 type Matrix = np.ndarray | sparse.csr_matrix
 # reads log1p counts per 10k, and raw counts where they are asked for, when it is called: here or on a worker
@@ -33,19 +31,7 @@ type Fetch = Callable[[], tuple[Matrix, Matrix | None]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slot:
-    """One matrix of cells x genes, in an object or in a file.
-
-    Parameters
-    ----------
-    where
-        What to call it in an error.
-    matrix
-        The matrix, if it is part of an object.
-    path, key
-        The file and the place in it, if not.
-    checked
-        Whether all its values are known to be what they should be.
-    """
+    """One matrix of cells x genes, in an object or in a file."""
 
     where: str
     matrix: Any = None
@@ -63,25 +49,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CellReader:
-    """Labels in memory, values read when they are needed.
-
-    Parameters
-    ----------
-    name
-        What to call it in an error.
-    obs
-        Annotation of the cells.
-    genes
-        Names of the genes.
-    metadata
-        ``uns["transpert"]``, which says the design of a prediction of this package.
-    values
-        Log1p counts per 10k.
-    counts
-        Raw counts, where there are any.
-    columns : (G,)
-        Positions of the genes that are read; all by default.
-    """
+    """Labels in memory, values read when they are needed."""
 
     name: str
     obs: pd.DataFrame
@@ -136,13 +104,7 @@ def _read(
 
 
 def check_readable(data: object, *, name: str, several: bool = False) -> None:
-    """Refuse what is neither an object with cells nor the path of one; errors call it ``name``.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If it is something else, such as a list.
-    """
+    """Refuse what is neither an object with cells nor the path of one; errors call it ``name``."""
     wanted = "an AnnData, a MuData, or the path of an .h5ad file or zarr folder"
     check_kind(data, (AnnData, MuData, str, os.PathLike), name=name, wanted=wanted, several=several)
 
@@ -155,35 +117,7 @@ def open_cells(
     counts_layer: str | None = None,
     modality: str | None = None,
 ) -> CellReader:
-    """Open an AnnData, a MuData, or the path of one, without reading its values.
-
-    Parameters
-    ----------
-    data
-        An AnnData (in memory, backed, or lazy as :func:`anndata.experimental.read_lazy` opens it), a MuData, or the
-        path of an ``.h5ad`` file or zarr folder.
-    name
-        What to call it in an error.
-    layer
-        Layer with log1p counts per 10k, in place of ``X``.
-    counts_layer
-        Layer with raw counts; left open where it does not exist.
-    modality
-        Modality of a MuData.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If it is neither an object with cells nor a path.
-    transpert.errors.MetricInputError
-        If there are no cells or no genes.
-    transpert.errors.GeneError
-        If a gene name occurs twice.
-    transpert.errors.CountsError
-        If values that are in memory are no log1p counts per 10k; values elsewhere are checked when they are read.
-    transpert.errors.StoreError
-        If a file does not exist, is no AnnData, or has its cells stored by column.
-    """
+    """Open an AnnData, a MuData, or the path of one, without reading its values."""
     check_readable(data, name=name)
     if isinstance(data, str | os.PathLike):
         reader = _open_file(Path(data), name, layer, counts_layer)

@@ -13,8 +13,6 @@ from transpert.metrics import Comparison, Population, Summary, panel_needs, prep
 
 from ._reading import Fetch, Matrix
 
-__all__ = ["CEILING", "Block", "Controls", "Scored", "count_threads", "run_blocks"]
-
 CEILING = "ceiling"
 _MIN_HALVES = 4  # cells; below, a half has no spread
 _JOBS_PER_THREAD = 2  # enough to keep workers busy, and few enough to fit into memory
@@ -22,15 +20,7 @@ _JOBS_PER_THREAD = 2  # enough to keep workers busy, and few enough to fit into 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Controls:
-    """Control cells of one context, shared by all its blocks.
-
-    Parameters
-    ----------
-    real
-        The real ones.
-    predicted
-        Those that predictions bring along, by model; empty where the real ones are the reference.
-    """
+    """Control cells of one context, shared by all its blocks."""
 
     real: Population
     predicted: Mapping[str, Population]
@@ -38,23 +28,7 @@ class Controls:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Some populations of one context.
-
-    Parameters
-    ----------
-    context
-        The context.
-    labels
-        The perturbations, as they are shown.
-    targets
-        Columns of the genes that each perturbation acts on.
-    real
-        What reads the real cells of each.
-    predicted
-        What reads the predicted cells of each, by model.
-    seeds
-        For each population the seed of the split into halves; empty without a ceiling.
-    """
+    """Some populations of one context."""
 
     context: str
     labels: tuple[str, ...]
@@ -66,17 +40,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """The scores of one model on one population.
-
-    Parameters
-    ----------
-    model, context, label
-        What was scored.
-    values
-        By metric.
-    summary
-        What metrics that compare perturbations need of it; None where there was too little to compare.
-    """
+    """The scores of one model on one population."""
 
     model: str
     context: str
@@ -86,21 +50,7 @@ class Scored:
 
 
 def score_block(block: Block, controls: Controls, metrics: Sequence[str]) -> list[Scored]:
-    """Score every model, and the ceiling, on the populations of a block.
-
-    Parameters
-    ----------
-    block
-        The populations.
-    controls
-        The controls of their context.
-    metrics
-        Names of metrics.
-
-    Returns
-    -------
-    One entry a model and population.
-    """
+    """Score every model, and the ceiling, on the populations of a block."""
     chosen = resolve_metrics(metrics)
     alone = [metric for metric in chosen if metric.level == "population"]
     needs = panel_needs(chosen)
@@ -152,26 +102,7 @@ def count_threads(client: Any | None) -> int:
 def run_blocks(
     blocks: Iterable[tuple[Block, Controls]], metrics: Sequence[str], client: Any | None
 ) -> Iterator[list[Scored]]:
-    """Score blocks in turn, or on the workers of a client, as many at a time as these can hold.
-
-    Parameters
-    ----------
-    blocks
-        Blocks with the controls of their context; read only as far as there is room.
-    metrics
-        Names of metrics.
-    client
-        A :class:`distributed.Client`; None to score here.
-
-    Yields
-    ------
-    The scores of a block, in any order.
-
-    Raises
-    ------
-    transpert.errors.DependencyError
-        If a client is given but dask is not installed.
-    """
+    """Score blocks in turn, or on the workers of a client, as many at a time as these can hold."""
     if client is None:
         for block, controls in blocks:
             yield score_block(block, controls, metrics)

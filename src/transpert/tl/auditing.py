@@ -26,7 +26,6 @@ from .score_summary import MEAN, tabulate
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["audit"]
 
 REPLICATE = "independent replicate"
 NO_CHANGE = "no change, resampled controls"
@@ -245,15 +244,7 @@ def _large_enough(wanted: Sequence[tuple[str, str]], observed: Populations) -> l
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Constant:
-    """Cells that are all the same.
-
-    Parameters
-    ----------
-    means
-        Of every population; absent where there is nothing to take a mean of.
-    sizes
-        Number of cells of every population.
-    """
+    """Cells that are all the same."""
 
     means: Mapping[tuple[str, str], np.ndarray]
     sizes: Mapping[tuple[str, str], int]

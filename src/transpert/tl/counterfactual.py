@@ -14,8 +14,6 @@ from transpert.errors import GeneError, list_names
 if TYPE_CHECKING:
     from transpert.model import PerturbationModel
 
-__all__ = ["predict"]
-
 
 def predict(
     adata: AnnData | MuData,

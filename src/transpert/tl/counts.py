@@ -25,8 +25,6 @@ from ._populations import design_of, log_values, populations
 if TYPE_CHECKING:
     from transpert.model.cells import Cells
 
-__all__ = ["to_counts"]
-
 
 def to_counts(
     pred: AnnData | pd.DataFrame,

@@ -24,8 +24,6 @@ from ._populations import check_labels, design_of, log_values
 from ._rank_tests import tests_against
 from .pseudobulk import pseudobulk_tests
 
-__all__ = ["rank_genes_groups"]
-
 type Matrix = np.ndarray | sparse.csr_matrix
 
 _SCANPY = Convention(mean="geometric", pseudo_rate=1e-9)  # how scanpy takes fold changes

@@ -18,8 +18,6 @@ from transpert.pp.alignment import align_as_asked
 
 from ._populations import design_of, log_values, populations
 
-__all__ = ["embed_together"]
-
 
 def embed_together(
     pred: AnnData,

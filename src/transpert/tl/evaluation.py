@@ -21,12 +21,11 @@ from ._populations import design_of_metadata, populations
 from ._predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
 from ._reading import CellReader, Data, check_readable, open_cells
 from ._scoring import CEILING, Scored, count_threads, run_blocks
-from .score_summary import MEAN, score_table, tabulate
+from .score_summary import tabulate
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["MEAN", "evaluate", "score_plan", "score_table"]
 
 _UNNAMED = "prediction"  # the name of a prediction that brings none, or that of a baseline it is compared with
 

@@ -17,8 +17,6 @@ from ._plan import align, find_populations, wanted_populations
 from ._populations import Populations, design_of_metadata, populations
 from ._reading import CellReader, Data, open_cells
 
-__all__ = ["to_cell_eval"]
-
 
 def to_cell_eval(
     pred: Data,

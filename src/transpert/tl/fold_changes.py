@@ -15,8 +15,6 @@ from transpert.groups import Design
 
 from ._populations import design_of, log_values, populations
 
-__all__ = ["effects", "effects_of"]
-
 
 def effects(
     data: AnnData | MuData,
@@ -84,21 +82,7 @@ def effects(
 
 
 def effects_of(adata: AnnData, design: Design, *, pseudo_rate: float = 0.05, layer: str | None = None) -> pd.DataFrame:
-    """Compute the table of :func:`effects` for a design, and write nothing.
-
-    Parameters
-    ----------
-    adata
-        Cells with their controls; log1p counts per 10k.
-    design
-        Columns and label.
-    pseudo_rate, layer
-        As for :func:`effects`.
-
-    Returns
-    -------
-    Genes x populations.
-    """
+    """Compute the table of :func:`effects` for a design, and write nothing."""
     values = log_values(adata, layer, where="the cells")
     found = populations(frame(adata.obs), design)
 

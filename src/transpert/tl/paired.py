@@ -13,8 +13,6 @@ from transpert.metrics import METRICS, Metric, bootstrap_interval
 
 from .score_summary import ALL, MEAN, best_of, check_scores
 
-__all__ = ["compare"]
-
 _KEYS = ["context", "perturbation"]
 _SMALLEST = 1e-9  # a ratio of 0 is as bad as this one
 

@@ -17,8 +17,6 @@ from transpert.metrics import DifferentialExpression
 
 from ._populations import check_labels
 
-__all__ = ["pseudobulk_tests", "replicate_sums"]
-
 _MIN_REPLICATES = 2  # below, nothing says how much replicates differ
 _FACTOR, _REPLICATE, _REFERENCE = "condition", "replicate", "reference"
 
@@ -26,19 +24,7 @@ _FACTOR, _REPLICATE, _REFERENCE = "condition", "replicate", "reference"
 def replicate_sums(
     counts: np.ndarray | sparse.spmatrix, labels: np.ndarray, replicates: np.ndarray
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """Sum counts over the cells of each label and replicate.
-
-    Parameters
-    ----------
-    counts : (N, G)
-        Raw counts.
-    labels, replicates : (N,)
-        Of every cell.
-
-    Returns
-    -------
-    Sums, int64, one row a label and replicate that occurs; and the label and replicate of each row.
-    """
+    """Sum counts over the cells of each label and replicate."""
     table = pd.DataFrame({_FACTOR: labels, _REPLICATE: replicates})
     grouped = table.groupby([_FACTOR, _REPLICATE], sort=True, observed=True)
     codes = grouped.ngroup().to_numpy()
@@ -62,36 +48,6 @@ def pseudobulk_tests(
     """Test the sums of each perturbation against those of the controls with the Wald test of DESeq2.
 
     One model is fitted to all of them, so that they share the dispersion of each gene.
-
-    Parameters
-    ----------
-    adata
-        The cells, with raw counts.
-    labels : (N,)
-        The perturbation of every cell.
-    names
-        The perturbations to test.
-    control
-        The label of control cells.
-    counts_layer
-        Layer with raw counts; ``None`` for ``X``.
-    replicate_key
-        Column of ``obs`` with the replicate.
-    paired
-        Fit a level of its own to each replicate.
-
-    Returns
-    -------
-    The tests by perturbation; genes that DESeq2 sets aside (outliers, low counts, no counts) have p-values of 1.
-
-    Raises
-    ------
-    transpert.errors.DependencyError
-        If pydeseq2 is not installed.
-    transpert.errors.CountsError
-        If the layer does not hold integers.
-    transpert.errors.GroupSizeError
-        If a perturbation or the controls come from fewer than two replicates.
     """
     try:
         from pydeseq2.dds import DeseqDataSet

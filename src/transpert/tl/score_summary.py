@@ -12,8 +12,6 @@ from transpert.metrics import Metric, Panel, bootstrap_interval, normalise
 
 from ._scoring import CEILING, Scored
 
-__all__ = ["ALL", "COLUMNS", "MEAN", "best_of", "check_scores", "score_table", "tabulate"]
-
 MEAN = "mean"  # in the columns context and perturbation: the mean over all populations
 ALL = "all"  # in the column perturbation: a score of a whole context
 _KEYS = ["context", "perturbation", "metric"]
@@ -29,28 +27,7 @@ def tabulate(
     n_bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Arrange scores in one table.
-
-    Parameters
-    ----------
-    scored
-        The scores of every model on every population, in the order in which populations are shown.
-    metrics
-        The metrics.
-    models
-        Names of models in the order in which they are shown, the ceiling last if there is one.
-    baselines
-        Those of them that are baselines.
-    n_bootstrap
-        Resamples of the populations; 0 for no intervals.
-    seed
-        Seed of the resamples.
-
-    Returns
-    -------
-    One row a model, population and metric; one row a context, for metrics that have one value a context; and one row
-    a model and metric with the means.
-    """
+    """Arrange scores in one table."""
     parts, means = [], []
     for model in models:
         own = [score for score in scored if score.model == model]
@@ -160,22 +137,7 @@ def best_of(metric: Metric, values: Mapping[str, float]) -> str | None:
 
 
 def check_scores(scores: pd.DataFrame, *, values: Sequence[str] = ("value",)) -> None:
-    """Check that a table is one of scores, with one row a model, population and metric.
-
-    Parameters
-    ----------
-    scores
-        What :func:`evaluate` should have returned.
-    values
-        Its columns with numbers that are needed.
-
-    Raises
-    ------
-    transpert.errors.UnknownNameError
-        If a column does not exist.
-    transpert.errors.OptionError
-        If there are no scores, or there are two of the same model, population and metric.
-    """
+    """Check that a table is one of scores, with one row a model, population and metric."""
     places = ["model", *_KEYS]
     absent = [column for column in (*places, *values) if column not in scores]
     if absent:

@@ -23,8 +23,6 @@ from .shrinkage import shrink_effects
 from .stack import fit_stack
 from .statistics import GroupStatistics
 
-__all__ = ["Anchor", "AnchorPrediction"]
-
 Situation = Literal["pair", "context", "perturbation"]
 # weights are learned from at most this many left-out groups
 _MOST_LEFT_OUT = 150

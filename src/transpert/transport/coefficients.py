@@ -10,8 +10,6 @@ import numpy as np
 from transpert.conditions import Condition
 from transpert.conditions.condition import opposed
 
-__all__ = ["EffectTable", "cell_weights", "condition_coefficients", "context_coefficients", "weighted_sum"]
-
 # beyond this multiple of the average, more cells make a context no more telling than another
 _LARGEST_WEIGHT = 3.0
 # to copy the effects that count pays where they are at most a fourth of all
@@ -20,19 +18,7 @@ _FEW = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EffectTable:
-    """Which effects were measured, and what is known about their contexts.
-
-    Parameters
-    ----------
-    contexts : (P,)
-        Context of each effect.
-    conditions
-        Condition of each effect.
-    weights : (P,)
-        Number of cells behind each effect.
-    profiles : (P, G)
-        Mean log1p of the controls of each effect.
-    """
+    """Which effects were measured, and what is known about their contexts."""
 
     contexts: np.ndarray
     conditions: tuple[Condition, ...]
@@ -117,23 +103,7 @@ def _average(table: EffectTable, rows: np.ndarray) -> np.ndarray:
 def context_coefficients(
     table: EffectTable, context: str, allowed: np.ndarray, *, without: Condition | None = None
 ) -> np.ndarray:
-    """Coefficients of the main effect of a context: the mean over the perturbations seen in it.
-
-    Parameters
-    ----------
-    table
-        The measured effects.
-    context
-        The context.
-    allowed : (P,)
-        Effects that may be used.
-    without
-        A condition that is left out of the mean.
-
-    Returns
-    -------
-    ``(P,)``; all zero where nothing else was seen in the context.
-    """
+    """Coefficients of the main effect of a context: the mean over the perturbations seen in it."""
     rows = table.of_context(context) & allowed
     if without is not None:
         rows &= ~table.of_condition(without)
@@ -145,19 +115,6 @@ def condition_coefficients(table: EffectTable, condition: Condition, context: st
 
     From each effect the main effect of its own context (over the other perturbations) is taken off, where the target
     context has a main effect of its own to put in its place.
-
-    Parameters
-    ----------
-    table
-        The measured effects.
-    condition, context
-        The target.
-    allowed : (P,)
-        Effects that may be used.
-
-    Returns
-    -------
-    ``(P,)``; all zero where the condition was seen nowhere else.
     """
     rows = table.of_condition(condition) & allowed & ~table.of_context(context)
     mean = _average(table, rows)

@@ -11,8 +11,6 @@ from transpert.conditions import Condition
 
 from .coefficients import EffectTable, cell_weights
 
-__all__ = ["ContextScores", "Dependence"]
-
 # with fewer contexts there is nothing to learn about how an effect depends on them
 _FEWEST_CONTEXTS = 4
 # profiles whose differences are a smaller share of them are those of the same cells, but for rounding

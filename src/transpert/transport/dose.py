@@ -10,8 +10,6 @@ from sklearn.isotonic import IsotonicRegression
 
 from transpert.conditions import Condition
 
-__all__ = ["given_parts", "interpolate_over"]
-
 # squared distance of doses on a log10 scale below which they are the same
 _SAME_DOSE = 1e-6
 
@@ -30,19 +28,6 @@ def interpolate_over(
     The doses of a combination may rise together, and are one dose then. Where they do not (a matrix of doses), the
     effect at doses that were measured is what was measured there, and elsewhere the mean of all, weighted by the
     inverse squared distance of the logarithms of the doses.
-
-    Parameters
-    ----------
-    condition
-        The target.
-    known
-        Conditions that were measured.
-    effect_of
-        Returns the effect of a measured condition and its variance, each ``(G,)``.
-
-    Returns
-    -------
-    Effect and variance, each ``(G,)``.
     """
     same = sorted({c for c in known if c.action == condition.action}, key=_order)
     if not same:

@@ -13,8 +13,6 @@ from transpert.groups import ControlMatching, Groups
 from .options import EffectSpace
 from .statistics import GroupStatistics, group_statistics
 
-__all__ = ["GroupEffects", "PopulationMeans", "effects_from_statistics", "group_effects", "groups_by_condition"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PopulationMeans:

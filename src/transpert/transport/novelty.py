@@ -12,8 +12,6 @@ from transpert.conditions import Condition
 from .anchor import Anchor
 from .effects import GroupEffects
 
-__all__ = ["NOVELTIES", "Novelty", "amount_distance", "predict_as_new"]
-
 Novelty = Literal["pair", "context", "perturbation", "combination", "dose", "extrapolation"]
 NOVELTIES: tuple[Novelty, ...] = ("pair", "context", "perturbation", "combination", "dose", "extrapolation")
 

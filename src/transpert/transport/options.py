@@ -10,8 +10,6 @@ from transpert.errors import OptionError, list_names
 
 from .dependence import Dependence
 
-__all__ = ["AnchorOptions", "EffectSpace", "ReadoutOptions"]
-
 EffectSpace = Literal["log_fold", "log1p"]
 # numbers of components and penalties that are tried, by kind of anchor
 _TRIED: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {

@@ -14,8 +14,6 @@ from transpert.conditions.condition import opposed
 
 from .coefficients import EffectTable, context_coefficients
 
-__all__ = ["FEWEST_PERTURBATIONS", "PerturbationRidge", "RidgeChoice"]
-
 Kernel = Literal["linear", "gaussian"]
 
 # with fewer perturbations there is nothing to learn about how effects follow an embedding
@@ -303,17 +301,7 @@ def _measured(table: EffectTable) -> tuple[tuple[str, ...], np.ndarray]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Deviations:
-    """How each measured perturbation deviates from the means of its contexts, as weights of measured effects.
-
-    Parameters
-    ----------
-    everywhere, here : (Q, P)
-        Share of each effect in a perturbation, over all contexts and in the target's own.
-    of_context : (P, C)
-        Context of each effect.
-    centre : (C, P)
-        Coefficients of the mean effect of each context.
-    """
+    """How each measured perturbation deviates from the means of its contexts, as weights of measured effects."""
 
     everywhere: sparse.csr_array
     here: sparse.csr_array

@@ -10,8 +10,6 @@ from scipy.stats import nbinom
 
 from transpert import _keys
 
-__all__ = ["mean_log_of_rate", "shift_mean_log"]
-
 _SMALLEST_RATE, _LARGEST_RATE = 1e-4, _keys.SCALE_FACTOR  # no gene has more than all counts of a cell
 # 70 up to half the counts of a cell, which few genes reach, and as close together up to all of them
 _RATES = np.concatenate([np.geomspace(_SMALLEST_RATE, 5e3, 70), np.geomspace(5e3, _LARGEST_RATE, 4)[1:]])

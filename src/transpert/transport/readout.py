@@ -15,8 +15,6 @@ from .options import ReadoutOptions
 from .readout_search import add_expected, add_to_genes, thin_expected, thin_genes
 from .statistics import GroupStatistics
 
-__all__ = ["estimate_dispersion", "transport_counts"]
-
 # counts of which the logarithm is looked up
 _SMALL_COUNTS: Final = 16
 # genes whose cells are looked at together, so that they stay in the cache

@@ -12,8 +12,6 @@ from typing import Final
 import numpy as np
 from numba import njit
 
-__all__ = ["add_expected", "add_to_genes", "thin_expected", "thin_genes"]
-
 # an added rate above this, in counts per 10k, is more than a gene can have
 _LARGEST_RATE: Final = 1e4
 _SMALLEST_RATE: Final = 1e-6
@@ -112,23 +110,7 @@ def thin_genes(
     target: np.ndarray,
     noise: np.ndarray,
 ) -> None:
-    """Thin the counts ``(G, N)``, in place, until every gene has its target mean or less.
-
-    Parameters
-    ----------
-    counts : (G, N)
-        Counts of the genes.
-    factor : (N,)
-        Counts per 10k that one count of a cell is worth.
-    table : (N, J)
-        ``log1p(factor * j)`` for small numbers ``j`` of counts.
-    weights : (G, N)
-        Part that each cell takes.
-    target : (G,)
-        Wanted mean of log1p counts per 10k.
-    noise : (G, N)
-        Uniform draws.
-    """
+    """Thin the counts ``(G, N)``, in place, until every gene has its target mean or less."""
     n_genes, n_cells = counts.shape
     cell, active = np.empty(n_cells, np.int64), np.empty(n_cells, np.int64)
     most, least, middle = np.empty(n_cells), np.empty(n_cells), np.empty(n_cells)
@@ -199,17 +181,7 @@ def add_to_genes(
     noise: np.ndarray,
     waits: np.ndarray,
 ) -> None:
-    """Add to the counts ``(G, N)``, in place, as long as no gene exceeds its target mean.
-
-    Parameters
-    ----------
-    counts, factor, table, target, noise
-        As in :func:`thin_genes`.
-    pace : (G, N)
-        Mean of what is added to a cell at the rate 1.
-    waits : (G, N)
-        The mean at which a cell gets its first additional count, ``-log(noise)``.
-    """
+    """Add to the counts ``(G, N)``, in place, as long as no gene exceeds its target mean."""
     n_genes, n_cells = counts.shape
     active = np.empty(n_cells, np.int64)
     least, most, middle = np.zeros(n_cells), np.zeros(n_cells), np.zeros(n_cells)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["shrink_effects"]
-
 
 def shrink_effects(effects: np.ndarray, variances: np.ndarray) -> np.ndarray:
     """Shrink every effect by its own sampling error, and to exactly zero where the error is all there is.

@@ -7,8 +7,6 @@ from scipy.optimize import nnls
 
 from transpert.errors import OptionError
 
-__all__ = ["fit_stack"]
-
 
 def fit_stack(
     predictions: dict[str, np.ndarray],

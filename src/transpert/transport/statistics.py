@@ -11,8 +11,6 @@ from scipy import sparse
 from transpert import _keys
 from transpert._counts import check_library_sizes, library_of_each, log1p_per_10k
 
-__all__ = ["GroupStatistics", "group_statistics"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupStatistics:

@@ -13,8 +13,6 @@ from transpert.errors import OptionError
 
 from .effects import GroupEffects
 
-__all__ = ["PSEUDO_RATE", "ErrorModel", "log_fold_of_means", "observed_log_folds"]
-
 # counts per 10k added before a log fold change of means is taken
 PSEUDO_RATE = 0.05
 # the error of a gene is a mean over the groups left out; so many groups' worth of the typical gene keep it steady

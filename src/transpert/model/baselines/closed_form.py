@@ -27,16 +27,6 @@ from ..requests import Request, check_readout
 from ..store_input import Data
 from ..uncertainty import UncertaintyEstimates
 
-__all__ = [
-    "Additive",
-    "ContextMean",
-    "KernelTransport",
-    "MeanFoldChange",
-    "MeanShift",
-    "NearestPerturbation",
-    "RidgeTransport",
-]
-
 Readout = Literal["counts", "expected", "added"]
 
 

@@ -17,8 +17,6 @@ from ..cells import Cells
 from ..prediction import Population, SetPrediction
 from ..requests import Request
 
-__all__ = ["NoChange", "Replicate"]
-
 
 class NoChange(PerturbationModel):
     """Predict that nothing happens: the control cells, as they are.
