@@ -54,4 +54,11 @@ def test_one_batch_of_another_scale_is_noticed(counts) -> None:
     behind = np.where(np.arange(len(sizes)) < 4, sizes * 2, sizes)
     assert mismatch(behind, sizes).n_cells == 4
     assert mismatch(sizes.astype(float), sizes) is None
-    assert some_rows(10_000)[[0, -1]].tolist() == [0, 9_999] and len(some_rows(10_000)) == 256
+    assert some_rows(10_000)[[0, -1]].tolist() == [0, 9_999] and len(some_rows(10_000)) == 128
+
+
+def test_counts_and_scaled_values_are_passed_over(counts) -> None:
+    sizes = counts.sum(axis=1)
+    ones = (counts > 2).astype(np.float32)
+    for other in (ones, counts, values(counts, sizes) - 1):
+        check_same_scale(other, ones, sizes, pd.DataFrame(), where="X", counts_in="layer")

@@ -12,9 +12,10 @@ from scipy import sparse
 from transpert import _keys
 from transpert.errors import CountsError
 
-_CELLS = 256  # looked at: a scale is that of all cells, or of every cell of a batch
+_CELLS = 128  # looked at: a scale is that of all cells, or of every cell of a batch
 _SAME_RATE = 0.02  # half precision and two decimals are still the same
 _SAME_SIZE = 0.01
+_LARGEST = 16.0  # log1p of ten million
 _FEW = 0.02  # share of cells that may be odd
 
 
@@ -44,13 +45,46 @@ def sizes_behind(values: Any, counts: Any) -> np.ndarray:
     >>> sizes_behind(np.log1p([[5.0, 10.0], [5.0, 5.0]]), np.array([[1, 2], [1, 2]])).tolist()
     [2000.0, nan]
     """
-    rates, found = np.expm1(_dense(values)), _dense(counts)
-    total, totals = rates.sum(axis=1), found.sum(axis=1)
-    sizes = np.full(len(rates), np.nan)
-    np.divide(_keys.SCALE_FACTOR * totals, total, out=sizes, where=(total > 0) & (totals > 0))
-    expected = found * (_keys.SCALE_FACTOR / sizes)[:, None]
-    explained = np.all(np.abs(rates - expected) <= _SAME_RATE * expected + 1e-3, axis=1)
-    return np.where(explained, sizes, np.nan)
+    return _factors(_dense(counts), _rates(values)) * _keys.SCALE_FACTOR
+
+
+def proportion(values: Any, others: Any) -> np.ndarray:
+    """Return by how much the rates of each cell are larger in ``others``; NaN where it is another cell.
+
+    Parameters
+    ----------
+    values, others : (N, G)
+        Log1p values of cells that may be the same.
+
+    Returns
+    -------
+    ``(N,)`` float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert._scale import proportion
+    >>> proportion(np.log1p([[5.0, 10.0], [5.0, 5.0]]), np.log1p([[10.0, 20.0], [1.0, 2.0]])).tolist()
+    [2.0, nan]
+    """
+    return _factors(_rates(others), _rates(values))
+
+
+def _rates(values: Any) -> np.ndarray:
+    """Undo a log1p; of values that are none, something that is not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.expm1(_dense(values))
+
+
+def _factors(numbers: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """Return the one factor a row that makes ``numbers`` of ``rates``; NaN where there is none."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        totals, total = numbers.sum(axis=1), rates.sum(axis=1)
+        factors = np.full(len(rates), np.nan)
+        np.divide(totals, total, out=factors, where=(total > 0) & (totals > 0) & np.isfinite(total))
+        expected = numbers / factors[:, None]
+        explained = np.all(np.abs(rates - expected) <= _SAME_RATE * expected + 1e-3, axis=1)
+    return np.where(explained, factors, np.nan)
 
 
 def _dense(matrix: Any) -> np.ndarray:
@@ -133,18 +167,13 @@ def check_same_scale(
     transpert.errors.CountsError
         If the library sizes differ; the remedy names the column that fits, if there is one.
     """
+    if not _may_be_log1p(values):
+        return
     behind = sizes_behind(values, counts)
     found = mismatch(behind, np.asarray(library_size, dtype=float))
     if found is None:
         return
-    fitting = [
-        str(name)
-        for name in obs.columns
-        if pd.api.types.is_numeric_dtype(obs[name])
-        and not pd.api.types.is_bool_dtype(obs[name])
-        and mismatch(behind, obs[name].to_numpy(dtype=float, na_value=np.nan)) is None
-        and np.isfinite(obs[name].to_numpy(dtype=float, na_value=np.nan)).all()
-    ]
+    fitting = [str(name) for name in obs.columns if _fits(behind, obs[name])]
     raise CountsError(
         f"the values do not fit the counts in {counts_in} and the library sizes: {found}",
         where=where,
@@ -153,3 +182,19 @@ def check_same_scale(
         else "Make them of the counts, adata.X = tp.pp.log1p_per_10k(counts, library_size), or name the column with "
         "the library sizes that they were made with in library_size_key=.",
     )
+
+
+def _may_be_log1p(values: Any) -> bool:
+    """Whether values are neither counts nor too large or too small for log1p values of any scale."""
+    stored = np.asarray(values.data if sparse.issparse(values) else values, dtype=np.float64).ravel()
+    if not stored.size or not np.isfinite(stored).all() or stored.min() < 0 or stored.max() > _LARGEST:
+        return False
+    return bool(np.any(stored != np.rint(stored)))
+
+
+def _fits(behind: np.ndarray, column: pd.Series) -> bool:
+    """Whether a column of ``obs`` holds the library sizes that values were made with."""
+    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+        return False
+    sizes = column.to_numpy(dtype=float, na_value=np.nan)
+    return bool(np.isfinite(sizes).all()) and (sizes > 0).all() and mismatch(behind, sizes) is None

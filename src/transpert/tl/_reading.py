@@ -21,7 +21,8 @@ from scipy import sparse
 from transpert import _keys
 from transpert._anndata import check_kind, frame, layer_names, modality_of
 from transpert._counts import check_counts, check_log1p
-from transpert.errors import GeneError, MetricInputError, StoreError, UnknownNameError, list_names
+from transpert._scale import some_rows
+from transpert.errors import CountsError, GeneError, MetricInputError, StoreError, UnknownNameError, list_names
 
 type Data = AnnData | MuData | str | os.PathLike
 type Matrix = np.ndarray | sparse.csr_matrix
@@ -58,6 +59,7 @@ class CellReader:
     values: Slot
     counts: Slot | None = None
     columns: np.ndarray | None = None
+    layers: tuple[str, ...] = ()
 
     def with_genes(self, genes: pd.Index) -> CellReader:
         """Return a reader of these genes, in this order; they must exist."""
@@ -75,6 +77,13 @@ class CellReader:
         if self.values.path is not None:
             return read
         return partial(_same, read())
+
+    def peek(self, rows: np.ndarray) -> tuple[Matrix, Matrix | None]:
+        """Read values and counts of some cells unchecked; whoever uses them is to check them."""
+        unique, back = np.unique(rows, return_inverse=True)
+        slots = (self.values, self.counts)
+        blocks = [None if slot is None else slot.rows(unique, self.columns) for slot in slots]
+        return cast(tuple[Matrix, Matrix | None], tuple(None if block is None else block[back] for block in blocks))
 
     def read(self, rows: np.ndarray, what: str) -> Matrix:
         """Read log1p counts per 10k of some cells."""
@@ -147,8 +156,19 @@ def _open_object(adata: AnnData, name: str, layer: str | None, counts_layer: str
     counts = None
     if counts_layer in layers:
         counts = _slot(adata.layers[counts_layer], _slot_name(counts_layer), name, check_counts)
+    elif layer is not None and counts_layer is not None and adata.X is not None:
+        counts = _if_counts(Slot("X", adata.X), len(obs))
     metadata = _plain(adata.uns.get(_keys.UNS, {}))
-    return CellReader(name, obs, _names(adata.var_names), metadata, values, counts)
+    return CellReader(name, obs, _names(adata.var_names), metadata, values, counts, layers=tuple(layers))
+
+
+def _if_counts(slot: Slot, n_cells: int) -> Slot | None:
+    """Return X if some of its cells are counts: the values are in a layer then."""
+    try:
+        check_counts(slot.rows(some_rows(n_cells), None), where=slot.where)
+    except CountsError:
+        return None
+    return slot
 
 
 def _slot(matrix: Any, where: str, name: str, check: Callable[..., None]) -> Slot:
@@ -195,9 +215,12 @@ def _open_file(path: Path, name: str, layer: str | None, counts_layer: str | Non
         counts = None
         if counts_layer in layers:
             counts = Slot(_slot_name(counts_layer), path=str(path), key=_place(counts_layer))
+        has_x = "X" in group and group["X"].attrs.get("encoding-type") != "null"
         obs, var = (cast(pd.DataFrame, ad.io.read_elem(group[part])) for part in ("obs", "var"))
         metadata = ad.io.read_elem(group["uns"][_keys.UNS]) if _keys.UNS in group.get("uns", {}) else {}
-    return CellReader(name, obs, _names(var.index), _plain(metadata), values, counts)
+    if counts is None and layer is not None and counts_layer is not None and has_x:
+        counts = _if_counts(Slot("X", path=str(path)), len(obs))
+    return CellReader(name, obs, _names(var.index), _plain(metadata), values, counts, layers=tuple(layers))
 
 
 def _place(layer: str | None) -> str:
