@@ -30,6 +30,7 @@ from transpert.transport import (
     ReadoutOptions,
     effects_from_statistics,
     estimate_dispersion,
+    rows_of_groups,
 )
 
 from .cells import LIBRARY_FROM, Cells, read_cells, repeated
@@ -311,7 +312,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         self.is_trained_ = True
 
     def _training_effects(self, groups: Groups, matching: ControlMatching) -> GroupEffects:
-        effects = effects_from_statistics(self.cells.statistics(groups.codes, len(groups)), groups, matching)
+        statistics = self.cells.statistics(groups.codes, rows_of_groups(groups))
+        effects = effects_from_statistics(statistics, groups, matching)
         self._dispersion = estimate_dispersion(effects.statistics)
         return effects
 

@@ -21,9 +21,8 @@ from transpert.data import MemorySource
 from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
 from transpert.pp.alignment import align_as_asked
-from transpert.transport import GroupStatistics, group_statistics
-
-from .streamed_statistics import CELLS_PER_BLOCK, stream_statistics
+from transpert.transport import GroupStatistics, PooledStatistics, group_statistics
+from transpert.transport.statistics import pooled_statistics
 
 # what library sizes are: numbers from a column, or sums over the genes at hand
 type LibraryFrom = Literal["column", "genes"]
@@ -104,14 +103,12 @@ class Cells(Keeping):
         """Return the cells for a :class:`~transpert.data.SetDataModule`."""
         return MemorySource(self.counts, self.library_size, self.embedding)
 
-    def statistics(self, codes: np.ndarray, n_groups: int) -> GroupStatistics:
-        """Compute the statistics of groups, :func:`transpert.transport.group_statistics`.
+    def statistics(self, codes: np.ndarray, rows: np.ndarray) -> PooledStatistics:
+        """Compute the statistics of rows of groups.
 
         Of many cells a block at a time: rates, logarithms and their squares would take several times their memory.
         """
-        if len(self) > CELLS_PER_BLOCK:
-            return stream_statistics(self.source(), codes, n_groups)
-        return group_statistics(self.counts, self.library_size, codes, n_groups)
+        return pooled_statistics(self.counts, self.library_size, codes, rows)
 
     def log1p(self) -> np.ndarray:
         """Return log1p counts per 10k, ``(N, G)`` dense float32."""
@@ -122,7 +119,10 @@ class Cells(Keeping):
 
     def as_one_group(self) -> GroupStatistics:
         """Return the statistics of all cells as those of one group."""
-        return self.keep("statistics", lambda: self.statistics(np.zeros(len(self), dtype=int), 1))
+        return self.keep(
+            "statistics",
+            lambda: group_statistics(self.counts, self.library_size, np.zeros(len(self), dtype=int), 1),
+        )
 
     def anew(self) -> Cells:
         """Return the same cells without what was kept of them."""

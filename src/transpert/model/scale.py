@@ -34,8 +34,8 @@ from transpert.transport import (
     Anchor,
     AnchorOptions,
     GroupEffects,
-    GroupStatistics,
     Novelty,
+    PooledStatistics,
     ReadoutOptions,
     predict_as_new,
 )
@@ -388,13 +388,9 @@ class SCALE(PerturbationModel):
                 validation = SetSampler(groups, matching, batches_per_epoch=_VALIDATION_BATCHES, **shared)
         return SetDataModule(source, train, validation, on_device=options.on_device)
 
-    def _set_statistics(self, statistics: GroupStatistics, groups: Groups) -> None:
+    def _set_statistics(self, statistics: PooledStatistics, groups: Groups) -> None:
         """Give the networks mean and standard deviation of the training cells."""
-        pooled = statistics.pool(np.ones((1, len(statistics))))
-        mean, spread = (
-            torch.as_tensor(value[0], dtype=torch.float32)
-            for value in (pooled.mean_log, np.sqrt(np.maximum(pooled.var_log, 0)))
-        )
+        mean, spread = (torch.as_tensor(value, dtype=torch.float32) for value in statistics.mean_and_spread())
         genes = inputs = (mean, spread)
         if self.cells.embedding is not None:
             used = self.cells.embedding[groups.codes >= 0]

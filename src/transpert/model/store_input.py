@@ -18,7 +18,7 @@ from transpert._anndata import frame, modality_of
 from transpert.data import CellSource, Store
 from transpert.errors import GeneError, OptionError, StoreError, UnknownNameError, list_names
 from transpert.groups import Design
-from transpert.transport import GroupStatistics
+from transpert.transport import PooledStatistics
 
 from .cells import Cells, DataSource, Keeping, read_cells
 from .registration import check_groups, check_names, registry_fields
@@ -84,12 +84,12 @@ class StoredCells(Keeping):
             self._source = cells if self._columns is None else _ChosenGenes(cells, self._columns)
         return self._source
 
-    def statistics(self, codes: np.ndarray, n_groups: int) -> GroupStatistics:
-        """Compute the statistics of groups: of what the store knows of its cells, and of the cells it knows nothing of.
+    def statistics(self, codes: np.ndarray, rows: np.ndarray) -> PooledStatistics:
+        """Compute the statistics of rows of groups; of cells whose sums the store knows, none is read.
 
         See :func:`stream_statistics`.
         """
-        return stream_statistics(self.source(), codes, n_groups, known=self.store.runs(), columns=self._columns)
+        return stream_statistics(self.source(), codes, rows, known=self.store.runs(), columns=self._columns)
 
 
 class _ChosenGenes:

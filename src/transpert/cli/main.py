@@ -9,11 +9,33 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from transpert._console import named_errors
-from transpert.store_commands import store_app
+from transpert.cli._console import named_errors
+from transpert.cli.store import store_app
 
-app = typer.Typer(help="Transport of cell populations under perturbation.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Transport of cell populations under perturbation.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
+
+
+def _print_version(asked: bool) -> None:
+    """Print the version and stop."""
+    from transpert import __version__
+
+    if asked:
+        typer.echo(f"transpert {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Predict what a population of cells becomes under a perturbation.
+
+    Exit status: 0 when all went well, 1 when the data or the machine do not allow what was asked, 2 when the command
+    itself is wrong.
+    """
 
 
 @app.command()
@@ -27,7 +49,7 @@ def quickstart(
 ) -> None:
     """Train on embedded real cells, predict an unseen cell type, and show how good the prediction is."""
     # heavy imports wait until a command needs them, so that --help is quick
-    from transpert.quickstart import run_quickstart
+    from transpert.cli.quickstart import run_quickstart
 
     with named_errors():
         _check_accelerator(accelerator)

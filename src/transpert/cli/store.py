@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from transpert._console import named_errors
+from transpert.cli._console import named_errors
 from transpert.errors import OptionError, UnknownNameError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from transpert.data import Store
-
 
 store_app = typer.Typer(help="Cells on disk, in the order in which training reads them.", no_args_is_help=True)
 
