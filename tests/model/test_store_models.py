@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 
 import transpert as tp
-from transpert.data import Store, build_store, runs
+from transpert.data import Store, build_store
+from transpert.data.store import runs
 from transpert.errors import AssumptionWarning, GeneError, OptionError, StoreError, UnknownNameError
 from transpert.groups import Design
 from transpert.model import TrainingOptions
-from transpert.model.cells import DataSource
-from transpert.model.registration import jsonable
-from transpert.model.store_input import StoredCells
-from transpert.model.streamed_statistics import stream_statistics
+from transpert.model.cells.in_memory import DataSource
+from transpert.model.cells.open import StoredCells
+from transpert.model.cells.registration import jsonable
+from transpert.model.cells.statistics import stream_statistics
 from transpert.transport import group_statistics
 
 # single cells, as from memory: a store draws runs of neighbours by default

@@ -64,13 +64,11 @@ def test_scores_do_not_depend_on_where_the_cells_are(files, expected, how) -> No
 
 
 def test_only_the_rows_that_are_needed_are_read(files, monkeypatch) -> None:
-    from transpert.tl import _reading
+    from transpert.tl._evaluation import cell_reader as _reading
 
     read = []
     take = _reading._take
-    monkeypatch.setattr(
-        _reading, "_take", lambda matrix, rows, columns: read.append(len(rows)) or take(matrix, rows, columns)
-    )
+    monkeypatch.setattr(_reading, "_take", lambda matrix, rows: read.append(len(rows)) or take(matrix, rows))
     tp.tl.evaluate(files / "pred.h5ad", files / "truth.h5ad", ceiling=True, **OPTIONS)
     # some cells to compare the scales, then one population at a time, each once: 2 contexts x (controls + 4
     # populations, real and predicted)

@@ -33,18 +33,18 @@ from transpert.transport import (
     rows_of_groups,
 )
 
-from .cells import LIBRARY_FROM, Cells, read_cells, repeated
+from .cells.in_memory import LIBRARY_FROM, Cells, read_cells, repeated
+from .cells.open import Data, StoredCells, StoreInput, check_in_memory, check_loaded, open_cells, open_data
+from .cells.registration import check_groups, jsonable, registry_fields, restore, source_of
 from .counterfactual import Counterfactuals
-from .origins import Origin, control_positions, origins_of, population_sizes, shown_controls
-from .prediction import Population, SetPrediction, assemble, read_out, text_columns
-from .principal_components import PrincipalComponents, read_principal_components
+from .prediction.assemble import Population, SetPrediction, assemble, read_out, text_columns
+from .prediction.controls import Origin, control_positions, origins_of, population_sizes, shown_controls
+from .prediction.principal_components import PrincipalComponents, read_principal_components
+from .prediction.requests import Contexts, Request, check_drawing, expand_requests, request_of
+from .prediction.to_store import StreamedPrediction
 from .processes import is_first_process
-from .registration import check_groups, jsonable, registry_fields, restore, source_of
-from .requests import Contexts, Request, check_drawing, expand_requests, request_of
 from .saving import read_data, read_device, read_model, write_model
-from .store_input import Data, StoredCells, StoreInput, check_in_memory, check_loaded, open_cells, open_data
-from .streaming import StreamedPrediction
-from .uncertainty import UncertaintyEstimates, UncertaintyMethods, predict_uncertainty, write_uncertainty
+from .uncertainty.intervals import UncertaintyEstimates, UncertaintyMethods, predict_uncertainty, write_uncertainty
 
 
 class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, UncertaintyMethods, BaseModelClass):

@@ -16,7 +16,9 @@ from transpert._anndata import modality_to_write
 from transpert.errors import OptionError, UnknownNameError
 from transpert.metrics import Metric
 
-from ._plan import (
+from ._evaluation.blocks import CEILING, Scored, count_threads, run_blocks
+from ._evaluation.cell_reader import CellReader, Data, check_readable, open_cells
+from ._evaluation.plan import (
     Plan,
     align,
     check_not_swapped,
@@ -26,11 +28,9 @@ from ._plan import (
     wanted_populations,
     without_counts,
 )
+from ._evaluation.predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
+from ._evaluation.scales import check_one_scale, check_scale_of_truth, library_column
 from ._populations import design_of_metadata, populations
-from ._predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
-from ._reading import CellReader, Data, check_readable, open_cells
-from ._scales import check_one_scale, check_scale_of_truth, library_column
-from ._scoring import CEILING, Scored, count_threads, run_blocks
 from .score_summary import tabulate
 
 if TYPE_CHECKING:
