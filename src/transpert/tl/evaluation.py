@@ -186,7 +186,7 @@ def evaluate(
     real = open_cells(truth, name="the truth", **slots)
     given = _open_predictions(pred, baseline_names(baselines), slots)
     check_not_swapped(real, given)
-    if counts_layer not in (None, _keys.COUNTS_LAYER, *real.layers):
+    if counts_layer is not None and counts_layer not in (_keys.COUNTS_LAYER, *real.layers):
         raise UnknownNameError("layer", [counts_layer], real.layers, where="counts_layer, the truth")
     chosen, names = without_counts(metrics, baselines, real, given, counts_layer)
     first = next(iter(given.values()))
