@@ -24,6 +24,7 @@ FREE = {
     "_folders",
     "_keys",
     "_matrices",
+    "_scale",
     "_schema",
     "_seeds",
     "errors",
