@@ -306,7 +306,7 @@ class Workshop:
         return [Entry(*entry) for entry in listed]
 
 
-# --- what must hold -----------------------------------------------------------------------------------------------------
+# --- what must hold --------------------------------------------------------------------------------------------
 
 
 def state_of(value: Any) -> Any:
@@ -373,7 +373,7 @@ class Report:
 
 
 def run(n_calls: int, seed: int = 0, *, only: str | None = None, shown: bool = False) -> Report:
-    """Make so many calls; every one ends in a result that keeps the invariants, or in an error of ours with a remedy."""
+    """Make so many calls, and report which end neither in a sound result nor in an error of ours with a remedy."""
     import matplotlib.pyplot as plt
 
     rng, report, here = np.random.default_rng(seed), Report(shown=shown), os.getcwd()
@@ -412,7 +412,7 @@ def _one(entry: Entry, rng: np.random.Generator, report: Report, call: str) -> N
             report.add("refused without a remedy", f"{what}: no remedy: {type(error).__name__}: {error}")
         if {name: state_of(value) for name, value in given.items()} != before:
             report.add("changed on failure", f"{what}: changed its input, and failed: {error}")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, it is noted
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "src/transpert" in f.filename]
         place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
         report.add("raw errors", f"{what}: {type(error).__name__}: {str(error)[:110]} ({place})")
