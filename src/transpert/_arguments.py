@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 
 from transpert.errors import OptionError, list_names
 
@@ -114,6 +115,43 @@ def check_path(value: Any, *, name: str) -> Path:
     raise refused(name, value, "Give the path of a file or folder as text.")
 
 
+def check_pairs(wanted: Any) -> list[tuple[str, str]]:
+    """Return the populations asked for: context and label of each."""
+    pairs = list(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str | bytes | dict) else []
+    texts = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs)
+    if pairs and texts and all(isinstance(text, str) for pair in pairs for text in pair):
+        return [(str(context), str(label)) for context, label in pairs]
+    raise refused("wanted", wanted, "Give at least one pair of a context and a label, as text.")
+
+
+def check_table(value: Any, *, name: str) -> pd.DataFrame:
+    """Return a table."""
+    if isinstance(value, pd.DataFrame):
+        return value
+    raise refused(name, value, "Give a pandas DataFrame.")
+
+
+def check_axes(value: Any, *, name: str) -> Any:
+    """Return axes of matplotlib, or ``None`` for new ones."""
+    if value is None or hasattr(value, "get_figure"):
+        return value
+    raise refused(name, value, "Give axes of matplotlib, or None for new ones.")
+
+
+def check_design(value: Any, *, name: str) -> Any:
+    """Return a design, or ``None`` where the data say it."""
+    if value is None or hasattr(value, "perturbation_key"):
+        return value
+    raise refused(name, value, "Give a transpert.groups.Design.")
+
+
+def check_mask(value: Any, *, name: str) -> Any:
+    """Return a mask of cells, or ``None`` for all of them."""
+    if value is None or (np.ndim(value) == 1 and np.asarray(value).dtype.kind == "b"):
+        return value
+    raise refused(name, value, "Give True or False for each cell, or None for all.")
+
+
 type Check = Callable[..., Any]
 
 _WHOLE = (
@@ -140,6 +178,12 @@ _CHECKS: dict[str, tuple[Check, dict[str, Any]]] = {
     **{name: (check_path, {}) for name in ("out", "folder", "dir_path", "path", "config", "collection")},
     **{name: (check_whole, {}) for name in ("seed", "n_bootstrap", "n_labels", "rank")},
     **{name: (check_number, {"least": 0.0, "most": 1.0, "open_ends": True}) for name in ("level", "alpha", "fraction")},
+    **{name: (check_table, {}) for name in ("obs", "scores", "table")},
+    **{name: (check_text, {}) for name in ("value", "control_label")},
+    "ax": (check_axes, {}),
+    "design": (check_design, {}),
+    "mask": (check_mask, {}),
+    "n_samples": (check_whole, {"least": 1}),
     "interval": (check_number, {"least": 0.0, "most": 1.0, "open_ends": True, "optional": True}),
     "max_controls": (check_whole, {"least": 2, "optional": True}),
     "world_size": (check_whole, {"least": 1}),

@@ -224,7 +224,8 @@ class Workshop:
             ("setup and train", self.trained, lambda: {"adata": a(), **setup}),
             ("predict", model.predict, lambda: {**asked, **drawn, "adata": a(), "max_missing_genes": 0.0}),
             ("predict without cells", model.predict, lambda: {**asked, **drawn, "adata": None, "interval": None}),
-            ("predict_populations", model.predict_populations, lambda: {"wanted": [], "n_cells": 3, "seed": 0}),
+            ("predict_populations", model.predict_populations, lambda: {
+                "wanted": [("context_0", "P0")], "n_cells": 3, "seed": 0}),
             ("predict_to_store", model.predict_to_store, lambda: {
                 "path": self.fresh(), **asked, **drawn, "cells_per_part": 100, "rank": 0, "world_size": 1}),
             ("get_effects", model.get_effects, lambda: {**asked, "adata": a(), "key_added": None}),
@@ -246,7 +247,7 @@ class Workshop:
             ("compare", tp.tl.compare, lambda: {
                 "scores": self.scores.copy(), "model": "MeanShift", "against": "NoChange", "metrics": None,
                 "n_bootstrap": 10, "level": 0.95, "seed": 0}),
-            ("effects", tp.tl.effects, lambda: {"adata": a(), "layer": None, "key_added": "effects"}),
+            ("effects", tp.tl.effects, lambda: {"data": a(), "layer": None, "key_added": "effects"}),
             ("rank_genes_groups", tp.tl.rank_genes_groups, lambda: {
                 "data": a(), "method": "t-test", "groups": None, "layer": None, "counts_layer": "counts",
                 "replicate_key": None, "paired": False, "modality": None, "key_added": "rank_genes_groups"}),

@@ -49,7 +49,11 @@ def build(
 
     with named_errors():
         if len(paths) < 2:
-            raise OptionError("name at least one file with cells, and last the store to make", where="store build")
+            raise OptionError(
+                "name at least one file with cells, and last the store to make",
+                where="store build",
+                remedy="For example: transpert store build a.h5ad b.h5ad cells.zarr.",
+            )
         contexts = tuple(context_key or ())
         design = Design(perturbation_key, control, contexts, batch_key, dose_key, time_key, split_key, direction_key)
         *files, out = paths

@@ -93,7 +93,9 @@ class Condition:
         for value, kind in [*((dose, "dose") for dose in doses), (self.time, "time")]:
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ConditionError(
-                    f"{kind} {value!r} is not a number from 0 upwards", where=self.label if self.parts else None
+                    f"{kind} {value!r} is not a number from 0 upwards",
+                    where=self.label if self.parts else None,
+                    remedy="Give a finite number from 0 upwards.",
                 )
         order = sorted(range(len(self.parts)), key=lambda i: self.parts[i])
         ordered = [doses[i] for i in order]
@@ -187,7 +189,10 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
         parts = [part for part in parts if not is_control_part(part, control=control)]
         _check_names(parts, label)
     if len(set(parts)) < len(parts):
-        raise ConditionError(f"the perturbation label {label!r} names the same perturbation twice")
+        raise ConditionError(
+            f"the perturbation label {label!r} names the same perturbation twice",
+            remedy="Name every part of a combination once.",
+        )
     return tuple(sorted(parts))
 
 
@@ -304,5 +309,9 @@ def _number(value: object, label: str, kind: str) -> float | None:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise ConditionError(f"the {kind} {value!r} is not a number", where=label) from None
+        raise ConditionError(
+            f"the {kind} {value!r} is not a number",
+            where=label,
+            remedy="Give it as a number, in the unit of the column.",
+        ) from None
     return None if math.isnan(number) else number

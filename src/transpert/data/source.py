@@ -123,7 +123,11 @@ class MemorySource:
         object.__setattr__(self, "library_size", np.asarray(self.library_size, dtype=np.float64))
         for name, array in (("library_size", self.library_size), ("embedding", self.embedding)):
             if array is not None and len(array) != counts.shape[0]:
-                raise CountsError(f"{name} has {len(array)} cells but the counts have {counts.shape[0]}", where=name)
+                raise CountsError(
+                    f"{name} has {len(array)} cells but the counts have {counts.shape[0]}",
+                    where=name,
+                    remedy="Give one row for each cell.",
+                )
         check_library_sizes(np.asarray(self.library_size), where="library_size")
 
     @property

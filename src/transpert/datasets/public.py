@@ -179,7 +179,11 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
     counts = sparse.csr_matrix(read_counts(counts, where=f"{source.name}, {slot}"), dtype=np.float32)
     library = library_sizes(counts)
     if not (library > 0).all():
-        raise CountsError(f"{int((library <= 0).sum())} cells have no counts", where=source.name)
+        raise CountsError(
+            f"{int((library <= 0).sum())} cells have no counts",
+            where=source.name,
+            remedy="Drop them from the file: sc.pp.filter_cells(adata, min_counts=1).",
+        )
     result = AnnData(
         log1p_per_10k(counts, library),
         obs=_columns(frame(adata.obs), labels, entry).assign(**{_keys.LIBRARY_SIZE: library}),

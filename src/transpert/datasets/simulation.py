@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
+from numbers import Real
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._amounts import written_amount
+from transpert._arguments import check_number, check_share, check_whole
 from transpert._counts import log1p_per_10k
 from transpert._seeds import check_seed
 from transpert.errors import OptionError, UnknownNameError
@@ -108,28 +110,30 @@ class SimulationOptions:
         sizes = ("n_contexts", "n_perturbations", "n_genes", "n_cells", "n_control_cells", "n_batches", "n_programmes")
         for name in (*sizes, "n_combinations", "embedding_dimension"):
             value, least = getattr(self, name), int(name in sizes)
-            if value is not None and (not isinstance(value, int | np.integer) or value < least):
-                raise _wrong(name, value, f"An integer from {least} upwards.")
+            check_whole(value, name=name, least=least, most=10**9, optional=True)
         for name in ("moved", "null", "embedding_noise"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise _wrong(name, getattr(self, name), "From 0 to 1.")
+            check_share(getattr(self, name), name=name)
         for name in ("effect_size", "systematic_effect", "dependence", "context_spread", "cell_spread", "dispersion"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise _wrong(name, getattr(self, name), "A finite number from 0 upwards.")
+            check_number(getattr(self, name), name=name, least=0)
         for name in ("interaction", "state_dependence"):
-            if not np.isfinite(getattr(self, name)):
-                raise _wrong(name, getattr(self, name), "A finite number.")
-        if not 0 < self.library_size < np.inf:
-            raise _wrong("library_size", self.library_size, "A finite number above 0.")
+            check_number(getattr(self, name), name=name)
+        check_number(self.library_size, name="library_size", least=0, open_ends=True)
         for name in ("doses", "times"):
             values = getattr(self, name)
-            if not all(0 < value < np.inf for value in values) or len(set(values)) < len(values):
+            if not _are_amounts(values) or len(set(values)) < len(values):
                 raise _wrong(name, values, "Different finite numbers above 0; controls have none.")
         if self.context_dependence not in ("none", "linear", "nonlinear"):
             raise _wrong("context_dependence", repr(self.context_dependence), "'none', 'linear' or 'nonlinear'.")
         possible = self.n_perturbations * (self.n_perturbations - 1) // 2
         if not 0 <= self.n_combinations <= possible:
             raise _wrong("n_combinations", self.n_combinations, f"There are {possible} pairs of perturbations.")
+
+
+def _are_amounts(values: object) -> bool:
+    """Whether values are a sequence of finite numbers above 0."""
+    if not isinstance(values, list | tuple | np.ndarray):
+        return False
+    return all(isinstance(value, Real) and 0 < value < np.inf for value in values)
 
 
 def _wrong(name: str, value: object, remedy: str) -> OptionError:

@@ -68,7 +68,11 @@ class Design:
         object.__setattr__(self, "control", str(self.control))  # columns of numbers are read as text
         repeated = sorted({column for column in self.columns if self.columns.count(column) > 1})
         if repeated:
-            raise OptionError(f"one column has two roles: {list_names(repeated)}", where="the design")
+            raise OptionError(
+                f"one column has two roles: {list_names(repeated)}",
+                where="the design",
+                remedy="Name another column for one of them, or leave it out.",
+            )
 
     @property
     def columns(self) -> tuple[str, ...]:

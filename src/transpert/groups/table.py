@@ -11,10 +11,10 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._amounts import written_amount
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, refused
 from transpert.conditions import Condition, parse_condition, parse_perturbation
 from transpert.conditions.parts import split_parts
-from transpert.errors import ConditionError, GroupSizeError, list_names
+from transpert.errors import ConditionError, GroupSizeError, OptionError, list_names
 
 from .design import Design
 from .labels import combined_codes, label_codes, value_codes
@@ -170,6 +170,10 @@ def make_groups(
     [1, 2]
     """
     check_arguments(locals())
+    if design is None:
+        raise refused("design", design, "Give a transpert.groups.Design.")
+    if mask is not None and len(mask) != len(obs):
+        raise OptionError(f"the mask has {len(mask)} entries for {len(obs)} cells", remedy="Give one for each cell.")
     design.check(obs, need_controls=need_controls)
     conditions, numbers = condition_codes(obs, design)
     contexts, context_names = _sorted(*_context_codes(obs, design))

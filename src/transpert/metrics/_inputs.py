@@ -19,7 +19,9 @@ def check_finite(values: np.ndarray, where: str) -> None:
     """Check that no entry is NaN or infinite."""
     wrong = int(np.count_nonzero(~np.isfinite(values)))
     if wrong:
-        raise MetricInputError(f"{wrong} of {values.size} entries are NaN or infinite", where=where)
+        raise MetricInputError(
+            f"{wrong} of {values.size} entries are NaN or infinite", where=where, remedy="Remove or replace them."
+        )
 
 
 def check_cells(cells: Any, *, where: str, n_genes: int | None = None) -> np.ndarray | sparse.spmatrix:
@@ -57,7 +59,12 @@ def check_deltas(
     predicted: np.ndarray, real: np.ndarray, *, what: str = "effects", dtype: type = np.float64
 ) -> tuple[np.ndarray, np.ndarray]:
     """Check two tables, ``(P, G)`` or ``(G,)``, and return them two-dimensional."""
-    predicted, real = (np.atleast_2d(np.asarray(values, dtype=dtype)) for values in (predicted, real))
+    try:
+        predicted, real = (np.atleast_2d(np.asarray(values, dtype=dtype)) for values in (predicted, real))
+    except (TypeError, ValueError):
+        raise MetricInputError(
+            f"the {what} are no table of numbers", where=what, remedy="Give arrays of perturbations x genes."
+        ) from None
     if predicted.ndim != 2 or predicted.shape != real.shape or 0 in predicted.shape:
         turned = predicted.ndim == 2 and predicted.shape == real.shape[::-1]
         raise MetricInputError(
@@ -74,7 +81,11 @@ def check_deltas(
 def check_same_length(a: Sized, b: Sized, *, what: str) -> None:
     """Check that two arrays have as many entries."""
     if len(a) != len(b):
-        raise MetricInputError(f"{len(a)} predicted and {len(b)} real {what}", where=what)
+        raise MetricInputError(
+            f"{len(a)} predicted and {len(b)} real {what}",
+            where=what,
+            remedy="Give one of each for every population, in the same order.",
+        )
 
 
 def dense(cells: Any) -> np.ndarray:

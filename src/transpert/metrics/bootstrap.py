@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, refused
 from transpert.errors import OptionError
 
 # the interval of a mean over tens of populations is about as wide; what lies nearer together is not told apart, and
@@ -95,7 +95,10 @@ def bootstrap_interval(
     check_arguments(locals())
     if not isinstance(level, Real) or not 0 < level < 1:
         raise OptionError(f"the level of an interval is {level!r}", remedy="Give a number between 0 and 1, like 0.95.")
-    values = np.asarray(values, dtype=float)
+    try:
+        values = np.asarray(values, dtype=float).ravel()
+    except (TypeError, ValueError):
+        raise refused("values", values, "Give an array of numbers.") from None
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return float("nan"), float("nan")

@@ -153,8 +153,14 @@ def _weighted(predicted: np.ndarray, real: np.ndarray, weights: np.ndarray) -> t
     predicted, real = check_deltas(predicted, real)
     weights = np.atleast_2d(np.asarray(weights, dtype=np.float64))
     if weights.shape != real.shape:
-        raise MetricInputError(f"the weights have shape {weights.shape}, the effects {real.shape}", where="weights")
+        raise MetricInputError(
+            f"the weights have shape {weights.shape}, the effects {real.shape}",
+            where="weights",
+            remedy="Give one weight for every effect.",
+        )
     negative = int(np.count_nonzero(weights < 0))
     if negative:
-        raise MetricInputError(f"{negative} of {weights.size} entries are negative", where="weights")
+        raise MetricInputError(
+            f"{negative} of {weights.size} entries are negative", where="weights", remedy="Give weights from 0 upwards."
+        )
     return predicted, real, weights

@@ -280,6 +280,7 @@ def _part(name: str, value: float, baseline: float, replicate: float) -> float:
         raise MetricInputError(
             f"the baseline has {baseline:.3g}, the replicate {replicate:.3g}: there is no scale between them",
             where=name,
+            remedy="Leave the metric out, or give a replicate that is better than the baseline.",
         )
     low, high = CHALLENGE_LIMITS[name]
     if not np.isfinite(value):

@@ -81,7 +81,9 @@ def discrimination_score(
         (denominator, ("n", "n-1")),
     ):
         if value not in choices:
-            raise OptionError(f"{value!r} is none of {choices}", where="discrimination_score")
+            raise OptionError(
+                f"{value!r} is none of {choices}", where="discrimination_score", remedy="Choose one of them."
+            )
     predicted, real = check_deltas(predicted, real)
     count = len(real)
     columns = [np.empty(0, dtype=int)] * count if targets is None else [np.asarray(t, dtype=int) for t in targets]

@@ -98,18 +98,32 @@ class Panel:
             If there are none, two are of the same perturbation in the same context, or they hold different values.
         """
         if not summaries:
-            raise MetricInputError("there is no population to compare", where="panel")
+            raise MetricInputError(
+                "there is no population to compare", where="panel", remedy="Give at least one summary."
+            )
         keys = [(summary.context, summary.perturbation) for summary in summaries]
         twice = [" / ".join(key) for key, number in Counter(keys).items() if number > 1]
         if twice:
-            raise MetricInputError(f"populations are there more than once: {list_names(twice)}", where="panel")
+            raise MetricInputError(
+                f"populations are there more than once: {list_names(twice)}",
+                where="panel",
+                remedy="Give every population once.",
+            )
         names = set(summaries[0].values)
         if any(set(summary.values) != names for summary in summaries):
-            raise MetricInputError("the summaries hold different values", where="panel")
+            raise MetricInputError(
+                "the summaries hold different values",
+                where="panel",
+                remedy="Summarise all populations with the same needs.",
+            )
         try:
             values = {name: np.stack([np.asarray(s.values[name]) for s in summaries]) for name in sorted(names)}
         except ValueError as error:
-            raise MetricInputError("the populations have different numbers of genes", where="panel") from error
+            raise MetricInputError(
+                "the populations have different numbers of genes",
+                where="panel",
+                remedy="Align the genes by name: transpert.pp.align_genes.",
+            ) from error
         return cls(
             np.array([summary.perturbation for summary in summaries], dtype=object),
             np.array([summary.context for summary in summaries], dtype=object),

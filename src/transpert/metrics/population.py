@@ -71,7 +71,9 @@ class Population:
             self.counts = check_cells(self.counts, where=f"the counts of {self.where}", n_genes=self.n_genes)
             if self.counts.shape[0] != self.n_cells:
                 raise MetricInputError(
-                    f"{self.counts.shape[0]} cells have counts, {self.n_cells} have log1p values", where=self.where
+                    f"{self.counts.shape[0]} cells have counts, {self.n_cells} have log1p values",
+                    where=self.where,
+                    remedy="Give counts of the same cells, in the same order.",
                 )
 
     @classmethod

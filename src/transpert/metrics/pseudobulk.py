@@ -164,7 +164,9 @@ def noise_corrected_errors(
     for values in noise:
         check_same_length(values, real, what="noise estimates and profiles")
     if any(values.min() < 0 for values in noise):
-        raise MetricInputError("a variance is negative", where="noise estimates")
+        raise MetricInputError(
+            "a variance is negative", where="noise estimates", remedy="Give variances from 0 upwards."
+        )
     kept = _kept(real.shape, targets)
     genes = kept.sum(axis=1)
     weights = np.divide(1.0, genes, out=np.zeros(len(genes)), where=genes > 0)

@@ -120,7 +120,11 @@ def unique_gene_error(
     predicted, real = check_deltas(predicted, real)
     significant = np.asarray(significant, dtype=bool)
     if significant.shape != real.shape:
-        raise MetricInputError(f"they have shape {significant.shape}, not {real.shape}", where="significant genes")
+        raise MetricInputError(
+            f"they have shape {significant.shape}, not {real.shape}",
+            where="significant genes",
+            remedy="Give one value for every effect.",
+        )
     if len(real) < 2:
         return np.full(len(real), np.nan)
     unique = significant & (significant.sum(axis=0) - 1 <= max_others)

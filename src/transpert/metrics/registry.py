@@ -32,6 +32,7 @@ from itertools import batched
 
 import numpy as np
 
+from transpert._arguments import check_names
 from transpert.errors import UnknownNameError
 
 from ._entries import ENTRIES, Metric
@@ -86,7 +87,7 @@ def resolve_metrics(metrics: str | Sequence[str]) -> list[Metric]:
     if isinstance(metrics, str):
         names: Sequence[str] = PANELS.get(metrics, (metrics,))
     else:
-        names = metrics
+        names = check_names(metrics, name="metrics")
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise UnknownNameError("metric", unknown, [*METRICS, *PANELS])

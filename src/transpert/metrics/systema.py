@@ -49,7 +49,11 @@ def pearson_delta_perturbed(
     predicted, real = check_deltas(predicted, real, what="mean profiles")
     centre = real.mean(axis=0) if reference is None else np.asarray(reference, dtype=np.float64)
     if centre.shape != real.shape[1:]:
-        raise MetricInputError(f"the reference has shape {centre.shape}, not {real.shape[1:]}", where="reference")
+        raise MetricInputError(
+            f"the reference has shape {centre.shape}, not {real.shape[1:]}",
+            where="reference",
+            remedy="Give one value for each gene.",
+        )
     return pearson_rows(predicted - centre, real - centre)
 
 

@@ -19,7 +19,7 @@ from scvi.model.base import BaseModelClass
 
 from transpert import _keys
 from transpert._anndata import modality_of
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, check_pairs
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert.conditions import Condition, PerturbationVocabulary
 from transpert.data import Store
@@ -449,7 +449,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         check_arguments(locals())
         self._check_trained()
         n_cells = check_drawing(n_cells, None, seed)
-        requests = [request_of(self.cells, self.source, self.vocabulary, *population) for population in wanted]
+        requests = [request_of(self.cells, self.source, self.vocabulary, *pair) for pair in check_pairs(wanted)]
         self._check_requests(requests)
         return self._predict_requests(
             self.cells, requests, n_cells, None, include_controls=True, progress=False, seed=seed
@@ -673,7 +673,11 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         except (KeyError, RuntimeError, TypeError) as error:
             if isinstance(error, TranspertError):
                 raise
-            raise ModelFileError(f"the model does not fit its description: {error}", where=str(dir_path)) from error
+            raise ModelFileError(
+                f"the model does not fit its description: {error}",
+                where=str(dir_path),
+                remedy="It is damaged, or was changed after it was saved: take it from a copy, or train anew.",
+            ) from error
         model.module.to(device).eval()
         model.is_trained_ = True
         return model

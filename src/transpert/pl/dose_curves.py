@@ -140,7 +140,11 @@ def dose_response(
     names = real_obs[design.perturbation_key].astype(str).to_numpy()
     controls = np.flatnonzero(there & control_cells(real_obs[design.perturbation_key], control=design.control))
     if not len(controls):
-        raise ControlError(f"there are no control cells of {context!r}", where="the truth")
+        raise ControlError(
+            f"there are no control cells of {context!r}",
+            where="the truth",
+            remedy="Give a truth with control cells of this context.",
+        )
     rows = np.flatnonzero((contexts == context) & (labels == perturbation))
     real_rows = _alike(real_obs, np.flatnonzero(there & (names == perturbation)), obs, rows, design)
     real = _curve(observed_values, real_rows, real_obs[dose_key], "the truth")
@@ -223,7 +227,11 @@ def _levels(column: pd.Series, kind: str) -> np.ndarray:
     numbers = pd.to_numeric(column.astype(object), errors="coerce")
     unread = numbers.isna().to_numpy() & ~missing
     if unread.any():
-        raise ConditionError(f"the time {str(column[unread].iloc[0])!r} is not a number", where=f"obs[{column.name!r}]")
+        raise ConditionError(
+            f"the time {str(column[unread].iloc[0])!r} is not a number",
+            where=f"obs[{column.name!r}]",
+            remedy="Write the times as numbers, in one unit.",
+        )
     return np.array(["none" if lacks else written_amount(value) for lacks, value in zip(missing, numbers, strict=True)])
 
 

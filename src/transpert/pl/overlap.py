@@ -95,7 +95,11 @@ def overlap_curve(
     )
     found = [item for item in tested if item.real.n_significant]
     if not found:
-        raise MetricInputError("no gene is really significant in any population", where="overlap_curve")
+        raise MetricInputError(
+            "no gene is really significant in any population",
+            where="overlap_curve",
+            remedy="There is nothing to compare: give more cells, or other populations.",
+        )
     length = int(np.median([item.real.n_significant for item in found]))
     length = length if max_k is None else min(length, max_k)
     lists = np.arange(1, length + 1)

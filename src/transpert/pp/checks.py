@@ -6,7 +6,7 @@ import pandas as pd
 from anndata import AnnData
 
 from transpert import _counts
-from transpert._anndata import layer_names
+from transpert._anndata import check_kind, layer_names
 from transpert._arguments import check_arguments
 from transpert._counts import Matrix
 from transpert.errors import BackedDataError, CellError, GeneError, OptionError, UnknownNameError, list_names
@@ -108,6 +108,7 @@ def check_not_backed(adata: AnnData) -> None:
     >>> import transpert as tp
     >>> tp.pp.check_not_backed(tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=5, n_cells=5))
     """
+    check_kind(adata, name="adata")
     if adata.isbacked:
         raise BackedDataError(
             "a backed AnnData cannot be read in arbitrary order",
@@ -136,6 +137,7 @@ def check_unique_names(adata: AnnData) -> None:
     >>> import transpert as tp
     >>> tp.pp.check_unique_names(tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=5, n_cells=5))
     """
+    check_kind(adata, name="adata")
     for names, slot, kind, error in (
         (adata.var_names, "var_names", "genes", GeneError),
         (adata.obs_names, "obs_names", "cells", CellError),

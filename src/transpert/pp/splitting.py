@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from transpert import _keys
-from transpert._anndata import frame
+from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments
 from transpert._seeds import check_seed
 from transpert.conditions import parse_perturbation
@@ -106,8 +106,13 @@ def split(
     ['test', 'train']
     """
     check_arguments(locals())
+    check_kind(adata, name="adata")
     if (holdout is None) == (by is None):
-        raise OptionError("exactly one of holdout= and by= says what is held out", where="pp.split")
+        raise OptionError(
+            "exactly one of holdout= and by= says what is held out",
+            where="pp.split",
+            remedy="Pass holdout= for populations by name, or by= for a share of them.",
+        )
     _check_named(holdout, "holdout")
     _check_named(validation, "validation")
     seed = check_seed(seed)
@@ -136,7 +141,10 @@ def split(
         chosen = _drawn(groups, kind, validation_fraction, units, ~(test | table["is_control"].to_numpy()), rng)
     if (test & chosen).any():
         both = table.loc[test & chosen, ["context", "perturbation"]].agg(" / ".join, axis=1)
-        raise SplitError(f"groups are asked for both validation and test: {list_names(both)}")
+        raise SplitError(
+            f"groups are asked for both validation and test: {list_names(both)}",
+            remedy="Name them in one of holdout= and validation=.",
+        )
     table["split"] = np.select([test, chosen], [_keys.TEST, _keys.VALIDATION], _keys.TRAIN)
     _check_not_trivial(table)
     arguments = {

@@ -256,7 +256,7 @@ class _Constant:
         return partial(_repeated, mean.astype(np.float32), size)
 
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
-        raise OptionError("constant cells bring no controls")
+        raise OptionError("constant cells bring no controls", remedy="Choose reference='real'.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -270,7 +270,7 @@ class _Shifted:
         return partial(_moved, self.cells_before.cells(context, label, with_counts=False), self.shifts[context, label])
 
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
-        raise OptionError("shifted cells bring no controls")
+        raise OptionError("shifted cells bring no controls", remedy="Choose reference='real'.")
 
 
 def _repeated(mean: np.ndarray, size: int) -> tuple[Matrix, None]:

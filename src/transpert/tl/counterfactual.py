@@ -9,7 +9,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from transpert._anndata import modality_to_write, writable_name
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, refused
 from transpert.errors import GeneError, list_names
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def predict(
     True
     """
     check_arguments(locals())
+    if not hasattr(model, "predict"):
+        raise refused("model", model, "Give a trained model.")
     written = modality_to_write(adata, model.source.modality)
     _check_known(written.var_names, model)
     counts, latent = model.counterfactual(adata, perturbation, dose=dose, time=time, direction=direction, seed=seed)

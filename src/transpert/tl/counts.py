@@ -16,7 +16,7 @@ from transpert import _keys, pp
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments
 from transpert.conditions import Condition, parse_perturbation
-from transpert.errors import AssumptionWarning, ControlError, UnknownNameError, list_names
+from transpert.errors import AssumptionWarning, ControlError, MetricInputError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import written_direction, written_dose
 from transpert.pp.alignment import align_as_asked
@@ -152,6 +152,12 @@ def to_counts(
             seed=request.seed(seed),
         )
         moved.append(Population(log, counts, own, _keys.PREDICTED, request))
+    if not moved:
+        raise MetricInputError(
+            "there is no perturbed population in the prediction",
+            where=f"obs[{design.perturbation_key!r}]",
+            remedy="Name the column and the label of controls in perturbation_key= and control=.",
+        )
     if include_controls:
         for own in used.values():
             dense = np.asarray(pp.log1p_per_10k(own.counts, own.library_size).todense(), dtype=np.float32)

@@ -15,9 +15,9 @@ from scipy.stats import ttest_ind_from_stats
 
 from transpert import _keys
 from transpert._anndata import frame, metadata_of, modality_of, modality_to_write
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, check_choice
 from transpert.conditions.controls import control_cells
-from transpert.errors import AssumptionWarning, ControlError, OptionError, UnknownNameError, list_names
+from transpert.errors import AssumptionWarning, ControlError, UnknownNameError, list_names
 from transpert.metrics import Convention, DifferentialExpression, RankSums
 from transpert.metrics.differential_expression import assemble
 
@@ -111,8 +111,7 @@ def rank_genes_groups(
     (50, 5)
     """
     check_arguments(locals())
-    if method not in ("wilcoxon", "t-test", "pseudobulk"):
-        raise OptionError(f"method is {method!r}", remedy="Choose 'wilcoxon', 't-test' or 'pseudobulk'.")
+    check_choice(method, ("wilcoxon", "t-test", "pseudobulk"), name="method")
     adata = modality_of(data, modality)
     design = design_of(adata, perturbation_key=perturbation_key, control=control, context_keys=())
     check_labels(frame(adata.obs), (design.perturbation_key,))

@@ -100,7 +100,11 @@ def embed_together(
     real = populations(frame(truth.obs), design)
     shared = [key for key in own if key in real.cells]
     if not shared:
-        raise MetricInputError("no predicted population is in the truth", where="embed_together")
+        raise MetricInputError(
+            "no predicted population is in the truth",
+            where="embed_together",
+            remedy="Name the columns of context and perturbation, or predict what was observed.",
+        )
     contexts = sorted({context for context, _ in shared})
     parts = {
         _keys.CONTROL: (truth, np.concatenate([real.controls[context] for context in contexts])),

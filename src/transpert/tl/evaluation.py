@@ -257,7 +257,7 @@ def _open_predictions(
         name = str(reader.metadata.get("model", _UNNAMED))
         readers = {_UNNAMED if name in (CEILING, *baselines) else name: reader}
     if not readers:
-        raise OptionError("there is no prediction to evaluate")
+        raise OptionError("there is no prediction to evaluate", remedy="Give at least one prediction.")
     taken = [name for name in readers if name in (CEILING, *baselines)] if isinstance(pred, Mapping) else []
     if taken:
         raise OptionError(f"a prediction is called {taken[0]!r}, as a baseline or the ceiling is", remedy="Rename it.")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from transpert._arguments import check_arguments, check_table
 from transpert.errors import OptionError, UnknownNameError, list_names
 from transpert.metrics import Metric, Panel, bootstrap_interval, normalise
 
@@ -138,6 +139,7 @@ def best_of(metric: Metric, values: Mapping[str, float]) -> str | None:
 
 def check_scores(scores: pd.DataFrame, *, values: Sequence[str] = ("value",)) -> None:
     """Check that a table is one of scores, with one row a model, population and metric."""
+    check_table(scores, name="scores")
     places = ["model", *_KEYS]
     absent = [column for column in (*places, *values) if column not in scores]
     if absent:
@@ -188,6 +190,7 @@ def score_table(scores: pd.DataFrame, *, value: str = "value") -> pd.DataFrame:
     >>> tp.tl.score_table(pd.DataFrame([row])).loc["a", "mse"]
     np.float64(0.5)
     """
+    check_arguments(locals())
     check_scores(scores, values=(value,))
     means = scores[scores["context"] == MEAN]
     table = means.pivot(index="model", columns="metric", values=value)

@@ -99,7 +99,11 @@ class AnchorOptions:
                 continue  # those of the kind, which may yet be replaced by another
             object.__setattr__(self, name, tuple(values))
             if not values:
-                raise OptionError(f"{name} needs at least one value", where="AnchorOptions")
+                raise OptionError(
+                    f"{name} needs at least one value",
+                    where="AnchorOptions",
+                    remedy="Give a tuple with one value or more.",
+                )
             for value in values:
                 if lowest is None:
                     _check_choice(name, value, EffectSpace)

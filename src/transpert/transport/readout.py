@@ -121,7 +121,7 @@ def transport_counts(
     target = np.asarray(target_mean_log, dtype=np.float64)
     matrix = sparse.csr_matrix(read_counts(counts, where="the control counts"))
     if not matrix.shape[0]:
-        raise GroupSizeError("there are no control cells to move")
+        raise GroupSizeError("there are no control cells to move", remedy="Give at least one control cell.")
     _check_target(target, matrix.shape[1])
     library = library_of_each(matrix, library_size)
     check_library_sizes(library, where="library_size")
@@ -162,10 +162,18 @@ def _mean_log(counts: sparse.csr_matrix, factor: np.ndarray) -> np.ndarray:
 
 def _check_target(target: np.ndarray, n_genes: int) -> None:
     if target.shape != (n_genes,):
-        raise CountsError(f"the target has shape {target.shape}, not ({n_genes},)", where="target_mean_log")
+        raise CountsError(
+            f"the target has shape {target.shape}, not ({n_genes},)",
+            where="target_mean_log",
+            remedy="Give one mean for each gene.",
+        )
     wrong = int(np.count_nonzero(~np.isfinite(target) | (target < -1e-6)))
     if wrong:
-        raise CountsError(f"{wrong} values are NaN, infinite or negative", where="target_mean_log")
+        raise CountsError(
+            f"{wrong} values are NaN, infinite or negative",
+            where="target_mean_log",
+            remedy="Give means of log1p counts per 10k.",
+        )
 
 
 def _weights(effects: np.ndarray | None, genes: np.ndarray, sign: float, shape: tuple[int, int]) -> np.ndarray:

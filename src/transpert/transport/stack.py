@@ -55,7 +55,7 @@ def fit_stack(
     """
     names = list(predictions)
     if not names or not len(observed):
-        raise OptionError("there is nothing to stack", where="fit_stack")
+        raise OptionError("there is nothing to stack", where="fit_stack", remedy="Give at least one prediction.")
     prior = prior or dict.fromkeys(names, 1 / len(names))
     start = np.array([prior[name] for name in names])
     root = np.sqrt(np.asarray(weights, dtype=float))[:, None]

@@ -155,6 +155,7 @@ def coexpression_of(
         raise ControlError(
             f"there are {counts.shape[0]} control cells; co-expression needs at least {_FEWEST_CELLS}",
             where="the control cells",
+            remedy="Name the label of control cells in control=, or give more control cells.",
         )
     labels = np.zeros(counts.shape[0]) if groups is None else np.asarray(groups)
     if counts.shape[0] > _MOST_CELLS:
@@ -165,7 +166,11 @@ def coexpression_of(
         values[members] -= values[members].mean(axis=0)
     spread = values.std(axis=0)
     if not spread.any():
-        raise GeneError("no gene varies among the control cells", where="the control cells")
+        raise GeneError(
+            "no gene varies among the control cells",
+            where="the control cells",
+            remedy="Give counts of more genes, or check that the layer holds the counts.",
+        )
     # a gene seen in a handful of cells would correlate with whatever else those cells have
     values /= spread + np.median(spread[spread > 0])
     kept = max(min(n_dimensions, min(values.shape) - 1), 1)

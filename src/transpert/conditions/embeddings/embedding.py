@@ -90,7 +90,11 @@ class Embedding:
             )
         blocks = tuple(int(width) for width in self.blocks) or (values.shape[1],)
         if sum(blocks) != values.shape[1]:
-            raise ConditionError(f"blocks of {blocks} do not add up to {values.shape[1]} columns", where=self.source)
+            raise ConditionError(
+                f"blocks of {blocks} do not add up to {values.shape[1]} columns",
+                where=self.source,
+                remedy="Give widths of blocks whose sum is the number of columns.",
+            )
         values.flags.writeable = False
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "values", values)

@@ -106,7 +106,11 @@ def from_cell_load(
     for name in _used_datasets(settings, path):
         files = _files(path.parent / settings["datasets"][name])
         if not files:
-            raise StoreError("the data set has no .h5 or .h5ad files", where=settings["datasets"][name])
+            raise StoreError(
+                "the data set has no .h5 or .h5ad files",
+                where=settings["datasets"][name],
+                remedy="Correct the path of the data set in the TOML file.",
+            )
         held_out = _HeldOut(name, settings, named, len(files), path)
         readers.extend(_CellLoadReader(file, layer, name, held_out, named) for file in files)
     return build_store(readers, out, named, **options)
@@ -249,7 +253,11 @@ def from_annbatch(collection: str | os.PathLike, out: str | os.PathLike, design:
     folder = Path(collection)
     datasets = [path for path in folder.glob("dataset_*") if (path / "X").exists()]
     if not datasets:
-        raise StoreError("this is no collection of annbatch: it has no dataset_0", where=str(folder))
+        raise StoreError(
+            "this is no collection of annbatch: it has no dataset_0",
+            where=str(folder),
+            remedy="Give the folder that annbatch.DatasetCollection wrote.",
+        )
     datasets.sort(key=lambda path: int(path.name.removeprefix("dataset_")))
     return build_store(datasets, out, design, **options)
 
@@ -383,7 +391,11 @@ class _ScdlReader:
         try:
             cells = dataset_class(str(folder))
         except (OSError, ValueError, KeyError) as error:
-            raise StoreError("this is no memory map of SCDL", where=str(folder)) from error
+            raise StoreError(
+                "this is no memory map of SCDL",
+                where=str(folder),
+                remedy="Give the folder that to_scdl, or BioNeMo, wrote.",
+            ) from error
         self._folder, self._cells = folder, cells
         blocks = sorted((folder / "var_features").glob("dataframe_*.parquet"))
         if len(blocks) != 1:

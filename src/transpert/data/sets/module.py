@@ -265,7 +265,9 @@ def validation_masks(
     (8, 2)
     """
     if not 0 < share < 1:
-        raise OptionError(f"share must lie between 0 and 1, not {share}", where="validation_masks")
+        raise OptionError(
+            f"share must lie between 0 and 1, not {share}", where="validation_masks", remedy="Give a share such as 0.1."
+        )
     rng = np.random.default_rng(seed)
     train = np.zeros(len(groups.codes), dtype=bool)
     held_out = np.zeros_like(train)

@@ -282,9 +282,17 @@ class SetSampler(Sampler):
             ("batches_per_epoch", 1 if batches_per_epoch is None else batches_per_epoch),
         ]:
             if value < 1:
-                raise OptionError(f"{name} must be at least 1, not {value}", where="SetSampler")
+                raise OptionError(
+                    f"{name} must be at least 1, not {value}",
+                    where="SetSampler",
+                    remedy="Give a whole number from 1 upwards.",
+                )
         if not 0 <= self.rank < self.world_size:
-            raise OptionError(f"rank {self.rank} is not one of {self.world_size} processes", where="SetSampler")
+            raise OptionError(
+                f"rank {self.rank} is not one of {self.world_size} processes",
+                where="SetSampler",
+                remedy="Count processes from 0 to one less than world_size.",
+            )
         known = get_args(Weighting.__value__)
         if self.weighting not in known:
             raise OptionError(
@@ -302,7 +310,9 @@ class SetSampler(Sampler):
         strange = np.setdiff1d(asked, perturbed)
         if strange.size:
             raise OptionError(
-                f"groups {list_names(strange, quote=False)} are not perturbed groups", where="group_subset"
+                f"groups {list_names(strange, quote=False)} are not perturbed groups",
+                where="group_subset",
+                remedy="Give numbers of groups.perturbed_groups.",
             )
         found = np.array([group for group in asked.tolist() if len(self._cells(group))], dtype=np.int64)
         if not found.size:

@@ -247,5 +247,9 @@ def _embedding(adata: AnnData, source: DataSource) -> np.ndarray | None:
     values = np.asarray(stored.toarray() if sparse.issparse(stored) else stored, dtype=np.float32)
     wrong = int(np.count_nonzero(~np.isfinite(values)))
     if wrong:
-        raise CountsError(f"{wrong} values are not finite", where=f"obsm[{key!r}]")
+        raise CountsError(
+            f"{wrong} values are not finite",
+            where=f"obsm[{key!r}]",
+            remedy="Compute the embedding again, or drop these cells.",
+        )
     return values

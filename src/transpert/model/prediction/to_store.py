@@ -108,7 +108,9 @@ class StreamedPrediction:
         self._check_trained()
         if cells_per_part < 1 or not 0 <= rank < world_size:
             raise OptionError(
-                f"cells_per_part is {cells_per_part}, rank {rank} of {world_size}", where="predict_to_store"
+                f"cells_per_part is {cells_per_part}, rank {rank} of {world_size}",
+                where="predict_to_store",
+                remedy="Give whole numbers: cells_per_part from 1 upwards, rank from 0 to one less than world_size.",
             )
         cells, requests = self._requested(
             adata,

@@ -173,9 +173,17 @@ class SCALE(PerturbationModel):
             training or start.training,
         )
         if self.options.anchor is None and self.options.joining.kind == "residual":
-            raise OptionError("there is no anchor whose residual could be learned", where="joining")
+            raise OptionError(
+                "there is no anchor whose residual could be learned",
+                where="joining",
+                remedy="Leave anchor= out, or choose another loss.",
+            )
         if self.source.embedding_key is not None and self.options.joining.kind == "residual":
-            raise OptionError("cells in an embedding cannot be moved by the anchor", where="joining")
+            raise OptionError(
+                "cells in an embedding cannot be moved by the anchor",
+                where="joining",
+                remedy="Leave embedding_key out, or pass anchor=None.",
+            )
         self.readout_options = self.options.readout
         self._default_readout = self.options.readout.kind
         self.preset, self.seed = preset, check_seed(seed)
@@ -614,7 +622,7 @@ class SCALE(PerturbationModel):
 
     @override
     def _fit(self, effects: GroupEffects) -> None:
-        raise OptionError("SCALE is fitted by train()")
+        raise OptionError("SCALE is fitted by train()", remedy="Call model.train().")
 
     @override
     def _options(self) -> dict[str, Any]:

@@ -56,7 +56,11 @@ class JoiningOptions:
         if self.kind not in ("stack", "residual"):
             raise OptionError(f"kind is {self.kind!r}", remedy="Choose 'stack' or 'residual'.")
         if self.leave_out not in ("auto", "context", "perturbation", "pair"):
-            raise OptionError(f"leave_out is {self.leave_out!r}", where="JoiningOptions")
+            raise OptionError(
+                f"leave_out is {self.leave_out!r}",
+                where="JoiningOptions",
+                remedy="Choose one of the values that the documentation of the option lists.",
+            )
         if not (isinstance(self.folds, int | np.integer) and self.folds >= 1):
             raise OptionError(f"folds is {self.folds}", remedy="A whole number; at least one network is needed.")
         if self.gate is not None and not 0 <= self.gate <= 1:

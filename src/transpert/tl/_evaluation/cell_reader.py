@@ -139,7 +139,11 @@ def open_cells(
     else:
         reader = _open_object(modality_of(data, modality), name, layer, counts_layer)
     if not len(reader.obs) or not len(reader.genes):
-        raise MetricInputError(f"there are {len(reader.obs)} cells and {len(reader.genes)} genes", where=name)
+        raise MetricInputError(
+            f"there are {len(reader.obs)} cells and {len(reader.genes)} genes",
+            where=name,
+            remedy="Give cells with at least one gene.",
+        )
     repeated = reader.genes[reader.genes.duplicated()].unique()
     if len(repeated):
         raise GeneError(
@@ -249,7 +253,11 @@ class _open_group:
             for part in ("obs", "var"):
                 self.file[part]
         except (OSError, KeyError, ValueError) as error:
-            raise StoreError("the file is no AnnData, or is damaged", where=self.path) from error
+            raise StoreError(
+                "the file is no AnnData, or is damaged",
+                where=self.path,
+                remedy="Give an .h5ad file or zarr folder that anndata wrote; write it again if it is damaged.",
+            ) from error
         return self.file
 
     def __exit__(self, *_: object) -> None:

@@ -73,7 +73,9 @@ def wanted_populations(found: Mapping[str, Populations], truth: Populations, des
         wanted = here
     if not wanted:
         raise MetricInputError(
-            "there is no perturbed population in the prediction", where=f"obs[{design.perturbation_key!r}]"
+            "there is no perturbed population in the prediction",
+            where=f"obs[{design.perturbation_key!r}]",
+            remedy="Name the column and the label of controls in perturbation_key= and control=.",
         )
     return wanted
 

@@ -82,13 +82,19 @@ def read_state(path: Path) -> dict[str, Any]:
         plain = json.loads((path / _STATE).read_text(encoding="utf-8"))
         if plain["format"] != _FORMAT:
             raise CheckpointError(
-                f"the checkpoint has format {plain['format']}, this version reads {_FORMAT}", where=str(path)
+                f"the checkpoint has format {plain['format']}, this version reads {_FORMAT}",
+                where=str(path),
+                remedy="Go on with the version of transpert that wrote it, or train anew.",
             )
         return _unpack(plain["state"], load_file(path / _TENSORS))
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"the checkpoint cannot be read: {error}", where=str(path)) from error
+        raise CheckpointError(
+            f"the checkpoint cannot be read: {error}",
+            where=str(path),
+            remedy="It is damaged: go on from an older checkpoint, or train anew.",
+        ) from error
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

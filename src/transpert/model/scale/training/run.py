@@ -58,7 +58,11 @@ def _check_place(folder: Path) -> None:
     if not nearest.is_dir():
         raise CheckpointError(f"{nearest} is a file", where="checkpoint_dir", remedy="Give the path of a folder.")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise CheckpointError(f"nothing can be written into {nearest}", where="checkpoint_dir")
+        raise CheckpointError(
+            f"nothing can be written into {nearest}",
+            where="checkpoint_dir",
+            remedy="Give a folder that you may write to.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +287,9 @@ class CheckpointCallback(lightning.Callback):
         # only the first process writes; if it cannot, all of them stop
         if trainer.strategy.reduce_boolean_decision(self._writer.error is not None, all=False):
             raise self._writer.error or CheckpointError(
-                "the first process could not write a checkpoint", where=str(path)
+                "the first process could not write a checkpoint",
+                where=str(path),
+                remedy="See its message: free space, or give another folder.",
             )
 
     @override
