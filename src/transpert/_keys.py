@@ -19,6 +19,7 @@ PCA: Final = "X_pca"  # obsm: projection with the loadings of the training cells
 LOADINGS: Final = "PCs"  # varm: those loadings, where scanpy puts them
 UNS: Final = "transpert"  # uns: everything of ours that fits no standard slot
 SCORES: Final = "scores"  # uns[UNS]: the tidy table of tl.evaluate
+LIBRARY_KEY: Final = "library_size_key"  # uns[UNS]: column of the training cells with their library sizes
 EFFECT_SHARES: Final = "effect_shares"  # uns[UNS]: what tl.effect_shares found, with its text
 EFFECT: Final = "effect"  # varm: predicted natural-log fold changes, genes x populations
 EFFECT_LOWER: Final = "effect_lower"  # varm: lower bounds of their intervals
