@@ -12,7 +12,18 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "transpert"
 ROOMS = ["datasets", "conditions", "groups", "pp", "data", "transport", "nn", "model", "metrics", "tl", "pl", "cli"]
-FREE = {"__version__", "_amounts", "_anndata", "_compat", "_counts", "_keys", "_seeds", "errors"}
+FREE = {
+    "__version__",
+    "_amounts",
+    "_anndata",
+    "_arguments",
+    "_compat",
+    "_counts",
+    "_keys",
+    "_matrices",
+    "_seeds",
+    "errors",
+}
 FORBIDDEN = {
     "nn": {"anndata", "scanpy", "scvi", "pandas", "mudata", "lightning"},
     "metrics": {"scvi", "lightning", "torch"},

@@ -15,11 +15,11 @@ from scipy import sparse
 
 from transpert import _keys, pp
 from transpert._anndata import frame, layer_names, modality_of, predicted_cells
-from transpert._counts import check_counts, check_library_sizes, library_sizes, log1p_per_10k
+from transpert._counts import check_library_sizes, library_sizes, log1p_per_10k, read_counts
 from transpert.data import MemorySource
 from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
-from transpert.pp.alignment import align_as_asked
+from transpert.pp.alignment import match_genes, take_columns
 from transpert.transport import GroupStatistics, PooledStatistics, group_statistics
 from transpert.transport.statistics import pooled_statistics
 
@@ -155,15 +155,15 @@ def read_cells(
         raise UnknownNameError("layer", [source.layer], layer_names(adata), where="layers")
     library, library_from = _library_size(adata, source)
     where = "X" if source.layer is None else f"layers[{source.layer!r}]"
+    matrix = read_counts(adata.X if source.layer is None else adata.layers[source.layer], where=where)
+    names = np.asarray(adata.var_names, dtype=object)
+    if library is None and source.library_from != "genes":
+        # counts of genes that the model does not know are counts of the cell nonetheless
+        library = library_sizes(matrix)
     if genes is not None:
-        if library is None and source.library_from != "genes":
-            # counts of genes that the model does not know are counts of the cell nonetheless
-            check_counts(_matrix(adata, source), where=where)
-            library = library_sizes(_matrix(adata, source))
         argument = None if max_missing is None else "max_missing_genes"
-        adata, _ = align_as_asked(adata, genes, max_missing=max_missing or 0.0, argument=argument)
-    matrix = _matrix(adata, source)
-    check_counts(matrix, where=where)
+        position, _ = match_genes(adata.var_names, genes, max_missing=max_missing or 0.0, argument=argument)
+        matrix, names = take_columns(matrix, position, 0.0), np.asarray(genes, dtype=object)
     counts = sparse.csr_matrix(matrix, dtype=np.float32)
     counts.sort_indices()
     if library is None:
@@ -172,12 +172,7 @@ def read_cells(
     given = source.library_size_key in (None, _keys.LIBRARY_SIZE)  # the column that predictions have
     check_library_sizes(library, counts, predicted=predicted_cells(annotation) if given else None)
     obs = annotation[list(source.design.columns)].copy()
-    names = np.asarray(adata.var_names, dtype=object)
     return Cells(counts, library, obs, names, _embedding(adata, source), library_from)
-
-
-def _matrix(adata: AnnData, source: DataSource) -> Any:
-    return adata.X if source.layer is None else adata.layers[source.layer]
 
 
 def _library_size(adata: AnnData, source: DataSource) -> tuple[np.ndarray | None, LibraryFrom]:
