@@ -80,6 +80,230 @@ class PerturbationModel(PredictingModel):
         self._dispersion = estimate_dispersion(effects.statistics)
         return effects
 
+<<<<<<< HEAD
+=======
+    def predict(
+        self,
+        contexts: Contexts = None,
+        perturbations: str | Sequence[str] | None = None,
+        *,
+        doses: Sequence[float | str] | float | str | None = None,
+        times: Sequence[float] | float | None = None,
+        directions: Sequence[str] | str | None = None,
+        adata: Data | str | os.PathLike[str] | None = None,
+        n_cells: int | None = None,
+        readout: str | None = None,
+        include_controls: bool = True,
+        max_missing_genes: float = 0.0,
+        interval: float | None = None,
+        progress: bool = True,
+        seed: int = 0,
+    ) -> AnnData:
+        """Predict the populations that perturbations would make of control cells.
+
+        Parameters
+        ----------
+        contexts
+            Values of the context columns, for example ``{"cell_type": "B"}`` or ``{"cell_type": ["B", "NK"]}``, a
+            list of such, or a DataFrame with a row for each context. Every context by default. A context without
+            perturbed training cells is what the model is for; it needs control cells. Those of the time asked for are
+            moved where there are any, else those of all times.
+        perturbations
+            Labels; all labels of the data by default.
+        doses, times, directions
+            Crossed with the perturbations; by default those that each perturbation has in the data.
+        adata
+            Other data with control cells to move, or a store or its path, with the same columns; genes are aligned by
+            name.
+        n_cells
+            Number of cells of each predicted population; one for each control cell of the context by default. With
+            fewer, so many control cells are drawn without replacement; with more, every control cell is moved equally
+            often, up to one. A test of differential expression has the power of one on so many real cells.
+        readout
+            ``"counts"``, ``"expected"`` or ``"added"``; the model's own by default.
+        include_controls
+            Add the control cells, which the tools of scanpy and pertpy need as a reference.
+        max_missing_genes
+            Share of the model's genes that ``adata`` may lack.
+        interval
+            Also write effects with intervals of this level, as :meth:`get_uncertainty` gives them: ``varm["effect"]``,
+            ``varm["effect_lower"]``, ``varm["effect_upper"]``, ``uns["transpert"]["uncertainty"]`` and
+            ``obs["ood_score"]``.
+        progress
+            Show a progress bar.
+        seed
+            Seed of every draw.
+
+        Returns
+        -------
+        AnnData with log1p counts per 10k in ``X``, integer counts in ``layers["counts"]`` (count read-out), and in
+        ``obs`` the perturbation, the context, ``source`` (predicted or control), ``model`` and ``control_id``. If the
+        training data has the principal components of :func:`scanpy.pp.pca` (of log1p counts per 10k), the cells are
+        projected onto them: ``obsm["X_pca"]``, with the loadings in ``varm["PCs"]``.
+
+        Raises
+        ------
+        transpert.errors.NotTrainedError
+            If the model is not trained.
+        transpert.errors.UnknownNameError
+            If a perturbation, a context or a column is not known; the nearest one is named.
+        transpert.errors.ControlError
+            If a context has no control cells.
+        transpert.errors.OptionError
+            If an argument has a value it cannot have.
+
+        Examples
+        --------
+        >>> import transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=30, n_cells=30)
+        >>> columns = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
+        >>> tp.MeanShift.setup_anndata(adata, **columns)
+        >>> model = tp.MeanShift(adata)
+        >>> model.train()
+        >>> pred = model.predict({"context": "context_1"}, "P0", n_cells=10, progress=False)
+        >>> pred.obs["source"].value_counts().to_dict()
+        {'control': 10, 'predicted': 10}
+        """
+        cells, requests = self._requested(
+            adata,
+            contexts=contexts,
+            perturbations=perturbations,
+            doses=doses,
+            times=times,
+            directions=directions,
+            max_missing_genes=max_missing_genes,
+        )
+        n_cells = check_drawing(n_cells, readout, seed)
+        found = None
+        if interval is not None:
+            found = predict_uncertainty(self, cells, requests, level=interval, n_cells=None, seed=seed)
+        pred = self._predict_requests(
+            cells, requests, n_cells, readout, include_controls=include_controls, progress=progress, seed=seed
+        )
+        if found is not None:
+            sizes = population_sizes(cells, self.design, origins_of(cells, self.design, requests), n_cells)
+            write_uncertainty(pred, found, sizes)
+        return pred
+
+    def predict_populations(
+        self, wanted: Sequence[tuple[str, str]], *, n_cells: int | None = None, seed: int = 0
+    ) -> AnnData:
+        """Predict populations by their labels.
+
+        Parameters
+        ----------
+        wanted
+            Context (values of the context columns joined by ``" | "``) and condition label of each population, as
+            :func:`transpert.tl.evaluate` names them.
+        n_cells
+            Number of cells of each, as in :meth:`predict`.
+        seed
+            Seed of every draw.
+
+        Returns
+        -------
+        AnnData as from :meth:`predict`.
+
+        Raises
+        ------
+        transpert.errors.TranspertError
+            As :meth:`predict`.
+        """
+        self._check_trained()
+        n_cells = check_drawing(n_cells, None, seed)
+        requests = [request_of(self.cells, self.source, self.vocabulary, *population) for population in wanted]
+        self._check_requests(requests)
+        return self._predict_requests(
+            self.cells, requests, n_cells, None, include_controls=True, progress=False, seed=seed
+        )
+
+    def _predict_requests(
+        self,
+        cells: Cells | StoredCells,
+        requests: Sequence[Request],
+        n_cells: int | None,
+        readout: str | None,
+        *,
+        include_controls: bool,
+        progress: bool,
+        seed: int,
+    ) -> AnnData:
+        origins = origins_of(cells, self.design, requests)
+        controls = {origin: self._controls(cells, origin, n_cells, seed) for origin in dict.fromkeys(origins)}
+        populations: list[Population] = []
+        last, moved = None, None
+        with Progress(disable=not progress, transient=True) as bar:
+            for request, origin in bar.track(
+                [*zip(requests, origins, strict=True)], description="Predicting populations"
+            ):
+                if moved is None or origin != last:
+                    last, moved = origin, repeated(controls[origin], n_cells, seed).anew()
+                populations.append(self._population(moved, request, readout, seed=request.seed(seed)))
+        if include_controls:
+            populations += [self._control_population(controls[origin]) for origin in shown_controls(origins)]
+        return self._assembled(populations, as_text=text_columns(cells.obs, requests, self.design))
+
+    def _assembled(self, populations: Sequence[Population], **shared: Any) -> AnnData:
+        components, name = self._principal_components, type(self).__name__
+        shared["library_size_key"] = self.source.library_column
+        return assemble(populations, self.design, model=name, components=components, **shared)
+
+    def _requested(
+        self, adata: Data | str | os.PathLike[str] | None, *, max_missing_genes: float | None = None, **asked: Any
+    ) -> tuple[Cells | StoredCells, list[Request]]:
+        """Return the cells to move and what is asked of them, once it is known that the model can answer."""
+        self._check_trained()
+        cells = self.cells if adata is None else self._other_cells(open_data(adata), max_missing_genes)
+        return cells, expand_requests(cells, self.source, self.vocabulary, check=self._check_requests, **asked)
+
+    def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
+        # a split says what to train on; other data is only predicted for
+        source = dataclasses.replace(self.source, design=dataclasses.replace(self.design, split_key=None))
+        if isinstance(adata, Store):
+            return open_cells(adata, source, genes=self.genes, need_controls=False)
+        check_in_memory(adata, "adata=")
+        return read_cells(adata, source, genes=self.genes, max_missing=max_missing, need_controls=False)
+
+    def _check_trained(self) -> None:
+        if not self.is_trained_:
+            raise NotTrainedError(f"this {type(self).__name__} is not trained", remedy="Call train() first.")
+
+    def _check_requests(self, requests: Sequence[Request]) -> None:
+        """Raise for conditions the model cannot predict; perturbations must be known by default."""
+        self.vocabulary.require(request.label for request in requests)
+
+    def _controls(self, cells: Cells | StoredCells, origin: Origin, n_cells: int | None, seed: int) -> Cells:
+        """Read the control cells of a context at a time, or at all, at most so many of them."""
+        return cells[control_positions(cells, self.design, origin, n_cells, seed)]
+
+    def _population(self, control: Cells, request: Request, readout: str | None, *, seed: int) -> Population:
+        kind: Any = readout or self._default_readout
+        prediction = self._predict_set(control, request, seed=seed, each_cell=kind != "added")
+        values, counts = read_out(
+            control,
+            prediction,
+            kind=kind,
+            options=self.readout_options,
+            dispersion=self._dispersion,
+            seed=seed,
+        )
+        return Population(values, counts, control.anew(), _keys.PREDICTED, request, prediction.latent)
+
+    def _control_population(self, control: Cells) -> Population:
+        return Population(
+            control.log1p(), control.counts, control.anew(), _keys.CONTROL, latent=self._latent_of(control)
+        )
+
+    def _latent_of(self, cells: Cells) -> np.ndarray | None:
+        """Latent states of cells as they are, for models that have a latent space."""
+        return None
+
+    def _component_arrays(self) -> dict[str, np.ndarray]:
+        return {} if self._principal_components is None else dataclasses.asdict(self._principal_components)
+
+    # --- files ----------------------------------------------------------------------------------------------
+
+>>>>>>> main
     @override
     def save(self, dir_path: str | os.PathLike[str], *, overwrite: bool = False, save_anndata: bool = False) -> None:
         """Write the model into a folder: JSON, safetensors and npz, no pickle, all or nothing.
@@ -229,6 +453,9 @@ class PerturbationModel(PredictingModel):
         ]
         if self._cells is not None:
             lines.append(f"  {len(self._cells):,} cells")
+        if isinstance(self._cells, Cells):
+            found = modality_of(self.adata, self.source.modality).uns.get(_keys.UNS, {}).get(_keys.EFFECT_SHARES, {})
+            lines += [f"  {found['text']}"] if "text" in found else []
         return "\n".join(lines)
 
     @property

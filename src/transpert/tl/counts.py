@@ -159,7 +159,7 @@ def to_counts(
 
 def _as_many(cells: Cells, size: int | None, seed: int) -> Cells:
     """Return so many control cells: drawn without replacement, or every one equally often, up to one."""
-    from transpert.model.cells import repeated
+    from transpert.model.cells.in_memory import repeated
 
     if size is None or size >= len(cells):
         return repeated(cells, size, seed)

@@ -16,6 +16,8 @@ from scipy import sparse
 from transpert import _keys, pp
 from transpert._anndata import frame, layer_names, modality_of, predicted_cells
 from transpert._counts import check_library_sizes, library_sizes, log1p_per_10k, read_counts
+from transpert._matrices import canonical, is_in_memory
+from transpert._scale import check_same_scale, some_rows
 from transpert.data import MemorySource
 from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
@@ -42,6 +44,11 @@ class DataSource:
     modality: str | None = None
     embedding_key: str | None = None
     library_from: LibraryFrom | None = None
+
+    @property
+    def library_column(self) -> str | None:
+        """Column that the library sizes of the training cells came from; None for sums over genes."""
+        return self.library_size_key or (_keys.LIBRARY_SIZE if self.library_from == "column" else None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""
@@ -171,8 +178,24 @@ def read_cells(
     annotation = frame(adata.obs)
     given = source.library_size_key in (None, _keys.LIBRARY_SIZE)  # the column that predictions have
     check_library_sizes(library, counts, predicted=predicted_cells(annotation) if given else None)
+    if genes is None:
+        _check_x(adata, source, counts, library, annotation)
     obs = annotation[list(source.design.columns)].copy()
     return Cells(counts, library, obs, names, _embedding(adata, source), library_from)
+
+
+def _check_x(
+    adata: AnnData, source: DataSource, counts: sparse.csr_matrix, library: np.ndarray, obs: pd.DataFrame
+) -> None:
+    """Refuse log1p values in X that were made with other library sizes: predictions would be on another scale."""
+    matrix = adata.X
+    if source.layer is None or matrix is None or not is_in_memory(matrix):
+        return
+    rows = some_rows(len(library))
+    where = f"layers[{source.layer!r}]"
+    check_same_scale(
+        canonical(matrix, where="X")[rows], counts[rows], library[rows], obs.iloc[rows], where="X", counts_in=where
+    )
 
 
 def _library_size(adata: AnnData, source: DataSource) -> tuple[np.ndarray | None, LibraryFrom]:

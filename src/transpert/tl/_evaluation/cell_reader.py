@@ -20,8 +20,9 @@ from mudata import MuData
 from transpert import _keys
 from transpert._anndata import check_kind, frame, layer_names, modality_of
 from transpert._counts import read_counts, read_log1p
-from transpert._matrices import Matrix, is_in_memory
-from transpert.errors import GeneError, MetricInputError, StoreError, UnknownNameError, list_names
+from transpert._matrices import Matrix, canonical, is_in_memory
+from transpert._scale import some_rows
+from transpert.errors import CountsError, GeneError, MetricInputError, StoreError, UnknownNameError, list_names
 
 type Data = AnnData | MuData | str | os.PathLike
 # reads log1p counts per 10k, and raw counts where they are asked for, when it is called: here or on a worker
@@ -41,13 +42,21 @@ class Slot:
 
     def rows(self, rows: np.ndarray, columns: np.ndarray | None, what: str) -> Matrix:
         """Read some cells, all genes or some of them; errors name the cells ``what``."""
-        if self.path is None:
-            block = _take(self.matrix, rows)
-        else:
-            with _open_group(self.path) as group:
-                block = _take(_open_matrix(group[self.key], self.path), rows)
+        block = self._taken(rows)
         if not self.checked:
             block = _as_float(self.read(block, where=f"{self.where} of {what}"))
+        return block if columns is None else _sorted(block[:, columns])
+
+    def _taken(self, rows: np.ndarray) -> Any:
+        """Take some cells, all genes, as they are."""
+        if self.path is None:
+            return _take(self.matrix, rows)
+        with _open_group(self.path) as group:
+            return _take(_open_matrix(group[self.key], self.path), rows)
+
+    def peek(self, rows: np.ndarray, columns: np.ndarray | None) -> Matrix:
+        """Read some cells, whose values may be anything."""
+        block = canonical(self._taken(rows), where=self.where)
         return block if columns is None else _sorted(block[:, columns])
 
 
@@ -62,6 +71,7 @@ class CellReader:
     values: Slot
     counts: Slot | None = None
     columns: np.ndarray | None = None
+    layers: tuple[str, ...] = ()
 
     def with_genes(self, genes: pd.Index) -> CellReader:
         """Return a reader of these genes, in this order; they must exist."""
@@ -79,6 +89,13 @@ class CellReader:
         if self.values.path is not None:
             return read
         return partial(_same, read())
+
+    def peek(self, rows: np.ndarray) -> tuple[Matrix, Matrix | None]:
+        """Read values and counts of some cells unchecked; whoever uses them is to check them."""
+        unique, back = np.unique(rows, return_inverse=True)
+        slots = (self.values, self.counts)
+        blocks = [None if slot is None else slot.peek(unique, self.columns) for slot in slots]
+        return cast(tuple[Matrix, Matrix | None], tuple(None if block is None else block[back] for block in blocks))
 
     def read(self, rows: np.ndarray, what: str) -> Matrix:
         """Read log1p counts per 10k of some cells."""
@@ -145,8 +162,19 @@ def _open_object(adata: AnnData, name: str, layer: str | None, counts_layer: str
     counts = None
     if counts_layer in layers:
         counts = _slot(adata.layers[counts_layer], _slot_name(counts_layer), name, read_counts)
+    elif layer is not None and counts_layer is not None and adata.X is not None:
+        counts = _if_counts(Slot("X", read_counts, adata.X), len(obs))
     metadata = _plain(adata.uns.get(_keys.UNS, {}))
-    return CellReader(name, obs, _names(adata.var_names), metadata, values, counts)
+    return CellReader(name, obs, _names(adata.var_names), metadata, values, counts, layers=tuple(layers))
+
+
+def _if_counts(slot: Slot, n_cells: int) -> Slot | None:
+    """Return X if some of its cells are counts: the values are in a layer then."""
+    try:
+        slot.rows(some_rows(n_cells), None, "some cells")
+    except CountsError:
+        return None
+    return slot
 
 
 def _slot(matrix: Any, where: str, name: str, read: Callable[..., Matrix]) -> Slot:
@@ -192,9 +220,12 @@ def _open_file(path: Path, name: str, layer: str | None, counts_layer: str | Non
         counts = None
         if counts_layer in layers:
             counts = Slot(_slot_name(counts_layer), read_counts, path=str(path), key=_place(counts_layer))
+        has_x = "X" in group and group["X"].attrs.get("encoding-type") != "null"
         obs, var = (cast(pd.DataFrame, ad.io.read_elem(group[part])) for part in ("obs", "var"))
         metadata = ad.io.read_elem(group["uns"][_keys.UNS]) if _keys.UNS in group.get("uns", {}) else {}
-    return CellReader(name, obs, _names(var.index), _plain(metadata), values, counts)
+    if counts is None and layer is not None and counts_layer is not None and has_x:
+        counts = _if_counts(Slot("X", read_counts, path=str(path)), len(obs))
+    return CellReader(name, obs, _names(var.index), _plain(metadata), values, counts, layers=tuple(layers))
 
 
 def _place(layer: str | None) -> str:
