@@ -64,6 +64,7 @@ class Predictor(RegisteredModel):
 
     def _assembled(self, populations: Sequence[Population], **shared: Any) -> AnnData:
         components, name = self._principal_components, type(self).__name__
+        shared["library_size_key"] = self.source.library_column
         return assemble(populations, self.design, model=name, components=components, **shared)
 
     def _requested(
