@@ -219,7 +219,7 @@ class PredictingModel(Predictor):
 
         Returns
         -------
-        The store, or ``None`` while other processes still have parts to do.
+        The store, or ``None`` while other processes still have parts to do, or put them together.
 
         Raises
         ------

@@ -1,6 +1,7 @@
 """Tools: AnnData in, AnnData slots out."""
 
 from .auditing import audit
+from .challenge_package import to_vcc
 from .counterfactual import predict
 from .counts import to_counts
 from .differential_expression import rank_genes_groups
@@ -25,4 +26,5 @@ __all__ = [
     "score_table",
     "to_cell_eval",
     "to_counts",
+    "to_vcc",
 ]

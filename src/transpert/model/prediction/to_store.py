@@ -63,19 +63,20 @@ def predict_into_store(
         "seed": seed,
     }
     parts = PredictionParts(path, plan, len(blocks) + len(controls), rank=rank)
-    own = parts.to_do(world_size)
-    with Progress(disable=not progress, transient=True) as bar:
-        for number in bar.track(own, description="Predicting parts"):
-            if number < len(blocks):
-                block = blocks[number]
-                control = predictor._controls(cells, origins[block[0]], n_cells, seed)
-                populations = _predicted_part(predictor, control, requests, block, n_cells, readout, seed)
-                made = predictor._assembled(populations, first=block[0], as_text=as_text)
-            else:
-                control = predictor._controls(cells, controls[number - len(blocks)], n_cells, seed)
-                made = predictor._assembled([predictor._control_population(control)], as_text=as_text)
-            parts.write(number, _as_stored(made, design.columns))
-    return None if parts.missing else parts.finish()
+    with parts.held():
+        own = parts.to_do(world_size)
+        with Progress(disable=not progress, transient=True) as bar:
+            for number in bar.track(own, description="Predicting parts"):
+                if number < len(blocks):
+                    block = blocks[number]
+                    control = predictor._controls(cells, origins[block[0]], n_cells, seed)
+                    populations = _predicted_part(predictor, control, requests, block, n_cells, readout, seed)
+                    made = predictor._assembled(populations, first=block[0], as_text=as_text)
+                else:
+                    control = predictor._controls(cells, controls[number - len(blocks)], n_cells, seed)
+                    made = predictor._assembled([predictor._control_population(control)], as_text=as_text)
+                parts.write(number, _as_stored(made, design.columns))
+        return None if parts.missing else parts.finish()
 
 
 def _identity(cells: Cells | StoredCells, design: Design) -> str:
