@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,25 @@ def predicted_cells(obs: pd.DataFrame) -> np.ndarray:
     if not are_of_prediction(obs.columns):
         return np.zeros(len(obs), dtype=bool)
     return (obs[_keys.SOURCE].astype(str) == _keys.PREDICTED).to_numpy(dtype=bool)
+
+
+@contextmanager
+def restored_on_failure(data: object) -> Iterator[None]:
+    """Take back what was written into an AnnData or MuData if what follows fails."""
+    parts: list[Any] = [data] if isinstance(data, AnnData | MuData) else []
+    if isinstance(data, MuData):
+        parts += data.mod.values()
+    before = [(part, part.obs.copy(deep=False), dict(part.uns), set(part.obsm)) for part in parts]
+    try:
+        yield
+    except BaseException:
+        for part, obs, uns, obsm in before:
+            part.obs = obs
+            part.uns.clear()
+            part.uns.update(uns)
+            for name in set(part.obsm) - obsm:
+                del part.obsm[name]
+        raise
 
 
 def layer_names(adata: AnnData) -> list[str]:

@@ -158,7 +158,7 @@ _WHOLE = (
     "n_cells n_components n_neighbors n_dimensions n_genes max_rows max_k cells_per_part min_genes min_cells max_epochs"
 )
 _SHARES = "max_missing_genes validation_fraction share"
-_NAMES = "context_keys genes obs_columns groups"
+_NAMES = "context_keys genes obs_columns groups metrics baselines"
 _FLAGS = (
     "progress include_controls ceiling overwrite save_anndata umap paired return_fig early_stopping populations warn "
     "need_controls in_order squared self_pairs capped shown"
@@ -179,16 +179,18 @@ _CHECKS: dict[str, tuple[Check, dict[str, Any]]] = {
     **{name: (check_whole, {}) for name in ("seed", "n_bootstrap", "n_labels", "rank")},
     **{name: (check_number, {"least": 0.0, "most": 1.0, "open_ends": True}) for name in ("level", "alpha", "fraction")},
     **{name: (check_table, {}) for name in ("obs", "scores", "table")},
-    **{name: (check_text, {}) for name in ("value", "control_label")},
+    **{name: (check_text, {}) for name in ("value", "control_label", "metric")},
     "ax": (check_axes, {}),
     "design": (check_design, {}),
     "mask": (check_mask, {}),
+    "against": (check_names, {}),
+    "readout": (check_choice, {"choices": ("counts", "expected", "added"), "optional": True}),
     "n_samples": (check_whole, {"least": 1}),
     "interval": (check_number, {"least": 0.0, "most": 1.0, "open_ends": True, "optional": True}),
     "max_controls": (check_whole, {"least": 2, "optional": True}),
     "world_size": (check_whole, {"least": 1}),
     "pseudo_rate": (check_number, {"least": 0.0, "open_ends": True}),
-    "size": (check_number, {"least": 0.0, "open_ends": True, "optional": True}),
+    "size": (check_number, {"least": 0.0, "most": 1e6, "open_ends": True, "optional": True}),
     "show": (check_flag, {"optional": True}),
     "checkpoint_every_n_steps": (check_whole, {"least": 1, "optional": True}),
 }

@@ -134,7 +134,7 @@ def test_numbers_of_genes_are_whole_and_above_0(function, n) -> None:
 @pytest.mark.parametrize("level", [95, 0, 1, -0.1, np.nan, "x", None])
 def test_the_level_of_an_interval_is_a_share(level) -> None:
     for values in ([1.0, 2.0, 3.0], [1.0]):
-        with pytest.raises(OptionError, match=f"the level of an interval is {level!r}.*between 0 and 1"):
+        with pytest.raises(OptionError, match=f"level is {level!r}.*between 0 and 1"):
             metrics.bootstrap_interval(values, level=level)
 
 

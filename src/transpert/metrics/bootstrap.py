@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -93,8 +92,6 @@ def bootstrap_interval(
     True
     """
     check_arguments(locals())
-    if not isinstance(level, Real) or not 0 < level < 1:
-        raise OptionError(f"the level of an interval is {level!r}", remedy="Give a number between 0 and 1, like 0.95.")
     try:
         values = np.asarray(values, dtype=float).ravel()
     except (TypeError, ValueError):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, check_names, refused
 from transpert._seeds import check_seed
 from transpert.conditions import parse_perturbation
 from transpert.errors import OptionError, SplitError, UnknownNameError, list_names
@@ -125,7 +125,7 @@ def split(
     design = Design(perturbation_key, control, tuple(dict.fromkeys([*keys, *named])))
     groups = make_groups(frame(adata.obs), design)
     table = groups.table[["context", "perturbation", "is_control", "n_cells"]].copy()
-    together = [list(names) for names in together]
+    together = _sets_of_names(together)
     units = _together(table["perturbation"], together, control)
     rng = np.random.default_rng(seed)
     if holdout is not None:
@@ -169,6 +169,12 @@ def split(
     used = [name for name in (_keys.TRAIN, _keys.VALIDATION, _keys.TEST) if (values == name).any()]
     adata.obs[key_added] = pd.Categorical(values, categories=used)
     adata.uns[key_added] = report
+
+
+def _sets_of_names(together: Iterable[Iterable[str]]) -> list[list[str]]:
+    if isinstance(together, str) or not isinstance(together, Iterable):
+        raise refused("together", together, "Give sets of names: [['A', 'B'], ['C', 'D']].")
+    return [check_names(names, name="together") for names in together]
 
 
 def _check_named(values: object, argument: str) -> None:

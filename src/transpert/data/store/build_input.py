@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import anndata as ad
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from transpert import _keys
+from transpert._arguments import refused
 from transpert._counts import check_library_sizes
 from transpert.errors import AssumptionWarning, CountsError, GeneError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
@@ -73,6 +74,8 @@ def open_readers(files: Cells | Sequence[Cells], layer: str | None, *, where: st
     """Return readers of files and AnnData objects; of one, if one is given."""
     if isinstance(files, str | os.PathLike | ad.AnnData | CountReader):
         files = [files]
+    if not isinstance(files, Iterable):
+        raise refused("files", files, "Give paths of files, or AnnData objects.")
     readers = [open_reader(file, layer) for file in files]
     if not readers:
         raise OptionError("no files were given", where=where, remedy="Give at least one file or AnnData.")

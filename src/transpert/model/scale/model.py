@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import Strategy
 
 from transpert._arguments import check_arguments
 from transpert._compat import SETUP_ARGS_KEY
-from transpert._seeds import check_seed
+from transpert._seeds import ONE_AT_A_TIME, check_seed
 from transpert.conditions import Embedding
 from transpert.data import SetDataModule, SetSampler
 from transpert.errors import AssumptionWarning, OptionError, ProcessError, TrainingError
@@ -58,7 +58,7 @@ from ..prediction.assemble import SetPrediction
 from ..prediction.controls import rows_by_origin
 from ..prediction.requests import Request
 from ..processes import is_sharded
-from ..uncertainty.intervals import UncertaintyEstimates
+from ..uncertainty.estimates import UncertaintyEstimates
 from .condition_codes import ConditionTable
 from .folds import Folds, assign_folds, resolve_level, rows_like_asked, split_kind
 from .gate import fit_gate, gate_table, require_trained, was_tried
@@ -173,17 +173,11 @@ class SCALE(PerturbationModel):
             training or start.training,
         )
         if self.options.anchor is None and self.options.joining.kind == "residual":
-            raise OptionError(
-                "there is no anchor whose residual could be learned",
-                where="joining",
-                remedy="Leave anchor= out, or choose another loss.",
-            )
+            remedy = "Leave anchor= out, or join otherwise."
+            raise OptionError("there is no anchor whose residual could be learned", where="joining", remedy=remedy)
         if self.source.embedding_key is not None and self.options.joining.kind == "residual":
-            raise OptionError(
-                "cells in an embedding cannot be moved by the anchor",
-                where="joining",
-                remedy="Leave embedding_key out, or pass anchor=None.",
-            )
+            remedy = "Leave embedding_key out, or join otherwise."
+            raise OptionError("cells in an embedding cannot be moved by the anchor", where="joining", remedy=remedy)
         self.readout_options = self.options.readout
         self._default_readout = self.options.readout.kind
         self.preset, self.seed = preset, check_seed(seed)
@@ -225,7 +219,7 @@ class SCALE(PerturbationModel):
             len(table.directions),
         )
         vectors = None if self.embedding is None else network_table(self.embedding, self.vocabulary.parts)
-        with torch.random.fork_rng(devices=[]):
+        with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
             # weights are drawn on the CPU; torch.manual_seed would seed the GPUs too, which are not given back
             torch.default_generator.manual_seed(self.seed)
             self.module = TransportModule(
@@ -300,8 +294,6 @@ class SCALE(PerturbationModel):
             last step is written before.
         """
         check_arguments(locals())
-        if max_epochs is not None and max_epochs < 1:
-            raise OptionError(f"max_epochs is {max_epochs}", remedy="Give at least 1, or None for the options' steps.")
         checkpoints = CheckpointSettings(
             None if checkpoint_dir is None else Path(checkpoint_dir), checkpoint_every_n_steps, resume
         )

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import Strategy
 from scvi.train import TrainRunner
 
+from transpert._seeds import ONE_AT_A_TIME
 from transpert.data import SetDataModule
 from transpert.errors import CheckpointError, OptionError
 from transpert.groups import Groups
@@ -177,7 +178,7 @@ def run_training(
             **chosen,
         )
     # all devices, since all of them are seeded; torch warns where they are not named
-    with torch.random.fork_rng(range(torch.accelerator.device_count())), warnings.catch_warnings():
+    with ONE_AT_A_TIME, torch.random.fork_rng(range(torch.accelerator.device_count())), warnings.catch_warnings():
         # it is the plan that knows how sets are moved, whatever holds them
         warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device`")
         torch.manual_seed(seed)

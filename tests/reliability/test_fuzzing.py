@@ -1,0 +1,90 @@
+"""Odd arguments and odd cells end in errors with a remedy, or in sound results; what was given stays as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.reliability.fuzzing import KEYS, Workshop, cells, run, state_of
+
+
+def test_odd_calls_end_in_sound_results_or_in_errors_with_a_remedy() -> None:
+    report = run(300, seed=11)
+    assert not report.faults, "\n".join(report.faults)
+    assert sum(report.outcomes.values()) == 300
+    assert report.outcomes["results"] > 60
+    assert report.outcomes["refused"] > 60
+
+
+# what is written into the cells is what these functions are for
+WRITES = {"split": "obs", "split by": "obs", "setup and train": "obs", "rank_genes_groups": "uns", "effects": "varm",
+          "tl.predict": "layers", "evaluate": "uns", "load": "obs", "get_effects": "varm"}  # fmt: skip
+
+
+def test_every_function_leaves_the_cells_that_it_is_given_as_they_were(tmp_path) -> None:
+    shop = Workshop(tmp_path)
+    for entry in shop.entries():
+        given = entry.given()
+        before = {name: state_of(value) for name, value in given.items()}
+        entry.call(**given)
+        for name, state in before.items():
+            if state is None:
+                continue
+            after = state_of(given[name])
+            n_matrices = len(state[0])
+            assert after[0][:n_matrices] == state[0], f"{entry.name} changed the matrices of {name}"
+            assert after[2:4] == state[2:4], f"{entry.name} changed the names of {name}"
+            if entry.name not in WRITES:
+                assert after == state, f"{entry.name} changed {name}"
+
+
+@pytest.mark.parametrize("fails", ["no such column", "damaged weights"])
+def test_a_load_that_fails_leaves_the_cells_as_they_were(tmp_path, fails: str) -> None:
+    import transpert as tp
+    from transpert.errors import TranspertError
+
+    model = Workshop.trained(cells(), layer="counts", **KEYS)
+    model.save(tmp_path / "model")
+    adata = cells()
+    if fails == "no such column":
+        del adata.obs["context"]
+    else:
+        path = tmp_path / "model" / "model.json"
+        path.write_text(path.read_text().replace('"labels"', '"labels": 3, "old"'))
+    before = state_of(adata)
+    with pytest.raises(TranspertError):
+        tp.MeanShift.load(tmp_path / "model", adata)
+    assert state_of(adata) == before
+    assert not [column for column in adata.obs if str(column).startswith("_scvi")]
+
+
+def test_duplicated_columns_are_named() -> None:
+    import pandas as pd
+
+    import transpert as tp
+    from transpert.errors import TranspertError
+
+    adata = cells()
+    adata.obs = pd.concat([adata.obs, adata.obs[["context"]]], axis=1)
+    for use in (tp.tl.effects, lambda data: tp.tl.evaluate(data, data), lambda data: tp.pp.split(data, by="context")):
+        with pytest.raises(TranspertError, match=r"'context'.*more than once.*duplicated"):
+            use(adata)
+
+
+def test_trainings_in_two_threads_are_those_of_one_after_the_other() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import transpert as tp
+
+    def weights(seed: int) -> np.ndarray:
+        adata = cells()
+        tp.SCALE.setup_anndata(adata, layer="counts", **KEYS)
+        training = tp.model.TrainingOptions(steps=4, steps_per_epoch=2)
+        model = tp.SCALE(adata, preset="tiny", training=training, seed=seed)
+        model.train(accelerator="cpu", enable_progress_bar=False)
+        return np.concatenate([value.numpy().ravel() for value in model.module.state_dict().values()])
+
+    alone = [weights(seed) for seed in (1, 2)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(weights, (1, 2)))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
