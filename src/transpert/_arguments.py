@@ -6,6 +6,7 @@ import math
 import numbers
 import operator
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -115,6 +116,23 @@ def check_path(value: Any, *, name: str) -> Path:
     raise refused(name, value, "Give the path of a file or folder as text.")
 
 
+def check_control(value: Any, *, name: str) -> Any:
+    """Return labels of control cells: one, several or a pattern; ``None`` where the data say them."""
+    several = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    if value is None or (several and all(isinstance(label, str | numbers.Real | re.Pattern) for label in several)):
+        return value
+    raise refused(name, value, "Give the label of control cells as text.")
+
+
+def check_labels(values: Any, *, name: str) -> Any:
+    """Return labels, one or several, or ``None`` for all."""
+    if values is None or isinstance(values, str | numbers.Real):
+        return values
+    if isinstance(values, Iterable) and not isinstance(values, bytes | dict | pd.DataFrame):
+        return values
+    raise refused(name, values, "Give labels as text: one, or a list of them.")
+
+
 def check_pairs(wanted: Any) -> list[tuple[str, str]]:
     """Return the populations asked for: context and label of each."""
     pairs = list(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str | bytes | dict) else []
@@ -173,7 +191,7 @@ _CHECKS: dict[str, tuple[Check, dict[str, Any]]] = {
     **{name: (check_text, {"optional": True}) for name in _TEXTS.split()},
     **{name: (check_flag, {}) for name in _FLAGS.split()},
     **{name: (check_share, {}) for name in _SHARES.split()},
-    **{name: (check_whole, {"least": 1, "optional": True}) for name in _WHOLE.split()},
+    **{name: (check_whole, {"least": 1, "most": 10**9, "optional": True}) for name in _WHOLE.split()},
     **{name: (check_names, {"optional": True}) for name in _NAMES.split()},
     **{name: (check_path, {}) for name in ("out", "folder", "dir_path", "path", "config", "collection")},
     **{name: (check_whole, {}) for name in ("seed", "n_bootstrap", "n_labels", "rank")},
@@ -183,6 +201,8 @@ _CHECKS: dict[str, tuple[Check, dict[str, Any]]] = {
     "ax": (check_axes, {}),
     "design": (check_design, {}),
     "mask": (check_mask, {}),
+    "control": (check_control, {}),
+    "perturbations": (check_labels, {}),
     "against": (check_names, {}),
     "readout": (check_choice, {"choices": ("counts", "expected", "added"), "optional": True}),
     "n_samples": (check_whole, {"least": 1}),

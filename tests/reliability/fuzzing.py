@@ -222,6 +222,7 @@ class Workshop:
         }  # fmt: skip
         listed: list[tuple[str, Callable[..., Any], Callable[[], dict[str, Any]]]] = [
             ("setup and train", self.trained, lambda: {"adata": a(), **setup}),
+            ("setup", tp.MeanShift.setup_anndata, lambda: {"adata": a(), **setup}),
             ("predict", model.predict, lambda: {**asked, **drawn, "adata": a(), "max_missing_genes": 0.0}),
             ("predict without cells", model.predict, lambda: {**asked, **drawn, "adata": None, "interval": None}),
             ("predict_populations", model.predict_populations, lambda: {
@@ -411,7 +412,9 @@ def _one(entry: Entry, rng: np.random.Generator, report: Report, call: str) -> N
         report.add("refused")
         if not error.remedy:
             report.add("refused without a remedy", f"{what}: no remedy: {type(error).__name__}: {error}")
-        if {name: state_of(value) for name, value in given.items()} != before:
+        # a setup before a training that fails is not taken back
+        changed = {name: state_of(value) for name, value in given.items()} != before
+        if changed and entry.name != "setup and train":
             report.add("changed on failure", f"{what}: changed its input, and failed: {error}")
     except Exception as error:  # noqa: BLE001  whatever it is, it is noted
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "src/transpert" in f.filename]

@@ -122,6 +122,7 @@ class SimulationOptions:
             values = getattr(self, name)
             if not _are_amounts(values) or len(set(values)) < len(values):
                 raise _wrong(name, values, "Different finite numbers above 0; controls have none.")
+            object.__setattr__(self, name, tuple(values))
         if self.context_dependence not in ("none", "linear", "nonlinear"):
             raise _wrong("context_dependence", repr(self.context_dependence), "'none', 'linear' or 'nonlinear'.")
         possible = self.n_perturbations * (self.n_perturbations - 1) // 2

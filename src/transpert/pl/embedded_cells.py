@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from transpert import _keys
+from transpert._anndata import check_kind
 from transpert._arguments import check_arguments
 from transpert._seeds import check_seed
 from transpert.errors import UnknownNameError
@@ -66,6 +67,7 @@ def embedding(
     '40 control, 40 observed, 40 predicted cells'
     """
     check_arguments(locals())
+    check_kind(together, name="together")
     key = basis if basis in together.obsm else f"X_{basis}"
     if key not in together.obsm:
         raise UnknownNameError("embedding", [basis], map(str, together.obsm), where="obsm")

@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
 from transpert import _keys
-from transpert._anndata import frame, layer_names
+from transpert._anndata import check_kind, frame, layer_names
 from transpert._arguments import check_arguments
 from transpert._counts import library_sizes, log1p_per_10k, read_counts
 from transpert.errors import ControlError, GeneError, OptionError, UnknownNameError
@@ -82,6 +82,7 @@ def coexpression(
     Embedding of 40 names in 4 dimensions (co-expression in control cells)
     """
     check_arguments(locals())
+    check_kind(adata, name="adata")
     keys = [context_keys] if isinstance(context_keys, str) else list(context_keys)
     columns = [perturbation_key, *keys, *([] if library_size_key is None else [library_size_key])]
     obs = frame(adata.obs)

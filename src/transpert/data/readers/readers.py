@@ -69,7 +69,10 @@ class AnnDataReader:
             raise UnknownNameError("layer", [layer], layer_names(adata), where="layers")
         matrix = adata.X if layer is None else adata.layers[layer]
         where = "X" if layer is None else f"layers[{layer!r}]"
-        self._counts, self._obs = sparse.csr_matrix(canonical(matrix, where=where)), frame(adata.obs)
+        self._counts, self._obs = (
+            sparse.csr_matrix(canonical(matrix, where=where)),
+            frame(adata.obs).rename(columns=str),
+        )
         self.name, self.genes = IN_MEMORY, pd.Index(adata.var_names.astype(str))
         self.obs_columns = tuple(map(str, adata.obs.columns))
         self.n_obs, self.nnz = adata.n_obs, self._counts.nnz
