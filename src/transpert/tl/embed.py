@@ -131,6 +131,6 @@ def _project(together: AnnData, n_components: int, seed: int) -> None:
     n_components = min(n_components, min(reference.shape) - 1)
     sc.pp.pca(reference, n_comps=n_components, random_state=seed)
     loadings = np.asarray(reference.varm[_keys.LOADINGS])
-    centred = np.asarray(together.X) - np.asarray(reference.X).mean(axis=0)
-    together.obsm[_keys.PCA] = (centred @ loadings).astype(np.float32)
+    middle = np.asarray(reference.X.mean(axis=0)).ravel() @ loadings
+    together.obsm[_keys.PCA] = np.asarray(together.X @ loadings - middle, dtype=np.float32)
     together.varm[_keys.LOADINGS] = loadings

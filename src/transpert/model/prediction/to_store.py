@@ -22,16 +22,17 @@ from transpert.groups import Design
 from ..cells.in_memory import Cells, repeated
 from ..cells.open import Data, StoredCells
 from .assemble import Population, text_columns
-from .controls import Origin, origins_of, population_sizes, shown_controls
+from .controls import Origin, origins_of, shown_controls
 from .parts import PredictionParts, digest_of
 from .requests import Contexts, Request, check_drawing
+from .sizes import most_cells, population_sizes, warn_of_bound
 
 if TYPE_CHECKING:
     from ..base import PerturbationModel
 
 
-# cells that are predicted and held before they are written
-_CELLS_PER_PART = 32_768
+# values, zeros and all, of the cells that are predicted and held before they are written
+_VALUES_PER_PART = 1 << 26
 
 
 class StreamedPrediction:
@@ -50,7 +51,7 @@ class StreamedPrediction:
         n_cells: int | None = None,
         readout: str | None = None,
         include_controls: bool = True,
-        cells_per_part: int = _CELLS_PER_PART,
+        cells_per_part: int | None = None,
         rank: int = 0,
         world_size: int = 1,
         progress: bool = True,
@@ -70,7 +71,7 @@ class StreamedPrediction:
         contexts, perturbations, doses, times, directions, adata, n_cells, readout, include_controls, seed
             As in :meth:`predict`.
         cells_per_part
-            About how many cells are held at a time.
+            About how many cells are held at a time; with more genes fewer by default, 33,000 of 2,000 genes.
         rank, world_size
             Number of this process and of all processes, if several share the work, on one machine or with one file
             system: all make this call with the same arguments but for ``rank``. The one that finds every part done
@@ -104,6 +105,8 @@ class StreamedPrediction:
         (60, 20)
         """
         self._check_trained()
+        if cells_per_part is None:
+            cells_per_part = max(_VALUES_PER_PART // len(self.genes), 1)
         if cells_per_part < 1 or not 0 <= rank < world_size:
             raise OptionError(
                 f"cells_per_part is {cells_per_part}, rank {rank} of {world_size}", where="predict_to_store"
@@ -118,6 +121,8 @@ class StreamedPrediction:
         )
         n_cells = check_drawing(n_cells, readout, seed)
         origins = origins_of(cells, self.design, requests)
+        warn_of_bound(cells, self.design, origins, n_cells)
+        n_controls = most_cells(n_cells)
         blocks = _blocks(origins, population_sizes(cells, self.design, origins, n_cells), cells_per_part)
         controls = shown_controls(origins) if include_controls else []
         as_text = text_columns(cells.obs, requests, self.design)
@@ -127,6 +132,7 @@ class StreamedPrediction:
             "cells": _identity(cells, self.design),
             "columns of text": sorted(as_text),
             "n_cells": n_cells,
+            "n_controls": n_controls,
             "readout": readout or self._default_readout,
             "include_controls": include_controls,
             "cells_per_part": cells_per_part,
@@ -138,11 +144,11 @@ class StreamedPrediction:
             for number in bar.track(own, description="Predicting parts"):
                 if number < len(blocks):
                     block = blocks[number]
-                    control = self._controls(cells, origins[block[0]], n_cells, seed)
+                    control = self._controls(cells, origins[block[0]], n_controls, seed)
                     populations = _predicted_part(self, control, requests, block, n_cells, readout, seed)
                     made = self._assembled(populations, first=block[0], as_text=as_text)
                 else:
-                    control = self._controls(cells, controls[number - len(blocks)], n_cells, seed)
+                    control = self._controls(cells, controls[number - len(blocks)], n_controls, seed)
                     made = self._assembled([self._control_population(control)], as_text=as_text)
                 parts.write(number, _as_stored(made, self.design.columns))
         return None if parts.missing else parts.finish()
