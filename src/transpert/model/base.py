@@ -487,6 +487,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
 
     def _assembled(self, populations: Sequence[Population], **shared: Any) -> AnnData:
         components, name = self._principal_components, type(self).__name__
+        shared["library_size_key"] = self.source.library_column
         return assemble(populations, self.design, model=name, components=components, **shared)
 
     def _requested(
@@ -691,6 +692,9 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         ]
         if self._cells is not None:
             lines.append(f"  {len(self._cells):,} cells")
+        if isinstance(self._cells, Cells):
+            found = modality_of(self.adata, self.source.modality).uns.get(_keys.UNS, {}).get(_keys.EFFECT_SHARES, {})
+            lines += [f"  {found['text']}"] if "text" in found else []
         return "\n".join(lines)
 
     @property

@@ -27,8 +27,9 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from transpert import _keys
 from transpert._anndata import are_of_prediction, predicted_cells
-from transpert._counts import check_counts, check_library_sizes, library_sizes
-from transpert.errors import CountsError, OptionError, StoreError
+from transpert._counts import check_library_sizes, library_sizes, read_counts
+from transpert._matrices import narrowed
+from transpert.errors import CountsError, OptionError, StoreError, TranspertError
 from transpert.groups import Design, Groups
 
 from ..readers.readers import CountReader, zarrs_pipeline
@@ -331,12 +332,11 @@ def _checked(reader: CountReader, start: int, stop: int) -> sparse.csr_matrix:
     where = f"cells {start} to {stop} of {reader.name}"
     try:
         counts = reader.rows(start, stop)
-    except StoreError:
+    except TranspertError:
         raise
     except Exception as error:  # h5py, zarr and their codecs raise whatever they like
         raise StoreError("the counts cannot be read", where=where, remedy="Check the file.") from error
-    check_counts(counts, where=where)
-    return counts
+    return sparse.csr_matrix(read_counts(counts, where=where))
 
 
 def _sums(counts: sparse.csr_matrix, where: str) -> np.ndarray:
@@ -359,7 +359,7 @@ def _append(job: _Job, counts: sparse.csr_matrix, dest: np.ndarray) -> dict[int,
     """
     order = np.argsort(dest, kind="stable")[np.count_nonzero(dest < 0) :]
     counts = counts[order]
-    counts.sum_duplicates()
+    counts.sort_indices()
     dest = dest[order]
     part_of = dest // job.cells_per_part
     bounds = np.flatnonzero(np.diff(part_of, prepend=-1, append=-1))
@@ -369,13 +369,14 @@ def _append(job: _Job, counts: sparse.csr_matrix, dest: np.ndarray) -> dict[int,
         part = int(part_of[first])
         low, high = counts.indptr[first], counts.indptr[last]
         values = counts.data[low:high]
-        values = values.astype(np.uint16 if values.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32)
+        wide = np.uint16 if values.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+        values = narrowed(values, wide, where="the counts")
         with job.bucket(part).open("ab") as file:
             for array in (
                 np.array([last - first, high - low, values.itemsize], dtype=_SEGMENT),
                 (dest[first:last] - part * job.cells_per_part).astype(np.int32),
                 np.diff(counts.indptr[first : last + 1]).astype(np.int32),
-                counts.indices[low:high].astype(gene_type),
+                narrowed(counts.indices[low:high], gene_type, where="the genes"),
                 values,
             ):
                 file.write(array.tobytes())

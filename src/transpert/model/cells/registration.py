@@ -63,7 +63,9 @@ def registry_fields(
             fields.MuDataObsmField,
         )
         extra = {"mod_key": modality}
-    registered = [layer(_keys.REGISTRY_COUNTS, source.layer, is_count_data=True, **extra)]
+    # counts were checked when the cells were read; scvi-tools would not take every kind of matrix, and change others
+    counts = layer(_keys.REGISTRY_COUNTS, source.layer, is_count_data=False, correct_data_format=False, **extra)
+    registered = [counts]
     for field, columns in ((category, categorical), (number, numerical)):
         registered += [
             field(key, column, **_place_of([column], modality, mdata))
