@@ -41,7 +41,7 @@ from .prediction.assemble import Population, SetPrediction, assemble, read_out, 
 from .prediction.controls import Origin, control_positions, origins_of, shown_controls
 from .prediction.principal_components import PrincipalComponents, read_principal_components
 from .prediction.requests import Contexts, Request, check_drawing, expand_requests, request_of
-from .prediction.sizes import most_cells, population_sizes, warn_of_bound, warn_of_memory
+from .prediction.sizes import most_cells, population_sizes, warn_of_memory
 from .prediction.to_store import StreamedPrediction
 from .processes import is_first_process
 from .saving import read_data, read_device, read_model, write_model
@@ -352,10 +352,9 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             Other data with control cells to move, or a store or its path, with the same columns; genes are aligned by
             name.
         n_cells
-            Number of cells of each predicted population; one for each control cell of the context by default, but at
-            most 1,000. With fewer, so many control cells are drawn without replacement; with more, every control cell
-            is moved equally often, up to one. A test of differential expression has the power of one on so many real
-            cells.
+            Number of cells of each population; by default one for each control cell of the context, at most 1,000. With
+            fewer, control cells are drawn without replacement; with more, each is moved equally often, up to one. A
+            test of differential expression has the power of one on so many real cells.
         readout
             ``"counts"``, ``"expected"`` or ``"added"``; the model's own by default.
         include_controls
@@ -373,11 +372,10 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
 
         Returns
         -------
-        AnnData with log1p counts per 10k in ``X``, integer counts in ``layers["counts"]`` (count read-out), both CSR
-        (``X`` is dense with the read-out ``"added"``, which leaves no zeros), and in ``obs`` the perturbation, the
-        context, ``source`` (predicted or control), ``model`` and ``control_id``. If the training data has the principal
-        components of :func:`scanpy.pp.pca` (of log1p counts per 10k), the cells are projected onto them:
-        ``obsm["X_pca"]``, with the loadings in ``varm["PCs"]``.
+        AnnData with log1p counts per 10k in ``X``, integer counts in ``layers["counts"]`` (count read-out), both CSR (a
+        read-out ``"added"`` leaves no zeros, and is dense), and in ``obs`` the perturbation, the context, ``source``,
+        ``model`` and ``control_id``. If the training data has principal components of :func:`scanpy.pp.pca` of log1p
+        counts per 10k, the cells are projected onto them: ``obsm["X_pca"]``, loadings in ``varm["PCs"]``.
 
         Raises
         ------
@@ -467,10 +465,9 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         seed: int,
     ) -> AnnData:
         origins = origins_of(cells, self.design, requests)
-        warn_of_bound(cells, self.design, origins, n_cells)
+        n_controls = most_cells(cells, self.design, origins, n_cells)
         sizes = population_sizes(cells, self.design, origins, n_cells)
         warn_of_memory(cells, sizes, dense=(readout or self._default_readout) == "added")
-        n_controls = most_cells(n_cells)
         controls = {origin: self._controls(cells, origin, n_controls, seed) for origin in dict.fromkeys(origins)}
         populations: list[Population] = []
         last, moved = None, None

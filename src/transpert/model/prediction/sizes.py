@@ -18,11 +18,6 @@ _SHARE_OF_MEMORY = 0.25  # a prediction that takes more of what the machine has 
 _BYTES_OF_A_COUNT = 16  # value and place, of the counts and of their logarithms
 
 
-def most_cells(n_cells: int | None) -> int:
-    """Say how many control cells of a context are moved at most."""
-    return MOST_CELLS if n_cells is None else n_cells
-
-
 def population_sizes(
     cells: Cells | StoredCells, design: Design, origins: Sequence[Origin], n_cells: int | None
 ) -> list[int]:
@@ -35,17 +30,20 @@ def _control_counts(cells: Cells | StoredCells, design: Design, origins: Sequenc
     return {origin: len(control_positions(cells, design, origin, None, 0)) for origin in dict.fromkeys(origins)}
 
 
-def warn_of_bound(cells: Cells | StoredCells, design: Design, origins: Sequence[Origin], n_cells: int | None) -> None:
-    """Say once that not every control cell is moved, where nobody said how many are to be."""
+def most_cells(cells: Cells | StoredCells, design: Design, origins: Sequence[Origin], n_cells: int | None) -> int:
+    """Say how many control cells of a context are moved at most, and warn where nobody said so and there are more."""
+    if n_cells is not None:
+        return n_cells
     there = _control_counts(cells, design, origins)
     more = [f"{origin[0]} ({n:,})" for origin, n in there.items() if n > MOST_CELLS]
-    if n_cells is None and more:
+    if more:
         warnings.warn(
             f"n_cells is not given: of contexts with more control cells, {MOST_CELLS:,} are moved for each population. "
             f"These are {list_names(more, quote=False)}. Pass n_cells= for another number.",
             AssumptionWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
+    return MOST_CELLS
 
 
 def warn_of_memory(cells: Cells | StoredCells, sizes: Sequence[int], *, dense: bool) -> None:

@@ -25,7 +25,7 @@ from .assemble import Population, text_columns
 from .controls import Origin, origins_of, shown_controls
 from .parts import PredictionParts, digest_of
 from .requests import Contexts, Request, check_drawing
-from .sizes import most_cells, population_sizes, warn_of_bound
+from .sizes import most_cells, population_sizes
 
 if TYPE_CHECKING:
     from ..base import PerturbationModel
@@ -121,8 +121,7 @@ class StreamedPrediction:
         )
         n_cells = check_drawing(n_cells, readout, seed)
         origins = origins_of(cells, self.design, requests)
-        warn_of_bound(cells, self.design, origins, n_cells)
-        n_controls = most_cells(n_cells)
+        n_controls = most_cells(cells, self.design, origins, n_cells)
         blocks = _blocks(origins, population_sizes(cells, self.design, origins, n_cells), cells_per_part)
         controls = shown_controls(origins) if include_controls else []
         as_text = text_columns(cells.obs, requests, self.design)
