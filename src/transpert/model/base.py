@@ -472,9 +472,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         populations: list[Population] = []
         last, moved = None, None
         with Progress(disable=not progress, transient=True) as bar:
-            for request, origin in bar.track(
-                [*zip(requests, origins, strict=True)], description="Predicting populations"
-            ):
+            asked = [*zip(requests, origins, strict=True)]
+            for request, origin in bar.track(asked, description="Predicting populations"):
                 if moved is None or origin != last:
                     last, moved = origin, repeated(controls[origin], n_cells, seed).anew()
                 populations.append(self._population(moved, request, readout, seed=request.seed(seed)))
