@@ -97,8 +97,9 @@ class PredictingModel(Predictor):
         -------
         AnnData with log1p counts per 10k in ``X``, integer counts in ``layers["counts"]`` (count read-out), both CSR
         (``X`` is dense with the read-out ``"added"``, which leaves no zeros), and in ``obs`` the perturbation, the
-        context, ``source`` (predicted or control), ``model`` and ``control_id``. If the training data has the principal components of :func:`scanpy.pp.pca` (of log1p counts per 10k), the cells are
-        projected onto them: ``obsm["X_pca"]``, with the loadings in ``varm["PCs"]``.
+        context, ``source`` (predicted or control), ``model`` and ``control_id``. If the training data has the principal
+        components of :func:`scanpy.pp.pca` (of log1p counts per 10k), the cells are projected onto them:
+        ``obsm["X_pca"]``, with the loadings in ``varm["PCs"]``.
 
         Raises
         ------
