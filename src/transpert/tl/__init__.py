@@ -1,6 +1,7 @@
 """Tools: AnnData in, AnnData slots out."""
 
-from .auditing import audit
+from ._evaluation.options import EvaluationOptions
+from .auditing import AuditLimits, audit
 from .counterfactual import predict
 from .counts import to_counts
 from .differential_expression import rank_genes_groups
@@ -13,7 +14,9 @@ from .paired import compare
 from .score_summary import score_table
 
 __all__ = [
+    "AuditLimits",
     "EffectShares",
+    "EvaluationOptions",
     "audit",
     "compare",
     "effect_shares",
