@@ -20,9 +20,12 @@ FREE = {
     "_arguments",
     "_compat",
     "_counts",
+    "_files",
+    "_folders",
     "_keys",
     "_matrices",
     "_scale",
+    "_schema",
     "_seeds",
     "errors",
 }

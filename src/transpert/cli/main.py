@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from transpert.cli._console import named_errors
+from transpert.cli._console import named_errors, read_h5ad
+from transpert.cli.export import export_app
 from transpert.cli.store import store_app
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Transport of cell populations under perturbation.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
+app.add_typer(export_app, name="export")
 
 
 def _print_version(asked: bool) -> None:
@@ -209,7 +211,7 @@ def profile(
         if cells.is_dir():
             model = SCALE(_set_up_store(cells, split_key, optional), preset=preset)
         else:
-            adata = _read_h5ad(cells)
+            adata = read_h5ad(cells)
             SCALE.setup_anndata(
                 adata, perturbation_key=perturbation_key, control=control, split_key=split_key, **optional
             )
@@ -235,22 +237,6 @@ def _set_up_store(path: Path, split_key: str | None, for_files: dict[str, Any]) 
         store.annotation.obs[split_key] = store.read_obs([split_key], names=False)[split_key].to_numpy()
     SCALE.setup_store(store, split_key=split_key)
     return store
-
-
-def _read_h5ad(path: Path) -> Any:
-    """Read an AnnData file, or name it."""
-    import anndata
-
-    from transpert.errors import StoreError
-
-    try:
-        return anndata.read_h5ad(path)
-    except Exception as error:  # h5py and anndata raise whatever they like
-        raise StoreError(
-            f"the file is no AnnData, or is damaged: {error}",
-            where=str(path),
-            remedy="Check the file. A store is a folder.",
-        ) from error
 
 
 def _check_accelerator(name: str) -> None:

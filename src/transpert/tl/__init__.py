@@ -2,6 +2,7 @@
 
 from ._evaluation.options import EvaluationOptions
 from .auditing import AuditLimits, audit
+from .challenge_package import to_vcc
 from .counterfactual import predict
 from .counts import to_counts
 from .differential_expression import rank_genes_groups
@@ -28,4 +29,5 @@ __all__ = [
     "score_table",
     "to_cell_eval",
     "to_counts",
+    "to_vcc",
 ]
