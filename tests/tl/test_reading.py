@@ -21,6 +21,7 @@ OPTIONS = {
     "progress": False,
     "n_bootstrap": 50,
 }
+FEW_CONTROLS = tp.tl.EvaluationOptions(max_controls=20)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_workers_compute_the_same(pair, files, expected, source) -> None:
             wrong = pair[0].copy()
             wrong.X[:] = 0
             with pytest.raises(OptionError):
-                tp.tl.evaluate(wrong, truth, options=tp.tl.EvaluationOptions(client=client, max_controls=2), **OPTIONS)
+                tp.tl.evaluate(wrong, truth, options=tp.tl.EvaluationOptions(client=client, max_controls=1), **OPTIONS)
 
 
 def test_genes_in_another_order_are_read_in_that_of_the_truth(pair, files, tmp_path, expected) -> None:
@@ -129,7 +130,8 @@ def test_no_value_depends_on_which_other_populations_are_predicted(pair, options
     pred, truth = pair
     truth = truth.copy()
     truth.obs["split"] = np.where(truth.obs["perturbation"].isin(["control", "P0"]), "train", "test")
-    asked = {**OPTIONS, "metrics": ["mse_delta", "energy_distance"], "baselines": "KernelTransport", **options}
+    asked = {**OPTIONS, "metrics": ["mse_delta", "energy_distance"], "baselines": "KernelTransport"}
+    asked["options"] = tp.tl.EvaluationOptions(**options)
     last = (pred.obs["context"] == "context_1") & (pred.obs["perturbation"] == "P2")
     kept = (pred.obs["perturbation"] == "control") | last
     own = pred[(pred.obs["perturbation"] != "P0").to_numpy()].copy()
@@ -145,7 +147,7 @@ def test_controls_of_an_audit_do_not_depend_on_which_others_are_judged(pair) -> 
 
     def values(*keys: tuple[str, str]) -> pd.Series:
         chosen = [key in keys for key in zip(pred.obs["context"], pred.obs["perturbation"], strict=True)]
-        table = tp.tl.audit(pred[chosen].copy(), truth, **{**OPTIONS, "metrics": ["mse_delta"], "max_controls": 20})
+        table = tp.tl.audit(pred[chosen].copy(), truth, **{**OPTIONS, "metrics": ["mse_delta"]}, options=FEW_CONTROLS)
         # the mean of the other perturbations is about the others
         table = table[(table["metric"] == "mse_delta") & (table["knows"] != "other perturbations")]
         return table.set_index("prediction")["value"]
@@ -194,7 +196,7 @@ def test_drug_screens_and_modalities(pair) -> None:
         return adata[adata.obs["treatment"] != "P0+P1"].copy()
 
     pred, truth = (renamed(adata) for adata in pair)
-    options = {**OPTIONS, "perturbation_key": "treatment"}
+    options = {**OPTIONS, "design": tp.Design("treatment")}
     scores = tp.tl.evaluate(pred, truth, **options)
     assert {"(+)-JQ1 10 uM", "GSK/J4"} <= set(scores["perturbation"])
     modal = tp.tl.evaluate(
