@@ -11,10 +11,12 @@ from .export import to_cell_eval
 from .fold_changes import effects
 from .learnable import EffectShares, effect_shares
 from .paired import compare
+from .scaling import ScalingStudy, scaling_study
 from .score_summary import score_table
 
 __all__ = [
     "EffectShares",
+    "ScalingStudy",
     "audit",
     "compare",
     "effect_shares",
@@ -23,6 +25,7 @@ __all__ = [
     "evaluate",
     "predict",
     "rank_genes_groups",
+    "scaling_study",
     "score_table",
     "to_cell_eval",
     "to_counts",
