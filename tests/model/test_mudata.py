@@ -73,7 +73,7 @@ def test_tools_find_columns_where_they_stand_and_write_into_the_modality(cells, 
     mdata = _mdata(cells, shared)
     options = {"baselines": ["MeanShift"], "progress": False, "n_bootstrap": 10}
     expected = tp.tl.evaluate(pred, cells, **options)
-    scores = tp.tl.evaluate(pred, mdata, modality="rna", **options)
+    scores = tp.tl.evaluate(pred, mdata, options=tp.tl.EvaluationOptions(modality="rna"), **options)
     pd.testing.assert_frame_equal(scores, expected)
     assert "scores" in mdata["rna"].uns["transpert"]
     effects = tp.tl.effects(mdata, modality="rna", context_keys=["context"])
