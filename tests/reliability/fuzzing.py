@@ -212,7 +212,6 @@ class Workshop:
         """Return every entry point with arguments that it takes."""
         a, p, model = lambda: self.adata.copy(), lambda: self.pred.copy(), self.model
         asked: dict[str, Any] = {"contexts": None, "perturbations": None, "doses": None, "times": None, "seed": 0}
-        slots: dict[str, Any] = {"layer": None, "counts_layer": "counts", "modality": None}
         names: dict[str, Any] = {**KEYS, "control": "control"}
         shown = {"show": False, "return_fig": False, "ax": None}
         drawn: dict[str, Any] = {"n_cells": 3, "readout": None, "include_controls": True, "progress": False}
@@ -233,12 +232,12 @@ class Workshop:
             ("save", model.save, lambda: {"dir_path": self.fresh(), "overwrite": False, "save_anndata": False}),
             ("load", type(model).load, lambda: {"dir_path": self.folder / "model", "adata": a(), "device": "cpu"}),
             ("evaluate", tp.tl.evaluate, lambda: {
-                "pred": p(), "truth": a(), **slots, "metrics": ["pearson_delta", "mae"], "baselines": "MeanShift",
-                "ceiling": True, "reference": "real", "split_key": "split", "library_size_key": None,
-                "max_missing_genes": 0.0, "max_controls": None, "n_bootstrap": 5, "seed": 0, "progress": False}),
+                "pred": p(), "truth": a(), "layer": None, "counts_layer": "counts", "baselines": "MeanShift",
+                "metrics": ["pearson_delta", "mae"], "ceiling": True, "library_size_key": None, "n_bootstrap": 5,
+                "design": None, "options": None, "seed": 0, "progress": False}),
             ("audit", tp.tl.audit, lambda: {
-                "pred": p(), "truth": a(), "metrics": ["pearson_delta"], "layer": None, "max_missing_genes": 0.0,
-                "max_controls": None, "seed": 0, "progress": False}),
+                "pred": p(), "truth": a(), "metrics": ["pearson_delta"], "layer": None, "design": None,
+                "options": None, "limits": None, "n_bootstrap": 5, "seed": 0, "progress": False}),
             ("to_counts", tp.tl.to_counts, lambda: {
                 "pred": p(), "controls": a(), "counts_layer": "counts", "library_size_key": None, "layer": None,
                 "include_controls": True, "seed": 0}),
