@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 # spinning threads stand in each other's way on small machines
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help setup test quickstart lint typecheck docs tutorials benchmarks clean
+.PHONY: help setup test soak quickstart lint typecheck docs tutorials benchmarks clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,9 @@ setup: .venv/.installed ## make a virtual environment with everything the tests 
 
 test: setup ## run the tests (all of them, in a few minutes, without a network)
 	@OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PYTHON) -m pytest -n 2 --dist loadfile -q
+
+soak: setup ## make 10,000 odd calls of every public function (an hour), and print what came of them
+	@OMP_NUM_THREADS=1 MPLBACKEND=Agg PYTHONPATH=. $(PYTHON) -W ignore tests/reliability/fuzzing.py 10000
 
 quickstart: setup ## train on real cells, predict an unseen cell type, show how good it is
 	@.venv/bin/transpert quickstart

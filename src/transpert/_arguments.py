@@ -31,7 +31,11 @@ def check_whole(value: Any, *, name: str, least: int = 0, most: int | None = Non
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError
-        whole = int(value) if isinstance(value, numbers.Real) and float(value).is_integer() else operator.index(value)
+        whole = (
+            int(float(value))
+            if isinstance(value, float | np.floating) and float(value).is_integer()
+            else operator.index(value)
+        )
     except (TypeError, ValueError, OverflowError):
         raise refused(name, value, wanted + (", or None." if optional else ".")) from None
     if whole < least or (most is not None and whole > most):

@@ -187,7 +187,7 @@ def log1p_per_10k(counts: Matrix, library_size: np.ndarray) -> Matrix:
     counts = canonical(counts, where="counts")
     library = _checked_library(counts, library_size)
     factor = np.divide(_keys.SCALE_FACTOR, library, out=np.zeros_like(library), where=library > 0)
-    if not sparse.issparse(counts):
+    if isinstance(counts, np.ndarray):
         return np.log1p(np.asarray(counts, dtype=np.float64) * factor[:, None]).astype(np.float32)
     values = np.empty(counts.nnz, dtype=np.float32)
     of_cell = np.repeat(np.arange(counts.shape[0], dtype=np.int32), np.diff(counts.indptr))

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, check_text
 from transpert.errors import OptionError, UnknownNameError
 from transpert.metrics import METRICS
 from transpert.tl.score_summary import MEAN, check_scores
@@ -72,6 +72,7 @@ def score_heatmap(
     ['NK: IFNB', 'B: IFNB']
     """
     check_arguments(locals())
+    check_text(model, name="model", optional=True)
     if max_rows < 2:
         raise OptionError(f"max_rows is {max_rows}", where="score_heatmap", remedy="Give 2 or more.")
     check_scores(table, values=("value", "normalised"))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from transpert._arguments import check_arguments, check_number, check_share
+from transpert._arguments import check_arguments, check_number, check_share, refused
 from transpert.errors import AssumptionWarning, GroupSizeError, OptionError, list_names
 from transpert.groups import Design
 from transpert.metrics import Metric, resolve_metrics
@@ -162,6 +162,8 @@ def audit(
     ['blind to wrong cells']
     """
     check_arguments(locals())
+    if limits is not None and not isinstance(limits, AuditLimits):
+        raise refused("limits", limits, "Give transpert.tl.AuditLimits(...), or None.")
     options, limits = checked_options(options), limits or AuditLimits()
     chosen = _chosen(metrics)
     slots = {"layer": layer, "modality": options.modality}

@@ -15,7 +15,7 @@ from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments
 from transpert._seeds import check_seed
-from transpert.errors import MetricInputError
+from transpert.errors import GeneError, MetricInputError
 from transpert.groups import Design
 from transpert.pp.alignment import align_as_asked
 
@@ -86,6 +86,8 @@ def embed_together(
     check_arguments(locals())
     for data, name in ((pred, "the prediction"), (truth, "the truth")):
         check_kind(data, name=name)
+        if not data.n_vars:
+            raise GeneError("there are no genes", where=name, remedy="Give cells with the genes of both.")
     design = design_of(
         pred,
         design=design,
