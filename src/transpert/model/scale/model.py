@@ -15,10 +15,11 @@ import torch
 from lightning.pytorch.strategies import Strategy
 
 from transpert._compat import SETUP_ARGS_KEY
+from transpert._schema import DAMAGED, checked
 from transpert._seeds import check_seed
 from transpert.conditions import Embedding
 from transpert.data import SetDataModule, SetSampler
-from transpert.errors import AssumptionWarning, OptionError, ProcessError, TrainingError
+from transpert.errors import AssumptionWarning, ModelFileError, OptionError, ProcessError, TrainingError
 from transpert.groups import ControlMatching, Groups, make_groups
 from transpert.nn import (
     ConditionOptions,
@@ -64,7 +65,7 @@ from .gate import fit_gate, gate_table, require_trained, was_tried
 from .held_out_anchor import LeftOutShifts, groups_of, judged_rows, leave_folds_out
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, transport_population
-from .options import JoiningOptions, ScaleOptions, TrainingOptions
+from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions
 from .training.fingerprints import data_fingerprint, options_fingerprint
 from .training.plan import TransportTrainingPlan
 from .training.progress import Say, stages
@@ -621,12 +622,12 @@ class SCALE(PerturbationModel):
     @classmethod
     @override
     def _from_options(cls, adata, registry, options):
-        chosen = ScaleOptions.from_dict(options["options"])
-        network = chosen.network
+        saved = checked(options, SavedOptions, ModelFileError, "options", DAMAGED)
+        chosen, network = saved.options, saved.options.network
         return cls(
             adata,
             registry,
-            preset=options["preset"],
+            preset=saved.preset,
             encoder=network.encoder,
             sets=network.sets,
             conditions=network.conditions,
@@ -637,7 +638,7 @@ class SCALE(PerturbationModel):
             readout=chosen.readout,
             joining=chosen.joining,
             training=chosen.training,
-            seed=options["seed"],
+            seed=saved.seed,
         )
 
     @override
@@ -659,16 +660,17 @@ class SCALE(PerturbationModel):
 
     @override
     def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self.gate, self.left_out_level = plain["gate"], plain["left_out_level"]
-        self.gate_table = None if plain["gate_table"] is None else pd.DataFrame(plain["gate_table"])
-        self.completed_history = {key: pd.DataFrame({key: values}) for key, values in plain["history"].items()}
+        saved = checked(plain, SavedState, ModelFileError, "state", DAMAGED)
+        self.gate, self.left_out_level = saved.gate, saved.left_out_level
+        self.gate_table = None if saved.gate_table is None else pd.DataFrame(saved.gate_table)
+        self.completed_history = {key: pd.DataFrame({key: values}) for key, values in saved.history.items()}
         self.history_ = dict(self.completed_history)
         self.embedding = embedding_from_arrays(plain, arrays)
         if "anchor" in plain:
             own = {k.removeprefix("anchor_"): v for k, v in arrays.items() if k.startswith("anchor_")}
             self.anchor = Anchor.from_state(plain["anchor"], own, self.embedding)
         self._table = ConditionTable.from_dict(plain["conditions"])
-        self._make_module(plain["n_inputs"])
+        self._make_module(saved.n_inputs)
 
     @property
     def n_parameters(self) -> int:
