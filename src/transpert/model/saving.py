@@ -21,9 +21,9 @@ from anndata import AnnData
 from mudata import MuData
 from safetensors.torch import load_file, save_file
 
-from transpert._files import checksums, damage, read_arrays, reading, write_json
+from transpert._files import Sums, checksums, damage, read_arrays, reading, write_json
 from transpert._folders import folder_written, read_steadily
-from transpert._schema import CHECKSUM, DAMAGED, Sums, checked, read_json, sealed, unsealed
+from transpert._schema import CHECKSUM, DAMAGED, checked, read_json, sealed, unsealed
 from transpert.conditions import Condition
 from transpert.errors import AssumptionWarning, ModelFileError, OptionError, TranspertError, list_names
 from transpert.transport import ReadoutOptions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,7 @@ from transpert.groups import Design, make_groups, match_controls
 from transpert.groups.table import check_sizes
 
 from .in_memory import Cells, DataSource
-
-if TYPE_CHECKING:
-    from .open import StoredCells
-
+from .open import StoredCells
 
 _ARRAY = "__array__"
 _DTYPES = {"object", "bool", *(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64))}

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 import numpy as np
 
-from transpert._schema import DAMAGED, Count, checked
+from transpert._files import Count
+from transpert._schema import DAMAGED, checked
 from transpert.errors import ModelFileError, OptionError, UnknownNameError
 from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOptions, NetworkOptions, SetOptions
 from transpert.nn.options import EncoderKind, check_part
