@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import anndata
 import numpy as np
@@ -131,6 +132,7 @@ def _project(together: AnnData, n_components: int, seed: int) -> None:
     n_components = min(n_components, min(reference.shape) - 1)
     sc.pp.pca(reference, n_comps=n_components, random_state=seed)
     loadings = np.asarray(reference.varm[_keys.LOADINGS])
-    centred = np.asarray(together.X) - np.asarray(reference.X).mean(axis=0)
-    together.obsm[_keys.PCA] = (centred @ loadings).astype(np.float32)
+    values: Any = together.X
+    middle = np.asarray(values[np.flatnonzero(real)].mean(axis=0)).ravel() @ loadings
+    together.obsm[_keys.PCA] = np.asarray(values @ loadings - middle, dtype=np.float32)
     together.varm[_keys.LOADINGS] = loadings
