@@ -16,7 +16,8 @@ def test_odd_calls_end_in_sound_results_or_in_errors_with_a_remedy() -> None:
 
 
 # what is written into the cells is what these functions are for
-WRITES = {"split": "obs", "split by": "obs", "setup and train": "obs", "setup": "obs", "rank_genes_groups": "uns", "effects": "varm",
+WRITES = {"split": "obs", "split by": "obs", "setup and train": "obs",
+          "setup": "obs", "rank_genes_groups": "uns", "effects": "varm",
           "tl.predict": "layers", "evaluate": "uns", "load": "obs", "get_effects": "varm"}  # fmt: skip
 
 
