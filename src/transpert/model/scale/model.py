@@ -13,10 +13,11 @@ import pandas as pd
 from lightning.pytorch.strategies import Strategy
 
 from transpert._compat import SETUP_ARGS_KEY
+from transpert._schema import DAMAGED, checked
 from transpert._seeds import check_seed
 from transpert.conditions import Embedding
 from transpert.data import SetDataModule, SetSampler
-from transpert.errors import AssumptionWarning, OptionError, ProcessError, TrainingError
+from transpert.errors import AssumptionWarning, ModelFileError, OptionError, ProcessError, TrainingError
 from transpert.groups import ControlMatching, Groups
 from transpert.nn import (
     ConditionOptions,
@@ -50,7 +51,7 @@ from .gate import FittedGate
 from .gated import GatedModel
 from .held_out_anchor import groups_of
 from .module import TransportModule
-from .options import JoiningOptions, ScaleOptions, TrainingOptions
+from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions
 from .training.fingerprints import data_fingerprint, options_fingerprint
 from .training.plan import TransportTrainingPlan
 from .training.progress import stages
@@ -342,12 +343,12 @@ class SCALE(GatedModel):
     @classmethod
     @override
     def _from_options(cls, adata, registry, options):
-        chosen = ScaleOptions.from_dict(options["options"])
-        network = chosen.network
+        saved = checked(options, SavedOptions, ModelFileError, "options", DAMAGED)
+        chosen, network = saved.options, saved.options.network
         return cls(
             adata,
             registry,
-            preset=options["preset"],
+            preset=saved.preset,
             encoder=network.encoder,
             sets=network.sets,
             conditions=network.conditions,
@@ -358,7 +359,7 @@ class SCALE(GatedModel):
             readout=chosen.readout,
             joining=chosen.joining,
             training=chosen.training,
-            seed=options["seed"],
+            seed=saved.seed,
         )
 
     @override
@@ -381,18 +382,21 @@ class SCALE(GatedModel):
 
     @override
     def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self.gate, self.left_out_level = plain["gate"], plain["left_out_level"]
+        saved = checked(plain, SavedState, ModelFileError, "state", DAMAGED)
+        self.gate, self.left_out_level = saved.gate, saved.left_out_level
         evidence = plain.get("gate_evidence")
-        self.gate_evidence = None if evidence is None else FittedGate(**evidence)
-        self.gate_table = None if plain["gate_table"] is None else pd.DataFrame(plain["gate_table"])
-        self.completed_history = {key: pd.DataFrame({key: values}) for key, values in plain["history"].items()}
+        self.gate_evidence = (
+            None if evidence is None else checked(evidence, FittedGate, ModelFileError, "gate_evidence", DAMAGED)
+        )
+        self.gate_table = None if saved.gate_table is None else pd.DataFrame(saved.gate_table)
+        self.completed_history = {key: pd.DataFrame({key: values}) for key, values in saved.history.items()}
         self.history_ = dict(self.completed_history)
         self.embedding = embedding_from_arrays(plain, arrays)
         if "anchor" in plain:
             own = {k.removeprefix("anchor_"): v for k, v in arrays.items() if k.startswith("anchor_")}
             self.anchor = Anchor.from_state(plain["anchor"], own, self.embedding)
         self._table = ConditionTable.from_dict(plain["conditions"])
-        self._make_module(plain["n_inputs"])
+        self._make_module(saved.n_inputs)
 
     @override
     def summary(self) -> str:
