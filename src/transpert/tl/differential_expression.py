@@ -114,9 +114,7 @@ def rank_genes_groups(
     if method not in ("wilcoxon", "t-test", "pseudobulk"):
         raise OptionError(f"method is {method!r}", remedy="Choose 'wilcoxon', 't-test' or 'pseudobulk'.")
     adata = modality_of(data, modality)
-    design = design_of(
-        adata, design=design, perturbation_key=perturbation_key, control=control, context_keys=()
-    )
+    design = design_of(adata, design=design, perturbation_key=perturbation_key, control=control, context_keys=())
     check_labels(frame(adata.obs), (design.perturbation_key,))
     column = frame(adata.obs)[design.perturbation_key]
     # one label for controls, however they are spelled
