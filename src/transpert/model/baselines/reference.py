@@ -33,6 +33,8 @@ class NoChange(PerturbationModel):
     ['control', 'predicted']
     """
 
+    _place = 0
+
     @override
     def _fit(self, effects: GroupEffects) -> None:
         return
