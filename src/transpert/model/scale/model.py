@@ -15,10 +15,11 @@ import torch
 from lightning.pytorch.strategies import Strategy
 
 from transpert._compat import SETUP_ARGS_KEY
+from transpert._schema import DAMAGED, checked
 from transpert._seeds import check_seed
 from transpert.conditions import Embedding
 from transpert.data import SetDataModule, SetSampler
-from transpert.errors import AssumptionWarning, OptionError, ProcessError, TrainingError
+from transpert.errors import AssumptionWarning, ModelFileError, OptionError, ProcessError, TrainingError
 from transpert.groups import ControlMatching, Groups, make_groups
 from transpert.nn import (
     ConditionOptions,
@@ -64,7 +65,7 @@ from .gate import FittedGate, fit_gate, gate_table, require_trained, was_tried
 from .held_out_anchor import LeftOutShifts, groups_of, judged_rows, leave_folds_out
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, transport_population
-from .options import JoiningOptions, ScaleOptions, TrainingOptions
+from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions
 from .training.fingerprints import data_fingerprint, options_fingerprint
 from .training.plan import TransportTrainingPlan
 from .training.progress import Say, stages
@@ -624,24 +625,11 @@ class SCALE(PerturbationModel):
     @classmethod
     @override
     def _from_options(cls, adata, registry, options):
-        chosen = ScaleOptions.from_dict(options["options"])
-        network = chosen.network
-        return cls(
-            adata,
-            registry,
-            preset=options["preset"],
-            encoder=network.encoder,
-            sets=network.sets,
-            conditions=network.conditions,
-            flow=network.flow,
-            losses=network.losses,
-            decoder=network.decoder,
-            anchor=chosen.anchor,
-            readout=chosen.readout,
-            joining=chosen.joining,
-            training=chosen.training,
-            seed=options["seed"],
-        )
+        saved = checked(options, SavedOptions, ModelFileError, "options", DAMAGED)
+        parts = (saved.options, saved.options.network)
+        given = {spec.name: getattr(part, spec.name) for part in parts for spec in dataclasses.fields(part)}
+        del given["network"]
+        return cls(adata, registry, preset=saved.preset, seed=saved.seed, **given)
 
     @override
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -663,18 +651,18 @@ class SCALE(PerturbationModel):
 
     @override
     def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self.gate, self.left_out_level = plain["gate"], plain["left_out_level"]
-        evidence = plain.get("gate_evidence")
-        self.gate_evidence = None if evidence is None else FittedGate(**evidence)
-        self.gate_table = None if plain["gate_table"] is None else pd.DataFrame(plain["gate_table"])
-        self.completed_history = {key: pd.DataFrame({key: values}) for key, values in plain["history"].items()}
+        saved = checked(plain, SavedState, ModelFileError, "state", DAMAGED)
+        self.gate, self.left_out_level = saved.gate, saved.left_out_level
+        self.gate_evidence = saved.gate_evidence
+        self.gate_table = None if saved.gate_table is None else pd.DataFrame(saved.gate_table)
+        self.completed_history = {key: pd.DataFrame({key: values}) for key, values in saved.history.items()}
         self.history_ = dict(self.completed_history)
         self.embedding = embedding_from_arrays(plain, arrays)
         if "anchor" in plain:
             own = {k.removeprefix("anchor_"): v for k, v in arrays.items() if k.startswith("anchor_")}
             self.anchor = Anchor.from_state(plain["anchor"], own, self.embedding)
         self._table = ConditionTable.from_dict(plain["conditions"])
-        self._make_module(plain["n_inputs"])
+        self._make_module(saved.n_inputs)
 
     @property
     def n_parameters(self) -> int:
