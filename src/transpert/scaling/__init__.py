@@ -2,6 +2,7 @@
 
 from .curves import ScalingCurve, fit_curve, published_saturation
 from .diversity import gini_simpson, shannon, vendi
+from .ranking import approach_scores, gene_set_scores, retrieval, signature_scores
 from .shares import COMPONENTS, Energies, HalvedEffects, effect_energies
 from .subsets import balanced_order, sketch_order, spiked_order
 
@@ -10,12 +11,16 @@ __all__ = [
     "Energies",
     "HalvedEffects",
     "ScalingCurve",
+    "approach_scores",
     "balanced_order",
     "effect_energies",
     "fit_curve",
+    "gene_set_scores",
     "gini_simpson",
     "published_saturation",
+    "retrieval",
     "shannon",
+    "signature_scores",
     "sketch_order",
     "spiked_order",
     "vendi",

@@ -11,6 +11,7 @@ from .export import to_cell_eval
 from .fold_changes import effects
 from .learnable import EffectShares, effect_shares
 from .paired import compare
+from .ranking import rank_targets, score_ranking
 from .scaling import ScalingStudy, scaling_study
 from .score_summary import score_table
 
@@ -25,7 +26,9 @@ __all__ = [
     "evaluate",
     "predict",
     "rank_genes_groups",
+    "rank_targets",
     "scaling_study",
+    "score_ranking",
     "score_table",
     "to_cell_eval",
     "to_counts",
