@@ -4,12 +4,12 @@ from .dose_curves import dose_response
 from .effects import effects_scatter
 from .embedded_cells import embedding
 from .overlap import overlap_curve
-from .scaling import scaling
+from .scaling_plot import scaling
 from .score_map import score_heatmap
 from .score_plot import scores
 from .shares import effect_shares
 from .significance import calibration
-from .targets import targets
+from .target_plot import targets
 
 __all__ = [
     "calibration",

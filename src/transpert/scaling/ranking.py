@@ -29,7 +29,7 @@ def signature_scores(effects: np.ndarray, signature: np.ndarray) -> np.ndarray:
     --------
     >>> import numpy as np
     >>> from transpert.scaling import signature_scores
-    >>> signature_scores(np.array([[2.0, 0.0, -2.0], [0.0, 0.0, 0.0]]), np.array([1.0, 0.0, -1.0])).tolist()
+    >>> signature_scores(np.array([[2.0, 0.0, -2.0], [0.0, 0.0, 0.0]]), np.array([1.0, 0.0, -1.0])).round(6).tolist()
     [1.0, 0.0]
     """
     centred = effects - effects.mean(axis=-1, keepdims=True)

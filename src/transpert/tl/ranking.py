@@ -302,11 +302,18 @@ def _scored(
             stacklevel=4,
         )
     width = norm.ppf((1 + level) / 2)
+    asked = {parse_perturbation(name, control=model.design.control): name for name in candidates}
+
+    def spelled(label: str) -> str:
+        name, comma, amounts = label.partition(", ")
+        parts = parse_perturbation(name.replace(" + ", _keys.COMBINATION), control=model.design.control)
+        return asked.get(parts, name) + comma + amounts
+
     for start in range(0, len(candidates), _CHUNK):
         names = list(candidates[start : start + _CHUNK])
         if not sure:
             effects = model.get_effects(perturbations=names, adata=controls)
-            labels = [name.split(": ", 1)[1] for name in effects]
+            labels = [spelled(name.split(": ", 1)[1]) for name in effects]
             yield pd.DataFrame(
                 {"perturbation": labels, "score": score(effects.to_numpy(dtype=float).T), "abstained": ""}
             )
@@ -322,7 +329,7 @@ def _scored(
         conditions = found.conditions
         yield pd.DataFrame(
             {
-                "perturbation": conditions["perturbation"].to_numpy(),
+                "perturbation": [spelled(label) for label in conditions["perturbation"]],
                 "score": value,
                 "ci_low": low + centre,
                 "ci_high": high + centre,
