@@ -1,6 +1,7 @@
 """Tools: AnnData in, AnnData slots out."""
 
-from .auditing import audit
+from ._evaluation.options import EvaluationOptions
+from .auditing import AuditLimits, audit
 from .challenge_package import to_vcc
 from .counterfactual import predict
 from .counts import to_counts
@@ -17,7 +18,9 @@ from .scaling import ScalingStudy, scaling_study
 from .score_summary import score_table
 
 __all__ = [
+    "AuditLimits",
     "EffectShares",
+    "EvaluationOptions",
     "ScalingStudy",
     "audit",
     "compare",
