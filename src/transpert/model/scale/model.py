@@ -626,23 +626,10 @@ class SCALE(PerturbationModel):
     @override
     def _from_options(cls, adata, registry, options):
         saved = checked(options, SavedOptions, ModelFileError, "options", DAMAGED)
-        chosen, network = saved.options, saved.options.network
-        return cls(
-            adata,
-            registry,
-            preset=saved.preset,
-            encoder=network.encoder,
-            sets=network.sets,
-            conditions=network.conditions,
-            flow=network.flow,
-            losses=network.losses,
-            decoder=network.decoder,
-            anchor=chosen.anchor,
-            readout=chosen.readout,
-            joining=chosen.joining,
-            training=chosen.training,
-            seed=saved.seed,
-        )
+        parts = (saved.options, saved.options.network)
+        given = {spec.name: getattr(part, spec.name) for part in parts for spec in dataclasses.fields(part)}
+        del given["network"]
+        return cls(adata, registry, preset=saved.preset, seed=saved.seed, **given)
 
     @override
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -666,10 +653,7 @@ class SCALE(PerturbationModel):
     def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         saved = checked(plain, SavedState, ModelFileError, "state", DAMAGED)
         self.gate, self.left_out_level = saved.gate, saved.left_out_level
-        evidence = plain.get("gate_evidence")
-        self.gate_evidence = (
-            None if evidence is None else checked(evidence, FittedGate, ModelFileError, "gate_evidence", DAMAGED)
-        )
+        self.gate_evidence = saved.gate_evidence
         self.gate_table = None if saved.gate_table is None else pd.DataFrame(saved.gate_table)
         self.completed_history = {key: pd.DataFrame({key: values}) for key, values in saved.history.items()}
         self.history_ = dict(self.completed_history)
