@@ -194,7 +194,7 @@ def test_a_loaded_model_knows_what_was_measured(tmp_path) -> None:
         ({"contexts": []}, ConditionError, "nothing is asked for"),
         ({"perturbations": ["control"]}, ConditionError, "are the control cells"),
         ({"n_cells": 3.5}, OptionError, "n_cells is 3.5"),
-        ({"readout": "counted"}, OptionError, "'counts', 'expected' or 'added'"),
+        ({"readout": "counted"}, OptionError, "'counts', 'expected', 'added' or None"),
     ],
 )
 def test_what_makes_no_sense_is_refused(screen, asked, error, text) -> None:

@@ -104,7 +104,7 @@ def dose_response(
     >>> axes.get_xlabel(), axes.get_title()
     ('dose', 'P0 in all')
     """
-    check_arguments(locals())
+    check_arguments(locals(), but=("genes",))
     for data, name in ((pred, "the prediction"), (truth, "the truth")):
         check_kind(data, name=name)
     design = design_of(
