@@ -4,6 +4,7 @@ from .dose_curves import dose_response
 from .effects import effects_scatter
 from .embedded_cells import embedding
 from .overlap import overlap_curve
+from .page import report
 from .score_map import score_heatmap
 from .score_plot import scores
 from .shares import effect_shares
@@ -16,6 +17,7 @@ __all__ = [
     "effects_scatter",
     "embedding",
     "overlap_curve",
+    "report",
     "score_heatmap",
     "scores",
 ]
