@@ -22,10 +22,11 @@ from transpert.transport import log_fold_of_means
 from .cells.in_memory import Cells
 from .cells.open import Data
 from .prediction.assemble import Population
-from .prediction.controls import origins_of, population_sizes
+from .prediction.controls import origin_of, origins_of
 from .prediction.predictor import Predictor
 from .prediction.requests import Contexts, check_drawing, request_of, require_one_condition
-from .prediction.to_store import CELLS_PER_PART, predict_into_store
+from .prediction.sizes import population_sizes
+from .prediction.to_store import VALUES_PER_PART, predict_into_store
 from .uncertainty.estimates import UncertaintyEstimates
 from .uncertainty.intervals import Uncertainty, predict_uncertainty, write_uncertainty
 
@@ -73,9 +74,10 @@ class PredictingModel(Predictor):
             Other data with control cells to move, or a store or its path, with the same columns; genes are aligned by
             name.
         n_cells
-            Number of cells of each predicted population; one for each control cell of the context by default. With
-            fewer, so many control cells are drawn without replacement; with more, every control cell is moved equally
-            often, up to one. A test of differential expression has the power of one on so many real cells.
+            Number of cells of each predicted population; one for each control cell of the context by default, but at
+            most 1,000. With fewer, so many control cells are drawn without replacement; with more, every control cell
+            is moved equally often, up to one. A test of differential expression has the power of one on so many real
+            cells.
         readout
             ``"counts"``, ``"expected"`` or ``"added"``; the model's own by default.
         include_controls
@@ -93,10 +95,11 @@ class PredictingModel(Predictor):
 
         Returns
         -------
-        AnnData with log1p counts per 10k in ``X``, integer counts in ``layers["counts"]`` (count read-out), and in
-        ``obs`` the perturbation, the context, ``source`` (predicted or control), ``model`` and ``control_id``. If the
-        training data has the principal components of :func:`scanpy.pp.pca` (of log1p counts per 10k), the cells are
-        projected onto them: ``obsm["X_pca"]``, with the loadings in ``varm["PCs"]``.
+        AnnData with log1p counts per 10k in ``X``, integer counts in ``layers["counts"]`` (count read-out), both CSR
+        (``X`` is dense with the read-out ``"added"``, which leaves no zeros), and in ``obs`` the perturbation, the
+        context, ``source`` (predicted or control), ``model`` and ``control_id``. If the training data has the principal
+        components of :func:`scanpy.pp.pca` (of log1p counts per 10k), the cells are projected onto them:
+        ``obsm["X_pca"]``, with the loadings in ``varm["PCs"]``.
 
         Raises
         ------
@@ -176,6 +179,31 @@ class PredictingModel(Predictor):
             self.cells, requests, n_cells, None, include_controls=True, progress=False, seed=seed
         )
 
+    def controls_of(self, context: str, label: str, *, n_cells: int | None = None, seed: int = 0) -> AnnData:
+        """Return the control cells that would be moved to predict a population.
+
+        Parameters
+        ----------
+        context, label
+            Context and condition label of the population, as in :meth:`predict_populations`.
+        n_cells
+            How many are drawn; all by default.
+        seed
+            Seed of the draw.
+
+        Returns
+        -------
+        AnnData as from :meth:`predict`, of control cells alone.
+
+        Raises
+        ------
+        transpert.errors.TranspertError
+            As :meth:`predict`.
+        """
+        request = request_of(self.cells, self.source, self.vocabulary, context, label)
+        control = self._controls(self.cells, origin_of(self.cells, self.design, request), n_cells, seed)
+        return self._assembled([self._control_population(control)])
+
     def predict_to_store(
         self,
         path: str | os.PathLike[str],
@@ -189,7 +217,7 @@ class PredictingModel(Predictor):
         n_cells: int | None = None,
         readout: str | None = None,
         include_controls: bool = True,
-        cells_per_part: int = CELLS_PER_PART,
+        cells_per_part: int | None = None,
         rank: int = 0,
         world_size: int = 1,
         progress: bool = True,
@@ -209,7 +237,7 @@ class PredictingModel(Predictor):
         contexts, perturbations, doses, times, directions, adata, n_cells, readout, include_controls, seed
             As in :meth:`predict`.
         cells_per_part
-            About how many cells are held at a time.
+            About how many cells are held at a time; fewer by default where there are more genes, 33,000 of 2,000 genes.
         rank, world_size
             Number of this process and of all processes, if several share the work, on one machine or with one file
             system: all make this call with the same arguments but for ``rank``. The one that finds every part done
@@ -243,6 +271,8 @@ class PredictingModel(Predictor):
         (60, 20)
         """
         self._check_trained()
+        if cells_per_part is None:
+            cells_per_part = max(VALUES_PER_PART // len(self.genes), 1)
         if cells_per_part < 1 or not 0 <= rank < world_size:
             raise OptionError(
                 f"cells_per_part is {cells_per_part}, rank {rank} of {world_size}", where="predict_to_store"

@@ -5,10 +5,12 @@ from .effects import effects_scatter
 from .embedded_cells import embedding
 from .overlap import overlap_curve
 from .page import report
+from .scaling_plot import scaling
 from .score_map import score_heatmap
 from .score_plot import scores
 from .shares import effect_shares
 from .significance import calibration
+from .target_plot import targets
 
 __all__ = [
     "calibration",
@@ -18,6 +20,8 @@ __all__ = [
     "embedding",
     "overlap_curve",
     "report",
+    "scaling",
     "score_heatmap",
     "scores",
+    "targets",
 ]

@@ -1,6 +1,7 @@
 """Tools: AnnData in, AnnData slots out."""
 
-from .auditing import audit
+from ._evaluation.options import EvaluationOptions
+from .auditing import AuditLimits, audit
 from .challenge_package import to_vcc
 from .counterfactual import predict
 from .counts import to_counts
@@ -11,11 +12,15 @@ from .export import to_cell_eval
 from .fold_changes import effects
 from .learnable import EffectShares, effect_shares
 from .paired import compare
+from .ranking import rank_targets, score_ranking
+from .registration import register_prediction, score_registered
 from .scaling import ScalingStudy, scaling_study
 from .score_summary import score_table
 
 __all__ = [
+    "AuditLimits",
     "EffectShares",
+    "EvaluationOptions",
     "ScalingStudy",
     "audit",
     "compare",
@@ -25,7 +30,11 @@ __all__ = [
     "evaluate",
     "predict",
     "rank_genes_groups",
+    "rank_targets",
+    "register_prediction",
     "scaling_study",
+    "score_ranking",
+    "score_registered",
     "score_table",
     "to_cell_eval",
     "to_counts",

@@ -24,6 +24,7 @@ from ..setup import RegisteredModel
 from .assemble import Population, SetPrediction, assemble, read_out, text_columns
 from .controls import Origin, control_positions, origin_of, origins_of, shown_controls
 from .requests import Request, expand_requests
+from .sizes import most_cells, population_sizes, warn_of_memory
 
 
 class Predictor(RegisteredModel):
@@ -48,7 +49,10 @@ class Predictor(RegisteredModel):
         seed: int,
     ) -> AnnData:
         origins = origins_of(cells, self.design, requests)
-        controls = {origin: self._controls(cells, origin, n_cells, seed) for origin in dict.fromkeys(origins)}
+        n_controls = most_cells(cells, self.design, origins, n_cells)
+        sizes = population_sizes(cells, self.design, origins, n_cells)
+        warn_of_memory(cells, sizes, dense=(readout or self._default_readout) == "added")
+        controls = {origin: self._controls(cells, origin, n_controls, seed) for origin in dict.fromkeys(origins)}
         populations: list[Population] = []
         last, moved = None, None
         with Progress(disable=not progress, transient=True) as bar:
@@ -119,9 +123,7 @@ class Predictor(RegisteredModel):
         return Population(values, counts, control.anew(), _keys.PREDICTED, request, prediction.latent)
 
     def _control_population(self, control: Cells) -> Population:
-        return Population(
-            control.log1p(), control.counts, control.anew(), _keys.CONTROL, latent=self._latent_of(control)
-        )
+        return Population(None, control.counts, control.anew(), _keys.CONTROL, latent=self._latent_of(control))
 
     def _latent_of(self, cells: Cells) -> np.ndarray | None:
         """Latent states of cells as they are, for models that have a latent space."""

@@ -20,13 +20,14 @@ from transpert.groups import Design
 from ..cells.in_memory import Cells, repeated
 from ..cells.open import StoredCells
 from .assemble import Population, text_columns
-from .controls import Origin, origins_of, population_sizes, shown_controls
+from .controls import Origin, origins_of, shown_controls
 from .parts import PredictionParts, digest_of
 from .predictor import Predictor
 from .requests import Request
+from .sizes import most_cells, population_sizes
 
-# cells that are predicted and held before they are written
-CELLS_PER_PART = 32_768
+# values, zeros and all, of the cells that are predicted and held before they are written
+VALUES_PER_PART = 1 << 26
 
 
 def predict_into_store(
@@ -48,6 +49,7 @@ def predict_into_store(
     """Predict populations part after part; ``state`` is what the model remembers, by which its parts are known."""
     design = predictor.design
     origins = origins_of(cells, design, requests)
+    n_controls = most_cells(cells, design, origins, n_cells)
     blocks = _blocks(origins, population_sizes(cells, design, origins, n_cells), cells_per_part)
     controls = shown_controls(origins) if include_controls else []
     as_text = text_columns(cells.obs, requests, design)
@@ -57,6 +59,7 @@ def predict_into_store(
         "cells": _identity(cells, design),
         "columns of text": sorted(as_text),
         "n_cells": n_cells,
+        "n_controls": n_controls,
         "readout": readout or predictor._default_readout,
         "include_controls": include_controls,
         "cells_per_part": cells_per_part,
@@ -69,11 +72,11 @@ def predict_into_store(
             for number in bar.track(own, description="Predicting parts"):
                 if number < len(blocks):
                     block = blocks[number]
-                    control = predictor._controls(cells, origins[block[0]], n_cells, seed)
+                    control = predictor._controls(cells, origins[block[0]], n_controls, seed)
                     populations = _predicted_part(predictor, control, requests, block, n_cells, readout, seed)
                     made = predictor._assembled(populations, first=block[0], as_text=as_text)
                 else:
-                    control = predictor._controls(cells, controls[number - len(blocks)], n_cells, seed)
+                    control = predictor._controls(cells, controls[number - len(blocks)], n_controls, seed)
                     made = predictor._assembled([predictor._control_population(control)], as_text=as_text)
                 parts.write(number, _as_stored(made, design.columns))
         return None if parts.missing else parts.finish()

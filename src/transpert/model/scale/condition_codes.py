@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from transpert._schema import DAMAGED, checked
 from transpert.conditions import Condition
-from transpert.errors import UnknownNameError
+from transpert.errors import ModelFileError, UnknownNameError
 from transpert.groups import Groups
 from transpert.groups.table import context_column
 from transpert.nn import ConditionBatch
@@ -96,6 +97,4 @@ class ConditionTable:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a table from what :meth:`to_dict` returned."""
-        contexts = {key: tuple(names) for key, names in values["contexts"].items()}
-        directions = tuple(values["directions"])
-        return cls(tuple(values["perturbations"]), contexts, tuple(values["batches"]), directions, values["timed"])
+        return checked(values, cls, ModelFileError, cls.__name__, DAMAGED)

@@ -15,10 +15,11 @@ import torch
 from lightning.pytorch.strategies import Strategy
 
 from transpert._compat import SETUP_ARGS_KEY
+from transpert._schema import DAMAGED, checked
 from transpert._seeds import check_seed
 from transpert.conditions import Embedding
 from transpert.data import SetDataModule, SetSampler
-from transpert.errors import AssumptionWarning, OptionError, ProcessError, TrainingError
+from transpert.errors import AssumptionWarning, ModelFileError, OptionError, ProcessError, TrainingError
 from transpert.groups import ControlMatching, Groups, make_groups
 from transpert.nn import (
     ConditionOptions,
@@ -60,11 +61,11 @@ from ..processes import is_sharded
 from ..uncertainty.estimates import UncertaintyEstimates
 from .condition_codes import ConditionTable
 from .folds import Folds, assign_folds, resolve_level, rows_like_asked, split_kind
-from .gate import fit_gate, gate_table, require_trained, was_tried
+from .gate import FittedGate, fit_gate, gate_table, require_trained, was_tried
 from .held_out_anchor import LeftOutShifts, groups_of, judged_rows, leave_folds_out
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, transport_population
-from .options import JoiningOptions, ScaleOptions, TrainingOptions
+from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions
 from .training.fingerprints import data_fingerprint, options_fingerprint
 from .training.plan import TransportTrainingPlan
 from .training.progress import Say, stages
@@ -182,6 +183,7 @@ class SCALE(PerturbationModel):
         self.anchor: Anchor | None = None
         self.gate = 0.0
         self.gate_table: pd.DataFrame | None = None
+        self.gate_evidence: FittedGate | None = None
         self.left_out_level = ""
         self.completed_history: dict[str, pd.DataFrame] = {}
         self._table: ConditionTable | None = None
@@ -444,7 +446,9 @@ class SCALE(PerturbationModel):
             self.gate = 1.0 if self.options.anchor is None else 0.0
         else:
             like_asked = rows_like_asked(effects.conditions, fold, self._split_kind())
-            self.gate = fit_gate(asked, shifts, unseen, like_asked[rows] & anchored.comparable)
+            rows_asked = like_asked[rows] & anchored.comparable
+            self.gate_evidence = fit_gate(asked, shifts, unseen, rows_asked, self.left_out_level)
+            self.gate = self.gate_evidence.weight
             self.gate_table = gate_table(asked, shifts, unseen, self.gate)
         say("Learning how sure predictions are from left-out groups")
         predictor = self._left_out_predictor(effects, anchored, unseen)
@@ -621,30 +625,18 @@ class SCALE(PerturbationModel):
     @classmethod
     @override
     def _from_options(cls, adata, registry, options):
-        chosen = ScaleOptions.from_dict(options["options"])
-        network = chosen.network
-        return cls(
-            adata,
-            registry,
-            preset=options["preset"],
-            encoder=network.encoder,
-            sets=network.sets,
-            conditions=network.conditions,
-            flow=network.flow,
-            losses=network.losses,
-            decoder=network.decoder,
-            anchor=chosen.anchor,
-            readout=chosen.readout,
-            joining=chosen.joining,
-            training=chosen.training,
-            seed=options["seed"],
-        )
+        saved = checked(options, SavedOptions, ModelFileError, "options", DAMAGED)
+        parts = (saved.options, saved.options.network)
+        given = {spec.name: getattr(part, spec.name) for part in parts for spec in dataclasses.fields(part)}
+        del given["network"]
+        return cls(adata, registry, preset=saved.preset, seed=saved.seed, **given)
 
     @override
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         plain: dict[str, Any] = {
             "gate": self.gate,
             "left_out_level": self.left_out_level,
+            "gate_evidence": None if self.gate_evidence is None else dataclasses.asdict(self.gate_evidence),
             "conditions": self._conditions_table.to_dict(),
             "n_inputs": self.module.networks[0].sizes.n_inputs,
             "gate_table": None if self.gate_table is None else self.gate_table.to_dict(orient="list"),
@@ -659,16 +651,18 @@ class SCALE(PerturbationModel):
 
     @override
     def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self.gate, self.left_out_level = plain["gate"], plain["left_out_level"]
-        self.gate_table = None if plain["gate_table"] is None else pd.DataFrame(plain["gate_table"])
-        self.completed_history = {key: pd.DataFrame({key: values}) for key, values in plain["history"].items()}
+        saved = checked(plain, SavedState, ModelFileError, "state", DAMAGED)
+        self.gate, self.left_out_level = saved.gate, saved.left_out_level
+        self.gate_evidence = saved.gate_evidence
+        self.gate_table = None if saved.gate_table is None else pd.DataFrame(saved.gate_table)
+        self.completed_history = {key: pd.DataFrame({key: values}) for key, values in saved.history.items()}
         self.history_ = dict(self.completed_history)
         self.embedding = embedding_from_arrays(plain, arrays)
         if "anchor" in plain:
             own = {k.removeprefix("anchor_"): v for k, v in arrays.items() if k.startswith("anchor_")}
             self.anchor = Anchor.from_state(plain["anchor"], own, self.embedding)
         self._table = ConditionTable.from_dict(plain["conditions"])
-        self._make_module(plain["n_inputs"])
+        self._make_module(saved.n_inputs)
 
     @property
     def n_parameters(self) -> int:
@@ -688,7 +682,18 @@ class SCALE(PerturbationModel):
             f"  anchor {anchor}; joining {options.joining.kind}; read-out {options.readout.kind}",
         ]
         if self.is_trained_:
-            lines.append(
-                f"  gate {self.gate:.2f} (weight of the network, from groups left out by {self.left_out_level})"
-            )
+            lines.append(f"  gate {self.gate:.2f}: the weight of the network{self._what_speaks_for_the_gate()}")
         return "\n".join(lines)
+
+    def _what_speaks_for_the_gate(self) -> str:
+        """Say on how many independent units the gate rests, and what it gains on them."""
+        found = self.gate_evidence
+        if found is None:
+            return ""
+        unit = {"context": "contexts", "perturbation": "perturbations"}.get(self.left_out_level, "pairs")
+        text = f", from {found.n_units} {unit} left out"
+        return (
+            f"{text}; gain {found.gain:.3f}, at least {found.gain_lower:.3f} with 90 % confidence"
+            if self.gate
+            else text
+        )

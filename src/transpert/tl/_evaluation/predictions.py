@@ -83,10 +83,8 @@ class BaselinePrediction:
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
         """Return the controls that the baseline moves."""
         label = next(label for other, label in self.sizes if other == context)
-        adata = self.model.predict_populations([(context, label)], seed=self.seed)
-        values, counts = self._values(adata, _keys.CONTROL, with_counts)
-        rows = some_of(np.arange(values.shape[0]), limit, seed)
-        return partial(_part, values[rows], None if counts is None else counts[rows])
+        adata = self.model.controls_of(context, label, n_cells=limit, seed=seed)
+        return partial(_part, *self._values(adata, _keys.CONTROL, with_counts))
 
     def _values(self, adata: AnnData, source: str, with_counts: bool) -> tuple[Matrix, Matrix | None]:
         rows = (adata.obs[_keys.SOURCE] == source).to_numpy()
@@ -120,7 +118,7 @@ def _warn_of_leaks(split: pd.Series, held: Populations, wanted: Iterable[tuple[s
         warnings.warn(
             f"The baselines are trained on {len(leaks)} of the populations that are scored, for they have cells in "
             f"{_keys.TRAIN!r} or {_keys.VALIDATION!r} of obs[{split.name!r}] of the truth: {names}. "
-            "Pass split_key=None to hide just these, or split the truth anew.",
+            "Pass options=tp.tl.EvaluationOptions(split_key=None) to hide just these, or split the truth anew.",
             AssumptionWarning,
             stacklevel=4,
         )
@@ -132,7 +130,7 @@ def _check_some_left(held: Populations, wanted: Collection[tuple[str, str]]) -> 
         raise SplitError(
             f"all {len(held.cells)} populations of the truth are predicted, and baselines have nothing to learn from",
             where="baselines",
-            remedy="Name a column of the truth that says what they may see with split_key=, or predict fewer.",
+            remedy="Name a column of the truth that says what they may see in the design, or predict fewer.",
         )
 
 
@@ -185,6 +183,7 @@ def fit_baselines(
     if not names:
         return {}
     from transpert.model import BASELINES
+    from transpert.model.base import train_together
 
     # an object of our own that shares the matrices: what the user has registered stays as it is
     layers = {name: truth.layers[name] for name in layer_names(truth)}
@@ -201,7 +200,7 @@ def fit_baselines(
         for key in wanted:
             values[held.cells[key]] = _keys.TEST
         truth.obs[split_key] = pd.Categorical(values)
-    trained = {}
+    models = {}
     for name in names:
         cls = BASELINES[name]
         cls.setup_anndata(
@@ -219,6 +218,6 @@ def fit_baselines(
         model = cls(truth)
         # scvi-tools would keep them for as long as Python runs
         model.deregister_manager(truth)
-        model.train()
-        trained[name] = BaselinePrediction(model, genes, dict(wanted), seed)
-    return trained
+        models[name] = model
+    train_together(list(models.values()))
+    return {name: BaselinePrediction(model, genes, dict(wanted), seed) for name, model in models.items()}
