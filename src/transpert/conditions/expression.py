@@ -16,7 +16,7 @@ from transpert._anndata import frame, layer_names
 from transpert._counts import check_counts, check_there, library_sizes, log1p_per_10k
 from transpert.errors import ControlError, GeneError, OptionError, UnknownNameError
 
-from .controls import control_cells
+from .labels import Controls, LabelFormat
 from .embedding import Embedding
 
 _FEWEST_CELLS = 10
@@ -27,7 +27,7 @@ def coexpression(
     adata: AnnData,
     *,
     perturbation_key: str,
-    control: str = "control",
+    control: Controls = "control",
     context_keys: str | Sequence[str] = (),
     layer: str | None = None,
     library_size_key: str | None = None,
@@ -91,7 +91,7 @@ def coexpression(
         raise UnknownNameError("layer", [layer], layer_names(adata), where="layers")
     if n_dimensions < 1:
         raise OptionError(f"n_dimensions is {n_dimensions}", remedy="At least 1.")
-    controls = np.flatnonzero(control_cells(obs[perturbation_key], control=control))
+    controls = np.flatnonzero(LabelFormat.of(control).control_cells(obs[perturbation_key]))
     matrix: Any = adata.X if layer is None else adata.layers[layer]
     check_there(matrix, where="X")
     counts = sparse.csr_matrix(matrix[controls], dtype=np.float32)

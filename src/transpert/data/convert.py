@@ -16,7 +16,6 @@ import pandas as pd
 from scipy import sparse
 
 from transpert import _keys
-from transpert.conditions.controls import control_cells
 from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError
 from transpert.groups import Design
 
@@ -150,7 +149,7 @@ class _HeldOut:
         self._found[file] = pd.DataFrame({"cell_type": cell_type, "label": label}).drop_duplicates()
         if len(self._found) == self._n_files:
             self._check_names()
-        perturbed = ~control_cells(obs[self._design.perturbation_key], control=self._design.control)
+        perturbed = ~self._design.control_cells(obs)
         for name, into in self._zeroshot.items():
             split[perturbed & (cell_type == name)] = _SPLITS[into]
         for name, lists in self._fewshot.items():

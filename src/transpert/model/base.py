@@ -21,6 +21,7 @@ from transpert import _keys
 from transpert._anndata import modality_of
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert.conditions import Condition, PerturbationVocabulary
+from transpert.conditions.written import label_texts
 from transpert.data import Store
 from transpert.errors import ControlError, ModelFileError, NotTrainedError, OptionError, TranspertError
 from transpert.groups import ControlMatching, Design, Groups, make_groups, match_controls
@@ -84,7 +85,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             self._cells = open_cells(adata, self.source)
             self._fingerprint = adata.fingerprint if isinstance(adata, Store) else None
             self._genes = self._cells.genes
-            column = self._cells.obs[self.design.perturbation_key].astype(str)
+            column = label_texts(self._cells.obs[self.design.perturbation_key].drop_duplicates())
             self._labels = tuple(sorted(pd.unique(column)))
 
     # --- what a model must say ------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             self._conditions = () if self._cells is None else distinct_conditions(self._cells.obs, self.design)
         kept = self._vocabulary  # it is asked for with every population
         if kept is None or kept.labels is not self._labels or kept.conditions is not self._conditions:
-            self._vocabulary = PerturbationVocabulary(self._labels, self.design.control, self._conditions)
+            self._vocabulary = PerturbationVocabulary(self._labels, self.design.label_format, self._conditions)
         assert self._vocabulary is not None
         return self._vocabulary
 

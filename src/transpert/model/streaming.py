@@ -15,7 +15,6 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._anndata import frame
-from transpert.conditions.controls import control_cells
 from transpert.errors import OptionError
 from transpert.groups import Design
 
@@ -150,7 +149,7 @@ class StreamedPrediction:
 
 def _identity(cells: Cells | StoredCells, design: Design) -> str:
     """A checksum of the cells that are moved: names, labels, genes and counts of the controls."""
-    controls = np.flatnonzero(control_cells(cells.obs[design.perturbation_key], control=design.control))
+    controls = np.flatnonzero(design.control_cells(cells.obs))
     known: dict[str, Any] = {
         "library_size": np.asarray(cells.library_size)[controls],
         "labels": pd.util.hash_pandas_object(cells.obs.iloc[controls]).to_numpy(),

@@ -3,12 +3,15 @@
 from transpert._counts import library_sizes, log1p_per_10k
 
 from .alignment import AlignmentReport, align_genes
+from .amounts import amounts
 from .checks import check_counts, check_log1p, check_not_backed, check_unique_names
+from .guides import targets_of_guides
 from .splitting import split
 
 __all__ = [
     "AlignmentReport",
     "align_genes",
+    "amounts",
     "check_counts",
     "check_log1p",
     "check_not_backed",
@@ -16,4 +19,5 @@ __all__ = [
     "library_sizes",
     "log1p_per_10k",
     "split",
+    "targets_of_guides",
 ]

@@ -192,7 +192,7 @@ def _matching(groups: Groups, wanted: Mapping[str, str | Sequence[str]]) -> np.n
     for column, value in wanted.items():
         names = _as_list(value)
         if column == design.perturbation_key:
-            asked = [parse_perturbation(name, control=design.control) for name in names]
+            asked = [parse_perturbation(name, control=design.label_format) for name in names]
             known = set(_parts(groups))
             singles = {part for parts in known for part in parts}
             unknown = [

@@ -16,15 +16,17 @@ from transpert import _keys, pp
 from transpert._amounts import written_amount
 from transpert._anndata import are_of_prediction, layer_names
 from transpert.conditions import Condition, parse_condition
+from transpert.conditions.labels import LabelFormat
+from transpert.conditions.written import label_texts
 from transpert.errors import (
     AssumptionWarning,
     BackedDataError,
-    ConditionError,
     ControlError,
     UnknownNameError,
     list_names,
 )
 from transpert.groups import Design
+from transpert.groups.labels import check_labelled
 from transpert.groups.table import context_labels
 
 
@@ -90,17 +92,12 @@ def _warn_of_lost_design() -> None:
     )
 
 
-def check_labels(obs: pd.DataFrame, columns: Sequence[str], *, name: str | None = None) -> None:
+def check_labels(
+    obs: pd.DataFrame, columns: Sequence[str], *, name: str | None = None, label_format: LabelFormat | None = None
+) -> None:
     """Check that columns exist and have a value for every cell; errors say that they are of ``name``."""
     _check_columns(obs, columns, name)
-    for column in columns:
-        missing = int(obs[column].isna().sum())
-        if missing:
-            raise ConditionError(
-                f"{missing} cells have no value",
-                where=_of(f"obs[{column!r}]", name),
-                remedy="Name the value or drop the cells.",
-            )
+    check_labelled(obs, columns, label_format=label_format, name=name)
 
 
 def _check_columns(obs: pd.DataFrame, columns: Sequence[str], name: str | None) -> None:
@@ -139,7 +136,8 @@ def populations(
     """Find the populations of a data set; errors call it ``name``."""
     # without its column a dose would be pooled with the others
     _check_columns(obs, design.columns, name)
-    check_labels(obs, (design.perturbation_key, *design.context_keys), name=name)
+    check_labels(obs, (design.perturbation_key,), name=name, label_format=design.label_format)
+    check_labels(obs, design.context_keys, name=name)
     labels, conditions, spelling = _labels(obs, design)
     frame = pd.DataFrame({"context": context_labels(obs, design), "label": labels})
     indices: dict[Any, Any] = frame.groupby(["context", "label"], sort=True).indices
@@ -149,7 +147,7 @@ def populations(
     orphans = sorted({context for context, _ in cells} - set(controls))
     if need_controls and orphans:
         raise ControlError(
-            f"{len(orphans)} contexts have no cells labelled {design.control!r}: {list_names(orphans)}",
+            f"{len(orphans)} contexts have no cells labelled {design.label_format.named_controls}: {list_names(orphans)}",
             where=_of(f"obs[{design.perturbation_key!r}]", name),
             remedy="Keep the control cells of every context in the object.",
         )
@@ -158,7 +156,7 @@ def populations(
 
 def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Condition], dict[str, str]]:
     """One label a condition, the same however a combination or a dose is written; empty for controls."""
-    written = pd.DataFrame({"name": obs[design.perturbation_key].astype(str).to_numpy(dtype=object)})
+    written = pd.DataFrame({"name": label_texts(obs[design.perturbation_key]).to_numpy(dtype=object)})
     columns = ((design.dose_key, "dose"), (design.time_key, "time"), (design.direction_key, "direction"))
     tags = [(key, name) for key, name in columns if key is not None]
     for key, name in tags:
@@ -174,7 +172,7 @@ def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Co
     # every distinct way of writing is parsed once: there are few of them and many cells
     for row in written.iloc[first].to_dict(orient="records"):
         given = {name: None if pd.isna(row[name]) else row[name] for _, name in tags}
-        condition = parse_condition(row["name"], control=design.control, **given)
+        condition = parse_condition(row["name"], control=design.label_format, **given)
         names.append(_label(condition))
         if not condition.is_control:
             conditions.setdefault(names[-1], condition)

@@ -14,6 +14,7 @@ from scipy import sparse
 from transpert import _keys, pp
 from transpert._anndata import check_kind, frame
 from transpert.conditions import Condition, parse_perturbation
+from transpert.conditions.written import label_text
 from transpert.errors import ControlError, UnknownNameError
 from transpert.groups import Design
 from transpert.groups.table import written_direction, written_dose
@@ -121,7 +122,7 @@ def to_counts(
         if context not in known.controls:
             raise ControlError(f"there are no control cells of {context!r}", where="controls")
         own = used.setdefault(context, cells[known.controls[context]])
-        values = dict(zip(design.context_keys, own.obs[list(design.context_keys)].astype(str).iloc[0], strict=True))
+        values = dict(zip(design.context_keys, [label_text(value) for value in own.obs[list(design.context_keys)].iloc[0]], strict=True))
         dose, direction = written_dose(condition, label), written_direction(condition, label)
         request = Request(context, values, condition, label, dose, direction)
         log, counts = read_out(
@@ -167,7 +168,7 @@ def _means(
         pp.check_log1p(pred[genes].to_numpy(dtype=float), where="the table of means")
         for context in contexts:
             for label, row in pred[genes].iterrows():
-                condition = Condition(parse_perturbation(str(label), control=design.control))
+                condition = Condition(parse_perturbation(str(label), control=design.label_format))
                 yield context, condition, str(label), row.to_numpy(dtype=float)
         return
     aligned, _ = align_as_asked(pred, genes)

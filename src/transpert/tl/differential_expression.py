@@ -15,7 +15,7 @@ from scipy.stats import ttest_ind_from_stats
 
 from transpert import _keys
 from transpert._anndata import frame, modality_of, modality_to_write
-from transpert.conditions.controls import control_cells
+from transpert.conditions.written import label_texts
 from transpert.errors import AssumptionWarning, ControlError, OptionError, UnknownNameError, list_names
 from transpert.metrics import Convention, DifferentialExpression, RankSums
 from transpert.metrics.differential_expression import assemble
@@ -116,7 +116,7 @@ def rank_genes_groups(
     check_labels(frame(adata.obs), (design.perturbation_key,))
     column = frame(adata.obs)[design.perturbation_key]
     # one label for controls, however they are spelled
-    labels = np.where(control_cells(column, control=design.control), design.control, column.astype(str))
+    labels = np.where(design.label_format.control_cells(column), design.control, label_texts(column))
     known = sorted(set(labels) - {design.control})
     wanted = [groups] if isinstance(groups, str) else groups
     names = known if wanted is None else [str(name) for name in wanted]
