@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import transpert as tp
-from transpert.conditions import Embedding, as_embedding, coexpression_of, combine, expression
+from transpert.conditions import Embedding, as_embedding, coexpression_of, combine
+from transpert.conditions.embeddings import coexpression as expression
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError
 
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 from tests.data.store_cells import DESIGN, N_GENES, assert_holds, make_cells
 
-from transpert.data import MemorySource, SetDataModule, SetSampler, Store, build_store, read_sets, store_build
-from transpert.data.manifest import Manifest
+from transpert.data import MemorySource, SetDataModule, SetSampler, Store, build_store, read_sets
+from transpert.data.store import build as store_build
+from transpert.data.store.manifest import Manifest
 from transpert.errors import (
     AssumptionWarning,
     CountsError,

@@ -18,8 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.store_cells import DESIGN, N_GENES, assert_holds, make_cells
 
-from transpert.data import Store, build_input, build_store, store_build, to_scdl
-from transpert.data.readers import FileReader
+from transpert.data import Store, build_store, to_scdl
+from transpert.data.readers.readers import FileReader
+from transpert.data.store import build as store_build
+from transpert.data.store import build_input
 from transpert.errors import (
     AssumptionWarning,
     BackedDataError,
@@ -103,7 +105,7 @@ def test_damaged_counts_are_named_when_they_are_read(store, file, at) -> None:
 
 
 def test_the_counts_are_not_looked_through_on_opening(store, monkeypatch) -> None:
-    from transpert.data import manifest
+    from transpert.data.store import manifest
 
     looked_at = []
     original = manifest._digest

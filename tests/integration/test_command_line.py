@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -130,3 +133,18 @@ def test_profile_names_what_it_cannot_use(dosed, tmp_path, monkeypatch) -> None:
     for name, message in [("gpu", "this machine has no gpu"), ("cuda", "no cuda"), ("gqu", "no accelerator 'gqu'")]:
         code, output = profile(dosed[0], "--accelerator", name)
         assert code == 1 and message in output and output.startswith("OptionError"), output
+
+
+def test_version_is_that_of_the_package() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output.strip()) == (0, f"transpert {tp.__version__}")
+
+
+def test_python_m_transpert_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "transpert", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, f"transpert {tp.__version__}")
+
+
+def test_a_command_that_is_written_wrongly_ends_with_2() -> None:
+    assert CliRunner().invoke(app, ["evaluate", "absent.h5ad", "absent.h5ad"]).exit_code == 2
+    assert CliRunner().invoke(app, ["quickstarts"]).exit_code == 2

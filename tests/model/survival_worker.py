@@ -18,7 +18,8 @@ import lightning
 import torch
 
 import transpert as tp
-from transpert.model import JoiningOptions, TrainingOptions, checkpoints, processes
+from transpert.model import JoiningOptions, TrainingOptions, processes
+from transpert.model.scale.training import checkpoints
 from transpert.nn import EncoderOptions, FlowOptions
 
 TINY = {"steps": 6, "steps_per_epoch": 3, "set_size": 6, "sets_per_batch": 4}

@@ -11,8 +11,8 @@ import transpert as tp
 from transpert.conditions import Condition, Embedding, parse_condition
 from transpert.errors import ConditionError, UnknownNameError
 from transpert.model import TrainingOptions
-from transpert.model.gate import was_tried
-from transpert.model.requests import Request
+from transpert.model.prediction.requests import Request
+from transpert.model.scale.gate import was_tried
 
 SETUP = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
 

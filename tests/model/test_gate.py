@@ -7,8 +7,8 @@ import pytest
 import transpert as tp
 from transpert.conditions import Condition, as_embedding
 from transpert.errors import UnknownNameError
-from transpert.model.gate import was_tried
-from transpert.model.requests import Request
+from transpert.model.prediction.requests import Request
+from transpert.model.scale.gate import was_tried
 
 TRAINING = tp.model.TrainingOptions(steps=6, steps_per_epoch=3, set_size=8, sets_per_batch=4)
 

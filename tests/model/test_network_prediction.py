@@ -6,7 +6,7 @@ import torch
 
 import transpert as tp
 from transpert.model import SCALE, JoiningOptions
-from transpert.model.network_prediction import encode_cells, transport_population
+from transpert.model.scale.network_prediction import encode_cells, transport_population
 from transpert.nn import ConditionBatch, EncoderOptions, NetworkOptions, NetworkSizes, TransportNetwork
 
 N_GENES = 8

@@ -9,7 +9,7 @@ import pytest
 from anndata import AnnData
 
 import transpert as tp
-from transpert.model.origins import shown_controls
+from transpert.model.prediction.controls import shown_controls
 
 DRIFTING, MOVED = slice(0, 8), slice(8, 16)
 SETUP = {"perturbation_key": "p", "context_keys": ["c"], "time_key": "t", "library_size_key": "total"}

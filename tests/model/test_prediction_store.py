@@ -11,7 +11,8 @@ import pytest
 
 import transpert as tp
 from transpert.errors import AssumptionWarning, ControlError, OptionError, StoreError
-from transpert.model import TrainingOptions, prediction_store
+from transpert.model import TrainingOptions
+from transpert.model.prediction import parts as prediction_store
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "batch_key": "batch", "layer": "counts"}
 

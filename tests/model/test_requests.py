@@ -11,9 +11,11 @@ from scipy import sparse
 import transpert as tp
 from transpert.conditions import Condition
 from transpert.errors import ConditionError, ControlError, OptionError, StoreError, UnknownNameError
-from transpert.model import origins, requests, streaming
-from transpert.model.cells import read_cells
-from transpert.model.requests import Request
+from transpert.model.cells.in_memory import read_cells
+from transpert.model.prediction import controls as origins
+from transpert.model.prediction import requests
+from transpert.model.prediction import to_store as streaming
+from transpert.model.prediction.requests import Request
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
 HERE = {"context": "context_0"}

@@ -14,7 +14,9 @@ import torch
 
 import transpert as tp
 from transpert.errors import AssumptionWarning, CheckpointError, OptionError
-from transpert.model import TrainingOptions, checkpoints, training
+from transpert.model import TrainingOptions
+from transpert.model.scale.training import checkpoints
+from transpert.model.scale.training import run as training
 
 STEPS, PER_EPOCH = 6, 3
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu", "enable_model_summary": False}

@@ -14,7 +14,8 @@ import torch
 
 import transpert as tp
 from transpert.errors import OptionError, TrainingError
-from transpert.model import JoiningOptions, ScaleOptions, TrainingOptions, checkpoints
+from transpert.model import JoiningOptions, ScaleOptions, TrainingOptions
+from transpert.model.scale.training import checkpoints
 from transpert.nn import EncoderOptions, FlowOptions, NetworkSizes, SetDraws, TransportNetwork
 from transpert.nn.draws import draw_normal, draw_uniform
 

@@ -64,7 +64,7 @@ def test_scores_do_not_depend_on_where_the_cells_are(files, expected, how) -> No
 
 
 def test_only_the_rows_that_are_needed_are_read(files, monkeypatch) -> None:
-    from transpert.tl import _reading
+    from transpert.tl._evaluation import cell_reader as _reading
 
     read = []
     take = _reading._take

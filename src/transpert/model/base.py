@@ -31,20 +31,21 @@ from transpert.transport import (
     ReadoutOptions,
     effects_from_statistics,
     estimate_dispersion,
+    rows_of_groups,
 )
 
-from .cells import LIBRARY_FROM, Cells, read_cells, repeated
+from .cells.in_memory import LIBRARY_FROM, Cells, read_cells, repeated
+from .cells.open import Data, StoredCells, StoreInput, check_in_memory, check_loaded, open_cells, open_data
+from .cells.registration import check_groups, jsonable, registry_fields, restore, source_of
 from .counterfactual import Counterfactuals
-from .origins import Origin, control_positions, origins_of, population_sizes, shown_controls
-from .prediction import Population, SetPrediction, assemble, read_out, text_columns
-from .principal_components import PrincipalComponents, read_principal_components
+from .prediction.assemble import Population, SetPrediction, assemble, read_out, text_columns
+from .prediction.controls import Origin, control_positions, origins_of, population_sizes, shown_controls
+from .prediction.principal_components import PrincipalComponents, read_principal_components
+from .prediction.requests import Contexts, Request, check_drawing, expand_requests, request_of
+from .prediction.to_store import StreamedPrediction
 from .processes import is_first_process
-from .registration import check_groups, jsonable, registry_fields, restore, source_of
-from .requests import Contexts, Request, check_drawing, expand_requests, request_of
 from .saving import read_data, read_device, read_model, write_model
-from .store_input import Data, StoredCells, StoreInput, check_in_memory, check_loaded, open_cells, open_data
-from .streaming import StreamedPrediction
-from .uncertainty import UncertaintyEstimates, UncertaintyMethods, predict_uncertainty, write_uncertainty
+from .uncertainty.intervals import UncertaintyEstimates, UncertaintyMethods, predict_uncertainty, write_uncertainty
 
 
 class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, UncertaintyMethods, BaseModelClass):
@@ -312,7 +313,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         self.is_trained_ = True
 
     def _training_effects(self, groups: Groups, matching: ControlMatching) -> GroupEffects:
-        effects = effects_from_statistics(self.cells.statistics(groups.codes, len(groups)), groups, matching)
+        statistics = self.cells.statistics(groups.codes, rows_of_groups(groups))
+        effects = effects_from_statistics(statistics, groups, matching)
         self._dispersion = estimate_dispersion(effects.statistics)
         return effects
 

@@ -11,8 +11,8 @@ from scipy import sparse
 
 from transpert.groups.table import context_labels
 
-from .prediction import Population
-from .requests import check_drawing, require_one_condition
+from .prediction.assemble import Population
+from .prediction.requests import check_drawing, require_one_condition
 
 if TYPE_CHECKING:
     from .base import PerturbationModel

@@ -19,7 +19,7 @@ from anndata import AnnData
 from mudata import MuData
 from safetensors.torch import load_file, save_file
 
-from transpert.data.manifest import checksums
+from transpert.data.store.manifest import checksums
 from transpert.errors import ModelFileError, OptionError, list_names
 
 FORMAT_VERSION = 2  # 1 had no checksums

@@ -15,10 +15,10 @@ from scipy import sparse
 from transpert.errors import AssumptionWarning, GroupSizeError, OptionError, list_names
 from transpert.metrics import Metric, resolve_metrics
 
-from ._plan import Plan, align, check_options, find_populations, wanted_populations
+from ._evaluation.cell_reader import CellReader, Data, Fetch, Matrix, check_readable, open_cells
+from ._evaluation.plan import Plan, align, check_options, find_populations, wanted_populations
+from ._evaluation.predictions import GivenPrediction, Prediction, seed_of, some_of
 from ._populations import Populations, design_of_metadata, populations
-from ._predictions import GivenPrediction, Prediction, seed_of, some_of
-from ._reading import CellReader, Data, Fetch, Matrix, check_readable, open_cells
 from .evaluation import score_plan
 from .paired import compare
 from .score_summary import MEAN, tabulate

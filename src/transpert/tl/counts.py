@@ -24,7 +24,7 @@ from transpert.transport import ReadoutOptions, estimate_dispersion, group_stati
 from ._populations import design_of, log_values, populations
 
 if TYPE_CHECKING:
-    from transpert.model.cells import Cells
+    from transpert.model.cells.in_memory import Cells
 
 
 def to_counts(
@@ -95,9 +95,9 @@ def to_counts(
     (100, 20)
     """
     # models bring torch along, which takes seconds and memory that an evaluation does not need
-    from transpert.model.cells import DataSource, read_cells
-    from transpert.model.prediction import Population, SetPrediction, assemble, read_out
-    from transpert.model.requests import Request
+    from transpert.model.cells.in_memory import DataSource, read_cells
+    from transpert.model.prediction.assemble import Population, SetPrediction, assemble, read_out
+    from transpert.model.prediction.requests import Request
 
     check_kind(pred, (AnnData, pd.DataFrame), name="the prediction", wanted="an AnnData, or a table of means")
     check_kind(controls, name="controls")

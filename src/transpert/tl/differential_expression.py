@@ -54,7 +54,7 @@ def rank_genes_groups(
     data
         Predicted or observed cells with their controls; log1p counts per 10k in ``X``.
     method
-        ``"wilcoxon"`` (illico, tie-corrected) or Welch's ``"t-test"`` of cells; or ``"pseudobulk"``, which sums raw
+        ``"wilcoxon"`` (tie-corrected) or Welch's ``"t-test"`` of cells; or ``"pseudobulk"``, which sums raw
         counts by replicate and tests the sums with DESeq2 (needs the extra ``pseudobulk``). Cells of one replicate
         resemble each other, and tests of cells take them for independent: only ``"pseudobulk"`` speaks of replicates.
     perturbation_key, control

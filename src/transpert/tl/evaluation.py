@@ -16,11 +16,11 @@ from transpert._anndata import modality_to_write
 from transpert.errors import OptionError
 from transpert.metrics import Metric, resolve_metrics
 
-from ._plan import Plan, align, check_needs, check_options, find_populations, wanted_populations
+from ._evaluation.blocks import CEILING, Scored, count_threads, run_blocks
+from ._evaluation.cell_reader import CellReader, Data, check_readable, open_cells
+from ._evaluation.plan import Plan, align, check_needs, check_options, find_populations, wanted_populations
+from ._evaluation.predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
 from ._populations import design_of_metadata, populations
-from ._predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
-from ._reading import CellReader, Data, check_readable, open_cells
-from ._scoring import CEILING, Scored, count_threads, run_blocks
 from .score_summary import tabulate
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from scipy import sparse
 
 from transpert.errors import ControlError, OptionError
 
-from ._plan import align, find_populations, wanted_populations
+from ._evaluation.cell_reader import CellReader, Data, open_cells
+from ._evaluation.plan import align, find_populations, wanted_populations
 from ._populations import Populations, design_of_metadata, populations
-from ._reading import CellReader, Data, open_cells
 
 
 def to_cell_eval(

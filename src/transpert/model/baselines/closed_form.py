@@ -13,7 +13,8 @@ from transpert.conditions import Condition, Embedding
 from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, predict_as_new
 
 from ..base import PerturbationModel
-from ..cells import Cells
+from ..cells.in_memory import Cells
+from ..cells.open import Data
 from ..embeddings import (
     EmbeddingLike,
     check_perturbations,
@@ -22,10 +23,9 @@ from ..embeddings import (
     resolve_embedding,
     warn_of_unused,
 )
-from ..prediction import SetPrediction
-from ..requests import Request, check_readout
-from ..store_input import Data
-from ..uncertainty import UncertaintyEstimates
+from ..prediction.assemble import SetPrediction
+from ..prediction.requests import Request, check_readout
+from ..uncertainty.intervals import UncertaintyEstimates
 
 Readout = Literal["counts", "expected", "added"]
 

@@ -13,9 +13,9 @@ from transpert.groups.table import condition_codes, context_labels
 from transpert.transport import GroupEffects
 
 from ..base import PerturbationModel
-from ..cells import Cells
-from ..prediction import Population, SetPrediction
-from ..requests import Request
+from ..cells.in_memory import Cells
+from ..prediction.assemble import Population, SetPrediction
+from ..prediction.requests import Request
 
 
 class NoChange(PerturbationModel):

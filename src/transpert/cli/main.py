@@ -1,0 +1,255 @@
+"""The same verbs from a shell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import typer
+
+from transpert.cli._console import named_errors
+from transpert.cli.store import store_app
+
+app = typer.Typer(help="Transport of cell populations under perturbation.", no_args_is_help=True)
+app.add_typer(store_app, name="store")
+
+
+def _print_version(asked: bool) -> None:
+    """Print the version and stop."""
+    from transpert import __version__
+
+    if asked:
+        typer.echo(f"transpert {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Predict what a population of cells becomes under a perturbation.
+
+    Exit status: 0 when all went well, 1 when the data or the machine do not allow what was asked, 2 when the command
+    itself is wrong.
+    """
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("quickstart"),
+    cell_type: Annotated[str, typer.Option(help="Cell type whose stimulated cells are held out.")] = "CD14 Mono",
+    preset: Annotated[str, typer.Option(help="Preset of SCALE.")] = "small",
+    steps: Annotated[int | None, typer.Option(help="Training steps, in place of the preset's.")] = None,
+    accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+) -> None:
+    """Train on embedded real cells, predict an unseen cell type, and show how good the prediction is."""
+    # heavy imports wait until a command needs them, so that --help is quick
+    from transpert.cli.quickstart import run_quickstart
+
+    with named_errors():
+        _check_accelerator(accelerator)
+        run_quickstart(out, cell_type=cell_type, preset=preset, steps=steps, accelerator=accelerator, seed=seed)
+
+
+@app.command()
+def evaluate(
+    pred: Annotated[Path, typer.Argument(help="Predicted cells: h5ad, or a zarr folder.", exists=True)],
+    truth: Annotated[Path, typer.Argument(help="Real cells: h5ad, or a zarr folder.", exists=True)],
+    perturbation_key: Annotated[str | None, typer.Option(help="Column with the perturbation.")] = None,
+    control: Annotated[str | None, typer.Option(help="Label of control cells.")] = None,
+    context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
+    dose_key: Annotated[str | None, typer.Option(help="Column with the dose.")] = None,
+    time_key: Annotated[str | None, typer.Option(help="Column with the time.")] = None,
+    direction_key: Annotated[str | None, typer.Option(help="Column with the direction.")] = None,
+    metrics: Annotated[
+        str, typer.Option(help="default, cell-eval, vcc2026, calibrated, all; or names separated by commas.")
+    ] = "default",
+    baselines: Annotated[str | None, typer.Option(help="'all', or names separated by commas.")] = None,
+    ceiling: Annotated[bool, typer.Option(help="Score one half of the real cells against the other.")] = True,
+    reference: Annotated[str, typer.Option(help="Controls of the prediction: real, or predicted.")] = "real",
+    split_key: Annotated[str, typer.Option(help="Column with the split, for the baselines.")] = "split",
+    counts_layer: Annotated[str, typer.Option(help="Layer with raw counts.")] = "counts",
+    library_size_key: Annotated[str | None, typer.Option(help="Column with library sizes, for the baselines.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer with log1p counts per 10k, in place of X.")] = None,
+    max_missing_genes: Annotated[float, typer.Option(help="Share of genes that a prediction may lack.")] = 0.0,
+    max_controls: Annotated[int | None, typer.Option(help="Number of controls of a context; all if not given.")] = None,
+    n_bootstrap: Annotated[int, typer.Option(help="Resamples of the perturbations; 0 for no intervals.")] = 1_000,
+    workers: Annotated[int, typer.Option(help="Processes to score in; more than 1 needs the extra dask.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    audit: Annotated[Path | None, typer.Option(help="Also audit the metrics, and write the audit here.")] = None,
+    cell_eval: Annotated[Path | None, typer.Option(help="Also write both files as cell-eval reads them, here.")] = None,
+    out: Annotated[Path, typer.Option(help="Where to write the scores.")] = Path("scores.csv"),
+) -> None:
+    """Score a prediction against the truth."""
+    from transpert import tl
+
+    names = None if baselines is None else "all" if baselines == "all" else baselines.split(",")
+    design: dict[str, Any] = {
+        "perturbation_key": perturbation_key,
+        "control": control,
+        "context_keys": context_key or None,
+        "dose_key": dose_key,
+        "time_key": time_key,
+        "direction_key": direction_key,
+    }
+    chosen = [name.strip() for name in metrics.split(",")] if "," in metrics else metrics.strip()
+    shared: dict[str, Any] = {
+        **design,
+        "metrics": chosen,
+        "layer": layer,
+        "max_missing_genes": max_missing_genes,
+        "max_controls": max_controls,
+        "n_bootstrap": n_bootstrap,
+        "seed": seed,
+    }
+    with named_errors(), _workers(workers) as client:
+        for file in (out, audit):
+            _check_folder(file)
+        table = tl.evaluate(
+            pred,
+            truth,
+            **shared,
+            baselines=names,
+            ceiling=ceiling,
+            reference=cast(Literal["real", "predicted"], reference),
+            split_key=split_key,
+            counts_layer=counts_layer,
+            library_size_key=library_size_key,
+            client=client,
+        )
+        table.to_csv(out, index=False)
+        typer.echo(tl.score_table(table).round(3).to_string())
+        typer.echo(f"Written to {out}.")
+        if audit is not None:
+            tl.audit(pred, truth, **shared, client=client).to_csv(audit, index=False)
+            typer.echo(f"Audit written to {audit}.")
+        if cell_eval is not None:
+            files = tl.to_cell_eval(pred, truth, cell_eval, **design, layer=layer)
+            typer.echo(f"For cell-eval: {files[0]} and {files[1]}.")
+
+
+def _check_folder(file: Path | None) -> None:
+    """Refuse a file that cannot be written, before there are results to lose."""
+    from transpert.errors import OptionError
+
+    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise OptionError(
+            f"{'this is a folder' if file.is_dir() else 'the folder does not exist'}, so nothing can be written there",
+            where=str(file),
+            remedy="Name a file in a folder that exists.",
+        )
+
+
+@contextmanager
+def _workers(number: int) -> Iterator[Any]:
+    """Processes to score in, or None."""
+    if number <= 1:
+        yield None
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        from transpert.errors import DependencyError
+
+        raise DependencyError(
+            "--workers needs dask", remedy="Install it with: pip install 'transpert[dask]'."
+        ) from error
+    with LocalCluster(n_workers=number, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as c:
+        yield c
+
+
+@app.command()
+def profile(
+    cells: Annotated[Path, typer.Argument(help="A store, or an h5ad file with raw counts.", exists=True)],
+    preset: Annotated[str, typer.Option(help="Preset of SCALE.")] = "small",
+    steps: Annotated[int, typer.Option(help="Steps to time.")] = 30,
+    accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto.")] = "auto",
+    perturbation_key: Annotated[str, typer.Option(help="Column with the perturbation (h5ad).")] = "perturbation",
+    control: Annotated[str, typer.Option(help="Label of control cells (h5ad).")] = "control",
+    context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
+    batch_key: Annotated[str | None, typer.Option(help="Column with the batch (h5ad).")] = None,
+    dose_key: Annotated[str | None, typer.Option(help="Column with the dose (h5ad).")] = None,
+    time_key: Annotated[str | None, typer.Option(help="Column with the time (h5ad).")] = None,
+    split_key: Annotated[str | None, typer.Option(help="Column with train, validation and test.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer with raw counts; X by default (h5ad).")] = None,
+) -> None:
+    """Say where a training on these cells spends its time, and what to change."""
+    from transpert.model import SCALE, profile_training
+
+    with named_errors():
+        _check_accelerator(accelerator)
+        optional: dict[str, Any] = {
+            "context_keys": tuple(context_key or ()),
+            "batch_key": batch_key,
+            "dose_key": dose_key,
+            "time_key": time_key,
+            "layer": layer,
+        }
+        if cells.is_dir():
+            model = SCALE(_set_up_store(cells, split_key, optional), preset=preset)
+        else:
+            adata = _read_h5ad(cells)
+            SCALE.setup_anndata(
+                adata, perturbation_key=perturbation_key, control=control, split_key=split_key, **optional
+            )
+            model = SCALE(adata, preset=preset)
+        typer.echo(str(profile_training(model, n_steps=steps, accelerator=accelerator)))
+
+
+def _set_up_store(path: Path, split_key: str | None, for_files: dict[str, Any]) -> Any:
+    """Register a store, which says itself what its columns mean."""
+    from transpert.data import Store
+    from transpert.errors import OptionError, list_names
+    from transpert.model import SCALE
+
+    store = Store(path)
+    ignored = [f"--{name.removesuffix('s').replace('_', '-')}" for name, value in for_files.items() if value]
+    if ignored:
+        raise OptionError(
+            f"a store says itself what its columns mean, but there is {list_names(ignored, quote=False)}",
+            where=str(path),
+            remedy="Leave these options out.",
+        )
+    if split_key is not None:  # maybe a column that the design of the store does not name
+        store.annotation.obs[split_key] = store.read_obs([split_key], names=False)[split_key].to_numpy()
+    SCALE.setup_store(store, split_key=split_key)
+    return store
+
+
+def _read_h5ad(path: Path) -> Any:
+    """Read an AnnData file, or name it."""
+    import anndata
+
+    from transpert.errors import StoreError
+
+    try:
+        return anndata.read_h5ad(path)
+    except Exception as error:  # h5py and anndata raise whatever they like
+        raise StoreError(
+            f"the file is no AnnData, or is damaged: {error}",
+            where=str(path),
+            remedy="Check the file. A store is a folder.",
+        ) from error
+
+
+def _check_accelerator(name: str) -> None:
+    """Refuse what Lightning would refuse with a traceback, before anything is read."""
+    from lightning.pytorch.accelerators import AcceleratorRegistry
+
+    from transpert.errors import OptionError, list_names
+
+    known = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
+    if name not in known:
+        raise OptionError(
+            f"there is no accelerator {name!r}", where="--accelerator", remedy=f"Use {list_names(known)}."
+        )
+    asked = {"auto": [], "gpu": ["cuda", "mps"]}.get(name, [name])
+    if asked and not any(AcceleratorRegistry[kind]["accelerator"].is_available() for kind in asked):
+        raise OptionError(
+            f"this machine has no {name} that torch can use", where="--accelerator", remedy="Use cpu or auto."
+        )

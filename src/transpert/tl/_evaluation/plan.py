@@ -1,0 +1,200 @@
+"""What is compared with what: populations and genes of the truth and of all predictions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from transpert._seeds import check_seed
+from transpert.errors import (
+    AssumptionWarning,
+    ControlError,
+    GeneError,
+    MetricInputError,
+    OptionError,
+    list_names,
+)
+from transpert.groups import Design
+from transpert.metrics import Metric, Population
+from transpert.pp import AlignmentReport
+
+from .._populations import Populations, populations
+from .._rank_tests import VALUES_PER_BLOCK, portions
+from .blocks import Block, Controls
+from .cell_reader import CellReader
+from .predictions import GivenPrediction, Prediction, seed_of, some_of
+
+_BLOCKS_PER_THREAD = 4  # so that workers finish at about the same time
+
+
+def check_options(
+    *, reference: str, max_missing_genes: float, max_controls: int | None, n_bootstrap: int, seed: int
+) -> None:
+    """Check options of an evaluation."""
+    if reference not in ("real", "predicted"):
+        raise OptionError(f"reference is {reference!r}", remedy="Choose 'real' or 'predicted'.")
+    if not 0 <= max_missing_genes < 1:
+        raise OptionError(f"max_missing_genes is {max_missing_genes}", remedy="Give a share from 0 up to 1.")
+    if max_controls is not None and max_controls < 2:
+        raise OptionError(f"max_controls is {max_controls}", remedy="Give 2 or more, or None for all.")
+    if n_bootstrap < 0:
+        raise OptionError(f"n_bootstrap is {n_bootstrap}", remedy="Give 0 (no intervals) or more.")
+    check_seed(seed)
+
+
+def wanted_populations(found: Mapping[str, Populations], truth: Populations, design: Design) -> list[tuple[str, str]]:
+    """Return the populations that are predicted and real."""
+    wanted: list[tuple[str, str]] | None = None
+    for name, own in found.items():
+        here = list(own)
+        unknown = [
+            f"{context} / {own.display(label)}" for context, label in here if (context, label) not in truth.cells
+        ]
+        if unknown:
+            raise MetricInputError(
+                f"{len(unknown)} predicted populations are not in the truth: {list_names(unknown)}",
+                where=name,
+                remedy="Name the columns of context and perturbation, or predict what was observed.",
+            )
+        if wanted is not None and set(here) != set(wanted):
+            other = [" / ".join(key) for key in sorted(set(here) ^ set(wanted))]
+            raise MetricInputError(
+                f"the predictions are of different populations: {list_names(other)}",
+                where=name,
+                remedy="Predict the same contexts and perturbations with every model.",
+            )
+        wanted = here
+    if not wanted:
+        raise MetricInputError(
+            "there is no perturbed population in the prediction", where=f"obs[{design.perturbation_key!r}]"
+        )
+    return wanted
+
+
+def align(
+    truth: CellReader, predictions: Mapping[str, CellReader], max_missing: float
+) -> tuple[pd.Index, dict[str, AlignmentReport]]:
+    """Find the genes of the truth that every prediction has, and say once what did not fit."""
+    reports = {name: _alignment(truth, prediction, max_missing) for name, prediction in predictions.items()}
+    missing = {gene for report in reports.values() for gene in report.missing}
+    unlike = {name: r for name, r in reports.items() if r.missing or r.extra or r.reordered}
+    if unlike:
+        told = "; ".join(f"{name}: {report}" for name, report in unlike.items())
+        left = f"; all are scored on the {len(truth.genes) - len(missing)} genes they share" if missing else ""
+        warnings.warn(f"Genes were aligned by name. {told}{left}.", AssumptionWarning, stacklevel=3)
+    return truth.genes[~truth.genes.isin(list(missing))], reports
+
+
+def _alignment(truth: CellReader, prediction: CellReader, max_missing: float) -> AlignmentReport:
+    position = prediction.genes.get_indexer(truth.genes)
+    missing = truth.genes[position < 0]
+    if len(missing) > max_missing * len(truth.genes) + 1e-9:  # a share such as 0.29 has no exact double
+        across = int(truth.genes.isin(prediction.obs.index.astype(str)).sum())
+        raise GeneError(
+            f"{len(missing)} of {len(truth.genes)} genes of the truth are missing, {max_missing:.0%} may be: "
+            f"{list_names(missing)}",
+            where=f"var_names of {prediction.name}",
+            remedy=f"It looks transposed: {across} of its obs_names are genes. Pass adata.T."
+            if across
+            else "Use the same gene names, or allow a larger share with max_missing_genes.",
+        )
+    extra = tuple(prediction.genes.difference(truth.genes, sort=False))
+    return AlignmentReport(len(truth.genes), tuple(missing), extra, bool(np.any(np.diff(position[position >= 0]) < 0)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """All that is needed to score predictions population by population."""
+
+    truth: CellReader
+    real: Populations
+    wanted: list[tuple[str, str]]
+    predictions: Mapping[str, Prediction]
+    reference: str
+    max_controls: int | None
+    ceiling: bool
+    with_counts: bool
+    seed: int
+    n_threads: int = 1
+
+    def blocks(self) -> Iterator[tuple[Block, Controls]]:
+        """Cut the populations into blocks, context by context; cells are read as blocks are asked for."""
+        position = {gene: column for column, gene in enumerate(self.truth.genes)}
+        by_context: dict[str, list[str]] = {}
+        for context, label in self.wanted:
+            by_context.setdefault(context, []).append(label)
+        room = self._room()
+        for context, labels in by_context.items():
+            controls = self._controls(context)
+            sizes = [len(self.real.cells[context, label]) for label in labels]
+            for some in portions(labels, sizes, room):
+                yield self._block(context, some, position), controls
+
+    def _room(self) -> int:
+        """How many real cells a block may have."""
+        room = VALUES_PER_BLOCK // len(self.truth.genes)
+        if self.n_threads == 1:
+            return room
+        total = sum(len(self.real.cells[key]) for key in self.wanted)
+        return min(room, total // (self.n_threads * _BLOCKS_PER_THREAD))
+
+    def _controls(self, context: str) -> Controls:
+        seed = seed_of(self.seed, context)
+        rows = some_of(self.real.controls[context], self.max_controls, seed)
+        fetch = self.truth.fetch(rows, f"controls of {context}", with_counts=self.with_counts)
+        predicted = {}
+        if self.reference == "predicted":
+            for name, prediction in self.predictions.items():
+                own = prediction.controls(context, limit=self.max_controls, seed=seed, with_counts=self.with_counts)
+                predicted[name] = Population(*own(), where=f"the controls of {name} in {context}")
+        return Controls(Population(*fetch(), where=f"the real controls of {context}"), predicted)
+
+    def _block(self, context: str, labels: Sequence[str], position: Mapping[str, int]) -> Block:
+        parts = [self.real.conditions[label].parts for label in labels]
+        real = GivenPrediction(self.truth, self.real)
+        predicted = {
+            name: tuple(prediction.cells(context, label, with_counts=self.with_counts) for label in labels)
+            for name, prediction in self.predictions.items()
+        }
+        return Block(
+            context,
+            tuple(self.real.display(label) for label in labels),
+            tuple(tuple(position[part] for part in names if part in position) for names in parts),
+            tuple(real.cells(context, label, with_counts=self.with_counts) for label in labels),
+            predicted,
+            tuple(seed_of(self.seed, context, label) for label in labels) if self.ceiling else (),
+        )
+
+
+def check_needs(
+    metrics: Sequence[Metric], truth: CellReader, predictions: Mapping[str, CellReader], counts_layer: str | None
+) -> bool:
+    """Return whether raw counts are needed."""
+    asking = [metric.name for metric in metrics if metric.counts]
+    lacking = [reader.name for reader in (truth, *predictions.values()) if reader.counts is None]
+    if asking and lacking:
+        raise MetricInputError(
+            f"{list_names(asking)} are computed from raw counts, which {list_names(lacking)} lack",
+            where=f"layers[{counts_layer!r}]",
+            remedy="Add the layer (tl.to_counts makes one for any prediction), or leave these metrics out.",
+        )
+    return bool(asking)
+
+
+def find_populations(
+    predictions: Mapping[str, CellReader], design: Design, *, need_controls: bool
+) -> dict[str, Populations]:
+    """Find the populations of every prediction."""
+    found = {}
+    for name, reader in predictions.items():
+        try:
+            found[name] = populations(reader.obs, design, need_controls=need_controls, name=reader.name)
+        except ControlError as error:
+            raise ControlError(
+                error.what, where=name, remedy="Use reference='real', or predict with controls."
+            ) from None
+    return found
