@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from transpert.model.prediction.requests import request_of
 
 import transpert as tp
 from transpert.errors import TranspertError
+from transpert.model.prediction.requests import request_of
 from transpert.model.uncertainty.intervals import predict_uncertainty
 
 from .designs import Design, design

@@ -61,11 +61,16 @@ def evaluate(
     pred: Annotated[Path, typer.Argument(help="Predicted cells: h5ad, or a zarr folder.", exists=True)],
     truth: Annotated[Path, typer.Argument(help="Real cells: h5ad, or a zarr folder.", exists=True)],
     perturbation_key: Annotated[str | None, typer.Option(help="Column with the perturbation.")] = None,
-    control: Annotated[str | None, typer.Option(help="Label of control cells.")] = None,
+    control: Annotated[
+        list[str] | None, typer.Option(help="Label of control cells, or a pattern such as 'NT*'; may be repeated.")
+    ] = None,
     context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
     dose_key: Annotated[str | None, typer.Option(help="Column with the dose.")] = None,
     time_key: Annotated[str | None, typer.Option(help="Column with the time.")] = None,
     direction_key: Annotated[str | None, typer.Option(help="Column with the direction.")] = None,
+    combination_separator: Annotated[
+        str | None, typer.Option(help="What joins the parts of a combination; '+' by default.")
+    ] = None,
     metrics: Annotated[
         str, typer.Option(help="default, cell-eval, vcc2026, calibrated, all; or names separated by commas.")
     ] = "default",
@@ -91,11 +96,12 @@ def evaluate(
     names = None if baselines is None else "all" if baselines == "all" else baselines.split(",")
     design: dict[str, Any] = {
         "perturbation_key": perturbation_key,
-        "control": control,
+        "control": control or None,
         "context_keys": context_key or None,
         "dose_key": dose_key,
         "time_key": time_key,
         "direction_key": direction_key,
+        "combination_separator": combination_separator,
     }
     chosen = [name.strip() for name in metrics.split(",")] if "," in metrics else metrics.strip()
     shared: dict[str, Any] = {
@@ -170,7 +176,10 @@ def profile(
     steps: Annotated[int, typer.Option(help="Steps to time.")] = 30,
     accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto.")] = "auto",
     perturbation_key: Annotated[str, typer.Option(help="Column with the perturbation (h5ad).")] = "perturbation",
-    control: Annotated[str, typer.Option(help="Label of control cells (h5ad).")] = "control",
+    control: Annotated[
+        list[str] | None, typer.Option(help="Label of control cells, or a pattern; may be repeated (h5ad).")
+    ] = None,
+    combination_separator: Annotated[str, typer.Option(help="What joins the parts of a combination (h5ad).")] = "+",
     context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
     batch_key: Annotated[str | None, typer.Option(help="Column with the batch (h5ad).")] = None,
     dose_key: Annotated[str | None, typer.Option(help="Column with the dose (h5ad).")] = None,
@@ -195,7 +204,12 @@ def profile(
         else:
             adata = _read_h5ad(cells)
             SCALE.setup_anndata(
-                adata, perturbation_key=perturbation_key, control=control, split_key=split_key, **optional
+                adata,
+                perturbation_key=perturbation_key,
+                control=control or "control",
+                combination_separator=combination_separator,
+                split_key=split_key,
+                **optional,
             )
             model = SCALE(adata, preset=preset)
         typer.echo(str(profile_training(model, n_steps=steps, accelerator=accelerator)))

@@ -293,6 +293,6 @@ def _number(value: object, label: str, kind: str) -> float | None:
         raise ConditionError(
             f"the {kind} {value!r} is not a number",
             where=label,
-            remedy="Give a number in the unit of the data; transpert.pp.amounts reads columns such as '10 uM' or '24h'.",
+            remedy="Give a number in the unit of the data; tp.pp.amounts reads columns such as '10 uM' or '24h'.",
         ) from None
     return None if math.isnan(number) else number

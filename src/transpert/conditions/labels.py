@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ import pandas as pd
 from transpert import _keys
 from transpert.errors import ConditionError, OptionError, list_names
 
-from .parts import is_balanced, is_list_text, split_parts
+from .parts import is_balanced, split_parts
 from .written import label_text, label_texts
 
 type Controls = str | re.Pattern[str] | Iterable[object] | LabelFormat

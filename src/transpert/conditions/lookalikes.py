@@ -24,9 +24,10 @@ _CONTROL_WORDS = (
     "|notreatment|nostimulation|wildtype|wt|luciferase|luc|lacz|egfp|gfp|mcherry"
 )
 # what may follow these words: the guide, plate, replicate or species
-_FOLLOWS = r"(?:control|ctrl|ctl|guide|guides|grna|sgrna|g|sg|rep|replicate|plate|well|batch|site|human|mouse|hs|mm|[a-h])"
+_FOLLOWS = r"(?:control|ctrl|ctl|guide|guides|grna|sgrna|g|sg|rep|replicate|plate|well|batch|site|human|mouse|hs|mm)"
 _WORD = re.compile(
-    rf"(?:sg|sh|si|g)?(?:{_CONTROL_WORDS})(?:(?<!nt)(?<!wt)\d+|[ _\-.#:]+\d+|[ _\-.#:]*{_FOLLOWS}(?![a-z]))*"
+    rf"(?:(?:sgrna|grna|sg|sh|si|g)[ _\-]?)?(?:{_CONTROL_WORDS})"
+    rf"(?:(?<!nt)(?<!wt)\d+|[ _\-.#:]+(?:\d+|[a-z]\b)|[ _\-.#:]*{_FOLLOWS}(?![a-z]))*"
 )
 _SIGNS_INSIDE = re.compile(r"(?<=[a-z])[ _\-](?=[a-z])")
 
@@ -75,8 +76,8 @@ def report_labels(
     if controls:
         several = list_names([label_format.control, *controls[:2]])
         _report(
-            f"{where}: {list_names(controls)} look like controls beside {label_format.named_controls}, and are taken for "
-            f"perturbations. If they are controls, name them all, control=[{several}], or give a pattern such as 'NT*'."
+            f"{where}: {list_names(controls)} look like controls beside {label_format.named_controls}, and are taken "
+            f"for perturbations. If they are controls, name them all, control=[{several}], or a pattern, 'NT*'."
         )
     perturbed = [name for name in names if name not in controls]
     for separator, combined in other_combinations(perturbed, label_format, known):

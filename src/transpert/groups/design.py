@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ import pandas as pd
 from transpert import _keys
 from transpert._amounts import check_amounts
 from transpert.conditions.labels import LabelFormat, control_labels
+from transpert.conditions.lookalikes import report_labels
 from transpert.errors import ControlError, OptionError, UnknownNameError, list_names
 
 from .labels import check_labelled, label_codes
@@ -126,6 +127,11 @@ class Design:
         """How the perturbation column is written."""
         return LabelFormat(self.control, self.further_controls, self.combination_separator)
 
+    @property
+    def named_controls(self) -> str:
+        """The labels and patterns of controls, for a message."""
+        return self.label_format.named_controls
+
     def control_cells(self, obs: pd.DataFrame) -> np.ndarray:
         """Return which cells are controls.
 
@@ -146,6 +152,30 @@ class Design:
         [True, False]
         """
         return self.label_format.control_cells(obs[self.perturbation_key])
+
+    def report_labels(self, obs: pd.DataFrame, genes: Iterable[str] = ()) -> None:
+        """Report labels that look like other controls, combinations written otherwise, or guides of one target.
+
+        Parameters
+        ----------
+        obs
+            The annotation of the cells.
+        genes
+            Names of genes, which combinations may join.
+
+        Warns
+        -----
+        transpert.errors.AssumptionWarning
+            If there are any, by name.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from transpert.groups import Design
+        >>> Design("perturbation", "control").report_labels(pd.DataFrame({"perturbation": ["control", "A"]}))
+        """
+        _, labels = label_codes(obs[self.perturbation_key])
+        report_labels(labels, self.label_format, where=f"obs[{self.perturbation_key!r}]", genes=genes)
 
     def check_not_written(self, written: Collection[str]) -> None:
         """Check that no column has a name under which something else is about to be written.

@@ -188,7 +188,9 @@ def make_groups(
     found = [conditions[code] for code in numbers[first]]
     spelled = _spellings(label_codes(obs[design.perturbation_key])[1], design.label_format)
     table.insert(1, "perturbation", np.array([spelled[c.parts] for c in found], dtype=object))
-    table.insert(2, "dose", np.array([written_dose(c, design.label_format.split(spelled[c.parts])) for c in found], dtype=object))
+    table.insert(
+        2, "dose", np.array([written_dose(c, design.label_format.split(spelled[c.parts])) for c in found], dtype=object)
+    )
     table.insert(3, "time", np.array([np.nan if c.time is None else c.time for c in found], dtype=float))
     table["is_control"] = np.array([c.is_control for c in found], dtype=bool)
     table["n_cells"] = sizes

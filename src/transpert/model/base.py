@@ -21,6 +21,7 @@ from transpert import _keys
 from transpert._anndata import modality_of
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert.conditions import Condition, PerturbationVocabulary
+from transpert.conditions.labels import Controls, control_labels
 from transpert.conditions.written import label_texts
 from transpert.data import Store
 from transpert.errors import ControlError, ModelFileError, NotTrainedError, OptionError, TranspertError
@@ -120,8 +121,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         adata: AnnData,
         *,
         perturbation_key: str,
-        control: str = "control",
-        context_keys: Sequence[str] = (),
+        control: Controls = "control",
+        context_keys: Sequence[str] | None = (),
         batch_key: str | None = None,
         dose_key: str | None = None,
         time_key: str | None = None,
@@ -130,6 +131,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         layer: str | None = None,
         library_size_key: str | None = None,
         embedding_key: str | None = None,
+        combination_separator: str = _keys.COMBINATION,
         **kwargs: Any,
     ) -> None:
         """Register the columns that describe the experiment.
@@ -141,9 +143,10 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         perturbation_key
             Column with the perturbation; combinations as ``"A+B"``, in any order.
         control
-            The label of control cells.
+            The label of control cells; several, ``["AAVS1", "NT"]``, or patterns, ``"non-targeting*"`` or a compiled
+            regular expression, are pooled. Predictions write the first label, or ``"control"`` for patterns alone.
         context_keys
-            Columns that make a context, for example ``["cell_type"]``.
+            Columns that make a context, for example ``["cell_type"]``; none by default.
         batch_key
             Column with the batch (donor, plate); controls are matched inside it where it has enough.
         dose_key
@@ -164,6 +167,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             and where that is missing the sum over the genes at hand.
         embedding_key
             Key of ``obsm`` with an embedding that a network uses as its state space; the genes by default.
+        combination_separator
+            What joins the parts of a combination, ``"_"`` in ``"A_B"``. With ``","``, lists as text are read too.
         **kwargs
             Passed on by ``load``; not for users.
 
@@ -181,14 +186,21 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         >>> tp.MeanShift(adata).vocabulary.labels
         ('P0', 'P1', 'control')
         """
+        control = control_labels(control)
         arguments = cls._get_setup_method_args(**locals())
-        source = source_of(arguments[SETUP_ARGS_KEY])
         check_in_memory(adata, "setup_anndata")
-        cells = read_cells(adata, source)
+        cls._register(adata, arguments, **kwargs)
+
+    @classmethod
+    def _register(cls, data: AnnData | MuData, arguments: dict[str, Any], **kwargs: Any) -> None:
+        """Register data as the arguments of its set-up say."""
+        source = source_of(arguments[SETUP_ARGS_KEY])
+        cells = read_cells(data, source)
         arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
-        check_groups(cells, source.design)
-        manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
-        manager.register_fields(adata, **kwargs)
+        check_groups(cells, source.design, report="source_registry" not in kwargs)
+        mdata = data if isinstance(data, MuData) else None
+        manager = AnnDataManager(fields=registry_fields(source, cells, mdata), setup_method_args=arguments)
+        manager.register_fields(data, **kwargs)
         cls.register_manager(manager)
 
     @classmethod
@@ -198,8 +210,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         *,
         modality: str,
         perturbation_key: str,
-        control: str = "control",
-        context_keys: Sequence[str] = (),
+        control: Controls = "control",
+        context_keys: Sequence[str] | None = (),
         batch_key: str | None = None,
         dose_key: str | None = None,
         time_key: str | None = None,
@@ -208,6 +220,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         layer: str | None = None,
         library_size_key: str | None = None,
         embedding_key: str | None = None,
+        combination_separator: str = _keys.COMBINATION,
         **kwargs: Any,
     ) -> None:
         """Register one modality of a MuData; its columns may stand in the modality or in ``mdata.obs``.
@@ -222,10 +235,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             The modality with the counts.
         perturbation_key, control, context_keys, batch_key, dose_key, time_key, split_key, direction_key
             As in :meth:`setup_anndata`.
-        layer, library_size_key
-            As in :meth:`setup_anndata`.
-        embedding_key
-            As in :meth:`setup_anndata`; a key of ``obsm`` of the modality.
+        layer, library_size_key, embedding_key, combination_separator
+            As in :meth:`setup_anndata`; the embedding is a key of ``obsm`` of the modality.
         **kwargs
             Passed on by ``load``; not for users.
 
@@ -234,15 +245,10 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         transpert.errors.TranspertError
             If anything about the data is wrong; nothing is registered then.
         """
+        control = control_labels(control)
         arguments = cls._get_setup_method_args(**locals())
-        source = source_of(arguments[SETUP_ARGS_KEY])
         check_in_memory(mdata, "setup_mudata")
-        cells = read_cells(mdata, source)
-        arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
-        check_groups(cells, source.design)
-        manager = AnnDataManager(fields=registry_fields(source, cells, mdata), setup_method_args=arguments)
-        manager.register_fields(mdata, **kwargs)
-        cls.register_manager(manager)
+        cls._register(mdata, arguments, **kwargs)
 
     # --- what is known about the data -----------------------------------------------------------------------
 
@@ -681,7 +687,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         """Return what the model is, what it was trained on, and what was assumed, as text."""
         lines = [
             f"{type(self).__name__} ({'trained' if self.is_trained_ else 'not trained'})",
-            f"  perturbation: {self.design.perturbation_key}, control {self.design.control!r}",
+            f"  perturbation: {self.design.perturbation_key}, control {self.design.named_controls}",
             f"  contexts: {', '.join(self.design.context_keys) or 'one'}; batch: {self.design.batch_key or 'none'}",
             f"  {len(self.genes):,} genes, {len(self.vocabulary.parts)} perturbations",
         ]

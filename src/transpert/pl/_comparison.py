@@ -11,6 +11,7 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame
+from transpert.conditions.labels import Controls
 from transpert.errors import MetricInputError, OptionError, UnknownNameError
 from transpert.metrics import DifferentialExpression
 from transpert.pp.alignment import align_as_asked
@@ -47,11 +48,12 @@ def tested_populations(
     *,
     population: str | None,
     perturbation_key: str | None,
-    control: str | None,
+    control: Controls | None,
     context_keys: str | Sequence[str] | None,
     dose_key: str | None,
     time_key: str | None,
     direction_key: str | None,
+    combination_separator: str | None = None,
     layer: str | None,
 ) -> list[TestedPopulation]:
     """Test every population that is real and that all models predict, or the one that is named."""
@@ -66,6 +68,7 @@ def tested_populations(
         dose_key=dose_key,
         time_key=time_key,
         direction_key=direction_key,
+        combination_separator=combination_separator,
     )
     real = populations(frame(truth.obs), design, name="the truth")
     observed = log_values(truth, layer, where="the truth")

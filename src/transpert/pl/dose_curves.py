@@ -16,6 +16,7 @@ from scipy.stats import norm
 
 from transpert._amounts import written_amount
 from transpert._anndata import check_kind, frame
+from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_texts
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
@@ -47,10 +48,11 @@ def dose_response(
     n_genes: int = 4,
     dose_key: str | None = None,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     time_key: str | None = None,
     direction_key: str | None = None,
+    combination_separator: str | None = None,
     pseudo_rate: float = 0.05,
     layer: str | None = None,
     ax: Axes | None = None,
@@ -72,7 +74,7 @@ def dose_response(
         Which ones; by default the ``n_genes`` with the largest observed fold change at any dose.
     n_genes
         How many, where ``genes`` does not say which.
-    dose_key, perturbation_key, control, context_keys, time_key, direction_key
+    dose_key, perturbation_key, control, context_keys, time_key, direction_key, combination_separator
         Columns and label; by default what a prediction of this package says. Times and directions of columns that
         nothing names are pooled.
     pseudo_rate
@@ -117,6 +119,7 @@ def dose_response(
         dose_key=dose_key,
         time_key=time_key,
         direction_key=direction_key,
+        combination_separator=combination_separator,
     )
     dose_key = design.dose_key
     if dose_key is None:

@@ -13,6 +13,7 @@ from matplotlib.patheffects import withStroke
 
 from transpert import _keys
 from transpert._anndata import check_kind
+from transpert.conditions.labels import Controls
 from transpert.errors import UnknownNameError
 from transpert.tl._populations import design_of_metadata
 from transpert.tl.fold_changes import effects_of
@@ -28,11 +29,12 @@ def effects_scatter(
     genes: str | Sequence[str] | None = None,
     n_labels: int = 12,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     dose_key: str | None = None,
     time_key: str | None = None,
     direction_key: str | None = None,
+    combination_separator: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -49,7 +51,7 @@ def effects_scatter(
         Which ones are named; by default the ``n_labels`` with the largest fold changes.
     n_labels
         How many, where ``genes`` does not say which.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key, combination_separator
         Columns and label, as for :func:`transpert.tl.evaluate`; by default what the prediction says, for both.
     ax, show, return_fig
         As in scanpy's plots.
@@ -85,6 +87,7 @@ def effects_scatter(
         dose_key=dose_key,
         time_key=time_key,
         direction_key=direction_key,
+        combination_separator=combination_separator,
     )
     tables = [data if isinstance(data, pd.DataFrame) else effects_of(data, design) for data in (pred, truth)]
     name = population or tables[0].columns[0]

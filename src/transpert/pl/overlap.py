@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from transpert.conditions.labels import Controls
 from transpert.errors import MetricInputError, OptionError
 from transpert.metrics import DifferentialExpression
 
@@ -24,11 +25,12 @@ def overlap_curve(
     population: str | None = None,
     max_k: int | None = None,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     dose_key: str | None = None,
     time_key: str | None = None,
     direction_key: str | None = None,
+    combination_separator: str | None = None,
     layer: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -50,7 +52,7 @@ def overlap_curve(
         genes; it ends where fewer than half of them do.
     max_k
         Longest list; the number of really significant genes by default.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key, combination_separator
         Columns and label, as for :func:`transpert.tl.evaluate`.
     layer
         Layer with log1p counts per 10k, in place of ``X``.
@@ -89,6 +91,7 @@ def overlap_curve(
         dose_key=dose_key,
         time_key=time_key,
         direction_key=direction_key,
+        combination_separator=combination_separator,
         layer=layer,
     )
     found = [item for item in tested if item.real.n_significant]

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 
+from transpert.conditions.labels import Controls
+
 from ._comparison import tested_populations
 from ._style import FAINT, MUTED, finish, legend_beside, make_axes, styles
 
@@ -18,11 +20,12 @@ def calibration(
     truth: AnnData,
     *,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     dose_key: str | None = None,
     time_key: str | None = None,
     direction_key: str | None = None,
+    combination_separator: str | None = None,
     layer: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -39,7 +42,7 @@ def calibration(
         A prediction, or several by name: cells with log1p counts per 10k in ``X``, labelled like the truth.
     truth
         The real cells with controls, log1p counts per 10k in ``X``.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key, combination_separator
         Columns and label, as for :func:`transpert.tl.evaluate`.
     layer
         Layer with log1p counts per 10k, in place of ``X``.
@@ -75,6 +78,7 @@ def calibration(
         dose_key=dose_key,
         time_key=time_key,
         direction_key=direction_key,
+        combination_separator=combination_separator,
         layer=layer,
     )
     figure, axes = make_axes(ax, (6.2, 4.2))

@@ -16,7 +16,7 @@ from transpert import _keys, pp
 from transpert._amounts import written_amount
 from transpert._anndata import are_of_prediction, layer_names
 from transpert.conditions import Condition, parse_condition
-from transpert.conditions.labels import LabelFormat
+from transpert.conditions.labels import Controls, LabelFormat
 from transpert.conditions.written import label_texts
 from transpert.errors import (
     AssumptionWarning,
@@ -34,11 +34,12 @@ def design_of(
     adata: AnnData,
     *,
     perturbation_key: str | None,
-    control: str | None,
+    control: Controls | None,
     context_keys: str | Sequence[str] | None,
     dose_key: str | None = None,
     time_key: str | None = None,
     direction_key: str | None = None,
+    combination_separator: str | None = None,
 ) -> Design:
     """Read the design from the arguments, and what they leave open from ``uns`` of a prediction of this package."""
     return design_of_metadata(
@@ -50,6 +51,7 @@ def design_of(
         dose_key=dose_key,
         time_key=time_key,
         direction_key=direction_key,
+        combination_separator=combination_separator,
     )
 
 
@@ -58,11 +60,12 @@ def design_of_metadata(
     columns: Collection[str],
     *,
     perturbation_key: str | None,
-    control: str | None,
+    control: Controls | None,
     context_keys: str | Sequence[str] | None,
     dose_key: str | None = None,
     time_key: str | None = None,
     direction_key: str | None = None,
+    combination_separator: str | None = None,
 ) -> Design:
     """Read the design from the arguments, and what they leave open from ``uns["transpert"]``."""
     own = dict(metadata.get("design", {}))
@@ -73,11 +76,12 @@ def design_of_metadata(
     keys = (context_keys,) if isinstance(context_keys, str) else tuple(context_keys)
     return Design(
         own.get("perturbation_key", "perturbation") if perturbation_key is None else perturbation_key,
-        own.get("control", "control") if control is None else control,  # a label may be 0
+        [own.get("control", "control"), *own.get("further_controls", ())] if control is None else control,  # may be 0
         keys,
         dose_key=own.get("dose_key") if dose_key is None else dose_key,
         time_key=own.get("time_key") if time_key is None else time_key,
         direction_key=own.get("direction_key") if direction_key is None else direction_key,
+        combination_separator=combination_separator or own.get("combination_separator", _keys.COMBINATION),
     )
 
 
@@ -147,7 +151,7 @@ def populations(
     orphans = sorted({context for context, _ in cells} - set(controls))
     if need_controls and orphans:
         raise ControlError(
-            f"{len(orphans)} contexts have no cells labelled {design.label_format.named_controls}: {list_names(orphans)}",
+            f"{len(orphans)} contexts have no cells labelled {design.named_controls}: {list_names(orphans)}",
             where=_of(f"obs[{design.perturbation_key!r}]", name),
             remedy="Keep the control cells of every context in the object.",
         )

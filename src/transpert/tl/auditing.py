@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from transpert.conditions.labels import Controls
 from transpert.errors import AssumptionWarning, GroupSizeError, OptionError, list_names
 from transpert.metrics import Metric, resolve_metrics
 
@@ -61,11 +62,12 @@ def audit(
     truth: Data,
     *,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     dose_key: str | None = None,
     time_key: str | None = None,
     direction_key: str | None = None,
+    combination_separator: str | None = None,
     metrics: str | Sequence[str] = "default",
     layer: str | None = None,
     max_missing_genes: float = 0.0,
@@ -92,7 +94,7 @@ def audit(
         A prediction, or several by name, as for :func:`evaluate`; None to audit the metrics alone.
     truth
         The real cells, with controls; as for :func:`evaluate`.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key, combination_separator
         Columns and label, as for :func:`evaluate`.
     metrics
         Name of a panel or names of metrics; ``n_sig_ratio``, ``variance_ratio`` and ``zero_fraction_gap`` are added.
@@ -177,6 +179,7 @@ def audit(
         dose_key=dose_key,
         time_key=time_key,
         direction_key=direction_key,
+        combination_separator=combination_separator,
     )
     observed = populations(real.obs, design, name="the truth")
     found = find_populations(given, design, need_controls=False)

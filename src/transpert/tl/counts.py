@@ -14,6 +14,7 @@ from scipy import sparse
 from transpert import _keys, pp
 from transpert._anndata import check_kind, frame
 from transpert.conditions import Condition, parse_perturbation
+from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_text
 from transpert.errors import ControlError, UnknownNameError
 from transpert.groups import Design
@@ -32,11 +33,12 @@ def to_counts(
     controls: AnnData,
     *,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     dose_key: str | None = None,
     time_key: str | None = None,
     direction_key: str | None = None,
+    combination_separator: str | None = None,
     counts_layer: str | None = _keys.COUNTS_LAYER,
     library_size_key: str | None = None,
     layer: str | None = None,
@@ -56,7 +58,7 @@ def to_counts(
         one row a perturbation (in one context) and one column a gene.
     controls
         Real control cells of the same contexts, with raw counts; other cells are ignored.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key, combination_separator
         Columns and label, as for :func:`evaluate`. A table of means has no doses, times or directions.
     counts_layer
         Layer of ``controls`` with raw counts; ``X`` where it does not exist.
@@ -110,6 +112,7 @@ def to_counts(
         dose_key=dose_key,
         time_key=time_key,
         direction_key=direction_key,
+        combination_separator=combination_separator,
     )
     design.check_not_written(_keys.PREDICTION_COLUMNS)
     own_design = _without_absent(design, controls)
@@ -122,8 +125,9 @@ def to_counts(
         if context not in known.controls:
             raise ControlError(f"there are no control cells of {context!r}", where="controls")
         own = used.setdefault(context, cells[known.controls[context]])
-        values = dict(zip(design.context_keys, [label_text(value) for value in own.obs[list(design.context_keys)].iloc[0]], strict=True))
-        dose, direction = written_dose(condition, label), written_direction(condition, label)
+        values = {key: label_text(own.obs[key].iloc[0]) for key in design.context_keys}
+        spelled = design.label_format.split(label)
+        dose, direction = written_dose(condition, spelled), written_direction(condition, spelled)
         request = Request(context, values, condition, label, dose, direction)
         log, counts = read_out(
             own,

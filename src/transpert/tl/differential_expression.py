@@ -15,6 +15,7 @@ from scipy.stats import ttest_ind_from_stats
 
 from transpert import _keys
 from transpert._anndata import frame, modality_of, modality_to_write
+from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_texts
 from transpert.errors import AssumptionWarning, ControlError, OptionError, UnknownNameError, list_names
 from transpert.metrics import Convention, DifferentialExpression, RankSums
@@ -34,7 +35,7 @@ def rank_genes_groups(
     *,
     method: Literal["wilcoxon", "t-test", "pseudobulk"] = "wilcoxon",
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     groups: str | Sequence[str] | None = None,
     layer: str | None = None,
     counts_layer: str | None = _keys.COUNTS_LAYER,

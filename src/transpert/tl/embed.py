@@ -13,6 +13,7 @@ from anndata import AnnData
 from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._seeds import check_seed
+from transpert.conditions.labels import Controls
 from transpert.errors import MetricInputError
 from transpert.pp.alignment import align_as_asked
 
@@ -24,11 +25,12 @@ def embed_together(
     truth: AnnData,
     *,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     dose_key: str | None = None,
     time_key: str | None = None,
     direction_key: str | None = None,
+    combination_separator: str | None = None,
     n_components: int = 30,
     n_neighbors: int = 15,
     umap: bool = True,
@@ -45,7 +47,7 @@ def embed_together(
         A prediction, log1p counts per 10k in ``X``.
     truth
         The real cells, log1p counts per 10k in ``X``.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key, combination_separator
         Columns and label, as for :func:`evaluate`.
     n_components, n_neighbors
         Of the principal components and of the neighbour graph.
@@ -89,6 +91,7 @@ def embed_together(
         dose_key=dose_key,
         time_key=time_key,
         direction_key=direction_key,
+        combination_separator=combination_separator,
     )
     check_seed(seed)
     design.check_not_written((_keys.SOURCE,))

@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from transpert import _keys
 from transpert._anndata import modality_to_write
+from transpert.conditions.labels import Controls
 from transpert.errors import OptionError
 from transpert.metrics import Metric, resolve_metrics
 
@@ -35,11 +36,12 @@ def evaluate(
     truth: Data,
     *,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     dose_key: str | None = None,
     time_key: str | None = None,
     direction_key: str | None = None,
+    combination_separator: str | None = None,
     metrics: str | Sequence[str] = "default",
     baselines: str | Sequence[str] | None = None,
     ceiling: bool = True,
@@ -68,7 +70,7 @@ def evaluate(
         AnnData, a MuData, or the path of an ``.h5ad`` file or zarr folder.
     truth
         The real cells, with controls; the same kinds.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key, combination_separator
         Columns and label; by default what a prediction of this package says, else ``"perturbation"`` and
         ``"control"`` in one context. Cells of one perturbation are one population, unless the columns of doses, times
         or directions are known: for the predictions of other packages they have to be named.
@@ -184,6 +186,7 @@ def evaluate(
         dose_key=dose_key,
         time_key=time_key,
         direction_key=direction_key,
+        combination_separator=combination_separator,
     )
     observed = populations(real.obs, design, name="the truth")
     found = find_populations(given, design, need_controls=reference == "predicted")

@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from transpert.conditions.labels import Controls
 from transpert.errors import ControlError, OptionError
 
 from ._evaluation.cell_reader import CellReader, Data, open_cells
@@ -24,11 +25,12 @@ def to_cell_eval(
     folder: str | os.PathLike,
     *,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     dose_key: str | None = None,
     time_key: str | None = None,
     direction_key: str | None = None,
+    combination_separator: str | None = None,
     control_label: str = "non-targeting",
     layer: str | None = None,
     modality: str | None = None,
@@ -47,7 +49,7 @@ def to_cell_eval(
         The real cells with controls; the same kinds.
     folder
         Where to write ``pred.h5ad`` and ``real.h5ad``; made if it does not exist.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key, combination_separator
         Columns and label, as for :func:`evaluate`.
     control_label
         What controls are called in the files.
@@ -93,6 +95,7 @@ def to_cell_eval(
         dose_key=dose_key,
         time_key=time_key,
         direction_key=direction_key,
+        combination_separator=combination_separator,
     )
     observed = populations(real.obs, design, name="the truth")
     own = find_populations({predicted.name: predicted}, design, need_controls=False)[predicted.name]

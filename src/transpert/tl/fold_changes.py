@@ -11,6 +11,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert._anndata import frame, modality_of, modality_to_write, writable_name
+from transpert.conditions.labels import Controls
 from transpert.groups import Design
 
 from ._populations import design_of, log_values, populations
@@ -20,11 +21,12 @@ def effects(
     data: AnnData | MuData,
     *,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     dose_key: str | None = None,
     time_key: str | None = None,
     direction_key: str | None = None,
+    combination_separator: str | None = None,
     pseudo_rate: float = 0.05,
     layer: str | None = None,
     modality: str | None = None,
@@ -36,7 +38,7 @@ def effects(
     ----------
     data
         Predicted or observed cells with their controls; log1p counts per 10k in ``X``.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
+    perturbation_key, control, context_keys, dose_key, time_key, direction_key, combination_separator
         Columns and label, as for :func:`evaluate`.
     pseudo_rate
         Counts per 10k that are added before the logarithm is taken.
@@ -75,6 +77,7 @@ def effects(
         dose_key=dose_key,
         time_key=time_key,
         direction_key=direction_key,
+        combination_separator=combination_separator,
     )
     table = effects_of(adata, design, pseudo_rate=pseudo_rate, layer=layer)
     modality_to_write(data, modality).varm[key_added] = table.rename(columns=writable_name)

@@ -67,7 +67,7 @@ def control_positions(
         raise ControlError(
             f"the context {origin[0]!r} has no control cells to move",
             where=f"obs[{design.perturbation_key!r}]",
-            remedy=f"Add cells labelled {design.label_format.named_controls} of this context.",
+            remedy=f"Add cells labelled {design.named_controls} of this context.",
         )
     if n_cells is not None and n_cells < len(positions):
         positions = np.sort(np.random.default_rng(seed).choice(positions, size=n_cells, replace=False))

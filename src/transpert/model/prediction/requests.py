@@ -112,7 +112,7 @@ def expand_requests(
 def _by_name(labels: Iterable[object], vocabulary: PerturbationVocabulary) -> Iterator[Request]:
     """Yield requests for perturbations at whatever dose and time, in no context."""
     for label in map(label_text, labels):
-        condition = Condition(parse_perturbation(label, control=vocabulary.control))
+        condition = Condition(parse_perturbation(label, control=vocabulary.label_format))
         if not condition.is_control:
             yield Request("", {}, condition, label)
 
@@ -133,7 +133,7 @@ def _wanted_conditions(
     label: str, design: Design, vocabulary: PerturbationVocabulary, doses: object, times: object, directions: object
 ) -> list[Condition]:
     """What is asked for with one label; what is not said is as it was measured."""
-    parts = parse_perturbation(label, control=vocabulary.control)
+    parts = parse_perturbation(label, control=vocabulary.label_format)
     if not parts:
         raise ConditionError(
             f"{label!r} are the control cells", remedy="They come with a prediction (include_controls=True)."
@@ -145,7 +145,7 @@ def _wanted_conditions(
     if turned is None:
         turned = [_usual_directions(label, parts, vocabulary) if design.direction_key else None]
     return [
-        parse_condition(label, control=vocabulary.control, dose=dose, time=time, direction=direction)
+        parse_condition(label, control=vocabulary.label_format, dose=dose, time=time, direction=direction)
         for (dose, time), direction in product(amounts, turned)
     ]
 
@@ -280,13 +280,13 @@ def _condition_of(label: str, design: Design, vocabulary: PerturbationVocabulary
     readings = list(_readings(label, design))
     for name, amounts in readings:
         try:
-            condition = parse_condition(name, control=vocabulary.control, **amounts)
+            condition = parse_condition(name, control=vocabulary.label_format, **amounts)
         except ConditionError:
             continue  # this is not how it is to be read
         if condition in vocabulary.measured(condition.parts):
             return condition
     name, amounts = readings[-1]
-    return parse_condition(name, control=vocabulary.control, **amounts)
+    return parse_condition(name, control=vocabulary.label_format, **amounts)
 
 
 def _readings(label: str, design: Design) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -207,11 +207,12 @@ def fit_baselines(
         cls.setup_anndata(
             truth,
             perturbation_key=design.perturbation_key,
-            control=design.control,
+            control=[design.control, *design.further_controls],
             context_keys=list(design.context_keys),
             dose_key=design.dose_key,
             time_key=design.time_key,
             direction_key=design.direction_key,
+            combination_separator=design.combination_separator,
             split_key=split_key,
             layer=counts_layer if counts_layer in truth.layers else None,
             library_size_key=library_size_key,
