@@ -11,11 +11,28 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "transpert"
-ROOMS = ["datasets", "conditions", "groups", "pp", "data", "transport", "nn", "model", "metrics", "tl", "pl", "cli"]
-FREE = {"__version__", "_amounts", "_anndata", "_compat", "_counts", "_keys", "_seeds", "errors"}
+_LEARNING = ["transport", "nn", "model", "metrics", "scaling"]
+ROOMS = ["datasets", "conditions", "groups", "pp", "data", *_LEARNING, "tl", "pl", "cli"]
+FREE = {
+    "__version__",
+    "_amounts",
+    "_anndata",
+    "_arguments",
+    "_compat",
+    "_counts",
+    "_files",
+    "_folders",
+    "_keys",
+    "_matrices",
+    "_scale",
+    "_schema",
+    "_seeds",
+    "errors",
+}
 FORBIDDEN = {
     "nn": {"anndata", "scanpy", "scvi", "pandas", "mudata", "lightning"},
     "metrics": {"scvi", "lightning", "torch"},
+    "scaling": {"anndata", "scanpy", "scvi", "lightning", "torch"},
     "transport": {"scvi", "lightning", "torch", "anndata"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))

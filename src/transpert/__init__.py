@@ -10,7 +10,21 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_ROOMS = ("conditions", "data", "datasets", "errors", "groups", "metrics", "model", "nn", "pl", "pp", "tl", "transport")
+_ROOMS = (
+    "conditions",
+    "data",
+    "datasets",
+    "errors",
+    "groups",
+    "metrics",
+    "model",
+    "nn",
+    "pl",
+    "pp",
+    "scaling",
+    "tl",
+    "transport",
+)
 _MODELS = (
     "SCALE",
     "Additive",

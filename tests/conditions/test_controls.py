@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from transpert.conditions.labels import LabelFormat
 
 import transpert as tp
 from transpert.conditions import PerturbationVocabulary, parse_perturbation
+from transpert.conditions.labels import LabelFormat
 from transpert.errors import ControlError
 from transpert.groups import Design
 

@@ -19,6 +19,7 @@ def cells() -> AnnData:
     """Cells with 50 genes and no column of library sizes."""
     adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=50, n_cells=20)
     del adata.obs["library_size"]
+    adata.X = adata.layers["counts"].copy()  # values would have library sizes of their own
     return adata
 
 

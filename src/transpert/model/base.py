@@ -14,7 +14,6 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 from rich.progress import Progress
-from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 
 from transpert import _keys
@@ -37,7 +36,7 @@ from transpert.transport import (
 
 from .cells.in_memory import LIBRARY_FROM, Cells, read_cells, repeated
 from .cells.open import Data, StoredCells, StoreInput, check_in_memory, check_loaded, open_cells, open_data
-from .cells.registration import check_groups, jsonable, registry_fields, restore, source_of
+from .cells.registration import jsonable, registered, restore, source_of
 from .counterfactual import Counterfactuals
 from .prediction.assemble import Population, SetPrediction, assemble, read_out, text_columns
 from .prediction.controls import Origin, control_positions, origins_of, population_sizes, shown_controls
@@ -189,19 +188,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         control = control_labels(control)
         arguments = cls._get_setup_method_args(**locals())
         check_in_memory(adata, "setup_anndata")
-        cls._register(adata, arguments, **kwargs)
-
-    @classmethod
-    def _register(cls, data: AnnData | MuData, arguments: dict[str, Any], **kwargs: Any) -> None:
-        """Register data as the arguments of its set-up say."""
-        source = source_of(arguments[SETUP_ARGS_KEY])
-        cells = read_cells(data, source)
-        arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
-        check_groups(cells, source.design, report="source_registry" not in kwargs)
-        mdata = data if isinstance(data, MuData) else None
-        manager = AnnDataManager(fields=registry_fields(source, cells, mdata), setup_method_args=arguments)
-        manager.register_fields(data, **kwargs)
-        cls.register_manager(manager)
+        cls.register_manager(registered(adata, arguments, **kwargs))
 
     @classmethod
     def setup_mudata(
@@ -248,7 +235,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         control = control_labels(control)
         arguments = cls._get_setup_method_args(**locals())
         check_in_memory(mdata, "setup_mudata")
-        cls._register(mdata, arguments, **kwargs)
+        cls.register_manager(registered(mdata, arguments, **kwargs))
 
     # --- what is known about the data -----------------------------------------------------------------------
 
@@ -487,6 +474,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
 
     def _assembled(self, populations: Sequence[Population], **shared: Any) -> AnnData:
         components, name = self._principal_components, type(self).__name__
+        shared["library_size_key"] = self.source.library_column
         return assemble(populations, self.design, model=name, components=components, **shared)
 
     def _requested(
@@ -693,6 +681,9 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         ]
         if self._cells is not None:
             lines.append(f"  {len(self._cells):,} cells")
+        if isinstance(self._cells, Cells):
+            found = modality_of(self.adata, self.source.modality).uns.get(_keys.UNS, {}).get(_keys.EFFECT_SHARES, {})
+            lines += [f"  {found['text']}"] if "text" in found else []
         return "\n".join(lines)
 
     @property

@@ -19,7 +19,7 @@ from anndata import AnnData
 from mudata import MuData
 from safetensors.torch import load_file, save_file
 
-from transpert.data.store.manifest import checksums
+from transpert._files import checksums
 from transpert.errors import ModelFileError, OptionError, list_names
 
 FORMAT_VERSION = 2  # 1 had no checksums
@@ -128,7 +128,7 @@ def read_data(folder: str | os.PathLike[str], files: Mapping[str, Any]) -> AnnDa
 def _check_sums(folder: Path, files: Mapping[str, Any]) -> None:
     """Refuse files that are not what was written, byte for byte."""
     found = checksums(folder, files)
-    damaged = [name for name in files if found.get(name) != files[name]]
+    damaged = [name for name in files if found.get(name) != tuple(files[name])]
     if damaged:
         raise ModelFileError(
             f"{list_names(damaged)} is missing or does not have its checksum", where=str(folder), remedy=_DAMAGED

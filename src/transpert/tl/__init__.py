@@ -8,12 +8,15 @@ from .embed import embed_together
 from .evaluation import evaluate
 from .export import to_cell_eval
 from .fold_changes import effects
+from .learnable import EffectShares, effect_shares
 from .paired import compare
 from .score_summary import score_table
 
 __all__ = [
+    "EffectShares",
     "audit",
     "compare",
+    "effect_shares",
     "effects",
     "embed_together",
     "evaluate",

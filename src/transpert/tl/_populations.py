@@ -12,15 +12,15 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from transpert import _keys, pp
+from transpert import _keys
 from transpert._amounts import written_amount
 from transpert._anndata import are_of_prediction, layer_names
+from transpert._counts import read_log1p
 from transpert.conditions import Condition, parse_condition
 from transpert.conditions.labels import Controls, LabelFormat
 from transpert.conditions.written import label_texts
 from transpert.errors import (
     AssumptionWarning,
-    BackedDataError,
     ControlError,
     UnknownNameError,
     list_names,
@@ -205,12 +205,5 @@ def log_values(adata: AnnData, layer: str | None, *, where: str) -> np.ndarray |
     if layer is not None and layer not in adata.layers:
         raise UnknownNameError("layer", [layer], layer_names(adata), where=where)
     matrix = adata.X if layer is None else adata.layers[layer]
-    slot = f"{where}, {'X' if layer is None else layer}"
-    if not (matrix is None or isinstance(matrix, np.ndarray) or sparse.issparse(matrix)):
-        raise BackedDataError(
-            "the values of a backed or lazy AnnData are needed in memory",
-            where=slot,
-            remedy="Read it with adata.to_memory().",
-        )
-    pp.check_log1p(matrix, where=slot)
-    return sparse.csr_matrix(matrix, dtype=np.float32) if sparse.issparse(matrix) else np.asarray(matrix, np.float32)
+    values = read_log1p(matrix, where=f"{where}, {'X' if layer is None else layer}")
+    return values.astype(np.float32, copy=False)

@@ -14,13 +14,23 @@ from rich.progress import Progress
 from transpert import _keys
 from transpert._anndata import modality_to_write
 from transpert.conditions.labels import Controls
-from transpert.errors import OptionError
-from transpert.metrics import Metric, resolve_metrics
+from transpert.errors import OptionError, UnknownNameError
+from transpert.metrics import Metric
 
 from ._evaluation.blocks import CEILING, Scored, count_threads, run_blocks
 from ._evaluation.cell_reader import CellReader, Data, check_readable, open_cells
-from ._evaluation.plan import Plan, align, check_needs, check_options, find_populations, wanted_populations
+from ._evaluation.plan import (
+    Plan,
+    align,
+    check_not_swapped,
+    check_options,
+    find_populations,
+    not_predicted,
+    wanted_populations,
+    without_counts,
+)
 from ._evaluation.predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
+from ._evaluation.scales import check_one_scale, check_scale_of_truth, library_column
 from ._populations import design_of_metadata, populations
 from .score_summary import tabulate
 
@@ -89,9 +99,11 @@ def evaluate(
         Column with the split; without it, baselines are trained on all that is not predicted. A warning says where it
         lets them see a population that is scored.
     counts_layer
-        Layer with raw counts, for the baselines and for metrics that are computed from counts.
+        Layer with raw counts, for the baselines and for metrics that are computed from counts. Where there is none, a
+        warning says once which of them are left out; to name one of them is an error then.
     library_size_key
-        Column of ``truth`` with library sizes, for the baselines.
+        Column of ``truth`` with library sizes, for the baselines. By default the column that the model of a prediction
+        was trained with, else ``"library_size"``, and where that is missing the sum over the genes at hand.
     layer
         Layer with log1p counts per 10k, in place of ``X``, in all objects.
     max_missing_genes
@@ -117,7 +129,8 @@ def evaluate(
     twentieth, so that there is nothing to be placed between: :func:`transpert.metrics.normalise`). Metrics with one
     value a context have ``"all"`` for the perturbation. Rows with ``"mean"`` for context and perturbation hold the
     means over the values that are defined, with ``ci_low`` and ``ci_high`` (95 %, bootstrap over perturbations), ``n``
-    values and ``n_undefined`` of them. What genes were missing, dropped or reordered is in ``attrs["genes"]``.
+    values and ``n_undefined`` of them. What genes were missing, dropped or reordered is in ``attrs["genes"]``,
+    and populations of the truth that nobody predicted are in ``attrs["not_predicted"]``.
 
     The table is also written to ``truth.uns["transpert"]["scores"]``, unless the truth is a path. No value depends on
     which other metrics are computed or, but for metrics that compare perturbations, on which other populations are
@@ -130,7 +143,7 @@ def evaluate(
         object is empty; if a metric needs raw counts and there are none.
     transpert.errors.CountsError
         If the values are not log1p counts per 10k: NaN, infinite, negative, or counts; the message says where and how
-        many.
+        many. If truth and prediction, or the values and the counts of the truth, were made with other library sizes.
     transpert.errors.GeneError
         If genes are missing.
     transpert.errors.ControlError
@@ -144,7 +157,8 @@ def evaluate(
     transpert.errors.StoreError
         If a file is no AnnData, or stored by column.
     transpert.errors.OptionError
-        If cells come as something else, such as a list of AnnData, or an option has a value it cannot have.
+        If cells come as something else, such as a list of AnnData, an option is out of range, or prediction and truth
+        are swapped.
     transpert.errors.DependencyError
         If a client is given but dask is not installed.
 
@@ -170,12 +184,13 @@ def evaluate(
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
-    chosen = resolve_metrics(metrics)
-    names = baseline_names(baselines)
     slots = {"layer": layer, "counts_layer": counts_layer, "modality": modality}
     real = open_cells(truth, name="the truth", **slots)
-    given = _open_predictions(pred, names, slots)
-    with_counts = check_needs(chosen, real, given, counts_layer)
+    given = _open_predictions(pred, baseline_names(baselines), slots)
+    check_not_swapped(real, given)
+    if counts_layer is not None and counts_layer not in (_keys.COUNTS_LAYER, *real.layers):
+        raise UnknownNameError("layer", [counts_layer], real.layers, where="counts_layer, the truth")
+    chosen, names = without_counts(metrics, baselines, real, given, counts_layer)
     first = next(iter(given.values()))
     design = design_of_metadata(
         first.metadata,
@@ -191,7 +206,12 @@ def evaluate(
     observed = populations(real.obs, design, name="the truth")
     found = find_populations(given, design, need_controls=reference == "predicted")
     wanted = wanted_populations(found, observed, design)
+    only_real = not_predicted(real.obs, observed, wanted, split_key)
     genes, reports = align(real, given, max_missing_genes)
+    check_one_scale(real, observed, given, found, genes, wanted)
+    library_size_key = library_column(library_size_key, given.values(), real)
+    if names:
+        check_scale_of_truth(real, design, library_size_key)
     predictions: dict[str, Prediction] = {
         name: GivenPrediction(reader.with_genes(genes), found[name]) for name, reader in given.items()
     }
@@ -208,12 +228,21 @@ def evaluate(
             seed=seed,
         )
     plan = Plan(
-        real.with_genes(genes), observed, wanted, predictions, reference, max_controls, ceiling, with_counts, seed
+        real.with_genes(genes),
+        observed,
+        wanted,
+        predictions,
+        reference,
+        max_controls,
+        ceiling,
+        any(metric.counts for metric in chosen),
+        seed,
     )
     scored = score_plan(plan, chosen, client=client, progress=progress)
     models = [*predictions, *([CEILING] if ceiling else [])]
     table = tabulate(scored, chosen, models, names, n_bootstrap=n_bootstrap, seed=seed)
     table.attrs["genes"] = {name: str(report) for name, report in reports.items()}
+    table.attrs["not_predicted"] = only_real
     _keep(truth, table, modality)
     return table
 

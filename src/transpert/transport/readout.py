@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from transpert import _keys
-from transpert._counts import check_counts, check_library_sizes, library_of_each
+from transpert._counts import check_library_sizes, library_of_each, read_counts
 from transpert.errors import CountsError, GroupSizeError
 
 from .options import ReadoutOptions
@@ -118,9 +118,8 @@ def transport_counts(
     (True, True)
     """
     options = options or ReadoutOptions()
-    check_counts(counts, where="the control counts")
     target = np.asarray(target_mean_log, dtype=np.float64)
-    matrix = sparse.csr_matrix(counts)
+    matrix = sparse.csr_matrix(read_counts(counts, where="the control counts"))
     if not matrix.shape[0]:
         raise GroupSizeError("there are no control cells to move")
     _check_target(target, matrix.shape[1])

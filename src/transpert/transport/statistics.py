@@ -10,6 +10,7 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._counts import check_library_sizes, library_of_each
+from transpert._matrices import canonical
 
 from .moments import LOG, RATE, MomentSums
 
@@ -172,7 +173,7 @@ def pooled_statistics(
     moments = moments_of_groups(library, codes, rows, counts.shape[1])
     used = np.flatnonzero(codes >= 0)
     used = used[np.argsort(codes[used], kind="stable")]
-    matrix = sparse.csr_matrix(counts)
+    matrix = sparse.csr_matrix(canonical(counts, where="counts"))
     for start in range(0, len(used), CELLS_AT_ONCE):
         chosen = used[start : start + CELLS_AT_ONCE]
         moments.add(matrix[chosen], _keys.SCALE_FACTOR / library[chosen], codes[chosen])

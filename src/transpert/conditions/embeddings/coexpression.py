@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from sklearn.decomposition import TruncatedSVD
 
 from transpert import _keys
 from transpert._anndata import frame, layer_names
-from transpert._counts import check_counts, check_there, library_sizes, log1p_per_10k
+from transpert._counts import library_sizes, log1p_per_10k, read_counts
 from transpert.errors import ControlError, GeneError, OptionError, UnknownNameError
 
 from ..labels import Controls, LabelFormat
@@ -92,10 +91,9 @@ def coexpression(
     if n_dimensions < 1:
         raise OptionError(f"n_dimensions is {n_dimensions}", remedy="At least 1.")
     controls = np.flatnonzero(LabelFormat.of(control).control_cells(obs[perturbation_key]))
-    matrix: Any = adata.X if layer is None else adata.layers[layer]
-    check_there(matrix, where="X")
+    where = "X" if layer is None else f"layers[{layer!r}]"
+    matrix = read_counts(adata.X if layer is None else adata.layers[layer], where=where)
     counts = sparse.csr_matrix(matrix[controls], dtype=np.float32)
-    check_counts(counts, where="X" if layer is None else f"layers[{layer!r}]")
     if library_size_key is not None:
         library = obs[library_size_key].to_numpy(dtype=float)[controls]
     elif _keys.LIBRARY_SIZE in obs:

@@ -15,7 +15,7 @@ from anndata import AnnData
 from scipy import sparse
 from scipy.spatial import KDTree
 
-from transpert._counts import check_there
+from transpert._matrices import canonical
 from transpert._seeds import check_seed
 from transpert.errors import BackedDataError, ConditionError, OptionError, UnknownNameError, list_names
 
@@ -517,8 +517,7 @@ class Embedding:
             )
         names, slot = (adata.obs_names, adata.obsm) if axis == "obs" else (adata.var_names, adata.varm)
         if key is None:
-            values: Any = adata.X
-            check_there(values, where=f"X of {where}")
+            values: Any = canonical(adata.X, where=f"X of {where}")
             matrix = values if axis == "obs" else values.T
         elif key in slot:
             matrix = slot[key]

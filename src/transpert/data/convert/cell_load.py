@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import sparse
 
 from transpert import _keys
+from transpert._matrices import check_starts, csr_of_parts, narrowed
 from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError
 from transpert.groups import Design
 
@@ -400,6 +401,8 @@ class _ScdlReader:
         )
         self.obs_columns = tuple(name for name in map(str, self._obs) if name != _CELL_FEATURE)
         self.n_obs, self.nnz = len(cells.row_index) - 1, len(cells.data)
+        self._row_starts = narrowed(np.asarray(cells.row_index), np.int64, where=f"{folder}, row_index")
+        check_starts(self._row_starts, self.n_obs, min(self.nnz, len(cells.col_index)), where=str(folder))
 
     def obs(self, columns: Sequence[str]) -> pd.DataFrame:
         known = _CELL_FEATURE in self._obs
@@ -407,14 +410,14 @@ class _ScdlReader:
         return self._obs[list(columns)].set_axis(pd.Index(names).astype("str"))
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
-        row_starts = self._cells.row_index[start : stop + 1].astype(np.int64)
-        low, high = row_starts[0], row_starts[-1]
-        values = self._cells.data[low:high].astype(np.float32)
-        genes = self._cells.col_index[low:high].astype(np.int32)
-        return sparse.csr_matrix((values, genes, row_starts - low), (stop - start, len(self.genes)))
+        row_starts = self._row_starts[start : stop + 1]
+        low, high = int(row_starts[0]), int(row_starts[-1])
+        values, genes = (np.asarray(part[low:high]) for part in (self._cells.data, self._cells.col_index))
+        shape = (stop - start, len(self.genes))
+        return csr_of_parts(values, genes, row_starts - low, shape, where=f"cells {start} to {stop} of {self.name}")
 
     def signature(self) -> list:
         return [*state_of(self._folder), self.n_obs, self.nnz]
 
     def empty_cells(self) -> int:
-        return int(np.count_nonzero(np.diff(self._cells.row_index.astype(np.int64)) == 0))
+        return int(np.count_nonzero(np.diff(self._row_starts) == 0))

@@ -18,7 +18,7 @@ from scipy import sparse
 
 from transpert import pp
 from transpert._anndata import frame, layer_names
-from transpert._counts import check_there
+from transpert._matrices import canonical, check_starts, check_there
 from transpert.errors import (
     CountsError,
     GeneError,
@@ -68,8 +68,8 @@ class AnnDataReader:
         if layer is not None and layer not in layer_names(adata):
             raise UnknownNameError("layer", [layer], layer_names(adata), where="layers")
         matrix = adata.X if layer is None else adata.layers[layer]
-        check_there(matrix, where="X")
-        self._counts, self._obs = sparse.csr_matrix(matrix), frame(adata.obs)
+        where = "X" if layer is None else f"layers[{layer!r}]"
+        self._counts, self._obs = sparse.csr_matrix(canonical(matrix, where=where)), frame(adata.obs)
         self.name, self.genes = IN_MEMORY, pd.Index(adata.var_names.astype(str))
         self.obs_columns = tuple(map(str, adata.obs.columns))
         self.n_obs, self.nnz = adata.n_obs, self._counts.nnz
@@ -110,6 +110,8 @@ class FileReader:
             self.n_obs, n_vars = map(int, self._matrix.shape)
             stored = self._matrix.group["data"].shape[0] if self._is_sparse else self.n_obs * n_vars
             self.nnz = int(stored)
+            if self._is_sparse:
+                check_starts(self._matrix.group["indptr"][:], self.n_obs, self.nnz, where=str(path))
         if n_vars != len(self.genes):
             raise self._disagreement("var", len(self.genes), n_vars)
 
@@ -129,10 +131,11 @@ class FileReader:
             return ad.io.sparse_dataset(element)
         if encoding == "array":
             return element
+        slot = "X" if layer is None else f"layers[{layer!r}]"
         raise CountsError(
             f"the counts are stored as {encoding}, of which single cells cannot be read",
-            where=str(self.path),
-            remedy="Write them as CSR: adata.X = adata.X.tocsr().",
+            where=f"{slot} of {self.path}",
+            remedy=f"Write them as CSR: adata.{slot} = adata.{slot}.tocsr().",
         )
 
     def _names(self, group: Any, slot: str) -> pd.Index:
@@ -183,7 +186,7 @@ class FileReader:
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
         """Return the counts of a range of cells."""
-        return sparse.csr_matrix(self._matrix[start:stop])
+        return sparse.csr_matrix(canonical(self._matrix[start:stop], where=f"cells {start} to {stop} of {self.path}"))
 
     def signature(self) -> list:
         """Return path, size and time of the file, or of all files of the folder, and which layer is read."""

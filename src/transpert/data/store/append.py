@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import os
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from transpert import _keys
+from transpert._folders import Unfinished, force_to_disk, remove, unfinished_work
 from transpert.errors import AssumptionWarning, StoreError, UnknownNameError
 from transpert.groups import Groups, make_groups
 
 from ..readers.readers import IN_MEMORY, CountReader
-from .build import ROOT, Report, clean_up, disk_errors, group_records, partial_folder, write_cells
+from .build import GO_ON, PLAN, ROOT, Report, group_records, write_cells
 from .build_input import BuildInput, read_input
-from .manifest import Manifest
-from .tables import GENES, Tables, concatenate
+from .manifest import GENES, Manifest, Source
+from .tables import Tables, concatenate
 
 if TYPE_CHECKING:
     from .store import Store
@@ -36,20 +36,20 @@ def append_cells(
     report: Report,
 ) -> None:
     """Write cells behind those of a store; :meth:`transpert.data.Store.append` says what is refused."""
-    _check_current(store)
-    cells = _read_more(store, readers, library_size_key)
-    cells = _with_new_names(cells, store.tables, store.manifest, allow_repeated=allow_repeated)
-    old = store.obs[list(store.design.columns)]
-    joined = pd.DataFrame({name: concatenate([old[name], cells.obs[name]]) for name in old})
-    everything = make_groups(joined, store.design)
-    added = make_groups(joined, store.design, mask=np.arange(len(joined)) >= store.n_obs)
-    folder = partial_folder(store.path)
-    manifest = write_cells(
-        cells, store.design, folder,
-        seed=store.manifest.seed + len(store.manifest.obs_files), groups=_shifted(added, store.n_obs),
-        first_part=len(store.manifest.parts), report=report,
-    )  # fmt: skip
-    _join_folders(store.path, folder, manifest, _joint(store.manifest, manifest, everything))
+    with unfinished_work(store.path, "store", StoreError, GO_ON) as work:
+        _check_current(store)  # under the lock: nobody else adds cells from here on
+        cells = _read_more(store, readers, library_size_key)
+        cells = _with_new_names(cells, store.tables, store.manifest, allow_repeated=allow_repeated)
+        old = store.obs[list(store.design.columns)]
+        joined = pd.DataFrame({name: concatenate([old[name], cells.obs[name]]) for name in old})
+        everything = make_groups(joined, store.design)
+        added = make_groups(joined, store.design, mask=np.arange(len(joined)) >= store.n_obs)
+        manifest = write_cells(
+            cells, store.design, work,
+            seed=store.manifest.seed + len(store.manifest.obs_files), groups=_shifted(added, store.n_obs),
+            first_part=len(store.manifest.parts), store=store.fingerprint, report=report,
+        )  # fmt: skip
+        _join_folders(store.path, work, manifest, _joint(store.manifest, manifest, everything))
 
 
 def _check_current(store: Store) -> None:
@@ -98,7 +98,7 @@ def _with_new_names(cells: BuildInput, tables: Tables, manifest: Manifest, *, al
     return replace(cells, obs=cells.obs.set_axis(index))
 
 
-def _refuse_repeated(cells: BuildInput, known: np.ndarray, sources: Sequence[dict[str, Any]]) -> None:
+def _refuse_repeated(cells: BuildInput, known: np.ndarray, sources: Sequence[Source]) -> None:
     contents = {(source.get("names"), source.get("nnz")) for source in sources}
     files = {source["name"] for source in sources}
     for source, start, stop in zip(cells.sources(), cells.bounds[:-1], cells.bounds[1:], strict=True):
@@ -138,13 +138,14 @@ def _joint(old: Manifest, new: Manifest, groups: Groups) -> Manifest:
     )
 
 
-def _join_folders(store: Path, folder: Path, new: Manifest, joint: Manifest) -> None:
-    with disk_errors(store):
-        clean_up(folder)
-        (store / "runs").mkdir(exist_ok=True)
-        for name in [*new.obs_files, *(part[key] for part in new.parts for key in ("name", "runs"))]:
-            target = store / name
-            shutil.rmtree(target, ignore_errors=True)  # left by an append that never reached its manifest
-            os.replace(folder / name, target)
-        joint.write(store)
-        shutil.rmtree(folder)
+def _join_folders(store: Path, work: Unfinished, new: Manifest, joint: Manifest) -> None:
+    """Move new parts into a store; they count once the manifest names them."""
+    force_to_disk(work.new)
+    (work.folder / PLAN).unlink()  # first: what has no plan is not gone on with
+    (store / "runs").mkdir(exist_ok=True)
+    for name in [*new.obs_files, *(name for part in new.parts for name in (part["name"], part["runs"]))]:
+        if (store / name).exists():  # left by an append that never reached its manifest
+            remove(store / name)
+        os.rename(work.new / name, store / name)
+    joint.write(store)
+    work.discard()

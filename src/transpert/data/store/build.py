@@ -7,13 +7,12 @@ on after an interruption. The store appears under its name when it is complete.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -27,15 +26,19 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from transpert import _keys
 from transpert._anndata import are_of_prediction, predicted_cells
-from transpert._counts import check_counts, check_library_sizes, library_sizes
-from transpert.errors import CountsError, OptionError, StoreError
+from transpert._counts import check_library_sizes, library_sizes, read_counts
+from transpert._files import checksums, write_json
+from transpert._folders import Unfinished
+from transpert._matrices import narrowed
+from transpert._schema import Sums, checked, read_json
+from transpert.errors import CountsError, OptionError, StoreError, TranspertError
 from transpert.groups import Design, Groups
 
 from ..readers.readers import CountReader, zarrs_pipeline
 from .build_input import BuildInput
-from .manifest import Manifest, checksums, write_json
+from .manifest import GENES, GroupRecord, Manifest, Part
 from .runs import write_runs
-from .tables import GENE, GENES
+from .tables import GENE
 
 ROOT = "zarr.json"  # of the folder itself, for those who open it with zarr
 _COUNTS_PER_BLOCK = 3_000_000  # counts held at a time while files are read
@@ -44,6 +47,10 @@ _CELLS_PER_CHUNK = 32  # cells that are compressed together: the least that a re
 _BYTES_PER_COUNT = 6  # gene and value in a temporary file; a compressed part takes less
 _SEGMENT = np.dtype(np.int64)
 
+
+_BEGIN_ANEW = "Delete the folder, and build again."
+PLAN = "plan.json"
+GO_ON = "run the same call again: what is done is not lost"
 
 type Report = Callable[[str, int, int], None]
 
@@ -58,7 +65,7 @@ class _Job:
 
     readers: Sequence[CountReader]
     genes: pd.Index
-    folder: Path
+    work: Unfinished
     dest: np.ndarray  # where every cell goes; -1 for cells that are left out
     n_obs: int
     cells_per_part: int
@@ -66,6 +73,14 @@ class _Job:
     library_size: np.ndarray | None  # given, in the order of the readers
     library_column: str  # where they were given, for messages
     codes: np.ndarray  # the group of every cell of the store, in its order
+
+    @property
+    def folder(self) -> Path:
+        return self.work.new
+
+    @property
+    def scatter(self) -> Path:
+        return self.work.folder / "scatter"
 
     @property
     def n_parts(self) -> int:
@@ -81,10 +96,26 @@ class _Job:
         return min(self.cells_per_part, self.n_obs - part * self.cells_per_part)
 
     def bucket(self, part: int) -> Path:
-        return self.folder / "scatter" / f"{part:05d}.bin"
+        return self.scatter / f"{part:05d}.bin"
 
     def record(self, part: int) -> Path:
-        return self.folder / "scatter" / f"{part:05d}.json"
+        return self.scatter / f"{part:05d}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """How many cells were scattered, and how large the file of every part then was."""
+
+    cells: int
+    sizes: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A part that is written: its entry in the manifest, and the checksums of its files."""
+
+    part: Part
+    files: Sums
 
 
 # --- before anything is written -----------------------------------------------------------------------------
@@ -113,37 +144,27 @@ def grouped_order(groups: Groups, seed: int) -> np.ndarray:
     return order[np.count_nonzero(groups.codes < 0) :]
 
 
-def group_records(groups: Groups) -> list[dict[str, Any]]:
+def group_records(groups: Groups) -> list[GroupRecord]:
     """Return the labels and sizes of the groups as plain data."""
     columns = ["context", "batch", "perturbation", "dose", "time", "is_control", "n_cells"]
     table = groups.table[columns].astype(object)
-    return cast(list[dict[str, Any]], table.where(table.notna(), None).to_dict("records"))
-
-
-def partial_folder(out: Path) -> Path:
-    """Return where an unfinished build of ``out`` is kept."""
-    return out.with_name(out.name + ".partial")
-
-
-def clean_up(folder: Path) -> None:
-    """Remove what only an unfinished store needs."""
-    (folder / "plan.json").unlink()  # first: a folder without a plan is not gone on with
-    shutil.rmtree(folder / "scatter")
+    return cast(list[GroupRecord], table.where(table.notna(), None).to_dict("records"))
 
 
 # --- the build --------------------------------------------------------------------------------------------------
 def write_cells(
     cells: BuildInput,
     design: Design,
-    folder: Path,
+    work: Unfinished,
     *,
     seed: int,
     groups: Groups,
     cells_per_part: int | None = None,
     first_part: int = 0,
+    store: str | None = None,
     report: Report = ignore,
 ) -> Manifest:
-    """Write the cells of ``groups`` into ``folder`` and return their manifest, which is not written."""
+    """Write the cells of ``groups`` into ``work.new``, for a store that has this fingerprint; return their manifest."""
     if cells_per_part is not None and cells_per_part < 1:
         raise OptionError(f"cells_per_part is {cells_per_part}", remedy="Give a whole number of at least 1.")
     _check_cells(cells.readers)
@@ -153,30 +174,25 @@ def write_cells(
     n_counts = sum(reader.nnz for reader in cells.readers)
     per_cell = max(1.0, n_counts / max(1, len(cells.obs)))
     job = _Job(
-        cells.readers, cells.genes, folder, dest, len(order),
+        cells.readers, cells.genes, work, dest, len(order),
         cells_per_part or max(1, int(_COUNTS_PER_PART / per_cell)), first_part,
         cells.library_size(), f"obs[{cells.library_size_key!r}]", groups.codes[order],
     )  # fmt: skip
-    with disk_errors(folder):
-        _check_space(job, n_counts)
-        _begin(job, {"design": design.to_dict(), "seed": seed, "library_size_key": cells.library_size_key})
-        try:
-            _scatter(job, per_cell, report)
-        except CountsError:  # these cells will never make a store
-            shutil.rmtree(folder)
-            raise
-        parts = []
-        for part in range(job.n_parts):
-            parts.append(_finish_part(job, part))
-            report("Writing parts", part + 1, job.n_parts)
-        obs_file = f"obs-{first_part:05d}.parquet"
-        table = cells.obs.iloc[order]
-        table[_keys.LIBRARY_SIZE] = np.load(_library_file(job), mmap_mode="r")[:]
-        table.to_parquet(folder / obs_file)
-        pd.DataFrame({GENE: cells.genes}).to_parquet(folder / GENES)
-        files = checksums(folder, [obs_file, GENES, ROOT])
-        for written in parts:
-            files.update(written.pop("files"))
+    _check_space(job, n_counts)
+    begun = {"store": store, "design": design.to_dict(), "seed": seed, "library_size_key": cells.library_size_key}
+    _begin(job, begun)
+    try:
+        _scatter(job, per_cell, report)
+    except CountsError:  # these cells will never make a store
+        work.discard()
+        raise
+    parts, files = _finish_parts(job, report)
+    obs_file = f"obs-{first_part:05d}.parquet"
+    table = cells.obs.iloc[order]
+    table[_keys.LIBRARY_SIZE] = np.load(_library_file(job), mmap_mode="r")[:]
+    table.to_parquet(work.new / obs_file)
+    pd.DataFrame({GENE: cells.genes}).to_parquet(work.new / GENES)
+    files |= checksums(work.new, [obs_file, GENES, ROOT])
     return Manifest(
         design=design,
         n_obs=len(order),
@@ -204,33 +220,16 @@ def _check_cells(readers: Sequence[CountReader]) -> None:
 
 
 def _check_space(job: _Job, n_counts: int) -> None:
-    written = sum(path.stat().st_size for path in job.folder.rglob("*") if path.is_file())
+    written = sum(path.stat().st_size for path in job.work.folder.rglob("*") if path.is_file())
     needed = n_counts * _BYTES_PER_COUNT - written
-    free = shutil.disk_usage(job.folder.parent).free
+    place = job.work.folder.parent
+    free = shutil.disk_usage(place).free
     if free < needed:
         raise StoreError(
             f"about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free",
-            where=str(job.folder.parent),
+            where=str(place),
             remedy="Free space or choose another disk.",
         )
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Raise :class:`~transpert.errors.StoreError` where writing into ``folder`` fails."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-        mend = "free space and " if full else "get leave to write there and " if forbidden else ""
-        raise StoreError(
-            "the disk is full" if full else f"writing failed: {error}",
-            where=str(folder),
-            remedy=f"The build is not lost: {mend}run the same call again.",
-        ) from error
 
 
 @contextmanager
@@ -257,35 +256,39 @@ def _begin(job: _Job, options: dict[str, Any]) -> None:
         "cells_per_part": job.cells_per_part,
         "first_part": job.first_part,
     }
-    path = job.folder / "plan.json"
+    path = job.work.folder / PLAN
     plan = json.loads(json.dumps(plan))
-    if path.is_file():
-        if json.loads(path.read_text()) != plan:
+    if job.work.is_ours and path.is_file():
+        found = read_json(path, StoreError, _BEGIN_ANEW)
+        if found == plan:
+            return
+        if isinstance(found, dict) and found.get("store") == plan["store"]:
             raise StoreError(
                 "an unfinished build of other cells or with other options is in the way",
-                where=str(job.folder),
+                where=str(job.work.folder),
                 remedy="Repeat the call that began it, or delete the folder.",
             )
-        return
-    shutil.rmtree(job.folder, ignore_errors=True)  # nothing without a plan can be used
-    (job.folder / "scatter").mkdir(parents=True)
+    job.work.discard()  # without a plan, or of a build that came to its end: nothing of it can be used
+    job.work.begin(StoreError)
+    job.scatter.mkdir()
     zarr.open_group(job.folder, mode="w-", zarr_format=3)
     np.save(_library_file(job), np.zeros(job.n_obs))
     write_json(path, plan)
 
 
 def _library_file(job: _Job) -> Path:
-    return job.folder / "scatter" / "library_size.npy"
+    return job.scatter / "library_size.npy"
 
 
 # --- first step: scatter ------------------------------------------------------------------------------------------
 def _scatter(job: _Job, per_cell: float, report: Report) -> None:
     """Append every cell to the file of its part."""
-    progress = job.folder / "scatter" / "progress.json"
+    progress = job.scatter / "progress.json"
     done, sizes = 0, [0] * job.n_parts
     if progress.is_file():
-        state = json.loads(progress.read_text())
-        done, sizes = state["cells"], state["sizes"]
+        state = read_json(progress, StoreError, _BEGIN_ANEW)
+        noted = checked(state, _Progress, StoreError, str(progress), _BEGIN_ANEW)
+        done, sizes = noted.cells, noted.sizes
     if done == len(job.dest):
         return
     for part, size in enumerate(sizes):  # forget what was written after the last note
@@ -316,7 +319,7 @@ def _scatter(job: _Job, per_cell: float, report: Report) -> None:
             for part, size in _append(job, at_hand, dest).items():
                 sizes[part] = size
             library.flush()
-            write_json(progress, {"cells": offset + stop, "sizes": sizes})
+            write_json(progress, asdict(_Progress(offset + stop, sizes)))
             report("Reading cells", offset + stop, len(job.dest))
         offset += reader.n_obs
 
@@ -331,12 +334,11 @@ def _checked(reader: CountReader, start: int, stop: int) -> sparse.csr_matrix:
     where = f"cells {start} to {stop} of {reader.name}"
     try:
         counts = reader.rows(start, stop)
-    except StoreError:
+    except TranspertError:
         raise
     except Exception as error:  # h5py, zarr and their codecs raise whatever they like
         raise StoreError("the counts cannot be read", where=where, remedy="Check the file.") from error
-    check_counts(counts, where=where)
-    return counts
+    return sparse.csr_matrix(read_counts(counts, where=where))
 
 
 def _sums(counts: sparse.csr_matrix, where: str) -> np.ndarray:
@@ -359,7 +361,7 @@ def _append(job: _Job, counts: sparse.csr_matrix, dest: np.ndarray) -> dict[int,
     """
     order = np.argsort(dest, kind="stable")[np.count_nonzero(dest < 0) :]
     counts = counts[order]
-    counts.sum_duplicates()
+    counts.sort_indices()
     dest = dest[order]
     part_of = dest // job.cells_per_part
     bounds = np.flatnonzero(np.diff(part_of, prepend=-1, append=-1))
@@ -369,13 +371,14 @@ def _append(job: _Job, counts: sparse.csr_matrix, dest: np.ndarray) -> dict[int,
         part = int(part_of[first])
         low, high = counts.indptr[first], counts.indptr[last]
         values = counts.data[low:high]
-        values = values.astype(np.uint16 if values.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32)
+        wide = np.uint16 if values.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+        values = narrowed(values, wide, where="the counts")
         with job.bucket(part).open("ab") as file:
             for array in (
                 np.array([last - first, high - low, values.itemsize], dtype=_SEGMENT),
                 (dest[first:last] - part * job.cells_per_part).astype(np.int32),
                 np.diff(counts.indptr[first : last + 1]).astype(np.int32),
-                counts.indices[low:high].astype(gene_type),
+                narrowed(counts.indices[low:high], gene_type, where="the genes"),
                 values,
             ):
                 file.write(array.tobytes())
@@ -388,29 +391,41 @@ def _gene_type(n_genes: int) -> type[np.unsignedinteger]:
 
 
 # --- second step: order and compress ------------------------------------------------------------------------------
-def _finish_part(job: _Job, part: int) -> dict[str, Any]:
-    """Write one part, unless it is there, and return its entry in the manifest."""
+def _finish_parts(job: _Job, report: Report) -> tuple[list[Part], Sums]:
+    """Write all parts, and return their entries in the manifest and the checksums of their files."""
+    parts: list[Part] = []
+    files: Sums = {}
+    for number in range(job.n_parts):
+        finished = _finish_part(job, number)
+        parts.append(finished.part)
+        files |= finished.files
+        report("Writing parts", number + 1, job.n_parts)
+    return parts, files
+
+
+def _finish_part(job: _Job, part: int) -> _Finished:
+    """Write one part, unless it is there, and note what it consists of."""
     record = job.record(part)
     if record.is_file():
-        return json.loads(record.read_text())
+        return checked(read_json(record, StoreError, _BEGIN_ANEW), _Finished, StoreError, str(record), _BEGIN_ANEW)
     name = job.part_name(part)
     counts = _gather(job.bucket(part), job.part_size(part), len(job.genes))
     shutil.rmtree(job.folder / name, ignore_errors=True)
     _write_part(job.folder / name, counts)
     runs, cells = job.runs_name(part), slice(part * job.cells_per_part, part * job.cells_per_part + counts.shape[0])
     write_runs(job.folder / runs, counts, np.load(_library_file(job), mmap_mode="r")[cells], job.codes[cells])
-    entry = {
+    entry: Part = {
         "name": name,
         "runs": runs,
         "n_obs": counts.shape[0],
         "nnz": int(counts.nnz),
         # of the counts themselves: the order of chunks inside a shard differs from one writing to the next
         "content": _content(counts),
-        "files": checksums(job.folder, [name, runs]),
     }
-    write_json(record, entry)
+    finished = _Finished(entry, checksums(job.folder, [name, runs]))
+    write_json(record, asdict(finished))
     job.bucket(part).unlink()
-    return entry
+    return finished
 
 
 def _content(counts: sparse.csr_matrix) -> str:

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -19,6 +18,7 @@ from transpert.errors import AssumptionWarning, CountsError, GeneError, OptionEr
 from transpert.groups import Design
 
 from ..readers.readers import CountReader, open_reader
+from .manifest import Source
 
 type Cells = str | os.PathLike | ad.AnnData | CountReader
 
@@ -40,7 +40,7 @@ class BuildInput:
         """Where the cells of each file begin in ``obs``, and where the last ones end, ``(n_files + 1,)``."""
         return np.cumsum([0, *(reader.n_obs for reader in self.readers)])
 
-    def sources(self) -> list[dict[str, Any]]:
+    def sources(self) -> list[Source]:
         """Return what a manifest says of the files."""
         return [
             {

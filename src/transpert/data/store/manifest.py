@@ -4,20 +4,55 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, NotRequired, Self, TypedDict
 
+from msgspec import Meta
+
+from transpert._files import damage, write_json
+from transpert._schema import Count, Sums, checked, read_json
 from transpert.errors import StoreError, list_names
 from transpert.groups import Design
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 CHECKSUM = "checksum"
-_READ_BYTES = 1 << 20
+GENES = "genes.parquet"
 _RESTORE = "Restore what is damaged from a copy, or build the store again."
+
+
+class Part(TypedDict):
+    """One part of a store: its folder, its size, a checksum of its counts, and the file with sums over its cells."""
+
+    name: Annotated[str, Meta(pattern=r"^parts/\d{5,}$")]
+    n_obs: Count
+    nnz: Count
+    content: str
+    runs: NotRequired[Annotated[str, Meta(pattern=r"^runs/\d{5,}\.npz$")]]
+
+
+class GroupRecord(TypedDict):
+    """One group of a store: its labels and its size."""
+
+    context: str
+    batch: str
+    perturbation: str
+    dose: float | str | None
+    time: float | str | None
+    is_control: bool
+    n_cells: Count
+
+
+class Source(TypedDict):
+    """One file that cells came from; stores of earlier versions know less of it."""
+
+    name: str
+    n_obs: Count
+    n_genes: NotRequired[Count]
+    nnz: NotRequired[Count]
+    names: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +60,14 @@ class Manifest:
     """The contents of a store."""
 
     design: Design
-    n_obs: int
-    n_vars: int
-    parts: list[dict[str, Any]]
-    obs_files: list[str]
-    groups: list[dict[str, Any]]
-    sources: list[dict[str, Any]]
+    n_obs: Count
+    n_vars: Count
+    parts: list[Part]
+    obs_files: list[Annotated[str, Meta(pattern=r"^obs-\d{5,}\.parquet$")]]
+    groups: list[GroupRecord]
+    sources: list[Source]
     seed: int
-    files: dict[str, list]
+    files: Sums
     versions: dict[str, str] = field(default_factory=dict)
     library_size_key: str | None = None
     format: int = FORMAT
@@ -59,22 +94,34 @@ class Manifest:
                 where=str(folder),
                 remedy="Build one with transpert.data.build_store; an unfinished build ends in '.partial'.",
             )
-        try:
-            values = json.loads(path.read_text())
-            if values["format"] != FORMAT:
-                raise StoreError(
-                    f"the store has layout {values['format']}, this version reads {FORMAT}",
-                    where=str(folder),
-                    remedy="Build the store again.",
-                )
-            expected = values.pop(CHECKSUM, None)  # stores of earlier versions have none
-            if expected is not None and expected != _digest_of_values(values):
-                raise ValueError("it has another checksum")
-            return cls(**{**values, "design": Design.from_dict(values["design"])})
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError("the manifest cannot be read", where=str(path), remedy=_RESTORE) from error
+        values = read_json(path, StoreError, _RESTORE)
+        if isinstance(values, dict) and values.get("format") != FORMAT:
+            raise StoreError(
+                f"the store has layout {values.get('format')}, this version reads {FORMAT}",
+                where=str(folder),
+                remedy="Build the store again.",
+            )
+        expected = values.pop(CHECKSUM, None) if isinstance(values, dict) else None
+        if expected is not None and expected != _digest_of_values(values):  # stores of earlier versions have none
+            raise StoreError("the manifest has another checksum", where=str(path), remedy=_RESTORE)
+        manifest = checked(values, cls, StoreError, str(path), _RESTORE)
+        manifest._check(path)
+        return manifest
+
+    def _check(self, path: Path) -> None:
+        """Refuse a manifest whose entries do not fit together: some file would be read unchecked, or past its end."""
+        needed = [GENES, *self.obs_files]
+        for part in self.parts:
+            arrays = ("", "data/", "indices/", "indptr/")
+            needed += [f"{part['name']}/{array}zarr.json" for array in arrays]
+            needed += [part["runs"]] if "runs" in part else []
+        absent = [name for name in needed if name not in self.files]
+        n_obs = sum(part["n_obs"] for part in self.parts)
+        if absent or not self.obs_files or n_obs != self.n_obs:
+            what = (
+                f"lists {list_names(absent)} nowhere" if absent else f"has parts of {n_obs} and says {self.n_obs} cells"
+            )
+            raise StoreError(f"the manifest {what}", where=str(path), remedy=_RESTORE)
 
     def files_by_part(self) -> dict[str, list[str]]:
         """Return the names of the files of every part, by the name of the part."""
@@ -88,24 +135,8 @@ class Manifest:
     def damaged(self, folder: Path, *, checksum: bool, names: Iterable[str] | None = None) -> list[str]:
         """Return what is wrong with files: missing, of another size and, if asked, of another checksum."""
         checked = self.files if names is None else names
-        return [f"{name} {wrong}" for name in checked if (wrong := self._wrong(folder, name, checksum)) is not None]
-
-    def _wrong(self, folder: Path, name: str, checksum: bool) -> str | None:
-        """What is wrong with one file."""
-        if name not in self.files:
-            return "is not in the manifest"
-        size, digest = self.files[name]
-        path = folder / name
-        try:
-            if not path.is_file():
-                return "is missing"
-            if path.stat().st_size != size:
-                return f"has {path.stat().st_size} bytes instead of {size}"
-            if checksum and _digest(path) != digest:
-                return "has another checksum"
-        except OSError as error:  # of the disk, or no permission
-            return f"cannot be read: {error}"
-        return None
+        found = ((name, damage(folder, name, self.files, checksum=checksum)) for name in checked)
+        return [f"{name} {wrong}" for name, wrong in found if wrong is not None]
 
     def check(self, folder: Path, *, checksum: bool, names: Iterable[str] | None = None) -> None:
         """Raise :class:`~transpert.errors.StoreError` if files are damaged; all files of the store by default."""
@@ -118,34 +149,5 @@ class Manifest:
             )
 
 
-def checksums(folder: Path, names: Iterable[str]) -> dict[str, list]:
-    """Return size and checksum of files; of all files below a name that is a folder."""
-    files = [
-        path
-        for name in names
-        for path in (sorted((folder / name).rglob("*")) if (folder / name).is_dir() else [folder / name])
-        if path.is_file()
-    ]
-    return {path.relative_to(folder).as_posix(): [path.stat().st_size, _digest(path)] for path in files}
-
-
-def write_json(path: Path, values: object) -> None:
-    """Write JSON beside ``path``, flush it to disk, and move it into place."""
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("w") as file:
-        json.dump(values, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-
-
 def _digest_of_values(values: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

@@ -15,13 +15,14 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from transpert import _keys
+from transpert._folders import Unfinished, unfinished_work
 from transpert._seeds import check_seed
-from transpert.errors import ControlError, OptionError
+from transpert.errors import ControlError, OptionError, StoreError
 from transpert.groups import Design, Groups, make_groups
 
 from ..source import chosen_positions
 from .append import append_cells
-from .build import check_target, clean_up, disk_errors, partial_folder, progress_bars, write_cells
+from .build import GO_ON, check_target, progress_bars, write_cells
 from .build_input import BuildInput, Cells, collect_obs, open_readers, read_input
 from .manifest import Manifest
 from .runs import CellRun, read_runs
@@ -383,8 +384,8 @@ class Store:
         chosen_cells = BuildInput([reader], self.genes, obs, names, _keys.LIBRARY_SIZE)
         with progress_bars(progress) as report:
 
-            def write(folder: Path) -> Manifest:
-                written = write_cells(chosen_cells, self.design, folder, seed=seed, groups=groups, report=report)
+            def write(work: Unfinished) -> Manifest:
+                written = write_cells(chosen_cells, self.design, work, seed=seed, groups=groups, report=report)
                 return replace(written, library_size_key=self.manifest.library_size_key)
 
             return _finish(out, write)
@@ -464,20 +465,18 @@ def build_store(
     cells = read_input(readers, design, genes=genes, obs_columns=obs_columns, library_size_key=library_size_key)
     groups = make_groups(cells.obs, design)
     with progress_bars(progress) as report:
-        return _finish(out, lambda folder: write_cells(
-            cells, design, folder, seed=seed, groups=groups, cells_per_part=cells_per_part, report=report,
+        return _finish(out, lambda work: write_cells(
+            cells, design, work, seed=seed, groups=groups, cells_per_part=cells_per_part, report=report,
         ))  # fmt: skip
 
 
-def _finish(out: str | os.PathLike, write: Callable[[Path], Manifest]) -> Store:
+def _finish(out: str | os.PathLike, write: Callable[[Unfinished], Manifest]) -> Store:
     """Write a store beside ``out`` and give it its name at the end."""
     target = Path(out)
-    folder = partial_folder(target)
-    manifest = write(folder)
-    with disk_errors(folder):
-        manifest.write(folder)
-        clean_up(folder)
-        os.replace(folder, target)
+    with unfinished_work(target, "store", StoreError, GO_ON) as work:
+        check_target(target)  # again, under the lock
+        write(work).write(work.new)
+        work.publish()
     return Store(target)
 
 

@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 
 from transpert.errors import StoreError, UnknownNameError
 
-from .manifest import Manifest
+from .manifest import GENES, Manifest
 
-GENES = "genes.parquet"
 GENE = "gene"
 _INDEX = "__index_level"
 

@@ -15,11 +15,13 @@ from scipy import sparse
 
 from transpert import _keys, pp
 from transpert._anndata import frame, layer_names, modality_of, predicted_cells
-from transpert._counts import check_counts, check_library_sizes, library_sizes, log1p_per_10k
+from transpert._counts import check_library_sizes, library_sizes, log1p_per_10k, read_counts
+from transpert._matrices import canonical, is_in_memory
+from transpert._scale import check_same_scale, some_rows
 from transpert.data import MemorySource
 from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
-from transpert.pp.alignment import align_as_asked
+from transpert.pp.alignment import match_genes, take_columns
 from transpert.transport import GroupStatistics, PooledStatistics, group_statistics
 from transpert.transport.statistics import pooled_statistics
 
@@ -42,6 +44,11 @@ class DataSource:
     modality: str | None = None
     embedding_key: str | None = None
     library_from: LibraryFrom | None = None
+
+    @property
+    def library_column(self) -> str | None:
+        """Column that the library sizes of the training cells came from; None for sums over genes."""
+        return self.library_size_key or (_keys.LIBRARY_SIZE if self.library_from == "column" else None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""
@@ -155,15 +162,15 @@ def read_cells(
         raise UnknownNameError("layer", [source.layer], layer_names(adata), where="layers")
     library, library_from = _library_size(adata, source)
     where = "X" if source.layer is None else f"layers[{source.layer!r}]"
+    matrix = read_counts(adata.X if source.layer is None else adata.layers[source.layer], where=where)
+    names = np.asarray(adata.var_names, dtype=object)
+    if library is None and source.library_from != "genes":
+        # counts of genes that the model does not know are counts of the cell nonetheless
+        library = library_sizes(matrix)
     if genes is not None:
-        if library is None and source.library_from != "genes":
-            # counts of genes that the model does not know are counts of the cell nonetheless
-            check_counts(_matrix(adata, source), where=where)
-            library = library_sizes(_matrix(adata, source))
         argument = None if max_missing is None else "max_missing_genes"
-        adata, _ = align_as_asked(adata, genes, max_missing=max_missing or 0.0, argument=argument)
-    matrix = _matrix(adata, source)
-    check_counts(matrix, where=where)
+        position, _ = match_genes(adata.var_names, genes, max_missing=max_missing or 0.0, argument=argument)
+        matrix, names = take_columns(matrix, position, 0.0), np.asarray(genes, dtype=object)
     counts = sparse.csr_matrix(matrix, dtype=np.float32)
     counts.sort_indices()
     if library is None:
@@ -171,13 +178,24 @@ def read_cells(
     annotation = frame(adata.obs)
     given = source.library_size_key in (None, _keys.LIBRARY_SIZE)  # the column that predictions have
     check_library_sizes(library, counts, predicted=predicted_cells(annotation) if given else None)
+    if genes is None:
+        _check_x(adata, source, counts, library, annotation)
     obs = annotation[list(source.design.columns)].copy()
-    names = np.asarray(adata.var_names, dtype=object)
     return Cells(counts, library, obs, names, _embedding(adata, source), library_from)
 
 
-def _matrix(adata: AnnData, source: DataSource) -> Any:
-    return adata.X if source.layer is None else adata.layers[source.layer]
+def _check_x(
+    adata: AnnData, source: DataSource, counts: sparse.csr_matrix, library: np.ndarray, obs: pd.DataFrame
+) -> None:
+    """Refuse log1p values in X that were made with other library sizes: predictions would be on another scale."""
+    matrix = adata.X
+    if source.layer is None or matrix is None or not is_in_memory(matrix):
+        return
+    rows = some_rows(len(library))
+    where = f"layers[{source.layer!r}]"
+    check_same_scale(
+        canonical(matrix, where="X")[rows], counts[rows], library[rows], obs.iloc[rows], where="X", counts_in=where
+    )
 
 
 def _library_size(adata: AnnData, source: DataSource) -> tuple[np.ndarray | None, LibraryFrom]:

@@ -79,6 +79,7 @@ def assemble(
     components: PrincipalComponents | None = None,
     first: int = 0,
     as_text: Collection[str] | None = None,
+    library_size_key: str | None = None,
 ) -> AnnData:
     """Put populations into one AnnData, in the slots that scanpy and pertpy look into."""
     obs = pd.concat([_annotate(population, design) for population in populations])
@@ -105,6 +106,8 @@ def assemble(
         adata.obsm[_keys.PCA] = components.project(np.asarray(adata.X))
         adata.varm[_keys.LOADINGS] = components.loadings
     adata.uns[_keys.UNS] = {"design": {k: v for k, v in design.to_dict().items() if v is not None}, "model": model}
+    if library_size_key is not None:
+        adata.uns[_keys.UNS][_keys.LIBRARY_KEY] = library_size_key
     return adata
 
 

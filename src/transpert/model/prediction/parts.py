@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +20,54 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert._anndata import frame
-from transpert.data.store.build import disk_errors
-from transpert.data.store.manifest import checksums, write_json
+from transpert._files import checksums, write_json, writing
+from transpert._folders import Unfinished, held
+from transpert._schema import checked, read_json
+from transpert.data.store.build import GO_ON
 from transpert.errors import AssumptionWarning, StoreError, list_names
 
 # what a part consists of
 _CELLS, _SUMS = "cells.zarr", "checksums.json"
+_ANEW = "Delete the folder of the unfinished prediction and repeat the call."
+
+
+class _BusyError(StoreError):
+    """Another process puts the parts together."""
 
 
 class PredictionParts:
     """The parts of an unfinished prediction, in a folder beside its result."""
 
     def __init__(self, target: Path, plan: Mapping[str, Any], n_parts: int, *, rank: int = 0) -> None:
-        self.target, self.n_parts, self._rank = target, n_parts, rank
+        self._work = Unfinished(target, "prediction")
+        self.target, self.folder = self._work.target, self._work.folder
+        self.n_parts, self._rank = n_parts, rank
         self._whole: set[int] = set()  # parts that were written by this process, or whose every byte it has checked
-        self.folder = target.with_name(target.name + ".partial")
-        if target.exists():
-            raise StoreError(
-                "there is something already", where=str(target), remedy="Choose another name, or delete it."
-            )
+        self._check_target()
         plan = json.loads(json.dumps({**plan, "n_parts": n_parts}))
-        with disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(StoreError, self.folder, GO_ON):
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            self._work.begin(StoreError)
             # one file for each process: they may begin at the same moment
             write_json(self.folder / f"plan-{rank}.json", self._checked(plan))
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from computing the parts of this one."""
+        with held(self.folder / f"rank-{self._rank}", StoreError):
+            yield
+
+    def _check_target(self) -> None:
+        """Refuse to predict where there is something."""
+        if self.target.exists():
+            raise StoreError(
+                "there is something already", where=str(self.target), remedy="Choose another name, or delete it."
+            )
+
     def _checked(self, plan: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Refuse to go on with parts of something else."""
         for path in self.folder.glob("plan-*.json"):
-            found = json.loads(path.read_text())
+            found = checked(read_json(path, StoreError, _ANEW), dict[str, Any], StoreError, str(path), _ANEW)
             if found != plan:
                 differences = sorted(key for key in {*found, *plan} if found.get(key) != plan.get(key))
                 raise StoreError(
@@ -86,7 +107,7 @@ class PredictionParts:
                 AssumptionWarning,
                 stacklevel=3,
             )
-        with disk_errors(self.folder):
+        with writing(StoreError, self.folder, GO_ON):
             for number in damaged:
                 shutil.rmtree(self._part(number))
         return [number for number in own if not self.has(number)]
@@ -94,7 +115,7 @@ class PredictionParts:
     def write(self, number: int, cells: AnnData) -> None:
         """Write a part with the checksums of its files; it gets its name when it is complete."""
         beside = self.folder / f"writing-{self._rank}"
-        with disk_errors(self.folder):
+        with writing(StoreError, self.folder, GO_ON):
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir()
             cells.write_zarr(beside / _CELLS)
@@ -107,20 +128,17 @@ class PredictionParts:
         """The parts that are not there."""
         return [number for number in range(self.n_parts) if not self.has(number)]
 
-    def finish(self) -> Path:
-        """Put the parts together, one after the other, and remove them."""
-        beside = self.target.with_name(f"{self.target.name}.joining-{self._rank}")
-        shutil.rmtree(beside, ignore_errors=True)
+    def finish(self) -> Path | None:
+        """Put the parts together, one after the other, and remove them; ``None`` while another process does so."""
         try:
-            with disk_errors(self.folder):
-                self._check_parts()
-                _join([self._part(number) / _CELLS for number in range(self.n_parts)], beside)
-                os.rename(beside, self.target)
-        except StoreError:
-            shutil.rmtree(beside, ignore_errors=True)
-            if not self.target.exists():  # else another process was faster
-                raise
-        shutil.rmtree(self.folder, ignore_errors=True)
+            with writing(StoreError, self.folder, GO_ON), held(self.target, StoreError, _BusyError):
+                if not self.target.exists():  # else another process was faster
+                    self._check_parts()
+                    shutil.rmtree(self._work.new, ignore_errors=True)  # of a process that was killed
+                    _join([self._part(number) / _CELLS for number in range(self.n_parts)], self._work.new)
+                    self._work.publish()
+        except _BusyError:
+            return None
         return self.target
 
     def _check_parts(self) -> None:
@@ -135,10 +153,11 @@ class PredictionParts:
 
 def _is_whole(part: Path) -> bool:
     """Whether the files of a part are those that were written, byte for byte."""
+    path = part / _SUMS
     try:
-        written = json.loads((part / _SUMS).read_text(encoding="utf-8"))
+        written = checked(read_json(path, StoreError, _ANEW), dict[str, tuple[int, str]], StoreError, str(path), _ANEW)
         return bool(written) and checksums(part, [_CELLS]) == written
-    except (OSError, ValueError):  # missing, unreadable, or no JSON
+    except (OSError, ValueError):  # missing, unreadable, or something else
         return False
 
 
@@ -179,7 +198,7 @@ def _with_categories(cells: AnnData, categories: Mapping[str, pd.Index]) -> AnnD
             raise StoreError(
                 f"a part of the prediction has values that are no categories: {list_names(strange)}",
                 where=f"obs[{name!r}]",
-                remedy="Delete the folder of the unfinished prediction and repeat the call.",
+                remedy=_ANEW,
             )
         obs[name] = pd.Categorical(values, categories=known)
     return cells

@@ -79,7 +79,7 @@ class StreamedPrediction:
 
         Returns
         -------
-        The store, or ``None`` while other processes still have parts to do.
+        The store, or ``None`` while other processes still have parts to do, or put them together.
 
         Raises
         ------
@@ -132,19 +132,20 @@ class StreamedPrediction:
             "seed": seed,
         }
         parts = PredictionParts(Path(path), plan, len(blocks) + len(controls), rank=rank)
-        own = parts.to_do(world_size)
-        with Progress(disable=not progress, transient=True) as bar:
-            for number in bar.track(own, description="Predicting parts"):
-                if number < len(blocks):
-                    block = blocks[number]
-                    control = self._controls(cells, origins[block[0]], n_cells, seed)
-                    populations = _predicted_part(self, control, requests, block, n_cells, readout, seed)
-                    made = self._assembled(populations, first=block[0], as_text=as_text)
-                else:
-                    control = self._controls(cells, controls[number - len(blocks)], n_cells, seed)
-                    made = self._assembled([self._control_population(control)], as_text=as_text)
-                parts.write(number, _as_stored(made, self.design.columns))
-        return None if parts.missing else parts.finish()
+        with parts.held():
+            own = parts.to_do(world_size)
+            with Progress(disable=not progress, transient=True) as bar:
+                for number in bar.track(own, description="Predicting parts"):
+                    if number < len(blocks):
+                        block = blocks[number]
+                        control = self._controls(cells, origins[block[0]], n_cells, seed)
+                        populations = _predicted_part(self, control, requests, block, n_cells, readout, seed)
+                        made = self._assembled(populations, first=block[0], as_text=as_text)
+                    else:
+                        control = self._controls(cells, controls[number - len(blocks)], n_cells, seed)
+                        made = self._assembled([self._control_population(control)], as_text=as_text)
+                    parts.write(number, _as_stored(made, self.design.columns))
+            return None if parts.missing else parts.finish()
 
 
 def _identity(cells: Cells | StoredCells, design: Design) -> str:

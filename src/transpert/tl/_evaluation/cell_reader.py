@@ -16,15 +16,15 @@ import pandas as pd
 import zarr
 from anndata import AnnData
 from mudata import MuData
-from scipy import sparse
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame, layer_names, modality_of
-from transpert._counts import check_counts, check_log1p
-from transpert.errors import GeneError, MetricInputError, StoreError, UnknownNameError, list_names
+from transpert._counts import read_counts, read_log1p
+from transpert._matrices import Matrix, canonical, is_in_memory
+from transpert._scale import some_rows
+from transpert.errors import CountsError, GeneError, MetricInputError, StoreError, UnknownNameError, list_names
 
 type Data = AnnData | MuData | str | os.PathLike
-type Matrix = np.ndarray | sparse.csr_matrix
 # reads log1p counts per 10k, and raw counts where they are asked for, when it is called: here or on a worker
 type Fetch = Callable[[], tuple[Matrix, Matrix | None]]
 
@@ -34,17 +34,30 @@ class Slot:
     """One matrix of cells x genes, in an object or in a file."""
 
     where: str
+    read: Callable[..., Matrix]  # checks values, and returns them in canonical form
     matrix: Any = None
     path: str | None = None
     key: str = "X"
     checked: bool = False
 
-    def rows(self, rows: np.ndarray, columns: np.ndarray | None) -> Matrix:
-        """Read some cells, all genes or some of them."""
+    def rows(self, rows: np.ndarray, columns: np.ndarray | None, what: str) -> Matrix:
+        """Read some cells, all genes or some of them; errors name the cells ``what``."""
+        block = self._taken(rows)
+        if not self.checked:
+            block = _as_float(self.read(block, where=f"{self.where} of {what}"))
+        return block if columns is None else _sorted(block[:, columns])
+
+    def _taken(self, rows: np.ndarray) -> Any:
+        """Take some cells, all genes, as they are."""
         if self.path is None:
-            return _take(self.matrix, rows, columns)
+            return _take(self.matrix, rows)
         with _open_group(self.path) as group:
-            return _take(_open_matrix(group[self.key], self.path), rows, columns)
+            return _take(_open_matrix(group[self.key], self.path), rows)
+
+    def peek(self, rows: np.ndarray, columns: np.ndarray | None) -> Matrix:
+        """Read some cells, whose values may be anything."""
+        block = canonical(self._taken(rows), where=self.where)
+        return block if columns is None else _sorted(block[:, columns])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +71,7 @@ class CellReader:
     values: Slot
     counts: Slot | None = None
     columns: np.ndarray | None = None
+    layers: tuple[str, ...] = ()
 
     def with_genes(self, genes: pd.Index) -> CellReader:
         """Return a reader of these genes, in this order; they must exist."""
@@ -76,6 +90,13 @@ class CellReader:
             return read
         return partial(_same, read())
 
+    def peek(self, rows: np.ndarray) -> tuple[Matrix, Matrix | None]:
+        """Read values and counts of some cells unchecked; whoever uses them is to check them."""
+        unique, back = np.unique(rows, return_inverse=True)
+        slots = (self.values, self.counts)
+        blocks = [None if slot is None else slot.peek(unique, self.columns) for slot in slots]
+        return cast(tuple[Matrix, Matrix | None], tuple(None if block is None else block[back] for block in blocks))
+
     def read(self, rows: np.ndarray, what: str) -> Matrix:
         """Read log1p counts per 10k of some cells."""
         return self.fetch(rows, what)()[0]
@@ -91,16 +112,10 @@ def _read(
     # files want positions in ascending order, each once
     unique, back = np.unique(rows, return_inverse=True)
     straight = bool(np.array_equal(unique, rows))
-    found: list[Any] = []
-    for slot, check in ((values, check_log1p), (counts, check_counts)):
-        if slot is None:
-            found.append(None)
-            continue
-        block = slot.rows(unique, columns)
-        if not slot.checked:
-            check(block, where=f"{slot.where} of {what}")
-        found.append(block if straight else block[back])
-    return found[0], found[1]
+    found = (None if slot is None else slot.rows(unique, columns, what) for slot in (values, counts))
+    first, second = (block if block is None or straight else block[back] for block in found)
+    assert first is not None
+    return first, second
 
 
 def check_readable(data: object, *, name: str, several: bool = False) -> None:
@@ -143,21 +158,31 @@ def _open_object(adata: AnnData, name: str, layer: str | None, counts_layer: str
     if layer is not None and layer not in layers:
         raise UnknownNameError("layer", [layer], layers, where=name)
     obs = frame(adata.obs)
-    values = _slot(adata.X if layer is None else adata.layers[layer], _slot_name(layer), name, check_log1p)
+    values = _slot(adata.X if layer is None else adata.layers[layer], _slot_name(layer), name, read_log1p)
     counts = None
     if counts_layer in layers:
-        counts = _slot(adata.layers[counts_layer], _slot_name(counts_layer), name, check_counts)
+        counts = _slot(adata.layers[counts_layer], _slot_name(counts_layer), name, read_counts)
+    elif layer is not None and counts_layer is not None and adata.X is not None:
+        counts = _if_counts(Slot("X", read_counts, adata.X), len(obs))
     metadata = _plain(adata.uns.get(_keys.UNS, {}))
-    return CellReader(name, obs, _names(adata.var_names), metadata, values, counts)
+    return CellReader(name, obs, _names(adata.var_names), metadata, values, counts, layers=tuple(layers))
 
 
-def _slot(matrix: Any, where: str, name: str, check: Callable[..., None]) -> Slot:
+def _if_counts(slot: Slot, n_cells: int) -> Slot | None:
+    """Return X if some of its cells are counts: the values are in a layer then."""
+    try:
+        slot.rows(some_rows(n_cells), None, "some cells")
+    except CountsError:
+        return None
+    return slot
+
+
+def _slot(matrix: Any, where: str, name: str, read: Callable[..., Matrix]) -> Slot:
     if matrix is None:
         raise _no_matrix(where, name)
-    if not (isinstance(matrix, np.ndarray) or sparse.issparse(matrix)):
-        return Slot(where, matrix)  # backed or lazy: read, and checked, in parts
-    check(matrix, where=f"{where} of {name}")
-    return Slot(where, _as_float(matrix), checked=True)
+    if not is_in_memory(matrix):
+        return Slot(where, read, matrix)  # backed or lazy: read, and checked, in parts
+    return Slot(where, read, _as_float(read(matrix, where=f"{where} of {name}")), checked=True)
 
 
 def _no_matrix(slot: str, where: str) -> UnknownNameError:
@@ -187,17 +212,20 @@ def _open_file(path: Path, name: str, layer: str | None, counts_layer: str | Non
         layers = list(group["layers"]) if "layers" in group else []
         if layer is not None and layer not in layers:
             raise UnknownNameError("layer", [layer], layers, where=str(path))
-        values = Slot(_slot_name(layer), path=str(path), key=_place(layer))
+        values = Slot(_slot_name(layer), read_log1p, path=str(path), key=_place(layer))
         # anndata writes a null where there is no X
         if values.key not in group or group[values.key].attrs.get("encoding-type") == "null":
             raise _no_matrix(values.where, str(path))
         _open_matrix(group[values.key], str(path))
         counts = None
         if counts_layer in layers:
-            counts = Slot(_slot_name(counts_layer), path=str(path), key=_place(counts_layer))
+            counts = Slot(_slot_name(counts_layer), read_counts, path=str(path), key=_place(counts_layer))
+        has_x = "X" in group and group["X"].attrs.get("encoding-type") != "null"
         obs, var = (cast(pd.DataFrame, ad.io.read_elem(group[part])) for part in ("obs", "var"))
         metadata = ad.io.read_elem(group["uns"][_keys.UNS]) if _keys.UNS in group.get("uns", {}) else {}
-    return CellReader(name, obs, _names(var.index), _plain(metadata), values, counts)
+    if counts is None and layer is not None and counts_layer is not None and has_x:
+        counts = _if_counts(Slot("X", read_counts, path=str(path)), len(obs))
+    return CellReader(name, obs, _names(var.index), _plain(metadata), values, counts, layers=tuple(layers))
 
 
 def _place(layer: str | None) -> str:
@@ -243,8 +271,8 @@ def _open_matrix(element: Any, path: str) -> Any:
 # --- values --------------------------------------------------------------------------------------------------
 
 
-def _take(matrix: Any, rows: np.ndarray, columns: np.ndarray | None) -> Matrix:
-    """Take rows, given in ascending order, of any kind of matrix; then columns."""
+def _take(matrix: Any, rows: np.ndarray) -> Any:
+    """Take rows, given in ascending order, of any kind of matrix."""
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
         block = matrix[int(rows[0]) : int(rows[-1]) + 1]
     elif isinstance(matrix, zarr.Array):
@@ -256,25 +284,12 @@ def _take(matrix: Any, rows: np.ndarray, columns: np.ndarray | None) -> Matrix:
         block = matrix[asked]
     else:
         block = matrix[rows]
-    if hasattr(block, "compute"):
-        block = block.compute()
-    block = _as_float(block)
-    return block if columns is None else _sorted(block[:, columns])
+    return block.compute() if hasattr(block, "compute") else block
 
 
-def _as_float(matrix: Any) -> Matrix:
-    """Return float32 or float64, dense or CSR with sorted indices."""
-    if sparse.issparse(matrix):
-        matrix = (
-            matrix if matrix.format == "csr" and isinstance(matrix, sparse.csr_matrix) else sparse.csr_matrix(matrix)
-        )
-    else:
-        matrix = np.asarray(matrix)
-    matrix = matrix if matrix.dtype in (np.float32, np.float64) else matrix.astype(np.float32)
-    return _sorted(matrix)
+def _as_float(matrix: Matrix) -> Matrix:
+    return matrix if matrix.dtype in (np.float32, np.float64) else matrix.astype(np.float32)
 
 
 def _sorted(matrix: Matrix) -> Matrix:
-    if isinstance(matrix, np.ndarray) or matrix.has_sorted_indices:
-        return matrix
-    return matrix.sorted_indices()
+    return matrix if isinstance(matrix, np.ndarray) else matrix.sorted_indices()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from transpert import _keys
+from transpert._anndata import predicted_cells
 from transpert._seeds import check_seed
 from transpert.errors import (
     AssumptionWarning,
@@ -19,14 +21,14 @@ from transpert.errors import (
     list_names,
 )
 from transpert.groups import Design
-from transpert.metrics import Metric, Population
+from transpert.metrics import PANELS, Metric, Population, resolve_metrics
 from transpert.pp import AlignmentReport
 
 from .._populations import Populations, populations
 from .._rank_tests import VALUES_PER_BLOCK, portions
 from .blocks import Block, Controls
 from .cell_reader import CellReader
-from .predictions import GivenPrediction, Prediction, seed_of, some_of
+from .predictions import GivenPrediction, Prediction, baseline_names, seed_of, some_of
 
 _BLOCKS_PER_THREAD = 4  # so that workers finish at about the same time
 
@@ -51,14 +53,15 @@ def wanted_populations(found: Mapping[str, Populations], truth: Populations, des
     wanted: list[tuple[str, str]] | None = None
     for name, own in found.items():
         here = list(own)
-        unknown = [
-            f"{context} / {own.display(label)}" for context, label in here if (context, label) not in truth.cells
-        ]
+        unknown = _named([key for key in here if key not in truth.cells], own)
         if unknown:
+            swapped = set(truth).issubset(here)
             raise MetricInputError(
                 f"{len(unknown)} predicted populations are not in the truth: {list_names(unknown)}",
                 where=name,
-                remedy="Name the columns of context and perturbation, or predict what was observed.",
+                remedy="The truth has fewer populations than the prediction: are they swapped? It is (pred, truth)."
+                if swapped
+                else "Name the columns of context and perturbation, or predict what was observed.",
             )
         if wanted is not None and set(here) != set(wanted):
             other = [" / ".join(key) for key in sorted(set(here) ^ set(wanted))]
@@ -73,6 +76,42 @@ def wanted_populations(found: Mapping[str, Populations], truth: Populations, des
             "there is no perturbed population in the prediction", where=f"obs[{design.perturbation_key!r}]"
         )
     return wanted
+
+
+def check_not_swapped(truth: CellReader, predictions: Mapping[str, CellReader]) -> None:
+    """Refuse a prediction of this package as the truth of cells that nobody marked as predicted."""
+    if predicted_cells(truth.obs).any() and not any(predicted_cells(r.obs).any() for r in predictions.values()):
+        raise OptionError(
+            "the truth has cells that a model predicted, and the prediction has none: they are swapped",
+            where=f"obs[{_keys.SOURCE!r}]",
+            remedy="The prediction comes first: (pred, truth).",
+        )
+
+
+def not_predicted(
+    obs: pd.DataFrame, observed: Populations, wanted: Sequence[tuple[str, str]], split_key: str | None
+) -> list[str]:
+    """Return populations that only the truth has, and say so of those that no split keeps for training."""
+    here = set(wanted)
+    missing = [key for key in observed if key not in here]
+    told = missing
+    if split_key is not None and split_key in obs:
+        held_out = (obs[split_key].astype(str) == _keys.TEST).to_numpy()
+        told = [key for key in missing if held_out[observed.cells[key]].any()]
+    if told:
+        held = " held-out" if len(told) < len(missing) or split_key in obs else ""
+        warnings.warn(
+            f"{len(told)}{held} populations of the truth are not predicted, and not scored: "
+            f"{list_names(_named(told, observed))}.",
+            AssumptionWarning,
+            stacklevel=3,
+        )
+    return _named(missing, observed)
+
+
+def _named(keys: Sequence[tuple[str, str]], own: Populations) -> list[str]:
+    """Write populations as users see them."""
+    return [f"{context} / {own.display(label)}" for context, label in keys]
 
 
 def align(
@@ -170,19 +209,51 @@ class Plan:
         )
 
 
-def check_needs(
-    metrics: Sequence[Metric], truth: CellReader, predictions: Mapping[str, CellReader], counts_layer: str | None
-) -> bool:
-    """Return whether raw counts are needed."""
-    asking = [metric.name for metric in metrics if metric.counts]
+def without_counts(
+    metrics: str | Sequence[str],
+    baselines: str | Sequence[str] | None,
+    truth: CellReader,
+    predictions: Mapping[str, CellReader],
+    counts_layer: str | None,
+) -> tuple[list[Metric], list[str]]:
+    """Return metrics and baselines, of panels and of ``"all"`` only those for which there are counts."""
+    chosen, names = resolve_metrics(metrics), baseline_names(baselines)
+    asking = [metric.name for metric in chosen if metric.counts]
     lacking = [reader.name for reader in (truth, *predictions.values()) if reader.counts is None]
+    left_out = []
     if asking and lacking:
-        raise MetricInputError(
-            f"{list_names(asking)} are computed from raw counts, which {list_names(lacking)} lack",
-            where=f"layers[{counts_layer!r}]",
-            remedy="Add the layer (tl.to_counts makes one for any prediction), or leave these metrics out.",
+        if not isinstance(metrics, str) or metrics not in PANELS or len(asking) == len(chosen):
+            raise MetricInputError(
+                f"{list_names(asking)} are computed from raw counts, which {list_names(lacking)} lack",
+                where=f"layers[{counts_layer!r}]",
+                remedy=f"{_name_the_layer(truth)}, add it (tl.to_counts makes one for any prediction), or leave these "
+                "metrics out.",
+            )
+        chosen = [metric for metric in chosen if not metric.counts]
+        left_out.append(f"the metrics {list_names(asking)} ({list_names(lacking)} lack them)")
+    if names and truth.counts is None:
+        if baselines != "all":
+            raise MetricInputError(
+                f"{list_names(names)} are trained on raw counts, which the truth lacks",
+                where=f"layers[{counts_layer!r}]",
+                remedy=f"{_name_the_layer(truth)}, or leave these baselines out.",
+            )
+        left_out.append(f"the baselines {list_names(names)} (the truth lacks them)")
+        names = []
+    if left_out:
+        warnings.warn(
+            f"Left out, as there are no raw counts in layers[{counts_layer!r}]: {'; '.join(left_out)}. "
+            f"{_name_the_layer(truth)} to have them.",
+            AssumptionWarning,
+            stacklevel=3,
         )
-    return bool(asking)
+    return chosen, names
+
+
+def _name_the_layer(truth: CellReader) -> str:
+    """Say where raw counts may be."""
+    there = f" (the truth has the layers {list_names(truth.layers)})" if truth.layers else ""
+    return f"Name their layer in counts_layer={there}"
 
 
 def find_populations(

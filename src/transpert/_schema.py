@@ -1,0 +1,45 @@
+"""Every JSON and TOML that is read is held against a description of what it must say."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ._files import check_fits, reading
+from .errors import TranspertError
+
+type Count = Annotated[int, Meta(ge=0)]
+type Inside = Annotated[
+    str, Meta(pattern=r"^(?![/~])(?!(.*/)?\.\.?(/|$))[^\\\x00]+$")
+]  # a path that stays in its folder
+type Sums = dict[Inside, tuple[Count, str]]  # size in bytes and BLAKE2b checksum of files, by their path
+
+
+def read_json(path: Path, error: type[TranspertError], remedy: str) -> Any:
+    """Read a JSON file; what it says is not yet checked."""
+    return _read(path, json.loads, "JSON file", error, remedy)
+
+
+def read_toml(path: Path, error: type[TranspertError], remedy: str) -> dict[str, Any]:
+    """Read a TOML file; what it says is not yet checked."""
+    return _read(path, tomllib.loads, "TOML file", error, remedy)
+
+
+def _read(path: Path, parse: Any, kind: str, error: type[TranspertError], remedy: str) -> Any:
+    """Read a text file and take it apart."""
+    with reading(error, path, kind, remedy):
+        check_fits(path.stat().st_size, error, path)
+        return parse(path.read_text(encoding="utf-8"))
+
+
+def checked[Kind](values: Any, kind: type[Kind], error: type[TranspertError], where: str, remedy: str) -> Kind:
+    """Make plain data into the kind that they must have, or say which entry is wrong."""
+    try:
+        return msgspec.convert(values, kind)
+    except (msgspec.ValidationError, OverflowError, RecursionError) as wrong:
+        raise error(f"an entry is not what it must be: {wrong}", where=where, remedy=remedy) from wrong
