@@ -40,7 +40,7 @@ def anchored(adata: AnnData, task: Task, wanted: list[tuple[str, str]], shrinkag
     tp.KernelTransport.setup_anndata(adata, **setup_arguments(task))
     model = tp.KernelTransport(adata, anchor=AnchorOptions(shrinkage=shrinkage))
     model.train()
-    return model.predict_populations(wanted, n_cells=n_cells, seed=0)
+    return model.predict_populations(wanted, n_cells=n_cells, unseen="mean", seed=0)
 
 
 def divided(adata: AnnData, task: Task, wanted: list[tuple[str, str]]) -> pd.DataFrame:
@@ -77,7 +77,7 @@ def less_shrunken(adata: AnnData, task: Task, wanted: list[tuple[str, str]]) -> 
     rows = {}
     for shrinkage in SHRINKAGE:
         pred = anchored(adata, task, wanted, shrinkage, int((adata.obs[PERTURBATION] == task.control).sum()))
-        found = score(pred, adata, task, seed=0).groupby("metric")["value"].mean()
+        found = score(pred, adata, task, unseen="mean", seed=0).groupby("metric")["value"].mean()
         rows[f"anchor, shrinkage {shrinkage:g}"] = found[["pearson_delta", "overlap_at_n", "n_sig_ratio"]]
     return (
         pd.DataFrame(rows)

@@ -115,7 +115,7 @@ def _predicted(screen: Screen, method: str) -> tuple[AnnData, dict[str, Any]]:
     model.deregister_manager(screen.cells)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     model.train(**(quiet if class_name == "SCALE" else {}))
-    pred = model.predict_populations(screen.wanted, n_cells=_N_CELLS, seed=0)
+    pred = model.predict_populations(screen.wanted, n_cells=_N_CELLS, unseen="mean", seed=0)
     details: dict[str, Any] = {}
     if class_name in ("KernelTransport", "SCALE"):
         details[COVERAGE] = _coverage(model, screen)
@@ -165,7 +165,7 @@ def _uncertainty(model: Any, screen: Screen) -> Any:
     sizes = screen.cells.obs[screen.cells.obs["split"] == "test"].groupby(["context", "perturbation"], observed=True)
     n_cells = int(np.median(sizes.size()))
     requests = [request_of(model.cells, model.source, model.vocabulary, *population) for population in screen.wanted]
-    return predict_uncertainty(model, model.cells, requests, level=LEVEL, n_cells=n_cells, seed=0)
+    return predict_uncertainty(model, model.cells, requests, level=LEVEL, n_cells=n_cells, unseen="mean", seed=0)
 
 
 def _plain(value: float) -> float | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -33,6 +36,33 @@ def split_amounts(text: str, separator: str = _keys.COMBINATION) -> list[str]:
     return re.split(f"{_NO_EXPONENT}(?:{'|'.join(sorted(signs))})", text.strip("[]()") if separator == "," else text)
 
 
+@dataclass(frozen=True, slots=True)
+class AmountScale:
+    """Doses, or times, on a logarithmic scale between those of the data, whatever their unit."""
+
+    smallest: float = 1.0
+    largest: float = 1.0
+
+    @classmethod
+    def of(cls, amounts: Iterable[float | None]) -> Self:
+        """Return the scale of the amounts above 0."""
+        positive = [amount for amount in amounts if amount]
+        return cls(min(positive), max(positive)) if positive else cls()
+
+    def place(self, amount: float | None) -> float:
+        """Return 1 for the largest amount of the data, and 0 for none and for a tenth of the smallest."""
+        if not amount:
+            return 0.0
+        decades = math.log10(self.largest) - math.log10(self.smallest) + 1
+        return max(0.0, (math.log10(amount) - math.log10(self.smallest) + 1) / decades)
+
+
+def amount_gap(amount: float, other: float) -> float:
+    """Return how far two amounts are apart, from 0 for the same to 1 where one is none, by their ratio alone."""
+    larger = max(amount, other)
+    return 1 - min(amount, other) / larger if larger else 0.0
+
+
 def is_number(text: str) -> bool:
     """Whether a text is one number."""
     try:
@@ -60,7 +90,7 @@ def check_amounts(column: pd.Series, *, where: str, separator: str = _keys.COMBI
     )
 
 
-_MAY_BE_TIME = re.compile(r"(?i)\d\s*(h|hr|hour|min|sec|s|d|day|w|week)s?$|^(d|day|h|w|week)\s*\d")
+_MAY_BE_TIME = re.compile(r"(?i)\d\s*(h|hr|hour|min|sec|s|d|day|w|week)s?\b|^(d|day|h|w|week)\s*\d")
 
 
 def _is_amount(value: Any, separator: str) -> bool:

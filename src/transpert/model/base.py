@@ -6,6 +6,7 @@ import dataclasses
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any, Self, override
 
 import numpy as np
@@ -41,7 +42,15 @@ from .counterfactual import Counterfactuals
 from .prediction.assemble import Population, SetPrediction, assemble, read_out, text_columns
 from .prediction.controls import Origin, control_positions, origins_of, population_sizes, shown_controls
 from .prediction.principal_components import PrincipalComponents, read_principal_components
-from .prediction.requests import Contexts, Request, check_drawing, expand_requests, request_of
+from .prediction.requests import (
+    Contexts,
+    Request,
+    Unseen,
+    check_drawing,
+    check_seen,
+    expand_requests,
+    request_of,
+)
 from .prediction.to_store import StreamedPrediction
 from .processes import is_first_process
 from .saving import read_data, read_device, read_model, write_model
@@ -64,6 +73,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
 
     # what turns a predicted mean into cells; a user's choice overrides it
     _default_readout: str = "counts"
+    _ignores_perturbation = False  # whether what it predicts is the same for all of them, and so defined for any
 
     def __init__(self, adata: Data | None = None, registry: dict[str, Any] | None = None) -> None:
         # scvi-tools registers the annotation of a store in its place; the counts stay on disk
@@ -81,6 +91,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         self._conditions: tuple[Condition, ...] | None = None
         self._vocabulary: PerturbationVocabulary | None = None
         self._dispersion: np.ndarray | None = None
+        self._trained_parts: frozenset[str] | None = None
         self._principal_components: PrincipalComponents | None = None
         if adata is not None:
             self._cells = open_cells(adata, self.source)
@@ -282,6 +293,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
 
     def _training_groups(self) -> tuple[Groups, ControlMatching]:
         groups = make_groups(self.cells.obs, self.design, mask=self._training_mask(_keys.TRAIN, _keys.VALIDATION))
+        self._trained_parts = frozenset(part for condition in groups.conditions for part in condition.parts)
         if not len(groups.perturbed_groups):
             raise ControlError(
                 "no perturbed cell is left to train on",
@@ -325,6 +337,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         include_controls: bool = True,
         max_missing_genes: float = 0.0,
         interval: float | None = None,
+        unseen: Unseen = "error",
         progress: bool = True,
         seed: int = 0,
     ) -> AnnData:
@@ -358,6 +371,9 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             Also write effects with intervals of this level, as :meth:`get_uncertainty` gives them: ``varm["effect"]``,
             ``varm["effect_lower"]``, ``varm["effect_upper"]``, ``uns["transpert"]["uncertainty"]`` and
             ``obs["ood_score"]``.
+        unseen
+            ``"mean"`` predicts a perturbation that was not trained on, and has no embedding, as the mean of the others;
+            it is an error by default. ``uns["transpert"]["unseen"]`` names them.
         progress
             Show a progress bar.
         seed
@@ -401,6 +417,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             times=times,
             directions=directions,
             max_missing_genes=max_missing_genes,
+            unseen=unseen,
         )
         n_cells = check_drawing(n_cells, readout, seed)
         found = None
@@ -415,7 +432,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         return pred
 
     def predict_populations(
-        self, wanted: Sequence[tuple[str, str]], *, n_cells: int | None = None, seed: int = 0
+        self, wanted: Sequence[tuple[str, str]], *, n_cells: int | None = None, unseen: Unseen = "error", seed: int = 0
     ) -> AnnData:
         """Predict populations by their labels.
 
@@ -426,6 +443,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             :func:`transpert.tl.evaluate` names them.
         n_cells
             Number of cells of each, as in :meth:`predict`.
+        unseen
+            As in :meth:`predict`.
         seed
             Seed of every draw.
 
@@ -442,6 +461,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         n_cells = check_drawing(n_cells, None, seed)
         requests = [request_of(self.cells, self.source, self.vocabulary, *population) for population in wanted]
         self._check_requests(requests)
+        self._check_seen(requests, unseen)
         return self._predict_requests(
             self.cells, requests, n_cells, None, include_controls=True, progress=False, seed=seed
         )
@@ -470,7 +490,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
                 populations.append(self._population(moved, request, readout, seed=request.seed(seed)))
         if include_controls:
             populations += [self._control_population(controls[origin]) for origin in shown_controls(origins)]
-        return self._assembled(populations, as_text=text_columns(cells.obs, requests, self.design))
+        as_text = text_columns(cells.obs, requests, self.design)
+        return self._assembled(populations, as_text=as_text, unseen=self._unseen(requests))
 
     def _assembled(self, populations: Sequence[Population], **shared: Any) -> AnnData:
         components, name = self._principal_components, type(self).__name__
@@ -478,12 +499,19 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
         return assemble(populations, self.design, model=name, components=components, **shared)
 
     def _requested(
-        self, adata: Data | str | os.PathLike[str] | None, *, max_missing_genes: float | None = None, **asked: Any
+        self,
+        adata: Data | str | os.PathLike[str] | None,
+        *,
+        max_missing_genes: float | None = None,
+        unseen: Unseen = "error",
+        **asked: Any,
     ) -> tuple[Cells | StoredCells, list[Request]]:
         """Return the cells to move and what is asked of them, once it is known that the model can answer."""
         self._check_trained()
         cells = self.cells if adata is None else self._other_cells(open_data(adata), max_missing_genes)
-        return cells, expand_requests(cells, self.source, self.vocabulary, check=self._check_requests, **asked)
+        requests = expand_requests(cells, self.source, self.vocabulary, check=self._check_requests, **asked)
+        self._check_seen(requests, unseen)
+        return cells, requests
 
     def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
         # a split says what to train on; other data is only predicted for
@@ -500,6 +528,18 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
     def _check_requests(self, requests: Sequence[Request]) -> None:
         """Raise for conditions the model cannot predict; perturbations must be known by default."""
         self.vocabulary.require(request.label for request in requests)
+
+    def _check_seen(self, requests: Sequence[Request], unseen: Unseen) -> None:
+        """Raise for perturbations of which the model knows nothing, unless their mean is asked for."""
+        check_seen(
+            requests, self._unseen(requests), unseen, embeddings="embeddings" in signature(type(self)).parameters
+        )
+
+    def _unseen(self, requests: Sequence[Request]) -> list[str]:
+        """Return the perturbations that would be predicted as the mean of the others."""
+        if self._ignores_perturbation or self._trained_parts is None or getattr(self, "embedding", None) is not None:
+            return []
+        return sorted({part for request in requests for part in request.condition.parts} - self._trained_parts)
 
     def _controls(self, cells: Cells | StoredCells, origin: Origin, n_cells: int | None, seed: int) -> Cells:
         """Read the control cells of a context at a time, or at all, at most so many of them."""
@@ -567,6 +607,7 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             "labels": list(self._labels),
             "conditions": [dataclasses.asdict(condition) for condition in self.vocabulary.conditions],
             "readout": self.readout_options.to_dict(),
+            "trained_parts": None if self._trained_parts is None else sorted(self._trained_parts),
             "state": plain,
             "store": self._fingerprint,
         }
@@ -651,6 +692,8 @@ class PerturbationModel(StoreInput, StreamedPrediction, Counterfactuals, Uncerta
             named = {key.removeprefix("components/"): value for key, value in components.items()}
             model._principal_components = PrincipalComponents(**named)
         model.readout_options = ReadoutOptions.from_dict(description["readout"])
+        trained = description.get("trained_parts")
+        model._trained_parts = None if trained is None else frozenset(trained)
         state = {key.removeprefix("state/"): value for key, value in arrays.items()}
         known = {key: state.pop(key) for key in list(state) if key.startswith("uncertainty/")}
         if "uncertainty" in description:

@@ -29,6 +29,7 @@ class Counterfactuals:
         dose: float | str | None = None,
         time: float | None = None,
         direction: str | None = None,
+        unseen: Unseen = "error",
         seed: int = 0,
     ) -> tuple[Any, np.ndarray | None]:
         """Move existing cells as if they had been given a perturbation.
@@ -44,6 +45,8 @@ class Counterfactuals:
             Its dose, time and direction, where the data has several for it.
         seed
             Seed of the draw.
+        unseen
+            As in :meth:`predict`.
 
         Returns
         -------
@@ -57,7 +60,13 @@ class Counterfactuals:
         """
         check_drawing(None, None, seed)
         cells, requests = self._requested(
-            adata, contexts=None, perturbations=perturbation, doses=dose, times=time, directions=direction
+            adata,
+            contexts=None,
+            perturbations=perturbation,
+            doses=dose,
+            times=time,
+            directions=direction,
+            unseen=unseen,
         )
         require_one_condition(requests)
         labels = context_labels(cells.obs, self.design)

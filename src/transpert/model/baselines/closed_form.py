@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, override
 
 import numpy as np
 
+from transpert._amounts import amount_gap
 from transpert.conditions import Condition, Embedding
 from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, predict_as_new
 
@@ -242,6 +242,8 @@ class MeanShift(ClosedFormModel):
     False
     """
 
+    _ignores_perturbation = True
+
     _default_readout = "added"
 
     @property
@@ -321,6 +323,8 @@ class MeanFoldChange(ClosedFormModel):
     True
     """
 
+    _ignores_perturbation = True
+
     @property
     @override
     def _anchor_options(self) -> AnchorOptions:
@@ -361,6 +365,8 @@ class Additive(MeanShift):
     20
     """
 
+    _ignores_perturbation = False
+
     @override
     def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
         anchor = self._fitted
@@ -399,6 +405,8 @@ class NearestPerturbation(MeanShift):
     >>> model.predict(progress=False).n_vars
     20
     """
+
+    _ignores_perturbation = False
 
     @override
     def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
@@ -442,9 +450,9 @@ def _apart(condition: Condition, other: Condition) -> tuple[int, float]:
             continue
         opposed += direction is not None and asked[0] is not None and direction != asked[0]
         if dose is not None and asked[1] is not None:
-            distance += abs(math.log10(1 + dose) - math.log10(1 + asked[1]))
+            distance += amount_gap(dose, asked[1])
     if condition.time is not None and other.time is not None:
-        distance += abs(math.log1p(condition.time) - math.log1p(other.time))
+        distance += amount_gap(condition.time, other.time)
     return opposed, distance
 
 

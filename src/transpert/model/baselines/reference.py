@@ -33,6 +33,8 @@ class NoChange(PerturbationModel):
     ['control', 'predicted']
     """
 
+    _ignores_perturbation = True
+
     @override
     def _fit(self, effects: GroupEffects) -> None:
         return

@@ -53,6 +53,7 @@ class StreamedPrediction:
         rank: int = 0,
         world_size: int = 1,
         progress: bool = True,
+        unseen: Unseen = "error",
         seed: int = 0,
     ) -> Path | None:
         """Predict populations into a zarr store, without holding them.
@@ -76,6 +77,8 @@ class StreamedPrediction:
             puts them together.
         progress
             Show a progress bar.
+        unseen
+            As in :meth:`predict`.
 
         Returns
         -------
@@ -114,6 +117,7 @@ class StreamedPrediction:
             doses=doses,
             times=times,
             directions=directions,
+            unseen=unseen,
         )
         n_cells = check_drawing(n_cells, readout, seed)
         origins = origins_of(cells, self.design, requests)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
 
+from transpert._amounts import AmountScale
 from transpert.conditions import Condition
 from transpert.errors import UnknownNameError
 from transpert.groups import Groups
@@ -26,6 +27,8 @@ class ConditionTable:
     batches: tuple[str, ...]
     directions: tuple[str, ...] = ()
     timed: bool = False
+    dose_scale: AmountScale = AmountScale()  # where doses and times lie in the training data, whatever their unit
+    time_scale: AmountScale = AmountScale()
 
     @classmethod
     def of(cls, groups: Groups, perturbations: Sequence[str]) -> Self:
@@ -35,7 +38,15 @@ class ConditionTable:
         directions = {direction for condition in groups.conditions for direction in condition.directions if direction}
         timed = any(condition.time is not None for condition in groups.conditions)
         batches = tuple(sorted(pd.unique(table["batch"])))
-        return cls(tuple(perturbations), contexts, batches, tuple(sorted(directions)), timed)
+        return cls(
+            tuple(perturbations),
+            contexts,
+            batches,
+            tuple(sorted(directions)),
+            timed,
+            AmountScale.of(dose for condition in groups.conditions for dose in condition.doses),
+            AmountScale.of(condition.time for condition in groups.conditions),
+        )
 
     def encode(
         self,
@@ -62,8 +73,8 @@ class ConditionTable:
                 parts[i, j] = row[part]
                 directions[i, j] = turned.get(condition.directions[j] or "", 0)
                 given[i, j] = dose is not None
-                doses[i, j] = 0.0 if dose is None else np.log10(1 + dose)
-        times = [np.log1p(condition.time or 0.0) for condition in conditions]
+                doses[i, j] = self.dose_scale.place(dose)
+        times = [self.time_scale.place(condition.time) for condition in conditions]
         codes = {key: {value: i for i, value in enumerate(values, 1)} for key, values in self.contexts.items()}
         context = [[codes[key].get(values.get(key, ""), 0) for key in self.contexts] for values in contexts]
         batch_codes = {name: i for i, name in enumerate(self.batches, 1)}
@@ -91,6 +102,8 @@ class ConditionTable:
             "batches": list(self.batches),
             "directions": list(self.directions),
             "timed": self.timed,
+            "doses": asdict(self.dose_scale),
+            "times": asdict(self.time_scale),
         }
 
     @classmethod
@@ -98,4 +111,6 @@ class ConditionTable:
         """Make a table from what :meth:`to_dict` returned."""
         contexts = {key: tuple(names) for key, names in values["contexts"].items()}
         directions = tuple(values["directions"])
-        return cls(tuple(values["perturbations"]), contexts, tuple(values["batches"]), directions, values["timed"])
+        scales = AmountScale(**values["doses"]), AmountScale(**values["times"])
+        names, batches = tuple(values["perturbations"]), tuple(values["batches"])
+        return cls(names, contexts, batches, directions, values["timed"], *scales)

@@ -387,6 +387,7 @@ class UncertaintyMethods:
         directions: Sequence[str] | str | None = None,
         adata: Data | None = None,
         key_added: str | None = None,
+        unseen: Unseen = "error",
         seed: int = 0,
     ) -> pd.DataFrame:
         """Predict log fold changes, without drawing cells.
@@ -398,6 +399,8 @@ class UncertaintyMethods:
         key_added
             Also write the table to ``varm[key_added]`` of the data of the model, an AnnData; ``/``, which no file can
             hold in a name, becomes another slash there.
+        unseen
+            As in :meth:`predict`.
 
         Returns
         -------
@@ -434,6 +437,7 @@ class UncertaintyMethods:
             doses=doses,
             times=times,
             directions=directions,
+            unseen=unseen,
         )
         columns = {}
         for request, control, statistics in _with_controls(self, cells, requests, seed):
@@ -456,6 +460,7 @@ class UncertaintyMethods:
         level: float = 0.9,
         n_cells: int | None = None,
         adata: Data | None = None,
+        unseen: Unseen = "error",
         seed: int = 0,
     ) -> Uncertainty:
         """Predict effects with intervals, and say how far each condition is from what was trained on.
@@ -473,6 +478,8 @@ class UncertaintyMethods:
         n_cells
             Cells in which the effect is measured, whose sampling error then belongs to the interval; by default the
             interval is for the effect in the whole population.
+        unseen
+            As in :meth:`predict`.
 
         Returns
         -------
@@ -512,5 +519,6 @@ class UncertaintyMethods:
             doses=doses,
             times=times,
             directions=directions,
+            unseen=unseen,
         )
         return predict_uncertainty(self, cells, requests, level=level, n_cells=n_cells, seed=seed)

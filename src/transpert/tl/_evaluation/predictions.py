@@ -77,13 +77,13 @@ class BaselinePrediction:
         """Predict a population."""
         key = (context, label)
         seed = seed_of(self.seed, context, label)
-        adata = self.model.predict_populations([key], n_cells=self.sizes[key], seed=seed)
+        adata = self.model.predict_populations([key], n_cells=self.sizes[key], unseen="mean", seed=seed)
         return partial(_part, *self._values(adata, _keys.PREDICTED, with_counts))
 
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
         """Return the controls that the baseline moves."""
         label = next(label for other, label in self.sizes if other == context)
-        adata = self.model.predict_populations([(context, label)], seed=self.seed)
+        adata = self.model.predict_populations([(context, label)], unseen="mean", seed=self.seed)
         values, counts = self._values(adata, _keys.CONTROL, with_counts)
         rows = some_of(np.arange(values.shape[0]), limit, seed)
         return partial(_part, values[rows], None if counts is None else counts[rows])
