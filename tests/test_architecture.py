@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,31 @@ def test_a_room_imports_only_from_rooms_above(path: Path) -> None:
     allowed = set(ROOMS[: ROOMS.index(room) + 1]) | FREE
     used = {name.split(".")[1] for name in imported_modules(path) if name.startswith("transpert.")}
     assert used <= allowed, f"{room} imports {used - allowed}"
+
+
+def files_imported_by(path: Path) -> set[str]:
+    """Modules of the package that a file imports, also inside functions and for type checking."""
+    package = ["transpert", *path.relative_to(SOURCE).parent.parts]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_no_file_imports_itself_in_a_circle() -> None:
+    # a package face gathers the files below it, and is imported by nobody inside
+    names = {
+        ".".join(["transpert", *path.relative_to(SOURCE).with_suffix("").parts]): path
+        for path in FILES
+        if path.name != "__init__.py"
+    }
+    graph = {name: files_imported_by(path) & names.keys() - {name} for name, path in names.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("room", FORBIDDEN)

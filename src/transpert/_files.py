@@ -12,14 +12,18 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 from .errors import TranspertError
 
-if TYPE_CHECKING:
-    from ._schema import Sums
+type Count = Annotated[int, Meta(ge=0)]
+type Inside = Annotated[
+    str, Meta(pattern=r"^(?![/~])(?!(.*/)?\.\.?(/|$))[^\\\x00]+$")
+]  # a path that stays in its folder
+type Sums = dict[Inside, tuple[Count, str]]  # size in bytes and BLAKE2b checksum of files, by their path
 
 # libraries written in C and Rust tell of the number in their message alone
 _NUMBER = re.compile(r"(?:os error|errno =) (\d+)")

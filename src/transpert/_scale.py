@@ -197,4 +197,4 @@ def _fits(behind: np.ndarray, column: pd.Series) -> bool:
     if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
         return False
     sizes = column.to_numpy(dtype=float, na_value=np.nan)
-    return bool(np.isfinite(sizes).all()) and (sizes > 0).all() and mismatch(behind, sizes) is None
+    return bool(np.isfinite(sizes).all() and (sizes > 0).all()) and mismatch(behind, sizes) is None

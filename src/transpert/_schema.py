@@ -5,19 +5,12 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from ._files import check_fits, reading
 from .errors import TranspertError
-
-type Count = Annotated[int, Meta(ge=0)]
-type Inside = Annotated[
-    str, Meta(pattern=r"^(?![/~])(?!(.*/)?\.\.?(/|$))[^\\\x00]+$")
-]  # a path that stays in its folder
-type Sums = dict[Inside, tuple[Count, str]]  # size in bytes and BLAKE2b checksum of files, by their path
 
 
 def read_json(path: Path, error: type[TranspertError], remedy: str) -> Any:

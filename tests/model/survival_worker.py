@@ -30,7 +30,7 @@ def outcome(model) -> dict:
     if not model.is_trained_:
         return {"losses": losses}
     predicted = model.predict(perturbations="P0", readout="expected", progress=False)
-    return {"losses": losses, "gate": model.gate, "X": predicted.X.tolist()}
+    return {"losses": losses, "gate": model.gate, "X": predicted.to_df().to_numpy().tolist()}
 
 
 def make(**options):

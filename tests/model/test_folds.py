@@ -72,7 +72,7 @@ def test_the_gate_is_fitted_where_combinations_are_left_out_with_their_parts():
         model.train(enable_progress_bar=False)
         labels = model.gate_table["condition"].tolist()
         assert len(labels) < 24 and {"P0", "P5"} <= set(labels)
-        assert np.isfinite(model.predict(perturbations=["P0", "P0+P1"], progress=False).X).all()
+        assert np.isfinite(model.predict(perturbations=["P0", "P0+P1"], progress=False).to_df().to_numpy()).all()
 
 
 @pytest.mark.parametrize("kind", ["context", "perturbation", "pair", None])

@@ -32,7 +32,7 @@ OPTIONS = {"n_cells": 30, "seed": 3, "progress": False}
 
 def assert_same(stored, predicted) -> None:
     """The cells on disk are those in memory."""
-    np.testing.assert_array_equal(stored.X.toarray(), predicted.X)
+    np.testing.assert_array_equal(stored.X.toarray(), predicted.to_df())
     for name in filter(None, predicted.layers):
         np.testing.assert_array_equal(stored.layers[name].toarray(), predicted.layers[name].toarray())
     np.testing.assert_array_equal(stored.obsm["X_scale"], predicted.obsm["X_scale"])

@@ -70,7 +70,7 @@ def test_a_lost_file_is_found(folder, name) -> None:
 def test_saved_cells_are_not_read_where_others_are_given(model, folder, cells) -> None:
     (folder / "adata.h5ad").unlink()
     again = tp.SCALE.load(folder, cells)
-    np.testing.assert_array_equal(again.predict(**ASKED).X, model.predict(**ASKED).X)
+    np.testing.assert_array_equal(again.predict(**ASKED).to_df(), model.predict(**ASKED).to_df())
 
 
 def test_a_multimodal_model_is_saved_with_its_cells(cells, tmp_path) -> None:
@@ -82,7 +82,7 @@ def test_a_multimodal_model_is_saved_with_its_cells(cells, tmp_path) -> None:
     model.train()
     model.save(tmp_path / "model", save_anndata=True)
     again = tp.RidgeTransport.load(tmp_path / "model")
-    np.testing.assert_array_equal(again.predict(**ASKED).X, model.predict(**ASKED).X)
+    np.testing.assert_array_equal(again.predict(**ASKED).to_df(), model.predict(**ASKED).to_df())
     flip(tmp_path / "model" / "mdata.h5mu")
     with pytest.raises(ModelFileError, match=r"'mdata.h5mu' .* does not have its checksum"):
         tp.RidgeTransport.load(tmp_path / "model")
@@ -155,7 +155,7 @@ def store(cells, tmp_path) -> Store:
 def test_a_store_is_opened_by_its_path(model, folder, store, tmp_path) -> None:
     again = tp.SCALE.load(folder, str(store.path))
     expected = tp.SCALE.load(folder, store)
-    np.testing.assert_array_equal(again.predict(**ASKED).X, expected.predict(**ASKED).X)
+    np.testing.assert_array_equal(again.predict(**ASKED).to_df(), expected.predict(**ASKED).to_df())
     with pytest.raises(StoreError, match="this is no store"):
         tp.SCALE.load(folder, tmp_path)
 
@@ -194,7 +194,9 @@ def test_data_without_the_split_of_a_model_is_told_how_to_do_without(cells, tmp_
         with pytest.raises(UnknownNameError, match=remedy):
             tp.RidgeTransport.load(tmp_path / "model", data)
     found = tp.RidgeTransport.load(tmp_path / "model").predict(adata=tmp_path / "cells.zarr", **asked)
-    np.testing.assert_array_equal(found.X, expected.X)
+    np.testing.assert_array_equal(found.to_df(), expected.to_df())
     again = tp.data.Store(tmp_path / "cells.zarr")
     tp.pp.split(again.annotation, holdout={"context": "context_0"})
-    np.testing.assert_array_equal(tp.RidgeTransport.load(tmp_path / "model", again).predict(**asked).X, expected.X)
+    np.testing.assert_array_equal(
+        tp.RidgeTransport.load(tmp_path / "model", again).predict(**asked).to_df(), expected.to_df()
+    )

@@ -71,7 +71,9 @@ def test_a_store_trains_as_the_same_cells_in_memory(store) -> None:
     expected, pred = in_memory.predict(**asked), on_disk.predict(**asked)
     assert list(pred.obs_names) == list(expected.obs_names)
     pd.testing.assert_frame_equal(pred.obs, expected.obs)
-    np.testing.assert_allclose(pred.X.mean(axis=0), expected.X.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(
+        pred.to_df().to_numpy().mean(axis=0), expected.to_df().to_numpy().mean(axis=0), atol=1e-3
+    )
 
 
 def test_models_are_saved_and_loaded_across_memory_and_disk(store, tmp_path) -> None:
@@ -83,9 +85,9 @@ def test_models_are_saved_and_loaded_across_memory_and_disk(store, tmp_path) -> 
         expected = model.predict(**asked)
         for loaded_with in (data, other):
             again = tp.SCALE.load(tmp_path / f"{number}", loaded_with)
-            np.testing.assert_array_equal(again.predict(**asked).X, expected.X)
+            np.testing.assert_array_equal(again.predict(**asked).to_df(), expected.to_df())
         elsewhere = tp.SCALE.load(tmp_path / f"{number}").predict(adata=other, **asked)
-        np.testing.assert_array_equal(elsewhere.X, expected.X)
+        np.testing.assert_array_equal(elsewhere.to_df(), expected.to_df())
 
 
 @pytest.mark.parametrize("name", ["NoChange", "RidgeTransport", "Replicate"])
@@ -99,7 +101,7 @@ def test_baselines_take_a_store(name, store) -> None:
         model = cls(data)
         model.train()
         preds.append(model.predict({"context": "context_1"}, ["P0"], progress=False))
-    np.testing.assert_allclose(preds[0].X, preds[1].X, atol=1e-5)
+    np.testing.assert_allclose(preds[0].to_df(), preds[1].to_df(), atol=1e-5)
     assert list(preds[0].obs["control_id"]) == list(preds[1].obs["control_id"])
 
 

@@ -49,7 +49,7 @@ def train(model, **arguments):
 def outcome(model):
     """Everything a training decides: all losses, the gate, and a prediction."""
     losses = {name: table.to_numpy().ravel().tolist() for name, table in model.history.items()}
-    return losses, model.gate, model.predict(perturbations="P0", progress=False).X.tolist()
+    return losses, model.gate, model.predict(perturbations="P0", progress=False).to_df().to_numpy().tolist()
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def train(model, **arguments):
 
 
 def predicted(model):
-    return model.predict(perturbations="P0", readout="expected", progress=False).X
+    return model.predict(perturbations="P0", readout="expected", progress=False).to_df().to_numpy()
 
 
 class BeforeStep(lightning.Callback):

@@ -146,4 +146,4 @@ def test_populations_that_only_the_truth_has_are_named(part) -> None:
         warnings.filterwarnings("error", message=".*not predicted")
         tp.tl.evaluate(pred, part, **QUICK)  # what was trained on is not asked for
     with pytest.warns(AssumptionWarning, match="not scored"):
-        tp.tl.evaluate(pred, part, split_key=None, **QUICK)
+        tp.tl.evaluate(pred, part, options=tp.tl.EvaluationOptions(split_key=None), **QUICK)

@@ -67,7 +67,7 @@ def test_baselines_leave_the_users_registration_and_memory_alone(judged) -> None
     for split_key in (None, "split"):
         tp.tl.evaluate(
             pred, truth, metrics=["pearson_delta"], baselines=["MeanShift", "RidgeTransport"], ceiling=False,
-            split_key=split_key, progress=False,
+            options=tp.tl.EvaluationOptions(split_key=split_key), progress=False,
         )  # fmt: skip
     gc.collect()
     assert sum(isinstance(thing, AnnData) for thing in gc.get_objects()) == alive
@@ -98,7 +98,7 @@ def test_a_split_that_lets_baselines_see_what_is_scored_is_told(judged) -> None:
 
 def test_baselines_that_have_nothing_to_learn_from_are_said_to(screen) -> None:
     asked = {"metrics": ["mse_delta"], "ceiling": False, "progress": False, **KEYS}
-    with pytest.raises(SplitError, match="all 20 populations of the truth are predicted.*with split_key=, or predict"):
+    with pytest.raises(SplitError, match="all 20 populations of the truth are predicted.*in the design, or predict"):
         tp.tl.evaluate(screen, screen, baselines="all", **asked)
     some = screen[screen.obs["perturbation"] != "P0"].copy()
     assert "MeanShift" in set(tp.tl.evaluate(some, screen, baselines="MeanShift", **asked)["model"])
@@ -135,7 +135,9 @@ def test_predictions_of_other_tools_need_only_labels(judged) -> None:
     ours = tp.tl.evaluate(pred, truth, ceiling=False, progress=False)
     theirs = tp.tl.evaluate(foreign, truth, ceiling=False, progress=False, **KEYS)
     np.testing.assert_allclose(ours["value"], theirs["value"])
-    csr = tp.tl.evaluate(foreign, truth, ceiling=False, progress=False, reference="predicted", **KEYS)
+    csr = tp.tl.evaluate(
+        foreign, truth, ceiling=False, progress=False, options=tp.tl.EvaluationOptions(reference="predicted"), **KEYS
+    )
     assert set(csr["metric"]) == set(ours["metric"])
 
 
@@ -154,7 +156,7 @@ def test_bad_predictions_are_refused(judged) -> None:
     with pytest.raises(UnknownNameError, match="MeanShfit"):
         tp.tl.evaluate(pred, truth, baselines=["MeanShfit"], progress=False)
     with pytest.raises(OptionError):
-        tp.tl.evaluate(pred, truth, reference="none")
+        tp.tl.evaluate(pred, truth, options=tp.tl.EvaluationOptions(reference="none"))
     only = pred[pred.obs["perturbation"] != "P1"].copy()
     with pytest.raises(MetricInputError, match="different populations"):
         tp.tl.evaluate({"a": pred, "b": only}, truth, progress=False)

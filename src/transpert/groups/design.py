@@ -25,11 +25,11 @@ class Design:
     Parameters
     ----------
     perturbation_key
-        Column with the perturbation; combinations as ``"A+B"``, in any order.
+        Column with the perturbation; combinations as ``"A+B"``, in any order. ``"perturbation"`` by default.
     control
-        The label of control cells in that column; several, ``["AAVS1", "NT"]``, or patterns, ``"non-targeting*"`` or a
-        compiled regular expression, are pooled. The first label stands for all of them; ``"control"`` does where there
-        are only patterns.
+        The label of control cells in that column, ``"control"`` by default; several, ``["AAVS1", "NT"]``, or patterns,
+        ``"non-targeting*"`` or a compiled regular expression, are pooled. The first label stands for all of them;
+        ``"control"`` does where there are only patterns.
     context_keys
         Columns that make a context (cell type, cell line, ...). Empty means that all cells share one context.
     batch_key
@@ -61,8 +61,8 @@ class Design:
     ('perturbation', 'cell_type')
     """
 
-    perturbation_key: str
-    control: Any  # any Controls when a design is made, and afterwards the one label that stands for them
+    perturbation_key: str = "perturbation"
+    control: Any = "control"  # any Controls when a design is made; afterwards the one label that stands for them
     context_keys: tuple[str, ...] = ()
     batch_key: str | None = None
     dose_key: str | None = None
@@ -126,6 +126,11 @@ class Design:
     def label_format(self) -> LabelFormat:
         """How the perturbation column is written."""
         return LabelFormat(self.control, self.further_controls, self.combination_separator)
+
+    @property
+    def controls(self) -> list[str]:
+        """All labels and patterns of controls."""
+        return [self.control, *self.further_controls]
 
     @property
     def named_controls(self) -> str:

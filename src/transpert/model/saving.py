@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from transpert._files import checksums
 from transpert.errors import ModelFileError, OptionError, list_names
 
-FORMAT_VERSION = 2  # 1 had no checksums
+FORMAT_VERSION = 3  # 1 had no checksums, 2 other inputs for doses and times
 _DESCRIPTION, _WEIGHTS, _ARRAYS = "model.json", "weights.safetensors", "arrays.npz"
 _ANNDATA, _MUDATA = "adata.h5ad", "mdata.h5mu"
 # what every model.json says, beside its format

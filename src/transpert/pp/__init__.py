@@ -6,6 +6,7 @@ from .alignment import AlignmentReport, align_genes
 from .amounts import amounts
 from .checks import check_counts, check_log1p, check_not_backed, check_unique_names
 from .guides import targets_of_guides
+from .normalization import normalize
 from .splitting import split
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "check_unique_names",
     "library_sizes",
     "log1p_per_10k",
+    "normalize",
     "split",
     "targets_of_guides",
 ]

@@ -1,6 +1,8 @@
 """Tools: AnnData in, AnnData slots out."""
 
-from .auditing import audit
+from ._evaluation.options import EvaluationOptions
+from .auditing import AuditLimits, audit
+from .challenge_package import to_vcc
 from .counterfactual import predict
 from .counts import to_counts
 from .differential_expression import rank_genes_groups
@@ -10,10 +12,14 @@ from .export import to_cell_eval
 from .fold_changes import effects
 from .learnable import EffectShares, effect_shares
 from .paired import compare
+from .scaling import ScalingStudy, scaling_study
 from .score_summary import score_table
 
 __all__ = [
+    "AuditLimits",
     "EffectShares",
+    "EvaluationOptions",
+    "ScalingStudy",
     "audit",
     "compare",
     "effect_shares",
@@ -22,7 +28,9 @@ __all__ = [
     "evaluate",
     "predict",
     "rank_genes_groups",
+    "scaling_study",
     "score_table",
     "to_cell_eval",
     "to_counts",
+    "to_vcc",
 ]

@@ -33,13 +33,10 @@ def to_counts(
     pred: AnnData | pd.DataFrame,
     controls: AnnData,
     *,
+    design: Design | None = None,
     perturbation_key: str | None = None,
     control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
-    dose_key: str | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
-    combination_separator: str | None = None,
     counts_layer: str | None = _keys.COUNTS_LAYER,
     library_size_key: str | None = None,
     layer: str | None = None,
@@ -59,8 +56,11 @@ def to_counts(
         one row a perturbation (in one context) and one column a gene.
     controls
         Real control cells of the same contexts, with raw counts; other cells are ignored.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key, combination_separator
-        Columns and label, as for :func:`evaluate`. A table of means has no doses, times or directions.
+    design
+        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
+        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
+    perturbation_key, control, context_keys
+        These of its columns and labels, where they are others than the design says.
     counts_layer
         Layer of ``controls`` with raw counts; ``X`` where it does not exist.
     library_size_key
@@ -114,13 +114,10 @@ def to_counts(
     reference = pred if isinstance(pred, AnnData) else controls
     design = design_of(
         reference,
+        design=design,
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
-        combination_separator=combination_separator,
     )
     design.check_not_written(_keys.PREDICTION_COLUMNS)
     own_design = _without_absent(design, controls)

@@ -18,6 +18,7 @@ from transpert._anndata import frame, modality_of, modality_to_write
 from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_texts
 from transpert.errors import AssumptionWarning, ControlError, OptionError, UnknownNameError, list_names
+from transpert.groups import Design
 from transpert.metrics import Convention, DifferentialExpression, RankSums
 from transpert.metrics.differential_expression import assemble
 
@@ -34,6 +35,7 @@ def rank_genes_groups(
     data: AnnData | MuData,
     *,
     method: Literal["wilcoxon", "t-test", "pseudobulk"] = "wilcoxon",
+    design: Design | None = None,
     perturbation_key: str | None = None,
     control: Controls | None = None,
     groups: str | Sequence[str] | None = None,
@@ -58,8 +60,8 @@ def rank_genes_groups(
         ``"wilcoxon"`` (tie-corrected) or Welch's ``"t-test"`` of cells; or ``"pseudobulk"``, which sums raw
         counts by replicate and tests the sums with DESeq2 (needs the extra ``pseudobulk``). Cells of one replicate
         resemble each other, and tests of cells take them for independent: only ``"pseudobulk"`` speaks of replicates.
-    perturbation_key, control
-        Column and label; by default what a prediction of this package says.
+    design, perturbation_key, control
+        The columns of ``obs``, or the column and the label alone; by default what a prediction of this package says.
     groups
         Perturbations to test, or one; all by default.
     layer
@@ -113,7 +115,7 @@ def rank_genes_groups(
     if method not in ("wilcoxon", "t-test", "pseudobulk"):
         raise OptionError(f"method is {method!r}", remedy="Choose 'wilcoxon', 't-test' or 'pseudobulk'.")
     adata = modality_of(data, modality)
-    design = design_of(adata, perturbation_key=perturbation_key, control=control, context_keys=())
+    design = design_of(adata, design=design, perturbation_key=perturbation_key, control=control, context_keys=())
     check_labels(frame(adata.obs), (design.perturbation_key,))
     column = frame(adata.obs)[design.perturbation_key]
     # one label for controls, however they are spelled

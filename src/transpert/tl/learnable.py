@@ -146,7 +146,7 @@ def effect_shares(
     _check(n_splits, n_bootstrap, level)
     cells = modality_of(adata, modality)
     if design is None:
-        design = design_of(cells, perturbation_key=None, control=None, context_keys=context_keys)
+        design = design_of(cells, context_keys=context_keys)
     values = log_values(cells, layer, where="the cells")
     found = populations(frame(cells.obs), design)
     wanted = _in_several_contexts(large_populations(found), found)

@@ -132,7 +132,7 @@ def _not_tables(given: object, where: str) -> OptionError:
         f"{written} is not a table of vectors by name",
         where=where,
         remedy="Give an Embedding, a DataFrame of one row a name, or a list of several. An array needs its names: "
-        "Embedding(names, array). The controls themselves give a table with Embedding.from_coexpression(adata, ...).",
+        "Embedding(names, array). The controls themselves give a table with coexpression(adata, ...).",
     )
 
 

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,15 +19,13 @@ from transpert.groups import Groups, make_groups
 from ..readers.readers import IN_MEMORY, CountReader
 from .build import GO_ON, PLAN, ROOT, Report, group_records, write_cells
 from .build_input import BuildInput, read_input
+from .contents import StoreContents
 from .manifest import GENES, Manifest, Source
 from .tables import Tables, concatenate
 
-if TYPE_CHECKING:
-    from .store import Store
-
 
 def append_cells(
-    store: Store,
+    store: StoreContents,
     readers: Sequence[CountReader],
     *,
     library_size_key: str | None,
@@ -52,7 +49,7 @@ def append_cells(
         _join_folders(store.path, work, manifest, _joint(store.manifest, manifest, everything))
 
 
-def _check_current(store: Store) -> None:
+def _check_current(store: StoreContents) -> None:
     """Refuse a store that got cells from somebody else: they would be overwritten."""
     if Manifest.read(store.path).fingerprint != store.fingerprint:
         raise StoreError(
@@ -60,7 +57,7 @@ def _check_current(store: Store) -> None:
         )
 
 
-def _read_more(store: Store, readers: Sequence[CountReader], library_size_key: str | None) -> BuildInput:
+def _read_more(store: StoreContents, readers: Sequence[CountReader], library_size_key: str | None) -> BuildInput:
     known = store.manifest.library_size_key
     if library_size_key is None and known is not None:
         for reader in readers:

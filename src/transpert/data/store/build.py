@@ -27,10 +27,10 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from transpert import _keys
 from transpert._anndata import are_of_prediction, predicted_cells
 from transpert._counts import check_library_sizes, library_sizes, read_counts
-from transpert._files import checksums, write_json
+from transpert._files import Sums, checksums, write_json
 from transpert._folders import Unfinished
 from transpert._matrices import narrowed
-from transpert._schema import Sums, checked, read_json
+from transpert._schema import checked, read_json
 from transpert.errors import CountsError, OptionError, StoreError, TranspertError
 from transpert.groups import Design, Groups
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, NotRequired, Self, TypedDict
 
 from msgspec import Meta
 
-from transpert._files import damage, write_json
-from transpert._schema import Count, Sums, checked, read_json
+from transpert._files import Count, Sums, damage, write_json
+from transpert._schema import checked, read_json
 from transpert.errors import StoreError, list_names
 from transpert.groups import Design
 

@@ -18,11 +18,10 @@ from transpert.errors import StoreError, TranspertError
 
 from ..readers.readers import zarrs_pipeline
 from ..source import chosen_positions
+from .contents import StoreContents
 
 if TYPE_CHECKING:
     from annbatch.types import LoadRequest
-
-    from .store import Store
 
 
 class StoreSource:
@@ -61,7 +60,7 @@ class StoreSource:
 
     cells_per_read = 8192
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StoreContents) -> None:
         self.n_obs, self.n_vars = store.shape
         self.library_size, self.embedding = store.library_size, None
         self.fingerprint, self._path = store.fingerprint, store.path

@@ -25,7 +25,7 @@ from ..embeddings import (
 )
 from ..prediction.assemble import SetPrediction
 from ..prediction.requests import Request, check_readout
-from ..uncertainty.intervals import UncertaintyEstimates
+from ..uncertainty.estimates import UncertaintyEstimates
 
 Readout = Literal["counts", "expected", "added"]
 

@@ -85,8 +85,7 @@ class Replicate(NoChange):
             )
         half = np.random.default_rng(seed).permutation(observed)[: len(observed) // 2]
         cells = self._cells[np.sort(half)]
-        values = np.asarray(log1p_per_10k(cells.counts, cells.library_size).todense(), dtype=np.float32)
-        return Population(values, cells.counts, cells, _keys.PREDICTED, request)
+        return Population(None, cells.counts, cells, _keys.PREDICTED, request)
 
     def _observed(self, request: Request) -> np.ndarray:
         """Positions of the observed cells of a request, whatever the split says."""

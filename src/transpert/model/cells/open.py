@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -12,16 +11,13 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
-from scvi.data import AnnDataManager
 
 from transpert._anndata import frame, modality_of
 from transpert.data import CellSource, Store
 from transpert.errors import CellError, GeneError, OptionError, StoreError, UnknownNameError, list_names
-from transpert.groups import Design
 from transpert.transport import PooledStatistics
 
 from .in_memory import Cells, DataSource, Keeping, read_cells
-from .registration import check_groups, check_names, registry_fields
 from .statistics import stream_statistics
 
 type Data = AnnData | MuData | Store
@@ -107,71 +103,6 @@ class _ChosenGenes:
         counts = self._source.read(positions)[:, self._columns]
         counts.sort_indices()
         return counts
-
-
-class StoreInput:
-    """The part of a model that registers a store."""
-
-    @classmethod
-    def setup_store(
-        cls, store: Store, *, split_key: str | None = None, layer: str | None = None, design: Design | None = None
-    ) -> None:
-        """Register the cells of a store, which stay on disk; the model is then made with ``SCALE(store)``.
-
-        Parameters
-        ----------
-        store
-            The cells.
-        split_key
-            Column of ``store.annotation.obs`` with the split, as ``tp.pp.split(store.annotation, ...)`` writes it. All
-            cells are used by default.
-        layer
-            Layer in which an AnnData of such cells has its counts: only for a saved model that is to be loaded with
-            one.
-        design
-            The columns that describe the experiment; those the store was built with by default.
-
-        Raises
-        ------
-        transpert.errors.TranspertError
-            If anything about the data is wrong; nothing is registered then.
-
-        Examples
-        --------
-        >>> import tempfile, transpert as tp
-        >>> adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=20, n_cells=30)
-        >>> design = tp.groups.Design("perturbation", "control", ("context",))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     store = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
-        ...     tp.RidgeTransport.setup_store(store)
-        ...     model = tp.RidgeTransport(store)
-        ...     model.train()
-        ...     model.predict(perturbations="P0", progress=False).n_vars
-        20
-        """
-        if not isinstance(store, Store):
-            raise OptionError(
-                f"setup_store was given a {type(store).__name__}, not a store",
-                remedy="Open it, store = transpert.data.Store(path), and give it to the model too.",
-            )
-        chosen = design or store.design
-        if split_key is not None:
-            chosen = dataclasses.replace(chosen, split_key=split_key)
-        cls._register_store(store, chosen, layer)
-
-    @classmethod
-    def _register_store(cls, store: Store, design: Design, layer: str | None, **kwargs: Any) -> None:
-        """Register a store so that the registry is that of an AnnData of the same cells."""
-        check_names(design)
-        source = DataSource(design)
-        cells = open_cells(store, source)
-        check_groups(cells, design, report="source_registry" not in kwargs)
-        arguments = cls._get_setup_method_args(  # type: ignore[attr-defined]
-            cls=cls, adata=None, **{**design.to_dict(), "layer": layer}, library_size_key=None, embedding_key=None
-        )
-        manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
-        manager.register_fields(store.annotation, **kwargs)
-        cls.register_manager(manager)  # type: ignore[attr-defined]
 
 
 def check_in_memory(data: Any, method: str) -> None:

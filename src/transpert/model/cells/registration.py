@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from mudata import MuData
-from scvi.data import AnnDataManager, fields
+from scvi.data import fields
 
 from transpert import _keys
-from transpert._compat import SETUP_ARGS_KEY
 from transpert.conditions.labels import control_labels
 from transpert.errors import ConditionError, ControlError, OptionError, list_names
 from transpert.groups import Design, make_groups, match_controls
 from transpert.groups.table import check_sizes
 
-from .in_memory import LIBRARY_FROM, Cells, DataSource, read_cells
-
-if TYPE_CHECKING:
-    from .open import StoredCells
-
+from .in_memory import Cells, DataSource
+from .open import StoredCells
 
 _ARRAY = "__array__"
 
@@ -81,19 +76,6 @@ def registry_fields(
     if source.embedding_key is not None:
         registered.append(obsm(_keys.REGISTRY_EMBEDDING, source.embedding_key, **extra))
     return registered
-
-
-def registered(data: AnnData | MuData, arguments: dict[str, Any], **kwargs: Any) -> AnnDataManager:
-    """Register data with scvi-tools, as the arguments of its set-up say."""
-    source = source_of(arguments[SETUP_ARGS_KEY])
-    cells = read_cells(data, source)
-    arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
-    # who loads a model was told when it was set up
-    check_groups(cells, source.design, report="source_registry" not in kwargs)
-    mdata = data if isinstance(data, MuData) else None
-    manager = AnnDataManager(fields=registry_fields(source, cells, mdata), setup_method_args=arguments)
-    manager.register_fields(data, **kwargs)
-    return manager
 
 
 def _place_of(columns: Sequence[str], modality: str | None, mdata: MuData | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,8 @@ from ..cells.in_memory import Cells
 from .principal_components import PrincipalComponents
 from .requests import Request
 
+type Matrix = np.ndarray | sparse.csr_matrix
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SetPrediction:
@@ -35,14 +37,21 @@ class SetPrediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Population:
-    """One population of the result: log1p values, counts where they are known, and the annotation."""
+    """One population of the result: log1p values (None if those of the counts), counts if known, and annotation."""
 
-    values: np.ndarray
+    values: Matrix | None
     counts: sparse.csr_matrix | None
     cells: Cells
     source: str
     request: Request | None = None
     latent: np.ndarray | None = None
+
+    def log1p(self) -> Matrix:
+        """Return log1p counts per 10k."""
+        if self.values is not None:
+            return self.values
+        assert self.counts is not None
+        return log1p_per_10k(self.counts, self.cells.library_size)
 
 
 def read_out(
@@ -53,8 +62,8 @@ def read_out(
     options: ReadoutOptions,
     dispersion: np.ndarray | None,
     seed: int,
-) -> tuple[np.ndarray, sparse.csr_matrix | None]:
-    """Turn a predicted mean into cells."""
+) -> tuple[Matrix | None, sparse.csr_matrix | None]:
+    """Turn a predicted mean into cells: log1p values where they are not those of the counts, and counts."""
     if kind == "added":
         before = control.log1p()
         shift = (prediction.mean_log - before.mean(axis=0, dtype=np.float64)).astype(np.float32)
@@ -68,8 +77,7 @@ def read_out(
         seed=seed,
         options=replace(options, kind=kind),
     )
-    after = np.asarray(log1p_per_10k(moved, control.library_size).toarray(), dtype=np.float32)
-    return after, moved if kind == "counts" else None
+    return (None, moved) if kind == "counts" else (log1p_per_10k(moved, control.library_size), None)
 
 
 def assemble(
@@ -94,18 +102,16 @@ def assemble(
             obs[column] = pd.Categorical(label_texts(obs[column]))
     obs[_keys.MODEL] = pd.Categorical([model] * len(obs))
     adata = AnnData(
-        X=np.concatenate([population.values for population in populations]),
+        X=_stacked([population.log1p() for population in populations]),
         obs=obs,
         var=pd.DataFrame(index=pd.Index(populations[0].cells.genes.astype(str))),
     )
     if all(population.counts is not None for population in populations):
-        adata.layers[_keys.COUNTS_LAYER] = sparse.csr_matrix(
-            sparse.vstack([population.counts for population in populations]), dtype=np.float32
-        )
+        adata.layers[_keys.COUNTS_LAYER] = _stacked([population.counts for population in populations])
     if all(population.latent is not None for population in populations):
         adata.obsm[_keys.LATENT] = np.concatenate([population.latent for population in populations])
     if components is not None:
-        adata.obsm[_keys.PCA] = components.project(np.asarray(adata.X))
+        adata.obsm[_keys.PCA] = components.project(adata.X)
         adata.varm[_keys.LOADINGS] = components.loadings
     adata.uns[_keys.UNS] = {"design": {k: v for k, v in design.to_dict().items() if v is not None}, "model": model}
     if library_size_key is not None:
@@ -113,6 +119,13 @@ def assemble(
     if unseen:
         adata.uns[_keys.UNS][_keys.UNSEEN] = list(unseen)
     return adata
+
+
+def _stacked(parts: Sequence[Any]) -> Matrix:
+    """One below the other, dense only if one of them is: added shifts leave no zeros."""
+    if all(sparse.issparse(part) for part in parts):
+        return sparse.csr_matrix(sparse.vstack(parts, format="csr"), dtype=np.float32)
+    return np.concatenate([part.toarray() if sparse.issparse(part) else part for part in parts])
 
 
 def text_columns(obs: pd.DataFrame, requests: Sequence[Request], design: Design) -> frozenset[str]:

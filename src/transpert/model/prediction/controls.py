@@ -50,14 +50,6 @@ def origins_of(cells: Cells | StoredCells, design: Design, requests: Iterable[Re
     return [origin_of(cells, design, request) for request in requests]
 
 
-def population_sizes(
-    cells: Cells | StoredCells, design: Design, origins: Sequence[Origin], n_cells: int | None
-) -> list[int]:
-    """Count the cells of every population that is predicted from these, without reading any."""
-    there = {origin: len(control_positions(cells, design, origin, None, 0)) for origin in dict.fromkeys(origins)}
-    return [n_cells or there[origin] for origin in origins]
-
-
 def control_positions(
     cells: Cells | StoredCells, design: Design, origin: Origin, n_cells: int | None, seed: int
 ) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ class PrincipalComponents:
     loadings: np.ndarray
     offset: np.ndarray
 
-    def project(self, values: np.ndarray) -> np.ndarray:
+    def project(self, values: Any) -> np.ndarray:
         """Return the coordinates ``(N, k)`` of cells, from log1p counts per 10k ``(N, G)``."""
         return np.asarray(values @ self.loadings - self.offset, dtype=np.float32)
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,8 +22,6 @@ from transpert.groups.table import context_labels, written_direction, written_do
 
 from ..cells.in_memory import Cells, DataSource
 from ..cells.open import StoredCells
-
-type Unseen = Literal["error", "mean"]
 
 Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
 
@@ -305,19 +303,6 @@ def _readings(label: str, design: Design) -> Iterator[tuple[str, dict[str, Any]]
             if found is not None:
                 amounts: dict[str, Any] = found.groupdict()
                 yield amounts.pop("name"), amounts
-
-
-def check_seen(requests: Sequence[Request], unseen: Sequence[str], choice: Unseen, *, embeddings: bool) -> None:
-    """Raise for perturbations that were not trained on, unless they are to be predicted as the mean of the others."""
-    if choice not in ("error", "mean"):
-        raise OptionError(f"unseen is {choice!r}", remedy="Choose 'error' or 'mean'.")
-    if unseen and choice == "error":
-        raise ConditionError(
-            f"{list_names(unseen)} were not trained on",
-            where="perturbations",
-            remedy=f"{'Train with embeddings=, or pass' if embeddings else 'Pass'} unseen='mean' to predict the mean of "
-            "the others for all of them.",
-        )
 
 
 def require_one_condition(requests: Sequence[Request]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,141 +14,72 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._anndata import frame
-from transpert.errors import OptionError
 from transpert.groups import Design
 
 from ..cells.in_memory import Cells, repeated
-from ..cells.open import Data, StoredCells
+from ..cells.open import StoredCells
 from .assemble import Population, text_columns
-from .controls import Origin, origins_of, population_sizes, shown_controls
+from .controls import Origin, origins_of, shown_controls
 from .parts import PredictionParts, digest_of
-from .requests import Contexts, Request, check_drawing
+from .predictor import Predictor
+from .requests import Request
+from .sizes import most_cells, population_sizes
 
-if TYPE_CHECKING:
-    from ..base import PerturbationModel
-
-
-# cells that are predicted and held before they are written
-_CELLS_PER_PART = 32_768
+# values, zeros and all, of the cells that are predicted and held before they are written
+VALUES_PER_PART = 1 << 26
 
 
-class StreamedPrediction:
-    """The part of a model that predicts straight into a store."""
-
-    def predict_to_store(  # type: ignore[misc]
-        self: PerturbationModel,
-        path: str | os.PathLike[str],
-        contexts: Contexts = None,
-        perturbations: str | Sequence[str] | None = None,
-        *,
-        doses: Sequence[float | str] | float | str | None = None,
-        times: Sequence[float] | float | None = None,
-        directions: Sequence[str] | str | None = None,
-        adata: Data | str | os.PathLike[str] | None = None,
-        n_cells: int | None = None,
-        readout: str | None = None,
-        include_controls: bool = True,
-        cells_per_part: int = _CELLS_PER_PART,
-        rank: int = 0,
-        world_size: int = 1,
-        progress: bool = True,
-        unseen: Unseen = "error",
-        seed: int = 0,
-    ) -> Path | None:
-        """Predict populations into a zarr store, without holding them.
-
-        The result is an AnnData with the cells that :meth:`predict` would return, its values as CSR. The populations
-        are predicted in parts; a part that is written is not computed again unless it is damaged, so that the same
-        call goes on where it was interrupted, and gives what an uninterrupted one would have given.
-
-        Parameters
-        ----------
-        path
-            The store to make, which :func:`anndata.read_zarr` reads. Until it is complete there is a folder
-            ``<path>.partial``; while it is put together both together take twice its size.
-        contexts, perturbations, doses, times, directions, adata, n_cells, readout, include_controls, seed
-            As in :meth:`predict`.
-        cells_per_part
-            About how many cells are held at a time.
-        rank, world_size
-            Number of this process and of all processes, if several share the work, on one machine or with one file
-            system: all make this call with the same arguments but for ``rank``. The one that finds every part done
-            puts them together.
-        progress
-            Show a progress bar.
-        unseen
-            As in :meth:`predict`.
-
-        Returns
-        -------
-        The store, or ``None`` while other processes still have parts to do, or put them together.
-
-        Raises
-        ------
-        transpert.errors.StoreError
-            If ``path`` exists, the disk is full, an unfinished prediction of something else is in the way, or a part
-            of another process is damaged.
-        transpert.errors.TranspertError
-            As :meth:`predict`.
-
-        Examples
-        --------
-        >>> import tempfile, anndata, transpert as tp
-        >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=20, n_cells=30)
-        >>> keys = {"perturbation_key": "perturbation", "context_keys": "context"}
-        >>> tp.RidgeTransport.setup_anndata(adata, layer="counts", **keys)
-        >>> model = tp.RidgeTransport(adata)
-        >>> model.train()
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = model.predict_to_store(f"{folder}/pred.zarr", n_cells=10, progress=False)
-        ...     anndata.read_zarr(path).shape
-        (60, 20)
-        """
-        self._check_trained()
-        if cells_per_part < 1 or not 0 <= rank < world_size:
-            raise OptionError(
-                f"cells_per_part is {cells_per_part}, rank {rank} of {world_size}", where="predict_to_store"
-            )
-        cells, requests = self._requested(
-            adata,
-            contexts=contexts,
-            perturbations=perturbations,
-            doses=doses,
-            times=times,
-            directions=directions,
-            unseen=unseen,
-        )
-        n_cells = check_drawing(n_cells, readout, seed)
-        origins = origins_of(cells, self.design, requests)
-        blocks = _blocks(origins, population_sizes(cells, self.design, origins, n_cells), cells_per_part)
-        controls = shown_controls(origins) if include_controls else []
-        as_text = text_columns(cells.obs, requests, self.design)
-        plan = {
-            "model": digest_of(*self._state(), _weights(self), self._component_arrays()),
-            "requests": digest_of([[r.context, str(r.condition), r.label, str(r.dose)] for r in requests]),
-            "cells": _identity(cells, self.design),
-            "columns of text": sorted(as_text),
-            "n_cells": n_cells,
-            "readout": readout or self._default_readout,
-            "include_controls": include_controls,
-            "cells_per_part": cells_per_part,
-            "seed": seed,
-        }
-        parts = PredictionParts(Path(path), plan, len(blocks) + len(controls), rank=rank)
-        with parts.held():
-            own = parts.to_do(world_size)
-            with Progress(disable=not progress, transient=True) as bar:
-                for number in bar.track(own, description="Predicting parts"):
-                    if number < len(blocks):
-                        block = blocks[number]
-                        control = self._controls(cells, origins[block[0]], n_cells, seed)
-                        populations = _predicted_part(self, control, requests, block, n_cells, readout, seed)
-                        made = self._assembled(populations, first=block[0], as_text=as_text)
-                    else:
-                        control = self._controls(cells, controls[number - len(blocks)], n_cells, seed)
-                        made = self._assembled([self._control_population(control)], as_text=as_text)
-                    parts.write(number, _as_stored(made, self.design.columns))
-            return None if parts.missing else parts.finish()
+def predict_into_store(
+    predictor: Predictor,
+    path: Path,
+    cells: Cells | StoredCells,
+    requests: Sequence[Request],
+    *,
+    state: tuple[Any, ...],
+    n_cells: int | None,
+    readout: str | None,
+    include_controls: bool,
+    cells_per_part: int,
+    rank: int,
+    world_size: int,
+    progress: bool,
+    seed: int,
+) -> Path | None:
+    """Predict populations part after part; ``state`` is what the model remembers, by which its parts are known."""
+    design = predictor.design
+    origins = origins_of(cells, design, requests)
+    n_controls = most_cells(cells, design, origins, n_cells)
+    blocks = _blocks(origins, population_sizes(cells, design, origins, n_cells), cells_per_part)
+    controls = shown_controls(origins) if include_controls else []
+    as_text = text_columns(cells.obs, requests, design)
+    said: dict[str, Any] = {"as_text": as_text, "unseen": predictor._unseen(requests)}
+    plan = {
+        "model": digest_of(*state, _weights(predictor)),
+        "requests": digest_of([[r.context, str(r.condition), r.label, str(r.dose)] for r in requests]),
+        "cells": _identity(cells, design),
+        "columns of text": sorted(as_text),
+        "n_cells": n_cells,
+        "n_controls": n_controls,
+        "readout": readout or predictor._default_readout,
+        "include_controls": include_controls,
+        "cells_per_part": cells_per_part,
+        "seed": seed,
+    }
+    parts = PredictionParts(path, plan, len(blocks) + len(controls), rank=rank)
+    with parts.held():
+        own = parts.to_do(world_size)
+        with Progress(disable=not progress, transient=True) as bar:
+            for number in bar.track(own, description="Predicting parts"):
+                if number < len(blocks):
+                    block = blocks[number]
+                    control = predictor._controls(cells, origins[block[0]], n_controls, seed)
+                    populations = _predicted_part(predictor, control, requests, block, n_cells, readout, seed)
+                    made = predictor._assembled(populations, first=block[0], **said)
+                else:
+                    control = predictor._controls(cells, controls[number - len(blocks)], n_controls, seed)
+                    made = predictor._assembled([predictor._control_population(control)], **said)
+                parts.write(number, _as_stored(made, design.columns))
+        return None if parts.missing else parts.finish()
 
 
 def _identity(cells: Cells | StoredCells, design: Design) -> str:
@@ -181,7 +111,7 @@ def _blocks(origins: Sequence[Origin], sizes: Sequence[int], cells_per_part: int
 
 
 def _predicted_part(
-    model: PerturbationModel,
+    predictor: Predictor,
     control: Cells,
     requests: Sequence[Request],
     numbers: range,
@@ -190,7 +120,9 @@ def _predicted_part(
     seed: int,
 ) -> list[Population]:
     moved = repeated(control, n_cells, seed).anew()
-    return [model._population(moved, requests[number], readout, seed=requests[number].seed(seed)) for number in numbers]
+    return [
+        predictor._population(moved, requests[number], readout, seed=requests[number].seed(seed)) for number in numbers
+    ]
 
 
 def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:
@@ -214,5 +146,5 @@ def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:
     )
 
 
-def _weights(model: Any) -> dict[str, np.ndarray]:
-    return {name: value.detach().cpu().numpy() for name, value in model.module.state_dict().items()}
+def _weights(predictor: Predictor) -> dict[str, np.ndarray]:
+    return {name: value.detach().cpu().numpy() for name, value in predictor.module.state_dict().items()}

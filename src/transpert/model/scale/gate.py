@@ -10,7 +10,7 @@ from transpert.errors import UnknownNameError
 from transpert.transport import Anchor, GroupEffects, fit_stack
 
 from ..prediction.requests import Request
-from ..uncertainty.intervals import UncertaintyEstimates
+from ..uncertainty.estimates import UncertaintyEstimates
 
 _LEAST_ROWS = 2  # groups like those asked for, without which nothing speaks for the networks
 

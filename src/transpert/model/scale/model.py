@@ -57,7 +57,7 @@ from ..prediction.assemble import SetPrediction
 from ..prediction.controls import rows_by_origin
 from ..prediction.requests import Request
 from ..processes import is_sharded
-from ..uncertainty.intervals import UncertaintyEstimates
+from ..uncertainty.estimates import UncertaintyEstimates
 from .condition_codes import ConditionTable
 from .folds import Folds, assign_folds, resolve_level, rows_like_asked, split_kind
 from .gate import fit_gate, gate_table, require_trained, was_tried

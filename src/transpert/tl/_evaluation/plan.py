@@ -11,7 +11,6 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._anndata import predicted_cells
-from transpert._seeds import check_seed
 from transpert.errors import (
     AssumptionWarning,
     ControlError,
@@ -31,21 +30,6 @@ from .cell_reader import CellReader
 from .predictions import GivenPrediction, Prediction, baseline_names, seed_of, some_of
 
 _BLOCKS_PER_THREAD = 4  # so that workers finish at about the same time
-
-
-def check_options(
-    *, reference: str, max_missing_genes: float, max_controls: int | None, n_bootstrap: int, seed: int
-) -> None:
-    """Check options of an evaluation."""
-    if reference not in ("real", "predicted"):
-        raise OptionError(f"reference is {reference!r}", remedy="Choose 'real' or 'predicted'.")
-    if not 0 <= max_missing_genes < 1:
-        raise OptionError(f"max_missing_genes is {max_missing_genes}", remedy="Give a share from 0 up to 1.")
-    if max_controls is not None and max_controls < 2:
-        raise OptionError(f"max_controls is {max_controls}", remedy="Give 2 or more, or None for all.")
-    if n_bootstrap < 0:
-        raise OptionError(f"n_bootstrap is {n_bootstrap}", remedy="Give 0 (no intervals) or more.")
-    check_seed(seed)
 
 
 def wanted_populations(found: Mapping[str, Populations], truth: Populations, design: Design) -> list[tuple[str, str]]:

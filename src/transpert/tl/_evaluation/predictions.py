@@ -120,7 +120,7 @@ def _warn_of_leaks(split: pd.Series, held: Populations, wanted: Iterable[tuple[s
         warnings.warn(
             f"The baselines are trained on {len(leaks)} of the populations that are scored, for they have cells in "
             f"{_keys.TRAIN!r} or {_keys.VALIDATION!r} of obs[{split.name!r}] of the truth: {names}. "
-            "Pass split_key=None to hide just these, or split the truth anew.",
+            "Pass options=tp.tl.EvaluationOptions(split_key=None) to hide just these, or split the truth anew.",
             AssumptionWarning,
             stacklevel=4,
         )
@@ -132,7 +132,7 @@ def _check_some_left(held: Populations, wanted: Collection[tuple[str, str]]) -> 
         raise SplitError(
             f"all {len(held.cells)} populations of the truth are predicted, and baselines have nothing to learn from",
             where="baselines",
-            remedy="Name a column of the truth that says what they may see with split_key=, or predict fewer.",
+            remedy="Name a column of the truth that says what they may see in the design, or predict fewer.",
         )
 
 
@@ -207,7 +207,7 @@ def fit_baselines(
         cls.setup_anndata(
             truth,
             perturbation_key=design.perturbation_key,
-            control=[design.control, *design.further_controls],
+            control=design.controls,
             context_keys=list(design.context_keys),
             dose_key=design.dose_key,
             time_key=design.time_key,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, override
@@ -155,8 +158,7 @@ def run_training(
     if isinstance(strategy, str):
         # a strategy carries its writer itself
         chosen["plugins"] = [*chosen.get("plugins", ()), writer]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="early_stopping was automatically disabled")
+    with _without_chatter():
         runner = model._train_runner_cls(
             model,
             training_plan=plan,
@@ -173,11 +175,28 @@ def run_training(
             **chosen,
         )
     # all devices, since all of them are seeded; torch warns where they are not named
-    with torch.random.fork_rng(range(torch.accelerator.device_count())), warnings.catch_warnings():
-        # it is the plan that knows how sets are moved, whatever holds them
-        warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device`")
+    with torch.random.fork_rng(range(torch.accelerator.device_count())), _without_chatter():
         torch.manual_seed(seed)
         runner()
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Leave out what libraries say of a training and a user cannot act on."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))  # hardware that is not there, advertisements
+    try:
+        with warnings.catch_warnings():
+            for start in (
+                "early_stopping was automatically disabled",
+                "You have overridden `transfer_batch_to_device`",  # the plan knows how sets are moved
+                r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+            ):
+                warnings.filterwarnings("ignore", message=start)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 class SetTrainRunner(TrainRunner):
