@@ -186,10 +186,11 @@ def make_groups(
     first = np.flatnonzero(included)[first]
     table = pd.DataFrame({"context": context_names[contexts[first]], "batch": batch_names[batches[first]]})
     found = [conditions[code] for code in numbers[first]]
-    spelled = _spellings(label_codes(obs[design.perturbation_key])[1], design.label_format)
+    labels = design.label_format
+    spelled = _spellings(label_codes(obs[design.perturbation_key])[1], labels)
     table.insert(1, "perturbation", np.array([spelled[c.parts] for c in found], dtype=object))
     table.insert(
-        2, "dose", np.array([written_dose(c, design.label_format.split(spelled[c.parts])) for c in found], dtype=object)
+        2, "dose", np.array([written_dose(c, labels.split(spelled[c.parts])) for c in found], dtype=object)
     )
     table.insert(3, "time", np.array([np.nan if c.time is None else c.time for c in found], dtype=float))
     table["is_control"] = np.array([c.is_control for c in found], dtype=bool)
@@ -249,10 +250,11 @@ def condition_codes(obs: pd.DataFrame, design: Design) -> tuple[list[Condition],
     doses, times, directions = (
         np.full(len(first), np.nan) if key is None else obs[key].iloc[first].astype(object).to_numpy() for key in keys
     )
+    form = design.label_format
     parsed = [
         parse_condition(
             label,
-            control=design.label_format,
+            control=form,
             dose=_plain(dose),
             time=_plain(time),
             direction=None if pd.isna(direction) else str(direction),

@@ -235,8 +235,10 @@ class RegisteredModel(BaseModelClass):
         source = DataSource(design)
         cells = open_cells(store, source)
         check_groups(cells, design, report="source_registry" not in kwargs)
+        said = {**design.to_dict(), "control": design.controls, "layer": layer}
+        del said["further_controls"]  # setup_anndata, which may load the model, takes all of them as control=
         arguments = cls._get_setup_method_args(
-            cls=cls, adata=None, **{**design.to_dict(), "layer": layer}, library_size_key=None, embedding_key=None
+            cls=cls, adata=None, **said, library_size_key=None, embedding_key=None
         )
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
         manager.register_fields(store.annotation, **kwargs)
