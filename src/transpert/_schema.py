@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from pathlib import Path
@@ -11,6 +12,9 @@ import msgspec
 
 from ._files import check_fits, reading
 from .errors import TranspertError
+
+CHECKSUM = "checksum"
+DAMAGED = "It is damaged, or was changed after it was saved: take it from a copy, or train anew."
 
 
 def read_json(path: Path, error: type[TranspertError], remedy: str) -> Any:
@@ -36,3 +40,23 @@ def checked[Kind](values: Any, kind: type[Kind], error: type[TranspertError], wh
         return msgspec.convert(values, kind)
     except (msgspec.ValidationError, OverflowError, RecursionError) as wrong:
         raise error(f"an entry is not what it must be: {wrong}", where=where, remedy=remedy) from wrong
+
+
+def sealed(values: dict[str, Any]) -> dict[str, Any]:
+    """Add a checksum to plain data, of everything that they say."""
+    return {**values, CHECKSUM: _digest(values)}
+
+
+def unsealed(values: Any, error: type[TranspertError], where: str, remedy: str, *, needed: bool) -> dict[str, Any]:
+    """Return plain data without their checksum, once it is right; stores and models of earlier versions have none."""
+    if not isinstance(values, dict):
+        raise error("the file is not one of named entries", where=where, remedy=remedy)
+    plain = {key: value for key, value in values.items() if key != CHECKSUM}
+    if (needed or CHECKSUM in values) and values.get(CHECKSUM) != _digest(plain):
+        raise error("what the file says does not have its checksum", where=where, remedy=remedy)
+    return plain
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """Return a checksum of plain data."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -22,10 +22,10 @@ def draw(seed: int, n_genes: int = 48) -> list[dict]:
     rng = np.random.default_rng(seed)
     found = []
     for context in "ab":
-        controls = rng.gamma(1, 1, (25, n_genes))
+        controls = rng.gamma(1, 1, (60, n_genes))
         for p in range(3):
             shift = np.exp(rng.normal(0, 2, n_genes) * (rng.random(n_genes) < 0.6))
-            pair = [rng.gamma(1, 1, (20, n_genes)) * shift for _ in range(2)]
+            pair = [rng.gamma(1, 1, (50, n_genes)) * shift for _ in range(2)]
             found.append({"cells": (*pair, controls), "labels": (f"p{p}", context), "targets": (p,)})
     return found
 
@@ -151,3 +151,16 @@ def test_every_public_function_shows_how_it_is_called() -> None:
     functions = {name: getattr(metrics, name) for name in metrics.__all__ if inspect.isfunction(getattr(metrics, name))}
     assert functions
     assert not [name for name, function in functions.items() if ">>> " not in inspect.getdoc(function)]
+
+
+def test_a_metric_is_one_entry_beside_its_function() -> None:
+    from transpert.metrics import integrity, registry
+
+    added = metrics.Metric("largest_value", "integrity", "none", ("predicted",), lambda c: c.predicted.cells.max())
+    listed = integrity.ENTRIES
+    try:
+        integrity.ENTRIES = (*listed, added)
+        assert added in registry._find_entries()
+    finally:
+        integrity.ENTRIES = listed
+    assert len({metric.name for metric in registry._find_entries()}) == len(registry._find_entries())

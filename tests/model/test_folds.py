@@ -89,7 +89,7 @@ def test_networks_get_no_weight_where_nothing_speaks_for_them(monkeypatch):
         adata, perturbation_key="perturbation", context_keys=["context"], split_key="split", layer="counts"
     )
     # whatever else they are weighed by, they would be found perfect
-    monkeypatch.setattr("transpert.model.scale.gate.fit_stack", lambda *_, **__: {"anchor": 0.0, "network": 1.0})
+    monkeypatch.setattr("transpert.model.scale.gate._gains", lambda observed, *_: np.ones((len(observed), 21)))
     options = tp.model.TrainingOptions(steps=4, steps_per_epoch=2, set_size=8, sets_per_batch=2)
     model = tp.SCALE(adata, preset="tiny", training=options)
     model.train(enable_progress_bar=False)

@@ -189,9 +189,7 @@ def make_groups(
     labels = design.label_format
     spelled = _spellings(label_codes(obs[design.perturbation_key])[1], labels)
     table.insert(1, "perturbation", np.array([spelled[c.parts] for c in found], dtype=object))
-    table.insert(
-        2, "dose", np.array([written_dose(c, labels.split(spelled[c.parts])) for c in found], dtype=object)
-    )
+    table.insert(2, "dose", np.array([written_dose(c, labels.split(spelled[c.parts])) for c in found], dtype=object))
     table.insert(3, "time", np.array([np.nan if c.time is None else c.time for c in found], dtype=float))
     table["is_control"] = np.array([c.is_control for c in found], dtype=bool)
     table["n_cells"] = sizes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self, override
 
 import numpy as np
@@ -14,24 +14,22 @@ import torch
 from transpert import _keys
 from transpert._anndata import modality_of
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
-from transpert.conditions import Condition
 from transpert.data import Store
-from transpert.errors import ModelFileError, OptionError, TranspertError
+from transpert.errors import ModelFileError, OptionError
 from transpert.groups import ControlMatching, Groups
 from transpert.transport import (
     GroupEffects,
-    ReadoutOptions,
     effects_from_statistics,
     estimate_dispersion,
     rows_of_groups,
 )
 
+from . import saving
 from .cells.in_memory import Cells
 from .cells.open import Data, StoredCells, check_loaded, open_cells, open_data
 from .cells.registration import jsonable, restore, source_of
 from .prediction.principal_components import PrincipalComponents, read_principal_components
 from .processes import is_first_process
-from .saving import read_data, read_device, read_model, write_model
 from .uncertainty.estimates import UncertaintyEstimates
 from .verbs import PredictingModel
 
@@ -65,8 +63,7 @@ class PerturbationModel(PredictingModel):
     @override
     def train(self) -> None:
         """Fit the model to the perturbed training groups and their controls."""
-        self._fit(self._training_effects(*self._training_groups()))
-        self._set_trained()
+        train_together([self])
 
     def _set_trained(self) -> None:
         """Note what else of the training data a trained model keeps, besides its state."""
@@ -132,7 +129,7 @@ class PerturbationModel(PredictingModel):
         if not is_first_process():  # after a training by several processes all have the same model
             return
         data = self.adata if save_anndata else None
-        write_model(dir_path, description, self.module.state_dict(), arrays, data=data, overwrite=overwrite)
+        saving.write_model(dir_path, description, self.module.state_dict(), arrays, data=data, overwrite=overwrite)
 
     @classmethod
     @override
@@ -170,54 +167,54 @@ class PerturbationModel(PredictingModel):
         transpert.errors.UnknownNameError
             If the data lacks a column of the design.
         """
-        device = read_device(device)
-        description, weights, arrays = read_model(dir_path)
-        if description["class"] != cls.__name__:
-            raise ModelFileError(
-                f"this is a {description['class']}, not a {cls.__name__}",
-                where=str(dir_path),
-                remedy=f"Load it with transpert.{description['class']}.load.",
-            )
-        registry = restore(description["registry"])
-        adata = read_data(dir_path, description["files"]) if adata is None else open_data(adata)
-        source = source_of(registry[SETUP_ARGS_KEY])
-        check_loaded(adata, source, arrays["genes"], description.get("store"))
+        device, where = saving.read_device(device), str(dir_path)
+        saved = saving.read_model(dir_path, with_data=adata is None)
+        description = saved.description
+        if description.model != cls.__name__:
+            remedy = f"Load it with transpert.{description.model}.load."
+            raise ModelFileError(f"this is a {description.model}, not a {cls.__name__}", where=where, remedy=remedy)
+        saving.check_depths(description.options, len(saved.weights), where)
+        with saving.building(where):
+            registry = restore(description.registry)
+            source = source_of(registry[SETUP_ARGS_KEY])
+        setup: Callable[..., None] = getattr(cls, registry.get(SETUP_METHOD_NAME, "setup_anndata"))
+        saving.check_arguments(setup, registry[SETUP_ARGS_KEY], where)
+        adata = saved.data if adata is None else open_data(adata)
+        check_loaded(adata, source, saved.arrays["genes"], description.store)
         if isinstance(adata, Store):
             cls._register_store(adata, source.design, source.layer, source_registry=registry, extend_categories=True)
         elif adata is not None:
-            setup: Callable[..., None] = getattr(cls, registry.get(SETUP_METHOD_NAME, "setup_anndata"))
             setup(adata, source_registry=registry, extend_categories=True, **registry[SETUP_ARGS_KEY])
-        model = cls._from_options(adata, None if adata is not None else registry, description["options"])
-        genes = arrays.pop("genes").astype(object)
+        with saving.building(where):
+            model = cls._from_options(adata, None if adata is not None else registry, description.options)
+        genes = saved.arrays.pop("genes").astype(object)
         if adata is not None:
             model._cells = open_cells(adata, model.source, genes=genes)
         model._genes = genes
-        model._fingerprint = description.get("store")
-        model._labels = tuple(description["labels"])
-        model._conditions = tuple(Condition(**condition) for condition in description["conditions"])
-        model._dispersion = arrays.pop("dispersion", None)
-        components = {key: arrays.pop(key) for key in list(arrays) if key.startswith("components/")}
-        if components:
-            named = {key.removeprefix("components/"): value for key, value in components.items()}
-            model._principal_components = PrincipalComponents(**named)
-        model.readout_options = ReadoutOptions.from_dict(description["readout"])
-        trained = description.get("trained_parts")
-        model._trained_parts = None if trained is None else frozenset(trained)
-        state = {key.removeprefix("state/"): value for key, value in arrays.items()}
-        known = {key: state.pop(key) for key in list(state) if key.startswith("uncertainty/")}
-        if "uncertainty" in description:
-            known = {key.removeprefix("uncertainty/"): value for key, value in known.items()}
-            model.uncertainty = UncertaintyEstimates.from_state(description["uncertainty"], known)
-        try:
-            model._restore(description["state"], state)
-            model.module.load_state_dict(weights)
-        except (KeyError, RuntimeError, TypeError) as error:
-            if isinstance(error, TranspertError):
-                raise
-            raise ModelFileError(f"the model does not fit its description: {error}", where=str(dir_path)) from error
+        with saving.building(where):
+            saving.check_amounts_known(saved, where)
+            model._take_back(description, saved.arrays)
+            saving.fill(model.module, saved.weights)
         model.module.to(device).eval()
         model.is_trained_ = True
         return model
+
+    def _take_back(self, description: saving.Description, arrays: dict[str, np.ndarray]) -> None:
+        """Take back what was saved, but for the cells and the weights of the networks."""
+        self._fingerprint = description.store
+        self._labels, self._conditions = tuple(description.labels), tuple(description.conditions)
+        self._dispersion = arrays.pop("dispersion", None)
+        components = saving.below("components/", arrays)
+        if components:
+            self._principal_components = PrincipalComponents(**components)
+        self.readout_options = description.readout
+        trained = description.trained_parts
+        self._trained_parts = None if trained is None else frozenset(trained)
+        state = saving.below("state/", arrays)
+        known = saving.below("uncertainty/", state)
+        if description.uncertainty is not None:
+            self.uncertainty = UncertaintyEstimates.from_state(description.uncertainty, known)
+        self._restore(description.state, state)
 
     @classmethod
     def _from_options(cls, adata: Data | None, registry: dict[str, Any] | None, options: dict[str, Any]) -> Self:
@@ -243,3 +240,13 @@ class PerturbationModel(PredictingModel):
     def summary_string(self) -> str:
         """What ``print(model)`` shows."""
         return self.summary()
+
+
+def train_together(models: Sequence[PerturbationModel]) -> None:
+    """Train models in closed form that were set up with the same cells, whose statistics are computed once."""
+    first = models[0]
+    effects = first._training_effects(*first._training_groups())
+    for model in models:
+        model._cells, model._dispersion = first._cells, first._dispersion
+        model._fit(effects)
+        model._set_trained()

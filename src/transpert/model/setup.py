@@ -237,9 +237,7 @@ class RegisteredModel(BaseModelClass):
         check_groups(cells, design, report="source_registry" not in kwargs)
         said = {**design.to_dict(), "control": design.controls, "layer": layer}
         del said["further_controls"]  # setup_anndata, which may load the model, takes all of them as control=
-        arguments = cls._get_setup_method_args(
-            cls=cls, adata=None, **said, library_size_key=None, embedding_key=None
-        )
+        arguments = cls._get_setup_method_args(cls=cls, adata=None, **said, library_size_key=None, embedding_key=None)
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
         manager.register_fields(store.annotation, **kwargs)
         cls.register_manager(manager)

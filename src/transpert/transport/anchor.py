@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, Self
 
+import msgspec
 import numpy as np
 
+from transpert._schema import DAMAGED, checked
 from transpert.conditions import Condition, Embedding
+from transpert.errors import ModelFileError, list_names
 
 from .coefficients import EffectTable, condition_coefficients, context_coefficients, weighted_sum
 from .dependence import ContextScores, Dependence
@@ -519,16 +522,14 @@ class Anchor:
         cls, plain: dict[str, Any], arrays: dict[str, np.ndarray], embedding: Embedding | None = None
     ) -> Self:
         """Make an anchor from what :meth:`to_state` returned, and the embedding it was fitted with."""
-        options = AnchorOptions.from_dict(plain["options"])
-        conditions = tuple(
-            Condition(tuple(c["parts"]), tuple(c["doses"]), c["time"], tuple(c.get("directions", ())))
-            for c in plain["conditions"]
-        )
-        contexts = np.array(plain["contexts"], dtype=object)
-        table = EffectTable(contexts, conditions, arrays["weights"], arrays["profiles"])
+        saved = checked(plain, _SavedAnchor, ModelFileError, "anchor", DAMAGED)
+        options = saved.options
+        _check_shapes(saved, arrays)
+        contexts = np.array(saved.contexts, dtype=object)
+        table = EffectTable(contexts, tuple(saved.conditions), arrays["weights"], arrays["profiles"])
         ridge = None
-        if plain.get("ridge") is not None and embedding is not None:
-            ridge = PerturbationRidge.from_state(plain["ridge"], table, embedding)
+        if saved.ridge is not None and embedding is not None:
+            ridge = PerturbationRidge.from_state(saved.ridge, table, embedding)
         return cls(
             options,
             table,
@@ -536,12 +537,38 @@ class Anchor:
             {space: arrays[f"effects_{space}"] for space in options.spaces},
             {space: arrays[f"variances_{space}"] for space in options.spaces},
             arrays["dispersion"],
-            plain["scale"],
-            {s: None if d is None else Dependence(**d) for s, d in plain["dependence"].items()},
-            {space: {k: np.array(v) for k, v in by.items()} for space, by in plain["parts"].items()},
-            plain["interaction"],
-            plain["stack"],
+            saved.scale,
+            saved.dependence,
+            {space: {k: np.array(v) for k, v in by.items()} for space, by in saved.parts.items()},
+            saved.interaction,
+            saved.stack,
             ridge,
+        )
+
+
+class _SavedAnchor(msgspec.Struct):
+    """What an anchor remembers beside its arrays."""
+
+    options: AnchorOptions
+    contexts: list[str]
+    conditions: list[Condition]
+    scale: float
+    dependence: dict[str, Dependence | None]
+    parts: dict[str, dict[str, list[float]]]
+    interaction: dict[str, float]
+    stack: dict[str, float]
+    ridge: dict[str, dict[str, Any]] | None = None
+
+
+def _check_shapes(saved: _SavedAnchor, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse arrays that are not those of the measured effects and their genes."""
+    names = [f"{kind}_{space}" for space in saved.options.spaces for kind in ("effects", "variances")]
+    rows, genes = len(saved.conditions), arrays["dispersion"].shape
+    expected = {"weights": (rows,), **dict.fromkeys(["profiles", "rates", *names], (rows, *genes))}
+    wrong = [name for name, shape in expected.items() if arrays[name].shape != shape or arrays[name].dtype.kind != "f"]
+    if wrong or len(saved.contexts) != rows:
+        raise ModelFileError(
+            f"{list_names(wrong or ['contexts'])} do not fit the conditions", where="anchor", remedy=DAMAGED
         )
 
 

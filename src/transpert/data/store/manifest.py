@@ -7,18 +7,17 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, Self, TypedDict
+from typing import Annotated, NotRequired, Self, TypedDict
 
 from msgspec import Meta
 
 from transpert._files import Count, Sums, damage, write_json
-from transpert._schema import checked, read_json
+from transpert._schema import checked, read_json, sealed, unsealed
 from transpert.errors import StoreError, list_names
 from transpert.groups import Design
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-CHECKSUM = "checksum"
 GENES = "genes.parquet"
 _RESTORE = "Restore what is damaged from a copy, or build the store again."
 
@@ -82,7 +81,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Write the manifest in one step: a reader sees the old one or the new one."""
         values = {**asdict(self), "design": self.design.to_dict()}
-        write_json(folder / MANIFEST, {**values, CHECKSUM: _digest_of_values(values)})
+        write_json(folder / MANIFEST, sealed(values))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -101,9 +100,8 @@ class Manifest:
                 where=str(folder),
                 remedy="Build the store again.",
             )
-        expected = values.pop(CHECKSUM, None) if isinstance(values, dict) else None
-        if expected is not None and expected != _digest_of_values(values):  # stores of earlier versions have none
-            raise StoreError("the manifest has another checksum", where=str(path), remedy=_RESTORE)
+        # stores of earlier versions have no checksum
+        values = unsealed(values, StoreError, str(path), _RESTORE, needed=False)
         manifest = checked(values, cls, StoreError, str(path), _RESTORE)
         manifest._check(path)
         return manifest
@@ -147,7 +145,3 @@ class Manifest:
                 where=str(folder),
                 remedy=_RESTORE,
             )
-
-
-def _digest_of_values(values: dict[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -33,6 +33,7 @@ class NoChange(PerturbationModel):
     ['control', 'predicted']
     """
 
+    _place = 0
     _ignores_perturbation = True
 
     @override

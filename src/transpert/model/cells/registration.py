@@ -21,6 +21,7 @@ from .in_memory import Cells, DataSource
 from .open import StoredCells
 
 _ARRAY = "__array__"
+_DTYPES = {"object", "bool", *(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64))}
 
 
 def registry_fields(
@@ -117,6 +118,8 @@ def restore(value: Any) -> Any:
     """Undo :func:`jsonable`."""
     if isinstance(value, dict):
         if _ARRAY in value:
+            if value["dtype"] not in _DTYPES:
+                raise ValueError(f"an array of the registry has the type {value['dtype']!r}")
             return np.array(value[_ARRAY], dtype=value["dtype"])
         return {key: restore(item) for key, item in value.items()}
     if isinstance(value, list):

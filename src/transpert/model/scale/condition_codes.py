@@ -11,8 +11,9 @@ import pandas as pd
 import torch
 
 from transpert._amounts import AmountScale
+from transpert._schema import DAMAGED, checked
 from transpert.conditions import Condition
-from transpert.errors import UnknownNameError
+from transpert.errors import ModelFileError, UnknownNameError
 from transpert.groups import Groups
 from transpert.groups.table import context_column
 from transpert.nn import ConditionBatch
@@ -102,15 +103,11 @@ class ConditionTable:
             "batches": list(self.batches),
             "directions": list(self.directions),
             "timed": self.timed,
-            "doses": asdict(self.dose_scale),
-            "times": asdict(self.time_scale),
+            "dose_scale": asdict(self.dose_scale),
+            "time_scale": asdict(self.time_scale),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a table from what :meth:`to_dict` returned."""
-        contexts = {key: tuple(names) for key, names in values["contexts"].items()}
-        directions = tuple(values["directions"])
-        scales = AmountScale(**values["doses"]), AmountScale(**values["times"])
-        names, batches = tuple(values["perturbations"]), tuple(values["batches"])
-        return cls(names, contexts, batches, directions, values["timed"], *scales)
+        return checked(values, cls, ModelFileError, cls.__name__, DAMAGED)

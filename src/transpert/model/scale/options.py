@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+import msgspec
 import numpy as np
 
-from transpert.errors import OptionError, UnknownNameError
+from transpert._files import Count
+from transpert._schema import DAMAGED, checked
+from transpert.errors import ModelFileError, OptionError, UnknownNameError
 from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOptions, NetworkOptions, SetOptions
 from transpert.nn.options import EncoderKind, check_part
 from transpert.transport import AnchorOptions, ReadoutOptions
+
+from .gate import FittedGate
 
 LeaveOut = Literal["auto", "context", "perturbation", "pair"]
 
@@ -192,13 +197,7 @@ class ScaleOptions:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make options from what :meth:`to_dict` returned."""
-        return cls(
-            NetworkOptions.from_dict(values["network"]),
-            None if values["anchor"] is None else AnchorOptions.from_dict(values["anchor"]),
-            ReadoutOptions.from_dict(values["readout"]),
-            JoiningOptions(**values["joining"]),
-            TrainingOptions(**values["training"]),
-        )
+        return checked(values, cls, ModelFileError, cls.__name__, DAMAGED)
 
     @classmethod
     def preset(cls, name: str) -> ScaleOptions:
@@ -212,6 +211,25 @@ class ScaleOptions:
         if name not in PRESETS:
             raise UnknownNameError("preset", [name], PRESETS)
         return PRESETS[name]
+
+
+class SavedOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """The arguments of a saved SCALE."""
+
+    options: ScaleOptions
+    preset: str
+    seed: Count
+
+
+class SavedState(msgspec.Struct, kw_only=True):
+    """What a trained SCALE remembers, but for its conditions, anchor and embedding, which are checked with them."""
+
+    gate: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    left_out_level: str
+    n_inputs: Count
+    gate_table: dict[str, list[Any]] | None
+    gate_evidence: FittedGate | None = None
+    history: dict[str, list[float | None]]
 
 
 def _network(kind: EncoderKind, width: int, depth: int, heads: int, tokens: int, flow_depth: int) -> NetworkOptions:
