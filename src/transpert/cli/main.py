@@ -144,13 +144,14 @@ def evaluate(
 
 
 def _design_of(
-    pred: Path, layer: str | None, context_keys: list[str] | None, named: Mapping[str, str | None]
+    pred: Path, layer: str | None, context_keys: list[str] | None, named: Mapping[str, str | list[str] | None]
 ) -> Design | None:
     """Return what a prediction says of its design, with the columns that were named; None where none was."""
     from transpert.tl._evaluation.cell_reader import open_cells
     from transpert.tl._populations import design_of_metadata
 
     given: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
+    given |= {"further_controls": ()} if "control" in given else {}  # which it says too
     if not given:
         return None
     reader = open_cells(pred, name="the prediction", layer=layer)
