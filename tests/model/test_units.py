@@ -108,4 +108,4 @@ def test_several_controls_are_pooled_and_remembered(tmp_path) -> None:
     assert set(pred.obs["perturbation"]) == {"NT-1", "P0", "P1"}
     assert (pred.obs["perturbation"] == "NT-1").sum() == len(controls)
     scores = tp.tl.evaluate(pred, adata, metrics=["pearson_delta"], ceiling=False, progress=False)
-    assert set(scores["perturbation"]) == {"P0", "P1"}
+    assert set(scores["perturbation"]) == {"P0", "P1", "mean"}
