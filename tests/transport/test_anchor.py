@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -187,3 +188,33 @@ def test_no_dependence_is_chosen_where_no_context_can_be_left_out(n_contexts, ch
     adata = tp.datasets.simulate(n_contexts=n_contexts, n_perturbations=2, n_genes=30, n_cells=30)
     anchor, _ = fitted(adata)
     assert [dependence is not None for dependence in anchor.dependence.values()] == [chosen, chosen]
+
+
+def test_one_count_in_few_cells_makes_no_large_fold_change() -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=1, n_genes=40, n_cells=12, library_size=10_000)
+    adata.obs["library_size"] = 10_000.0
+    for kind, pseudo_rate in (("kernel", 1 / 12), ("ridge", 0.02)):
+        anchor, effects = fitted(adata, options=AnchorOptions(kind=kind))
+        assert effects.molecule() == pytest.approx(1 / 12)
+        assert anchor.options.pseudo_rate == pytest.approx(pseudo_rate)
+
+
+def test_half_of_an_effect_in_a_new_context_is_shrunk_gene_by_gene() -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=1, n_genes=60, n_cells=60)
+    held = ((adata.obs["context"] == "context_0") & (adata.obs["perturbation"] != "control")).to_numpy()
+    anchor, _ = fitted(adata, ~held)
+    assert set(anchor.mixtures) == {"log1p", "log_fold"}
+    asked = (Condition(("P0",)), "context_0", controls(adata, "context_0").mean_log[0], np.ones(2, dtype=bool), False)
+    for space in anchor.mixtures:
+        weighted = dataclasses.replace(anchor, mixtures={})._effect(space, *asked)
+        adaptive = anchor._adaptive_effect(space, *asked)
+        np.testing.assert_allclose(anchor._effect(space, *asked), (weighted + adaptive) / 2)
+
+
+def test_what_was_measured_in_the_context_itself_is_not_mixed_with_other_contexts() -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=1, n_genes=40, n_cells=60)
+    anchor, _ = fitted(adata)
+    control = controls(adata, "context_0")
+    alone = dataclasses.replace(anchor, mixtures={}).predict(Condition(("P0",)), "context_0", control)
+    found = anchor.predict(Condition(("P0",)), "context_0", control)
+    np.testing.assert_array_equal(found.by_space["log1p"], alone.by_space["log1p"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal, Self
 
@@ -16,6 +16,8 @@ from .coefficients import EffectTable, condition_coefficients, context_coefficie
 from .dependence import ContextScores, Dependence
 from .dose import given_parts, interpolate_over
 from .effects import GroupEffects
+from .evidence import fit_mixture, gather_evidence
+from .mixture import EffectMixture
 from .options import AnchorOptions, EffectSpace
 from .perturbation_ridge import PerturbationRidge
 from .rates import shift_mean_log
@@ -26,6 +28,8 @@ from .statistics import GroupStatistics
 Situation = Literal["pair", "context", "perturbation"]
 # weights are learned from at most this many left-out groups
 _MOST_LEFT_OUT = 150
+# and spaces are stacked on at most this many: there is but one weight to learn
+_MOST_STACKED = 50
 # weights of the parts of a prediction that are tried, and the share of the gain that a larger weight may cost
 _WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TOLERANCE = 0.05
@@ -76,6 +80,9 @@ class Anchor:
         Weight of each space.
     ridge
         How effects follow the embeddings of the perturbations; ``None`` without embeddings, or with too few.
+    mixtures
+        For each space how effects of a gene go together over contexts; none where no condition was measured in two, and
+        in anchors of a kind other than ``"kernel"``.
     """
 
     options: AnchorOptions
@@ -90,6 +97,7 @@ class Anchor:
     interaction: dict[str, float]
     stack: dict[str, float]
     ridge: PerturbationRidge | None = None
+    mixtures: Mapping[str, EffectMixture] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -136,6 +144,8 @@ class Anchor:
         ['log1p', 'log_fold']
         """
         say = progress or (lambda _: None)
+        if options.kind == "kernel":
+            options = dataclasses.replace(options, pseudo_rate=max(options.pseudo_rate, effects.molecule()))
         measured = {space: effects.in_space(space, options.pseudo_rate) for space in options.spaces}
         table = EffectTable(
             effects.contexts,
@@ -168,9 +178,12 @@ class Anchor:
         anchor = dataclasses.replace(anchor, dependence=anchor._choose_dependence(left_out))
         say("Weighting main effects by leaving groups out")
         anchor = dataclasses.replace(anchor, parts=anchor._fit_parts(left_out))
+        if options.kind == "kernel":
+            say("Learning how effects go together over contexts")
+            anchor = dataclasses.replace(anchor, mixtures=anchor._fit_mixtures(seed))
         anchor = dataclasses.replace(anchor, interaction=anchor._fit_interaction())
         say("Stacking the spaces of effects")
-        return dataclasses.replace(anchor, stack=anchor._fit_stack(left_out, effects))
+        return dataclasses.replace(anchor, stack=anchor._fit_stack(left_out[:_MOST_STACKED], effects))
 
     # --- prediction -----------------------------------------------------------------------------------------
 
@@ -308,7 +321,34 @@ class Anchor:
             variance = factor**2 * np.sum([variance for _, variance in parts], axis=0)
         else:
             effect, variance = self._effect_and_variance(space, condition, context, profile, allowed, measured)
-        return shrink_effects(effect, self.options.shrinkage * variance)
+        weighted = shrink_effects(effect, self.options.shrinkage * variance)
+        adaptive = self._adaptive_effect(space, condition, context, profile, allowed, measured)
+        # one chooses weights for all genes, the other shrinks each by itself: they err differently
+        return weighted if adaptive is None else (weighted + adaptive) / 2
+
+    def _adaptive_effect(
+        self,
+        space: EffectSpace,
+        condition: Condition,
+        context: str,
+        profile: np.ndarray,
+        allowed: np.ndarray,
+        measured: bool,
+    ) -> np.ndarray | None:
+        """What the mixture says; nothing where no other context tells, or the context itself was measured."""
+        mixture, table = self.mixtures.get(space), self.table
+        known, here = table.of_action(condition) & allowed, table.of_context(context)
+        if mixture is None or (measured and (known & here).any()) or not (known & ~here).any():
+            return None
+        effects, variances = self.effects[space], self.variances[space]
+
+        def at(other: Condition) -> tuple[np.ndarray, np.ndarray]:
+            evidence = gather_evidence(table, effects, variances, other, context, profile, allowed)
+            mean = np.zeros(effects.shape[1]) if evidence is None else mixture.mean(evidence)
+            return mean, np.zeros_like(mean)
+
+        conditions = [table.conditions[row] for row in np.flatnonzero(known & ~here)]
+        return interpolate_over(condition, conditions, at)[0]
 
     def _effect_and_variance(
         self,
@@ -435,6 +475,14 @@ class Anchor:
                     fitted[space][situation] = _largest_good_weights(gram, moment)
         return fitted
 
+    def _fit_mixtures(self, seed: int) -> dict[str, EffectMixture]:
+        """How effects go together over contexts, for each space in which that can be learned."""
+        found = {
+            space: fit_mixture(self.table, self.effects[space], self.variances[space], seed=seed)
+            for space in self.options.spaces
+        }
+        return {space: mixture for space, mixture in found.items() if mixture is not None}
+
     def _fit_interaction(self) -> dict[str, float]:
         """How much of the sum of its parts the effect of a combination is, from combinations that were seen."""
         factors: dict[str, float] = {}
@@ -502,6 +550,7 @@ class Anchor:
             "interaction": self.interaction,
             "stack": self.stack,
             "ridge": None if self.ridge is None else self.ridge.to_state(),
+            "mixtures": {space: mixture.to_state() for space, mixture in self.mixtures.items()},
         }
         arrays = {
             "weights": self.table.weights,
@@ -542,6 +591,7 @@ class Anchor:
             plain["interaction"],
             plain["stack"],
             ridge,
+            {space: EffectMixture.from_state(values) for space, values in plain.get("mixtures", {}).items()},
         )
 
 

@@ -70,7 +70,8 @@ class AnchorOptions:
     spaces
         Spaces of effects that are stacked, with weights from left-out groups.
     pseudo_rate
-        Counts per 10k that are added before taking a log fold change.
+        Counts per 10k that are added before taking a log fold change; with ``kind="kernel"`` at least what one count
+        in all cells of a typical group is worth, so that a single count makes no large effect.
     n_components
         Numbers of principal components of the control profiles to choose from, by leaving one context out; by default
         2, 4 and 8 for a kernel, 8 for a ridge.
