@@ -62,7 +62,7 @@ def run_transpert(folder: Path, intervals: bool) -> dict[str, float]:
         folder / "pred.h5ad",
         folder / "real.h5ad",
         metrics="cell-eval",
-        reference="predicted",
+        options=tl.EvaluationOptions(reference="predicted"),
         ceiling=False,
         n_bootstrap=1_000 if intervals else 0,
         progress=False,

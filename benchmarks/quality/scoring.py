@@ -86,11 +86,9 @@ def _rows(
     scores = tp.tl.evaluate(
         {_PREDICTION: pred},
         adata,
-        perturbation_key=PERTURBATION,
-        control=task.control,
-        context_keys=list(task.context_keys),
+        design=tp.Design(PERTURBATION, task.control, task.context_keys),
         metrics=[*METRICS, *(name for name in task.extra if name != MMD)],
-        reference=reference,
+        options=tp.tl.EvaluationOptions(reference=reference),
         ceiling=ceiling,
         n_bootstrap=1,
         seed=seed,

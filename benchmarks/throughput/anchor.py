@@ -17,7 +17,7 @@ from alone import run_alone
 from run import machine
 
 from transpert.conditions import Condition
-from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, PopulationMeans
+from transpert.transport import Anchor, AnchorOptions, GroupEffects, PooledStatistics, PopulationMeans
 
 LEFT_OUT = 20  # groups over whose prediction the time of one is averaged
 
@@ -35,9 +35,11 @@ def made_up_effects(n_contexts: int, n_conditions: int, n_genes: int, seed: int 
     def means(rate: np.ndarray) -> PopulationMeans:
         return PopulationMeans(np.full(len(rate), 200.0), rate, rate / 200, np.log1p(rate), np.full(rate.shape, 2e-3))
 
-    cells = GroupStatistics(
-        np.full(n_contexts, 200.0), base, base, np.log1p(base), np.log1p(base), np.full(n_contexts, 1e-4)
-    )
+    empty = np.zeros((0, n_genes))
+    cells = PooledStatistics(
+        np.full(n_contexts, 200.0), np.full(n_contexts, 1e-4), np.arange(n_contexts),
+        empty, empty, empty, empty, np.zeros((4, n_genes)), np.zeros(n_genes), np.ones(n_genes),
+    )  # fmt: skip
     conditions = [Condition((f"P{number}",), (1.0,)) for number in range(n_conditions)]
     return GroupEffects(
         np.array([f"context {number}" for number in context], dtype=object),

@@ -19,8 +19,8 @@ from anndata import AnnData
 
 import transpert as tp
 from transpert.errors import TranspertError
-from transpert.model.requests import request_of
-from transpert.model.uncertainty import predict_uncertainty
+from transpert.model.prediction.requests import request_of
+from transpert.model.uncertainty.intervals import predict_uncertainty
 
 from .designs import Design, design
 from .real import cut
@@ -129,9 +129,9 @@ def _scored(screen: Screen, predictions: dict[str, AnnData]) -> dict[str, list[t
     if not predictions:
         return {}
     keys = {key: screen.setup_arguments()[key] for key in ("perturbation_key", "control", "context_keys")}
-    dose = {"dose_key": "dose"} if "dose" in screen.cells.obs else {}
+    design = tp.Design(**keys, dose_key="dose" if "dose" in screen.cells.obs else None)
     options = {"metrics": METRICS, "ceiling": False, "n_bootstrap": 0, "progress": False}
-    scores = tp.tl.evaluate(predictions, screen.cells, **options, **keys, **dose)
+    scores = tp.tl.evaluate(predictions, screen.cells, design=design, **options)
     rows: dict[str, list[tuple[str, str, str, float | None]]] = {name: [] for name in predictions}
     for row in scores[scores["context"] != "mean"].itertuples():
         rows[row.model].append((str(row.context), str(row.perturbation), row.metric, _plain(row.value)))

@@ -10,7 +10,21 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_ROOMS = ("conditions", "data", "datasets", "errors", "groups", "metrics", "model", "nn", "pl", "pp", "tl", "transport")
+_ROOMS = (
+    "conditions",
+    "data",
+    "datasets",
+    "errors",
+    "groups",
+    "metrics",
+    "model",
+    "nn",
+    "pl",
+    "pp",
+    "scaling",
+    "tl",
+    "transport",
+)
 _MODELS = (
     "SCALE",
     "Additive",
@@ -24,12 +38,14 @@ _MODELS = (
     "RidgeTransport",
 )
 
-__all__ = [*_ROOMS, *_MODELS, "__version__"]
+__all__ = [*_ROOMS, *_MODELS, "Design", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return import_module(f"transpert.{name}")
+    if name == "Design":
+        return import_module("transpert.groups").Design
     if name in _MODELS:
         return getattr(import_module("transpert.model"), name)
     raise AttributeError(f"module 'transpert' has no attribute {name!r}")

@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from scipy import sparse
 
 from transpert import _keys
+from transpert._matrices import Matrix, canonical
 from transpert.errors import CountsError
 
-type Matrix = np.ndarray | sparse.csr_matrix | sparse.csr_array
-
+_LARGEST_COUNT = 1 << 24  # networks and statistics compute with float32, which holds every whole number up to this
 _LARGEST_LOG1P = np.log1p(_keys.SCALE_FACTOR)
 _BLOCK = 1 << 20  # values looked at in one go, so that a check needs no second matrix
-
-
-def check_there(matrix: Matrix | None, *, where: str) -> None:
-    """Refuse a slot that holds no matrix, as ``X`` may."""
-    if matrix is None:
-        raise CountsError(
-            "there are no values", where=where, remedy="Name the layer that holds them, or put them into X."
-        )
-
-
-def stored_values(matrix: Matrix) -> np.ndarray:
-    """Return the values that are stored: all of a dense matrix, the explicit ones of a sparse one."""
-    return np.asarray(matrix.data if sparse.issparse(matrix) else matrix).ravel()
 
 
 def _count(values: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray]) -> int:
     return sum(int(np.count_nonzero(wrong(values[i : i + _BLOCK]))) for i in range(0, values.size, _BLOCK))
 
 
-def _check_finite(values: np.ndarray, where: str) -> None:
-    if values.dtype.kind not in "biuf":
-        raise CountsError(f"the values are of type {values.dtype}, not numbers", where=where)
+def _stored_values(matrix: Matrix) -> np.ndarray:
+    """Return the values that are stored: all of a dense matrix, the explicit ones of a sparse one."""
+    return np.asarray(matrix.data if sparse.issparse(matrix) else matrix).ravel()
+
+
+def _check_values(values: np.ndarray, where: str) -> None:
     wrong = _count(values, lambda block: ~np.isfinite(block))
     if wrong:
         raise CountsError(f"{wrong} values are NaN or infinite", where=where, remedy="Remove or replace them.")
@@ -49,11 +39,11 @@ def _check_finite(values: np.ndarray, where: str) -> None:
         )
 
 
-def check_counts(matrix: Matrix, *, where: str) -> None:
-    """Check that a matrix holds raw counts."""
-    check_there(matrix, where=where)
-    values = stored_values(matrix)
-    _check_finite(values, where)
+def read_counts(matrix: Any, *, where: str) -> Matrix:
+    """Return raw counts in canonical form, once it is known that they are raw counts."""
+    matrix = canonical(matrix, where=where)
+    values = _stored_values(matrix)
+    _check_values(values, where)
     fractions = _count(values, lambda block: block != np.rint(block)) if values.dtype.kind == "f" else 0
     if fractions:
         looks_log = values.max() <= _LARGEST_LOG1P + 1e-3
@@ -63,15 +53,28 @@ def check_counts(matrix: Matrix, *, where: str) -> None:
             where=where,
             remedy="Raw counts are needed: name their layer in layer=.",
         )
+    if values.size and values.max() > _LARGEST_COUNT:
+        raise CountsError(
+            f"{_count(values, lambda block: block > _LARGEST_COUNT)} counts are above {_LARGEST_COUNT:,}, up to "
+            f"{values.max():,.0f}, which is more than single precision holds exactly",
+            where=where,
+            remedy="No cell has so many counts of a gene: correct them, or drop these cells.",
+        )
+    return matrix
 
 
-def check_log1p(matrix: Matrix, *, where: str) -> None:
-    """Check that a matrix holds log1p counts per 10k, and not counts."""
-    check_there(matrix, where=where)
-    values = stored_values(matrix)
-    _check_finite(values, where)
+def check_counts(matrix: Any, *, where: str) -> None:
+    """Check that a matrix holds raw counts."""
+    read_counts(matrix, where=where)
+
+
+def read_log1p(matrix: Any, *, where: str) -> Matrix:
+    """Return log1p counts per 10k in canonical form, once it is known that they are, and no counts."""
+    matrix = canonical(matrix, where=where)
+    values = _stored_values(matrix)
+    _check_values(values, where)
     if not values.size:
-        return
+        return matrix
     high = _count(values, lambda block: block > _LARGEST_LOG1P + 1e-3)
     integers = values.max() > 1 and _count(values, lambda block: block != np.rint(block)) == 0
     if high or integers:
@@ -81,6 +84,12 @@ def check_log1p(matrix: Matrix, *, where: str) -> None:
             where=where,
             remedy="Normalise with sc.pp.normalize_total(adata, target_sum=1e4) and sc.pp.log1p(adata).",
         )
+    return matrix
+
+
+def check_log1p(matrix: Any, *, where: str) -> None:
+    """Check that a matrix holds log1p counts per 10k, and not counts."""
+    read_log1p(matrix, where=where)
 
 
 def check_library_sizes(
@@ -122,6 +131,11 @@ def library_sizes(counts: Matrix) -> np.ndarray:
     -------
     ``(N,)`` float64.
 
+    Raises
+    ------
+    transpert.errors.OptionError, transpert.errors.CountsError, transpert.errors.BackedDataError
+        If it is no matrix of numbers in memory, such as a whole AnnData.
+
     Examples
     --------
     >>> import numpy as np
@@ -129,13 +143,19 @@ def library_sizes(counts: Matrix) -> np.ndarray:
     >>> library_sizes(np.array([[1, 2], [0, 3]])).tolist()
     [3.0, 3.0]
     """
-    return np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    matrix = canonical(counts, where="counts")
+    if isinstance(matrix, np.ndarray):
+        return matrix.sum(axis=1, dtype=np.float64)
+    sums, filled = np.zeros(matrix.shape[0]), np.flatnonzero(np.diff(matrix.indptr))
+    if len(filled):  # scipy would sum float32 in float32
+        sums[filled] = np.add.reduceat(matrix.data, matrix.indptr[filled], dtype=np.float64)
+    return sums
 
 
 @overload
 def log1p_per_10k(counts: np.ndarray, library_size: np.ndarray) -> np.ndarray: ...
 @overload
-def log1p_per_10k(counts: sparse.csr_matrix | sparse.csr_array, library_size: np.ndarray) -> sparse.csr_matrix: ...
+def log1p_per_10k(counts: sparse.csr_matrix, library_size: np.ndarray) -> sparse.csr_matrix: ...
 def log1p_per_10k(counts: Matrix, library_size: np.ndarray) -> Matrix:
     """Return ``log(1 + counts / library_size * 1e4)``, sparse if the counts are.
 
@@ -154,6 +174,8 @@ def log1p_per_10k(counts: Matrix, library_size: np.ndarray) -> Matrix:
     ------
     transpert.errors.CountsError
         If there is not one library size for each cell, or one is negative, not finite, or zero in a cell with counts.
+    transpert.errors.OptionError, transpert.errors.BackedDataError
+        If the counts are no matrix in memory, such as a whole AnnData.
 
     Examples
     --------
@@ -162,19 +184,28 @@ def log1p_per_10k(counts: Matrix, library_size: np.ndarray) -> Matrix:
     >>> log1p_per_10k(np.array([[1.0, 0.0]]), np.array([1e4])).round(3).tolist()
     [[0.6930000185966492, 0.0]]
     """
+    counts = canonical(counts, where="counts")
     library = _checked_library(counts, library_size)
     factor = np.divide(_keys.SCALE_FACTOR, library, out=np.zeros_like(library), where=library > 0)
     if not sparse.issparse(counts):
         return np.log1p(np.asarray(counts, dtype=np.float64) * factor[:, None]).astype(np.float32)
-    counts = sparse.csr_matrix(counts)
-    values = np.log1p(counts.data * np.repeat(factor, np.diff(counts.indptr))).astype(np.float32)
+    values = np.empty(counts.nnz, dtype=np.float32)
+    of_cell = np.repeat(np.arange(counts.shape[0], dtype=np.int32), np.diff(counts.indptr))
+    for start in range(0, counts.nnz, _BLOCK):  # in double precision, without a second matrix
+        here = slice(start, start + _BLOCK)
+        values[here] = np.log1p(counts.data[here] * factor[of_cell[here]])
     # with copies of the indices: dropping zeros from one matrix in place must not tear the other one
     return sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape, copy=True)
 
 
 def library_of_each(counts: Matrix, library_size: np.ndarray) -> np.ndarray:
     """Return library sizes as ``(N,)`` float64."""
-    library = np.asarray(library_size, dtype=np.float64)
+    try:
+        library = np.asarray(library_size, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise CountsError(
+            "the library sizes are not numbers", where="library_size", remedy="Give the total counts of each cell."
+        ) from None
     if library.shape != (counts.shape[0],):
         raise CountsError(
             f"the library sizes have shape {library.shape}, and there are {counts.shape[0]} cells",

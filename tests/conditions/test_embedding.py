@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import transpert as tp
-from transpert.conditions import Embedding, as_embedding, coexpression_of, combine, expression
+from transpert.conditions import Embedding, as_embedding, coexpression_of, combine, fingerprints, gene_ontology
+from transpert.conditions.embeddings import coexpression as expression
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError
 
 
@@ -283,7 +284,7 @@ def test_genes_that_share_terms_are_near_each_other(zipped, tmp_path) -> None:
     path = tmp_path / ("x.gaf.gz" if zipped else "x.gaf")
     text = gaf([*ROWS, ("A0", "GO:b0", "NOT|involved_in", "IDA"), ("C", "GO:b1", "", "ND")])
     path.write_bytes(gzip.compress(text.encode()) if zipped else text.encode())
-    made = Embedding.from_gene_ontology(path, n_dimensions=4, max_share=1.0)
+    made = gene_ontology(path, n_dimensions=4, max_share=1.0)
     # NOT and "nothing is known" are no annotations
     assert "C" not in made and set(made.nearest("A0", n=4).index) == {f"A{i}" for i in range(1, 5)}
     np.testing.assert_allclose(made.lookup(["A0"]), made.lookup(["A1"]), atol=1e-5)
@@ -294,15 +295,15 @@ def test_gene2go_with_species_and_symbols(tmp_path) -> None:
     lines += [f"9606\t{gene[1:] + gene[0]}\t{term}\tIDA\tinvolved_in\tx\t-\tProcess" for gene, term, *_ in ROWS]
     path = tmp_path / "gene2go"
     path.write_text("\n".join(lines))
-    made = Embedding.from_gene_ontology(path, max_share=1.0, symbols={"0A": "STAT1"})
+    made = gene_ontology(path, max_share=1.0, symbols={"0A": "STAT1"})
     assert "STAT1" in made and "1A" in made
     path.write_text("\n".join([*lines, "10090\t7\tGO:x\tIDA\tinvolved_in\tx\t-\tProcess"]))
     with pytest.raises(ConditionError, match="2 species"):
-        Embedding.from_gene_ontology(path, max_share=1.0)
-    assert len(Embedding.from_gene_ontology(path, max_share=1.0, taxon=9606)) == 10
+        gene_ontology(path, max_share=1.0)
+    assert len(gene_ontology(path, max_share=1.0, taxon=9606)) == 10
     path.write_text("nothing of the kind\n")
     with pytest.raises(ConditionError, match="line 1 is a row of neither"):
-        Embedding.from_gene_ontology(path)
+        gene_ontology(path)
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -311,7 +312,7 @@ def test_gene2go_is_told_by_its_rows(header, zipped, tmp_path) -> None:
     path = tmp_path / "annotations"
     text = "\n".join([*header, *gene2go(PAIRS), *gene2go([("10", "GO:20")], how="NOT involved_in")]).encode()
     path.write_bytes(gzip.compress(text) if zipped else text)
-    made = Embedding.from_gene_ontology(path, max_share=1.0)
+    made = gene_ontology(path, max_share=1.0)
     assert set(made.names) == {"10", "11", "12", "20", "21", "22"}
     np.testing.assert_allclose(made.lookup(["10"]), made.lookup(["11"]), atol=1e-5)  # NOT is no annotation
 
@@ -320,7 +321,7 @@ def test_gene2go_is_told_by_its_rows(header, zipped, tmp_path) -> None:
 def test_gene_numbers_may_be_integers_or_text(symbols, tmp_path) -> None:
     path = tmp_path / "gene2go"
     path.write_text("\n".join(gene2go(PAIRS)))
-    made = Embedding.from_gene_ontology(path, max_share=1.0, symbols=symbols)
+    made = gene_ontology(path, max_share=1.0, symbols=symbols)
     assert "KLF1" in made and "10" not in made and "11" in made
 
 
@@ -337,14 +338,14 @@ def test_species_of_a_gaf_file(tmp_path) -> None:
     rows = [*of_taxon(human, "taxon:9606"), *of_taxon(PAIRS[6:], "taxon:9606|taxon:10090")]
     path.write_text("\n".join([*rows, *of_taxon(mouse, "taxon:10090|taxon:9606")]))
     with pytest.raises(ConditionError, match="2 species, with the taxa '10090', '9606'"):
-        Embedding.from_gene_ontology(path, max_share=1.0)
-    made = Embedding.from_gene_ontology(path, max_share=1.0, taxon=9606)
+        gene_ontology(path, max_share=1.0)
+    made = gene_ontology(path, max_share=1.0, taxon=9606)
     assert set(made.names) == {gene for gene, _ in PAIRS}
-    assert set(Embedding.from_gene_ontology(path, max_share=1.0, taxon=10090).names) == {gene for gene, _ in mouse}
+    assert set(gene_ontology(path, max_share=1.0, taxon=10090).names) == {gene for gene, _ in mouse}
     with pytest.raises(ConditionError, match="no annotation was found of the taxon 7227"):
-        Embedding.from_gene_ontology(path, max_share=1.0, taxon=7227)
+        gene_ontology(path, max_share=1.0, taxon=7227)
     path.write_text("\n".join(rows))  # the second organism of an interaction is no second species
-    assert len(Embedding.from_gene_ontology(path, max_share=1.0)) == 6
+    assert len(gene_ontology(path, max_share=1.0)) == 6
 
 
 CUT = gzip.compress(("\n".join(gene2go(PAIRS)) + "\n" * 9).encode())[:-12]
@@ -366,22 +367,22 @@ def test_files_of_another_kind_are_refused(content, message, tmp_path) -> None:
     path = tmp_path / "x"
     path.write_bytes(content)
     with pytest.raises(ConditionError, match=message):
-        Embedding.from_gene_ontology(path, max_share=1.0)
+        gene_ontology(path, max_share=1.0)
 
 
 def test_one_evidence_code_may_be_left_out(tmp_path) -> None:
     path = tmp_path / "x.gaf"
     path.write_text(gaf([*ROWS, ("A5", "GO:a0", "involved_in", "IDA")]))
-    made = Embedding.from_gene_ontology(path, max_share=1.0, leave_out_evidence="IEA")
+    made = gene_ontology(path, max_share=1.0, leave_out_evidence="IEA")
     assert set(made.names) == {f"A{i}" for i in range(6)}
 
 
 def test_fingerprints_of_drugs() -> None:
-    drugs = Embedding.from_smiles({"ethanol": "CCO", "ethanol again": "OCC", "benzene": "c1ccccc1"}, n_bits=256)
+    drugs = fingerprints({"ethanol": "CCO", "ethanol again": "OCC", "benzene": "c1ccccc1"}, n_bits=256)
     np.testing.assert_array_equal(drugs.lookup(["ethanol"]), drugs.lookup(["ethanol again"]))
     assert drugs.dimension == 256 and not np.array_equal(drugs.values[0], drugs.values[2])
     with pytest.raises(ConditionError, match="2 drugs cannot be read: 'bad', 'none'"):
-        Embedding.from_smiles({"good": "C", "bad": "C(((", "none": None})
+        fingerprints({"good": "C", "bad": "C(((", "none": None})
 
 
 @pytest.mark.parametrize(
@@ -399,7 +400,7 @@ def test_fingerprints_of_drugs() -> None:
 )
 def test_fingerprints_that_cannot_be_made_are_refused(smiles, options, error, message) -> None:
     with pytest.raises(error, match=message):
-        Embedding.from_smiles(smiles, **options)
+        fingerprints(smiles, **options)
 
 
 def test_a_distance_needs_known_names() -> None:

@@ -13,7 +13,7 @@ from scipy import sparse
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from transpert.data import CellSource, DeviceCells, MemorySource, SetSampler, read_sets
-from transpert.data.batches import _scatter_rows
+from transpert.data.sets.batches import _scatter_rows
 from transpert.errors import CountsError, OptionError
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from transpert.data import MemorySource, SetDataModule, SetLoader, SetSampler, validation_masks
-from transpert.data.prefetch import prefetch
+from transpert.data.sets.prefetch import prefetch
 from transpert.errors import OptionError, StoreError
 
 

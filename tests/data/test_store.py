@@ -13,8 +13,9 @@ import pytest
 import torch
 from tests.data.store_cells import DESIGN, N_GENES, assert_holds, make_cells
 
-from transpert.data import MemorySource, SetDataModule, SetSampler, Store, build_store, read_sets, store_build
-from transpert.data.manifest import Manifest
+from transpert.data import MemorySource, SetDataModule, SetSampler, Store, build_store, read_sets
+from transpert.data.store import build as store_build
+from transpert.data.store.manifest import Manifest
 from transpert.errors import (
     AssumptionWarning,
     CountsError,
@@ -264,7 +265,7 @@ def test_no_store_and_other_layouts_are_refused(store, tmp_path):
     with pytest.raises(StoreError, match="layout 99"):
         Store.open(store.path)
     path.write_text("{")
-    with pytest.raises(StoreError, match="manifest cannot be read"):
+    with pytest.raises(StoreError, match="no JSON file, or it is damaged.*manifest.json"):
         Store.open(store.path)
 
 

@@ -18,8 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.store_cells import DESIGN, N_GENES, assert_holds, make_cells
 
-from transpert.data import Store, build_input, build_store, store_build, to_scdl
-from transpert.data.readers import FileReader
+from transpert.data import Store, build_store, to_scdl
+from transpert.data.readers.readers import FileReader
+from transpert.data.store import build as store_build
+from transpert.data.store import build_input
 from transpert.errors import (
     AssumptionWarning,
     BackedDataError,
@@ -80,7 +82,7 @@ def test_a_table_that_is_gone_after_opening_is_named(store) -> None:
 def test_a_table_that_cannot_be_read_although_it_is_whole_is_named(store) -> None:
     path = store.path / "genes.parquet"
     path.write_bytes(b"no table")
-    store.manifest.files["genes.parquet"][:] = [8, "0"]
+    store.manifest.files["genes.parquet"] = (8, "0")
     store.tables._verified.add("genes.parquet")
     with pytest.raises(StoreError, match="the table cannot be read.*genes.parquet"):
         _ = store.genes
@@ -103,11 +105,11 @@ def test_damaged_counts_are_named_when_they_are_read(store, file, at) -> None:
 
 
 def test_the_counts_are_not_looked_through_on_opening(store, monkeypatch) -> None:
-    from transpert.data import manifest
+    from transpert import _files
 
     looked_at = []
-    original = manifest._digest
-    monkeypatch.setattr(manifest, "_digest", lambda path: (looked_at.append(path), original(path))[1])
+    original = _files.digest_of_file
+    monkeypatch.setattr(_files, "digest_of_file", lambda path: (looked_at.append(path), original(path))[1])
     source = Store(store.path).source()
     assert looked_at and not [path for path in looked_at if {"data", "indices"} & set(path.parts) and path.name == "0"]
     source.read(np.array([0, 1]))

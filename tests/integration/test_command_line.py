@@ -148,3 +148,16 @@ def test_python_m_transpert_is_the_command() -> None:
 def test_a_command_that_is_written_wrongly_ends_with_2() -> None:
     assert CliRunner().invoke(app, ["evaluate", "absent.h5ad", "absent.h5ad"]).exit_code == 2
     assert CliRunner().invoke(app, ["quickstarts"]).exit_code == 2
+
+
+def test_export_vcc_writes_a_package_from_a_file(screen, tmp_path) -> None:
+    screen.write_h5ad(tmp_path / "pred.h5ad")
+    (tmp_path / "genes.csv").write_text("\n".join(screen.var_names))
+    contexts = ",".join(screen.obs["context"].unique())
+    keys = ["--context-key", "context", "--contexts", contexts, "--n-cells", "120"]
+    files = [str(tmp_path / "pred.h5ad"), str(tmp_path / "mine.vcc"), "--genes", str(tmp_path / "genes.csv")]
+    result = CliRunner().invoke(app, ["export", "vcc", *files, *keys])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "mine.vcc").stat().st_size > 0
+    again = CliRunner().invoke(app, ["export", "vcc", *files, *keys])
+    assert again.exit_code == 1 and "the package exists already" in again.output

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 import transpert as tp
 from transpert.cli import app
-from transpert.data import Store, store_build
+from transpert.data import Store
+from transpert.data.store import build as store_build
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_one_modality_of_several(pred, truth, tmp_path) -> None:
     assert effects.equals(both["rna"].varm["effects"]) and "rank_genes_groups" in both["rna"].uns
     real = MuData({"rna": truth})
     options = {"metrics": ["pearson_delta"], "progress": False}
-    scores = tp.tl.evaluate({"mine": both}, real, modality="rna", **options)
+    scores = tp.tl.evaluate({"mine": both}, real, options=tp.tl.EvaluationOptions(modality="rna"), **options)
     alone = tp.tl.evaluate({"mine": pred}, truth, **options)
     pd.testing.assert_frame_equal(scores, alone)
     both.write_h5mu(tmp_path / "both.h5mu")

@@ -308,3 +308,27 @@ def test_areas_under_curves_are_those_of_scikit_learn_with_ties(seed) -> None:
     scores = -np.log10(np.clip(adjusted, 1e-10, 1))
     assert metrics.area_under_curve(*tables, curve="pr") == pytest.approx(average_precision_score(real < 0.05, scores))
     assert metrics.area_under_curve(*tables, curve="roc") == pytest.approx(roc_auc_score(real < 0.05, scores))
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
+@pytest.mark.parametrize("kind", ["any", "same predictions", "same truth", "nothing but targets"])
+def test_own_targets_are_left_out_as_if_they_were_not_there(metric, kind) -> None:
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(12, 30))
+    predicted = real + 2 * rng.normal(size=(12, 30))
+    if kind == "same predictions":
+        predicted[:] = predicted[0]
+    if kind == "same truth":
+        real[1::2] = real[::2]
+        predicted = real.copy()
+    targets = [[row, row + 12] if row % 4 else [] for row in range(12)]
+    if kind == "nothing but targets":
+        for row, genes in enumerate(targets):
+            predicted[row, np.setdiff1d(np.arange(30), genes)] = 0
+    for row, genes in enumerate(targets):
+        real[row, genes] -= 3
+    found = metrics.discrimination_score(predicted, real, metric=metric, targets=targets)
+    for row, genes in enumerate(targets):
+        kept = np.setdiff1d(np.arange(30), genes)
+        alone = metrics.discrimination_score(np.tile(predicted[row, kept], (12, 1)), real[:, kept], metric=metric)
+        assert found[row] == alone[row]

@@ -18,7 +18,8 @@ import lightning
 import torch
 
 import transpert as tp
-from transpert.model import JoiningOptions, TrainingOptions, checkpoints, processes
+from transpert.model import JoiningOptions, TrainingOptions, processes
+from transpert.model.scale.training import checkpoints
 from transpert.nn import EncoderOptions, FlowOptions
 
 TINY = {"steps": 6, "steps_per_epoch": 3, "set_size": 6, "sets_per_batch": 4}
@@ -29,7 +30,7 @@ def outcome(model) -> dict:
     if not model.is_trained_:
         return {"losses": losses}
     predicted = model.predict(perturbations="P0", readout="expected", progress=False)
-    return {"losses": losses, "gate": model.gate, "X": predicted.X.tolist()}
+    return {"losses": losses, "gate": model.gate, "X": predicted.to_df().to_numpy().tolist()}
 
 
 def make(**options):

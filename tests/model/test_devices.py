@@ -14,16 +14,17 @@ from torch import distributed
 
 import transpert as tp
 from transpert.data import CellSets, MemorySource, SetDataModule, SetSampler
-from transpert.data import module as data_module
+from transpert.data.sets import module as data_module
 from transpert.errors import AssumptionWarning, OptionError
 from transpert.groups import Design, make_groups, match_controls
-from transpert.model import TrainingOptions, processes, training
-from transpert.model.folds import Folds
-from transpert.model.history import TrainingHistory
+from transpert.model import TrainingOptions, processes
 from transpert.model.processes import choose_strategy, count_devices, full_state, lost_process
 from transpert.model.saving import read_device
-from transpert.model.training import SetTrainRunner, default_precision
-from transpert.model.training_plan import TransportTrainingPlan
+from transpert.model.scale.folds import Folds
+from transpert.model.scale.training import run as training
+from transpert.model.scale.training.history import TrainingHistory
+from transpert.model.scale.training.plan import TransportTrainingPlan
+from transpert.model.scale.training.run import SetTrainRunner, default_precision
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu", "enable_model_summary": False}
 

@@ -11,8 +11,8 @@ import transpert as tp
 from transpert.conditions import Condition, Embedding, parse_condition
 from transpert.errors import ConditionError, UnknownNameError
 from transpert.model import TrainingOptions
-from transpert.model.gate import was_tried
-from transpert.model.requests import Request
+from transpert.model.prediction.requests import Request
+from transpert.model.scale.gate import was_tried
 
 SETUP = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
 
@@ -86,7 +86,9 @@ def test_opposite_directions_have_opposite_effects(both_ways, tmp_path) -> None:
     assert own["perturbation"].tolist() == ["P0, direction CRISPRa"] and own["value"].iloc[0] > 0.6
     model.save(tmp_path / "m")
     again = tp.RidgeTransport.load(tmp_path / "m", adata)
-    np.testing.assert_array_equal(again.predict(perturbations="P0", directions="CRISPRa", progress=False).X, pred.X)
+    np.testing.assert_array_equal(
+        again.predict(perturbations="P0", directions="CRISPRa", progress=False).to_df(), pred.to_df()
+    )
 
 
 def test_the_network_knows_the_direction(both_ways) -> None:

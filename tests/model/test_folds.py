@@ -8,8 +8,8 @@ import pytest
 import transpert as tp
 from transpert.conditions import parse_condition
 from transpert.groups import Design, make_groups
-from transpert.model.folds import Folds, assign_folds, rows_like_asked
-from transpert.model.left_out import judged_rows
+from transpert.model.scale.folds import Folds, assign_folds, rows_like_asked
+from transpert.model.scale.held_out_anchor import judged_rows
 
 
 def conditions(*labels: str):
@@ -72,7 +72,7 @@ def test_the_gate_is_fitted_where_combinations_are_left_out_with_their_parts():
         model.train(enable_progress_bar=False)
         labels = model.gate_table["condition"].tolist()
         assert len(labels) < 24 and {"P0", "P5"} <= set(labels)
-        assert np.isfinite(model.predict(perturbations=["P0", "P0+P1"], progress=False).X).all()
+        assert np.isfinite(model.predict(perturbations=["P0", "P0+P1"], progress=False).to_df().to_numpy()).all()
 
 
 @pytest.mark.parametrize("kind", ["context", "perturbation", "pair", None])
@@ -89,7 +89,7 @@ def test_networks_get_no_weight_where_nothing_speaks_for_them(monkeypatch):
         adata, perturbation_key="perturbation", context_keys=["context"], split_key="split", layer="counts"
     )
     # whatever else they are weighed by, they would be found perfect
-    monkeypatch.setattr("transpert.model.gate.fit_stack", lambda *_, **__: {"anchor": 0.0, "network": 1.0})
+    monkeypatch.setattr("transpert.model.scale.gate._gains", lambda observed, *_: np.ones((len(observed), 21)))
     options = tp.model.TrainingOptions(steps=4, steps_per_epoch=2, set_size=8, sets_per_batch=2)
     model = tp.SCALE(adata, preset="tiny", training=options)
     model.train(enable_progress_bar=False)

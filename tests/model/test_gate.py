@@ -7,8 +7,9 @@ import pytest
 import transpert as tp
 from transpert.conditions import Condition, as_embedding
 from transpert.errors import UnknownNameError
-from transpert.model.gate import was_tried
-from transpert.model.requests import Request
+from transpert.model.prediction.requests import Request
+from transpert.model.scale.gate import _gains, fit_gate, was_tried
+from transpert.transport import group_effects
 
 TRAINING = tp.model.TrainingOptions(steps=6, steps_per_epoch=3, set_size=8, sets_per_batch=4)
 
@@ -91,3 +92,50 @@ def test_new_doses_of_what_was_measured_are_left_to_the_anchor(trained) -> None:
         assert np.abs(anchored - unknown).max() > 1e-3
     finally:
         trained.gate = gate
+
+
+def left_out_effects(n_contexts: int, seed: int = 0):
+    """Effects of one perturbation in so many contexts, with their true shifts."""
+    adata = tp.datasets.simulate(n_contexts=n_contexts, n_perturbations=1, n_genes=40, n_cells=60, seed=seed)
+    design = tp.groups.Design("perturbation", "control", ("context",))
+    groups = tp.groups.make_groups(adata.obs, design)
+    library = adata.obs["library_size"].to_numpy(dtype=float)
+    return group_effects(adata.layers["counts"], library, groups, tp.groups.match_controls(groups))
+
+
+def weight(effects, anchored, networks) -> float:
+    return fit_gate(effects, anchored, networks, np.ones(len(effects), dtype=bool), "context").weight
+
+
+def test_networks_that_are_right_everywhere_get_all_the_weight() -> None:
+    effects = left_out_effects(6)
+    wrong = np.random.default_rng(0).normal(0, effects.shift().std(), effects.shift().shape)
+    assert weight(effects, wrong, effects.shift()) == 1.0
+    assert weight(effects, effects.shift(), wrong) == 0.0
+
+
+def test_networks_that_help_in_some_of_few_contexts_get_no_weight() -> None:
+    effects = left_out_effects(4)
+    truth, rng = effects.shift(), np.random.default_rng(1)
+    noise = rng.normal(0, truth.std(), truth.shape)
+    networks = truth - noise
+    networks[1:] = truth[1:] + 3 * noise[1:]  # pooled over genes the first context may outweigh the others
+    anchored = truth + noise
+    assert weight(effects, anchored, networks) == 0.0
+
+
+def test_a_strong_perturbation_does_not_outvote_the_silent_ones() -> None:
+    truth = np.zeros((9, 40))
+    truth[0] = 5 * np.random.default_rng(2).normal(size=truth.shape[1])
+    anchored = truth.copy()
+    anchored[1:] = truth[0] / 5  # the mean effect, also for what does nothing
+    networks = np.zeros_like(truth)
+    networks[0] = 0.9 * truth[0]
+    gains = _gains(truth, anchored, networks).mean(axis=0)
+    assert gains.argmax() == 20
+
+
+def test_one_context_is_no_evidence() -> None:
+    effects = left_out_effects(3)
+    found = fit_gate(effects, np.zeros_like(effects.shift()), effects.shift(), np.arange(3) == 0, "context")
+    assert (found.weight, found.n_units) == (0.0, 1)

@@ -9,9 +9,9 @@ import pytest
 
 import transpert as tp
 from transpert.groups import Design, make_groups, match_controls
-from transpert.model import left_out
-from transpert.model.folds import Folds
-from transpert.model.left_out import choose_groups, leave_folds_out
+from transpert.model.scale import held_out_anchor as left_out
+from transpert.model.scale.folds import Folds
+from transpert.model.scale.held_out_anchor import choose_groups, leave_folds_out
 from transpert.transport import Anchor, AnchorOptions, GroupEffects, estimate_dispersion, group_effects
 
 

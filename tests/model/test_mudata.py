@@ -40,13 +40,13 @@ def test_columns_are_found_where_they_stand(cells, tmp_path, shared) -> None:
     tp.KernelTransport.setup_mudata(mdata, modality="rna", **KEYS)
     model = tp.KernelTransport(mdata)
     model.train()
-    np.testing.assert_array_equal(model.predict(perturbations="P0", progress=False).X, expected.X)
+    np.testing.assert_array_equal(model.predict(perturbations="P0", progress=False).to_df(), expected.to_df())
     model.save(tmp_path / "model")
     # the columns may stand elsewhere in the data that a saved model is given
     for other in (_mdata(cells, []), _mdata(cells, ["perturbation", "context"])):
         again = tp.KernelTransport.load(tmp_path / "model", other)
         pred = again.predict(perturbations="P0", progress=False)
-        np.testing.assert_array_equal(pred.X, expected.X)
+        np.testing.assert_array_equal(pred.to_df(), expected.to_df())
 
 
 def test_columns_of_a_modality_that_were_pulled_up(cells) -> None:
@@ -73,7 +73,7 @@ def test_tools_find_columns_where_they_stand_and_write_into_the_modality(cells, 
     mdata = _mdata(cells, shared)
     options = {"baselines": ["MeanShift"], "progress": False, "n_bootstrap": 10}
     expected = tp.tl.evaluate(pred, cells, **options)
-    scores = tp.tl.evaluate(pred, mdata, modality="rna", **options)
+    scores = tp.tl.evaluate(pred, mdata, options=tp.tl.EvaluationOptions(modality="rna"), **options)
     pd.testing.assert_frame_equal(scores, expected)
     assert "scores" in mdata["rna"].uns["transpert"]
     effects = tp.tl.effects(mdata, modality="rna", context_keys=["context"])

@@ -6,7 +6,7 @@ import torch
 
 import transpert as tp
 from transpert.model import SCALE, JoiningOptions
-from transpert.model.network_prediction import encode_cells, transport_population
+from transpert.model.scale.network_prediction import encode_cells, transport_population
 from transpert.nn import ConditionBatch, EncoderOptions, NetworkOptions, NetworkSizes, TransportNetwork
 
 N_GENES = 8
@@ -47,7 +47,9 @@ def test_added_shifts_and_effects_are_those_of_the_transported_cells() -> None:
     asked = {"contexts": {"context": "context_0"}, "perturbations": "P0", "include_controls": False, "progress": False}
     added, expected = (model.predict(readout=kind, **asked) for kind in ("added", "expected"))
     # both meet the predicted mean, one by a shift of every cell and one by the pattern of the network
-    unclipped = (added.X > 0).all(axis=0)
+    unclipped = (added.to_df().to_numpy() > 0).all(axis=0)
     assert unclipped.any()
-    np.testing.assert_allclose(added.X.mean(axis=0)[unclipped], expected.X.mean(axis=0)[unclipped], atol=1e-2)
+    np.testing.assert_allclose(
+        added.to_df().to_numpy().mean(axis=0)[unclipped], expected.to_df().to_numpy().mean(axis=0)[unclipped], atol=1e-2
+    )
     np.testing.assert_allclose(added.obsm["X_scale"], expected.obsm["X_scale"], atol=1e-6)

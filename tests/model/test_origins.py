@@ -9,7 +9,7 @@ import pytest
 from anndata import AnnData
 
 import transpert as tp
-from transpert.model.origins import shown_controls
+from transpert.model.prediction.controls import shown_controls
 
 DRIFTING, MOVED = slice(0, 8), slice(8, 16)
 SETUP = {"perturbation_key": "p", "context_keys": ["c"], "time_key": "t", "library_size_key": "total"}
@@ -46,7 +46,9 @@ def test_what_changes_with_time_by_itself_is_not_lost() -> None:
     for time in (6.0, 48.0):
         here = ((adata.obs["c"] == "A") & (adata.obs["p"] == "X") & (adata.obs["t"] == time)).to_numpy()
         found = pred[((pred.obs["p"] == "X") & (pred.obs["t"] == time)).to_numpy()]
-        np.testing.assert_allclose(np.asarray(found.X.mean(axis=0)).ravel(), means(adata[here]), atol=0.15)
+        np.testing.assert_allclose(
+            np.asarray(found.to_df().to_numpy().mean(axis=0)).ravel(), means(adata[here]), atol=0.15
+        )
         # every one of them was a control of this time
         assert set(adata.obs.loc[found.obs["control_id"], "t"]) == {time}
         assert found.n_obs == 60

@@ -11,7 +11,8 @@ import pytest
 
 import transpert as tp
 from transpert.errors import AssumptionWarning, ControlError, OptionError, StoreError
-from transpert.model import TrainingOptions, prediction_store
+from transpert.model import TrainingOptions
+from transpert.model.prediction import parts as prediction_store
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "batch_key": "batch", "layer": "counts"}
 
@@ -31,7 +32,7 @@ OPTIONS = {"n_cells": 30, "seed": 3, "progress": False}
 
 def assert_same(stored, predicted) -> None:
     """The cells on disk are those in memory."""
-    np.testing.assert_array_equal(stored.X.toarray(), predicted.X)
+    np.testing.assert_array_equal(stored.X.toarray(), predicted.to_df())
     for name in filter(None, predicted.layers):
         np.testing.assert_array_equal(stored.layers[name].toarray(), predicted.layers[name].toarray())
     np.testing.assert_array_equal(stored.obsm["X_scale"], predicted.obsm["X_scale"])

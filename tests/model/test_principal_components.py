@@ -41,7 +41,7 @@ def test_controls_lie_where_they_lay_before(highly_variable: bool) -> None:
 def test_predicted_cells_are_centred_by_the_training_cells_and_not_by_themselves() -> None:
     adata = screen()
     pred = trained(adata).predict({"context": adata.obs["context"].iloc[0]}, "P0", include_controls=False)
-    expected = (pred.X - adata.X.toarray().mean(axis=0)) @ adata.varm["PCs"]
+    expected = (pred.to_df().to_numpy() - adata.X.toarray().mean(axis=0)) @ adata.varm["PCs"]
     assert_allclose(pred.obsm["X_pca"], expected, atol=1e-3)
     assert_allclose(pred.varm["PCs"], adata.varm["PCs"], atol=1e-6)
 

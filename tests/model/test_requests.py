@@ -11,9 +11,11 @@ from scipy import sparse
 import transpert as tp
 from transpert.conditions import Condition
 from transpert.errors import ConditionError, ControlError, OptionError, StoreError, UnknownNameError
-from transpert.model import origins, requests, streaming
-from transpert.model.cells import read_cells
-from transpert.model.requests import Request
+from transpert.model.cells.in_memory import read_cells
+from transpert.model.prediction import controls as origins
+from transpert.model.prediction import requests
+from transpert.model.prediction import to_store as streaming
+from transpert.model.prediction.requests import Request
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
 HERE = {"context": "context_0"}
@@ -57,7 +59,9 @@ def test_doses_with_many_digits_are_found_by_their_labels() -> None:
     assert list(effects) == [f"context_0: P0 ({dose:g})" for dose in doses]
     asked = [("context_0", f"P0, dose {dose:g}") for dose in doses]
     by_label = model.predict_populations(asked, n_cells=10)
-    np.testing.assert_array_equal(by_label.X, model.predict(HERE, doses=doses, n_cells=10, progress=False).X)
+    np.testing.assert_array_equal(
+        by_label.to_df(), model.predict(HERE, doses=doses, n_cells=10, progress=False).to_df()
+    )
     assert effects.nunique(axis=1).max() == 3  # each dose has an effect of its own
 
 
@@ -260,7 +264,7 @@ def test_a_counterfactual_is_one_thing() -> None:
 # -------------------------------------------------------------------------------------------------- draws and seeds
 def cells_of(pred: AnnData, context: str, label: str) -> np.ndarray:
     rows = (pred.obs["context"] == context) & (pred.obs["perturbation"] == label)
-    return pred.X[rows.to_numpy()]
+    return pred.to_df().to_numpy()[rows.to_numpy()]
 
 
 def test_a_population_is_the_same_whatever_is_predicted_beside_it(screen) -> None:
@@ -379,7 +383,7 @@ def test_controls_may_be_spelled_as_combinations_of_controls(screen, respelled, 
     expected = ridge(screen).predict(n_cells=10, progress=False)
     model = ridge(respelled)
     pred = model.predict(n_cells=10, progress=False)
-    np.testing.assert_array_equal(pred.X, expected.X)
+    np.testing.assert_array_equal(pred.to_df(), expected.to_df())
     assert populations(pred, "perturbation") == populations(expected, "perturbation")
     alone = model.predict({"context": "context_2"}, "P1", n_cells=10, progress=False)
     np.testing.assert_array_equal(cells_of(alone, "context_2", "P1"), cells_of(expected, "context_2", "P1"))
@@ -392,7 +396,7 @@ def test_other_cells_may_have_no_other_spelling_of_controls(screen, respelled) -
     preds = [
         ridge(screen).predict(adata=cells[there].copy(), n_cells=10, progress=False) for cells in (screen, respelled)
     ]
-    np.testing.assert_array_equal(preds[0].X, preds[1].X)
+    np.testing.assert_array_equal(preds[0].to_df(), preds[1].to_df())
 
 
 def test_predictions_are_judged_and_tested_whatever_controls_are_called(screen, respelled) -> None:

@@ -43,6 +43,7 @@ def test_columns_that_a_prediction_would_overwrite_are_refused(adata, role, name
 
 def test_columns_of_a_prediction_say_no_more_than_they_do_when_it_is_set_up_itself(adata) -> None:
     adata.obs["library_size"] *= 3  # as if the genes were a selection
+    adata.X = tp.pp.log1p_per_10k(adata.layers["counts"], adata.obs["library_size"].to_numpy())
     tp.KernelTransport.setup_anndata(adata, library_size_key="library_size", **KEYS)
     model = tp.KernelTransport(adata)
     model.train()

@@ -39,7 +39,7 @@ def test_a_model_learns_from_contexts_that_share_their_controls(adata, name) -> 
         model = cls(cells)
         model.train()
     pred = model.predict({"context": "context_3"}, interval=None if name == "RidgeTransport" else 0.9, progress=False)
-    assert np.isfinite(pred.X).all()
+    assert np.isfinite(pred.to_df().to_numpy()).all()
     shifts = model.get_effects({"context": "context_3"})
     real = tp.tl.effects(cells, context_keys="context")
     for label in ("P0", "P1"):

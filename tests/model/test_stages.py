@@ -8,8 +8,9 @@ import rich
 from rich.console import Console
 
 import transpert as tp
-from transpert.model import SCALE, scale
-from transpert.model.stages import stages
+from transpert.model import SCALE
+from transpert.model.scale import model as scale
+from transpert.model.scale.training.progress import stages
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transpert.model import checkpoints
+from transpert.model.scale.training import checkpoints
 
 SCRIPT = Path(__file__).with_name("survival_worker.py")
 # the machine may be busy; a hang is what these tests are to find

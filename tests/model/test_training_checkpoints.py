@@ -14,7 +14,9 @@ import torch
 
 import transpert as tp
 from transpert.errors import AssumptionWarning, CheckpointError, OptionError
-from transpert.model import TrainingOptions, checkpoints, training
+from transpert.model import TrainingOptions
+from transpert.model.scale.training import checkpoints
+from transpert.model.scale.training import run as training
 
 STEPS, PER_EPOCH = 6, 3
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu", "enable_model_summary": False}
@@ -47,7 +49,7 @@ def train(model, **arguments):
 def outcome(model):
     """Everything a training decides: all losses, the gate, and a prediction."""
     losses = {name: table.to_numpy().ravel().tolist() for name, table in model.history.items()}
-    return losses, model.gate, model.predict(perturbations="P0", progress=False).X.tolist()
+    return losses, model.gate, model.predict(perturbations="P0", progress=False).to_df().to_numpy().tolist()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ import torch
 
 import transpert as tp
 from transpert.errors import OptionError, TrainingError
-from transpert.model import JoiningOptions, ScaleOptions, TrainingOptions, checkpoints
+from transpert.model import JoiningOptions, ScaleOptions, TrainingOptions
+from transpert.model.scale.training import checkpoints
 from transpert.nn import EncoderOptions, FlowOptions, NetworkSizes, SetDraws, TransportNetwork
 from transpert.nn.draws import draw_normal, draw_uniform
 
@@ -45,7 +46,7 @@ def train(model, **arguments):
 
 
 def predicted(model):
-    return model.predict(perturbations="P0", readout="expected", progress=False).X
+    return model.predict(perturbations="P0", readout="expected", progress=False).to_df().to_numpy()
 
 
 class BeforeStep(lightning.Callback):

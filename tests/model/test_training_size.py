@@ -8,7 +8,7 @@ import pytest
 import transpert as tp
 from transpert.groups import Design, make_groups
 from transpert.model import TrainingOptions
-from transpert.model.training_size import fit_to_groups
+from transpert.model.scale.training.size import fit_to_groups
 
 
 def groups_of(n_groups: int, n_cells: int) -> tp.groups.Groups:

@@ -91,7 +91,7 @@ def embedding(ax):
 
 def dose_response(ax):
     truth = screen(doses=(0.1, 0.3, 1.0, 3.0, 9.0))
-    return tp.pl.dose_response(weaker(truth, 0.7), truth, dose_key="dose", n_genes=3, ax=ax)
+    return tp.pl.dose_response(weaker(truth, 0.7), truth, design=tp.Design(dose_key="dose"), genes=3, ax=ax)
 
 
 PICTURES = {

@@ -89,7 +89,7 @@ def drawings(score_rows, truth, predictions, doses, together):
         "overlap_curve": lambda **kw: tp.pl.overlap_curve(predictions, truth, **KEYS, **kw),
         "calibration": lambda **kw: tp.pl.calibration(predictions, truth, **KEYS, **kw),
         "embedding": lambda **kw: tp.pl.embedding(together, basis="pca", **kw),
-        "dose_response": lambda **kw: tp.pl.dose_response(doses, doses, dose_key="dose", **kw),
+        "dose_response": lambda **kw: tp.pl.dose_response(doses, doses, design=tp.Design(dose_key="dose"), **kw),
     }
 
 
@@ -189,9 +189,11 @@ def test_effects_of_doses_are_drawn_for_a_prediction_that_says_its_design(doses)
     axes = tp.pl.effects_scatter(pred, real, population="context_0: P0, dose 1", show=False)
     assert axes.get_title().startswith("context_0: P0, dose 1\nPearson r = 1.00")
     for dose_key, number in ((None, 1), ("dose", 4)):
-        axes = tp.pl.calibration(real, real, dose_key=dose_key, show=False, **KEYS)
+        axes = tp.pl.calibration(real, real, design=tp.Design(dose_key=dose_key), show=False, **KEYS)
         assert len(axes.collections[-1].get_offsets()) == number
-    axes = tp.pl.overlap_curve(real, real, dose_key="dose", population="context_0: P0, dose 1", show=False, **KEYS)
+    axes = tp.pl.overlap_curve(
+        real, real, design=tp.Design(dose_key="dose"), population="context_0: P0, dose 1", show=False, **KEYS
+    )
     assert axes.get_title() == "context_0: P0, dose 1"
 
 
@@ -388,7 +390,7 @@ def test_an_embedding_that_is_not_there_is_refused(truth) -> None:
 def test_dose_curves_show_points_and_lines(doses) -> None:
     control = (doses.obs["perturbation"] == "control").to_numpy()
     twice = doses[:, ::-1].copy()
-    axes = tp.pl.dose_response(twice, doses, dose_key="dose", genes=["gene_2", "gene_5"], show=False)
+    axes = tp.pl.dose_response(twice, doses, design=tp.Design(dose_key="dose"), genes=["gene_2", "gene_5"], show=False)
     rates = np.expm1(doses.X.toarray().astype(float))
     base = rates[control].mean(axis=0) + 0.05
     expected = np.array(
@@ -399,7 +401,7 @@ def test_dose_curves_show_points_and_lines(doses) -> None:
     np.testing.assert_allclose(line, points, rtol=1e-6, err_msg="the prediction is the truth, its genes in other order")
     assert axes.get_xscale() == "log"
     assert [label.get_text() for label in axes.get_xticklabels()][1:-1] == ["0.01", "0.1", "1", "10"]
-    named = tp.pl.dose_response(doses, doses, dose_key="dose", n_genes=2, show=False)
+    named = tp.pl.dose_response(doses, doses, design=tp.Design(dose_key="dose"), genes=2, show=False)
     largest = np.argsort(-np.abs(expected).max(axis=0))[:2]
     assert {f"gene_{i}" for i in largest} < set(legend_of(named))
 
@@ -412,10 +414,11 @@ def test_dose_curves_are_of_one_time_and_direction(doses) -> None:
     twice.obs["way"] = np.where(treated, np.where(odd, "up", "down"), None)
     late = twice[odd | ~treated].copy()
     late.obs["time"] = late.obs["time"].astype(object).where(late.obs["time"].isna(), 24)
-    keys = {"dose_key": "dose", "genes": ["gene_2"], "show": False}
+    keys = {"genes": ["gene_2"], "show": False}
 
     def points(pred, truth, **more):
-        return tp.pl.dose_response(pred, truth, **keys, **more).containers[0][0].get_ydata()
+        design = tp.Design(dose_key="dose", **more) if more or "transpert" not in pred.uns else None
+        return tp.pl.dose_response(pred, truth, design=design, **keys).containers[0][0].get_ydata()
 
     expected = points(late, late)
     assert not np.allclose(points(late, twice), expected), "nothing names the column of times"
@@ -441,14 +444,16 @@ def test_dose_curves_take_controls_of_any_spelling(doses) -> None:
     is_control = doses.obs["perturbation"].astype(str) == "control"
     other.obs["perturbation"] = doses.obs["perturbation"].astype(str).where(~is_control, "ctrl+ctrl")
     drawn = [
-        tp.pl.dose_response(adata, adata, dose_key="dose", genes=["gene_2"], show=False).get_lines()[2].get_ydata()
+        tp.pl.dose_response(adata, adata, design=tp.Design(dose_key="dose"), genes=["gene_2"], show=False)
+        .get_lines()[2]
+        .get_ydata()
         for adata in (doses, other)
     ]
     np.testing.assert_array_equal(*drawn)
 
 
 def test_intervals_of_doses_are_those_of_a_bootstrap(doses) -> None:
-    axes = tp.pl.dose_response(doses, doses, dose_key="dose", genes=list(doses.var_names), show=False)
+    axes = tp.pl.dose_response(doses, doses, design=tp.Design(dose_key="dose"), genes=list(doses.var_names), show=False)
     drawn = np.array([np.ptp(container[2][0].get_segments()[2][:, 1]) for container in axes.containers])
     rates = np.expm1(doses.X.toarray().astype(float))
     treated, control = rates[(doses.obs["dose"] == 1.0).to_numpy()], rates[doses.obs["dose"].isna().to_numpy()]
@@ -467,15 +472,15 @@ def test_doses_that_are_none_are_refused(doses, truth, predictions) -> None:
     with pytest.raises(OptionError, match="dose_key"):
         tp.pl.dose_response(doses, doses)
     with pytest.raises(UnknownNameError, match="dosis"):
-        tp.pl.dose_response(doses, doses, dose_key="dosis")
+        tp.pl.dose_response(doses, doses, design=tp.Design(dose_key="dosis"))
     with pytest.raises(UnknownNameError, match="P7"):
-        tp.pl.dose_response(doses, doses, dose_key="dose", perturbation="P7")
+        tp.pl.dose_response(doses, doses, design=tp.Design(dose_key="dose"), perturbation="P7")
     with pytest.raises(UnknownNameError, match="gene_x"):
-        tp.pl.dose_response(doses, doses, dose_key="dose", genes="gene_x")
+        tp.pl.dose_response(doses, doses, design=tp.Design(dose_key="dose"), genes="gene_x")
     with pytest.raises(OptionError, match="80 have a dose that is not a positive number"):
         bad = doses.copy()
         bad.obs["dose"] = bad.obs["dose"].where(bad.obs["dose"] != 0.1, -1.0)
-        tp.pl.dose_response(bad, doses, dose_key="dose")
+        tp.pl.dose_response(bad, doses, design=tp.Design(dose_key="dose"))
     with pytest.raises(ControlError, match="no control cells"):
         alone = doses[doses.obs["perturbation"] != "control"].copy()
-        tp.pl.dose_response(doses, alone, dose_key="dose")
+        tp.pl.dose_response(doses, alone, design=tp.Design(dose_key="dose"))

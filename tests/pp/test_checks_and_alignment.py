@@ -11,7 +11,7 @@ from scipy import sparse
 
 from transpert import pp
 from transpert.conditions import Embedding
-from transpert.data.readers import AnnDataReader
+from transpert.data.readers.readers import AnnDataReader
 from transpert.errors import BackedDataError, CellError, CountsError, GeneError
 
 COUNTS = np.random.default_rng(0).poisson(2.0, (20, 6)).astype(float)

@@ -118,7 +118,7 @@ def test_an_audit_says_what_it_cannot_do(screen) -> None:
     with pytest.raises(OptionError, match="independent replicate"):
         tp.tl.audit({REPLICATE: screen}, screen, **keys)
     with pytest.raises(OptionError, match="margin"):
-        tp.tl.audit(None, screen, margin=-1, **keys)
+        tp.tl.audit(None, screen, limits=tp.tl.AuditLimits(margin=-1), **keys)
     small = screen[screen.obs["perturbation"] == "control"].copy()
     small.obs["perturbation"] = ["P0" if i % 60 == 0 else "control" for i in range(small.n_obs)]
     with pytest.raises(GroupSizeError, match="4 cells"):

@@ -49,6 +49,7 @@ def test_designs_that_are_known_are_not_asked_for(parts, cells) -> None:
     joined, kept = (anndata.concat(parts, index_unique="-", **merge) for merge in ({}, {"uns_merge": "same"}))
     with warnings.catch_warnings():
         warnings.simplefilter("error", AssumptionWarning)
+        warnings.filterwarnings("ignore", message=".*are not predicted, and not scored")
         scores = tp.tl.evaluate(joined, cells, context_keys="context", **QUICK)
         assert {"context_0", "context_1"} < set(scores["context"])
         assert tp.tl.evaluate(kept, cells, **QUICK)["context"].tolist() == scores["context"].tolist()

@@ -36,7 +36,14 @@ def test_cell_eval_reads_what_is_written(pair, tmp_path) -> None:
     theirs = theirs.to_pandas().set_index("perturbation")
     metrics = ["pearson_delta", "mae", "mse_delta", "discrimination_score_l1"]
     ours = tp.tl.evaluate(
-        pred, truth, metrics=metrics, reference="predicted", ceiling=False, n_bootstrap=0, progress=False, **KEYS
+        pred,
+        truth,
+        metrics=metrics,
+        options=tp.tl.EvaluationOptions(reference="predicted"),
+        ceiling=False,
+        n_bootstrap=0,
+        progress=False,
+        **KEYS,
     )
     ours = ours[ours["context"] == "context_0"].pivot(index="perturbation", columns="metric", values="value")
     np.testing.assert_allclose(ours.loc[theirs.index, metrics], theirs[metrics], rtol=1e-5)

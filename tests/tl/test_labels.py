@@ -30,16 +30,16 @@ def doses() -> anndata.AnnData:
 def test_doses_of_other_packages_are_populations_of_their_own(doses, tmp_path) -> None:
     pooled = tp.tl.evaluate(doses, doses, ceiling=False, **QUICK)
     assert pooled["perturbation"].unique().tolist() == ["P0", "mean"]
-    scores = tp.tl.evaluate(doses, doses, dose_key="dose", ceiling=False, **QUICK)
+    scores = tp.tl.evaluate(doses, doses, design=tp.Design(dose_key="dose"), ceiling=False, **QUICK)
     assert scores["perturbation"].unique().tolist() == [*POPULATIONS, "mean"]
-    audited = tp.tl.audit(doses, doses, dose_key="dose", n_bootstrap=0, **QUICK)
+    audited = tp.tl.audit(doses, doses, design=tp.Design(dose_key="dose"), n_bootstrap=0, **QUICK)
     assert (audited["n"] == 2).all()
-    assert tp.tl.effects(doses.copy(), dose_key="dose", **KEYS).columns.tolist() == [
+    assert tp.tl.effects(doses.copy(), design=tp.Design(dose_key="dose"), **KEYS).columns.tolist() == [
         f"context_0: {name}" for name in POPULATIONS
     ]
-    paths = tp.tl.to_cell_eval(doses, doses, tmp_path, dose_key="dose", **KEYS)
+    paths = tp.tl.to_cell_eval(doses, doses, tmp_path, design=tp.Design(dose_key="dose"), **KEYS)
     assert set(anndata.read_h5ad(paths[0]).obs["target_gene"]) == {"non-targeting", *POPULATIONS}
-    together = tp.tl.embed_together(doses, doses, dose_key="dose", n_components=3, umap=False, **KEYS)
+    together = tp.tl.embed_together(doses, doses, design=tp.Design(dose_key="dose"), n_components=3, umap=False, **KEYS)
     assert "dose" in together.obs
 
 
@@ -48,20 +48,20 @@ def test_times_and_directions_are_named_as_doses_are(doses, role) -> None:
     values = {"time": [6, 24], "direction": ["CRISPRa", "CRISPRi"]}[role]
     adata = doses.copy()
     adata.obs[role] = adata.obs["dose"].map(dict(zip([0.1, 1.0], values, strict=True)))
-    scores = tp.tl.evaluate(adata, adata, ceiling=False, **{f"{role}_key": role}, **QUICK)
+    scores = tp.tl.evaluate(adata, adata, design=tp.Design(**{f"{role}_key": role}), ceiling=False, **QUICK)
     assert set(scores["perturbation"]) == {*(f"P0, {role} {value}" for value in values), "mean"}
 
 
 def test_arguments_come_before_what_a_prediction_says(doses) -> None:
     pred = doses.copy()
     pred.uns["transpert"] = {"design": {"dose_key": "amount", "context_keys": ["context"]}}
-    scores = tp.tl.evaluate(pred, doses, dose_key="dose", ceiling=False, **QUICK)
+    scores = tp.tl.evaluate(pred, doses, design=tp.Design(dose_key="dose"), ceiling=False, **QUICK)
     assert scores["perturbation"].unique().tolist() == [*POPULATIONS, "mean"]
     # what it says is not there is not left out in silence
     with pytest.raises(UnknownNameError, match="amount"):
         tp.tl.evaluate(pred, doses, ceiling=False, **QUICK)
     with pytest.raises(OptionError, match="two roles"):
-        tp.tl.evaluate(pred, doses, dose_key="context", ceiling=False, **QUICK)
+        tp.tl.evaluate(pred, doses, design=tp.Design(dose_key="context"), ceiling=False, **QUICK)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_counts_keep_perturbations_doses_times_and_directions(pair_of_drugs, dos
     columns = {f"{role}_key": role for role in ("dose", "time", "direction")}
     controls = doses[(doses.obs["perturbation"] == "control").to_numpy()].copy()
     del controls.obs["dose"]
-    result = tp.tl.to_counts(pair_of_drugs, controls, **KEYS, **columns)
+    result = tp.tl.to_counts(pair_of_drugs, controls, design=tp.Design(**columns), **KEYS)
     made = result.obs[(result.obs["source"] == "predicted").to_numpy()].astype(str)
     rows = made[["perturbation", "dose", "time", "direction"]].drop_duplicates().to_numpy().tolist()
     assert sorted(rows) == [["B+A", "0.1+10", "24.0", "CRISPRa+CRISPRi"], ["P0", "1", "24.0", "CRISPRi"]]
@@ -91,7 +91,7 @@ def test_counts_keep_perturbations_doses_times_and_directions(pair_of_drugs, dos
 
 
 def test_dose_curves_read_what_counts_were_made(doses) -> None:
-    counted = tp.tl.to_counts(doses, doses, dose_key="dose", **KEYS)
+    counted = tp.tl.to_counts(doses, doses, design=tp.Design(dose_key="dose"), **KEYS)
     axes = tp.pl.dose_response(counted, doses, perturbation="P0", show=False)
     assert len(axes.get_lines()) > 2
 
@@ -110,7 +110,7 @@ def test_cells_without_a_label_are_refused(doses, column, kind) -> None:
     with pytest.raises(ConditionError, match="3 cells"):
         tp.tl.effects(torn, **KEYS)
     with pytest.raises(ConditionError, match="3 cells"):
-        tp.pl.dose_response(doses, torn, dose_key="dose", **KEYS)
+        tp.pl.dose_response(doses, torn, design=tp.Design(dose_key="dose"), **KEYS)
     if column == "perturbation":
         with pytest.raises(ConditionError, match="3 cells"):
             tp.tl.rank_genes_groups(torn)

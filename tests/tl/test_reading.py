@@ -21,6 +21,7 @@ OPTIONS = {
     "progress": False,
     "n_bootstrap": 50,
 }
+FEW_CONTROLS = tp.tl.EvaluationOptions(max_controls=20)
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +65,16 @@ def test_scores_do_not_depend_on_where_the_cells_are(files, expected, how) -> No
 
 
 def test_only_the_rows_that_are_needed_are_read(files, monkeypatch) -> None:
-    from transpert.tl import _reading
+    from transpert.tl._evaluation import cell_reader as _reading
 
     read = []
     take = _reading._take
-    monkeypatch.setattr(
-        _reading, "_take", lambda matrix, rows, columns: read.append(len(rows)) or take(matrix, rows, columns)
-    )
+    monkeypatch.setattr(_reading, "_take", lambda matrix, rows: read.append(len(rows)) or take(matrix, rows))
     tp.tl.evaluate(files / "pred.h5ad", files / "truth.h5ad", ceiling=True, **OPTIONS)
-    # one population at a time, each once: 2 contexts x (controls + 4 populations, real and predicted)
-    assert len(read) == 2 * (1 + 2 * 4) and max(read) == 120
+    # some cells to compare the scales, then one population at a time, each once: 2 contexts x (controls + 4
+    # populations, real and predicted)
+    scales, populations = read[: -2 * (1 + 2 * 4)], read[-2 * (1 + 2 * 4) :]
+    assert max(populations) == 120 and max(scales) <= 128
 
 
 @pytest.mark.parametrize("source", ["memory", "path"])
@@ -81,12 +82,12 @@ def test_workers_compute_the_same(pair, files, expected, source) -> None:
     pred, truth = pair if source == "memory" else (files / "pred.h5ad", files / "truth.zarr")
     with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:
         with Client(cluster) as client:
-            scores = tp.tl.evaluate(pred, truth, client=client, **OPTIONS)
+            scores = tp.tl.evaluate(pred, truth, options=tp.tl.EvaluationOptions(client=client), **OPTIONS)
             pd.testing.assert_frame_equal(scores, expected, check_exact=True)
             wrong = pair[0].copy()
             wrong.X[:] = 0
             with pytest.raises(OptionError):
-                tp.tl.evaluate(wrong, truth, client=client, max_controls=1, **OPTIONS)
+                tp.tl.evaluate(wrong, truth, options=tp.tl.EvaluationOptions(client=client, max_controls=1), **OPTIONS)
 
 
 def test_genes_in_another_order_are_read_in_that_of_the_truth(pair, files, tmp_path, expected) -> None:
@@ -102,14 +103,17 @@ def test_all_predictions_are_scored_on_the_genes_they_share(pair) -> None:
     pred, truth = pair
     short = pred[:, 4:].copy()
     with pytest.warns(tp.errors.AssumptionWarning, match="76 genes they share"):
-        both = tp.tl.evaluate({"short": short, "full": pred}, truth, max_missing_genes=0.1, **OPTIONS)
+        both = tp.tl.evaluate(
+            {"short": short, "full": pred}, truth, options=tp.tl.EvaluationOptions(max_missing_genes=0.1), **OPTIONS
+        )
     table = tp.tl.score_table(both)
     pd.testing.assert_series_equal(table.loc["short"], table.loc["full"], check_names=False)
 
 
 def test_controls_are_sampled_when_asked(pair) -> None:
     once, again, other = (
-        tp.tl.evaluate(*pair, max_controls=20, **{**OPTIONS, "seed": seed})["value"] for seed in (0, 0, 1)
+        tp.tl.evaluate(*pair, options=tp.tl.EvaluationOptions(max_controls=20), **{**OPTIONS, "seed": seed})["value"]
+        for seed in (0, 0, 1)
     )
     pd.testing.assert_series_equal(once, again)
     assert not np.allclose(once, other, equal_nan=True)
@@ -126,7 +130,8 @@ def test_no_value_depends_on_which_other_populations_are_predicted(pair, options
     pred, truth = pair
     truth = truth.copy()
     truth.obs["split"] = np.where(truth.obs["perturbation"].isin(["control", "P0"]), "train", "test")
-    asked = {**OPTIONS, "metrics": ["mse_delta", "energy_distance"], "baselines": "KernelTransport", **options}
+    asked = {**OPTIONS, "metrics": ["mse_delta", "energy_distance"], "baselines": "KernelTransport"}
+    asked["options"] = tp.tl.EvaluationOptions(**options)
     last = (pred.obs["context"] == "context_1") & (pred.obs["perturbation"] == "P2")
     kept = (pred.obs["perturbation"] == "control") | last
     own = pred[(pred.obs["perturbation"] != "P0").to_numpy()].copy()
@@ -142,7 +147,7 @@ def test_controls_of_an_audit_do_not_depend_on_which_others_are_judged(pair) -> 
 
     def values(*keys: tuple[str, str]) -> pd.Series:
         chosen = [key in keys for key in zip(pred.obs["context"], pred.obs["perturbation"], strict=True)]
-        table = tp.tl.audit(pred[chosen].copy(), truth, **{**OPTIONS, "metrics": ["mse_delta"], "max_controls": 20})
+        table = tp.tl.audit(pred[chosen].copy(), truth, **{**OPTIONS, "metrics": ["mse_delta"]}, options=FEW_CONTROLS)
         # the mean of the other perturbations is about the others
         table = table[(table["metric"] == "mse_delta") & (table["knows"] != "other perturbations")]
         return table.set_index("prediction")["value"]
@@ -191,10 +196,15 @@ def test_drug_screens_and_modalities(pair) -> None:
         return adata[adata.obs["treatment"] != "P0+P1"].copy()
 
     pred, truth = (renamed(adata) for adata in pair)
-    options = {**OPTIONS, "perturbation_key": "treatment"}
+    options = {**OPTIONS, "design": tp.Design("treatment")}
     scores = tp.tl.evaluate(pred, truth, **options)
     assert {"(+)-JQ1 10 uM", "GSK/J4"} <= set(scores["perturbation"])
-    modal = tp.tl.evaluate(mudata.MuData({"rna": pred}), mudata.MuData({"rna": truth}), modality="rna", **options)
+    modal = tp.tl.evaluate(
+        mudata.MuData({"rna": pred}),
+        mudata.MuData({"rna": truth}),
+        options=tp.tl.EvaluationOptions(modality="rna"),
+        **options,
+    )
     pd.testing.assert_frame_equal(scores, modal)
 
 
@@ -250,9 +260,9 @@ def test_shapes_that_do_not_fit_are_named(pair, tmp_path) -> None:
         tp.tl.evaluate(pred, tmp_path / "csc.h5ad", **OPTIONS)
     pd.testing.assert_frame_equal(tp.tl.evaluate(pred, by_gene, **OPTIONS), tp.tl.evaluate(pred, truth, **OPTIONS))
     with pytest.raises(UnknownNameError, match="treatment"):
-        tp.tl.evaluate(pred, truth, perturbation_key="treatment", **OPTIONS)
+        tp.tl.evaluate(pred, truth, design=tp.Design("treatment"), **OPTIONS)
     with pytest.raises(OptionError, match="max_missing_genes"):
-        tp.tl.evaluate(pred, truth, max_missing_genes=2, **OPTIONS)
+        tp.tl.evaluate(pred, truth, options=tp.tl.EvaluationOptions(max_missing_genes=2), **OPTIONS)
     with pytest.raises(OptionError, match="ceiling"):
         tp.tl.evaluate({"ceiling": pred}, truth, **OPTIONS)
     counted = {**OPTIONS, "metrics": "vcc2026"}

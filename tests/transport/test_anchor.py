@@ -45,7 +45,7 @@ def truth(adata, context, label) -> np.ndarray:
     return one - zero
 
 
-def test_statistics_are_those_of_numpy_and_pool() -> None:
+def test_statistics_are_those_of_numpy() -> None:
     rng = np.random.default_rng(0)
     counts, library = rng.poisson(3.0, (50, 4)), rng.uniform(1e3, 1e4, 50)
     codes = rng.integers(-1, 3, 50)
@@ -54,8 +54,6 @@ def test_statistics_are_those_of_numpy_and_pool() -> None:
     for group in range(3):
         np.testing.assert_allclose(statistics.mean_log[group], log[codes == group].mean(axis=0), rtol=1e-6)
         np.testing.assert_allclose(statistics.var_log[group], log[codes == group].var(axis=0), rtol=1e-5)
-    pooled = statistics.pool(np.ones((1, 3)))
-    np.testing.assert_allclose(pooled.var_log[0], log[codes >= 0].var(axis=0), rtol=1e-5)
 
 
 def test_effects_are_recovered_at_200_cells_a_group() -> None:
@@ -151,10 +149,13 @@ def test_a_saved_anchor_predicts_the_same() -> None:
     plain, arrays = anchor.to_state()
     again = Anchor.from_state(json.loads(json.dumps(plain)), arrays)
     before = controls(adata, "context_1")
-    for condition in (Condition(("P0",)), Condition(("P0", "P1"))):
+    for condition, context in (
+        (Condition(("P0",)), "context_1"),
+        (Condition(("P0", "P1")), "context_1"),
+        (Condition(("P0",)), "elsewhere"),
+    ):
         np.testing.assert_array_equal(
-            anchor.predict(condition, "context_1", before).mean_log,
-            again.predict(condition, "context_1", before).mean_log,
+            anchor.predict(condition, context, before).mean_log, again.predict(condition, context, before).mean_log
         )
 
 
@@ -218,3 +219,11 @@ def test_what_was_measured_in_the_context_itself_is_not_mixed_with_other_context
     alone = dataclasses.replace(anchor, mixtures={}).predict(Condition(("P0",)), "context_0", control)
     found = anchor.predict(Condition(("P0",)), "context_0", control)
     np.testing.assert_array_equal(found.by_space["log1p"], alone.by_space["log1p"])
+
+
+@pytest.mark.parametrize(("n_contexts", "n_off"), [(1, 3), (2, 2), (5, 1), (6, 0)])
+def test_the_anchor_says_what_is_off_with_few_contexts(n_contexts: int, n_off: int) -> None:
+    adata = tp.datasets.simulate(n_contexts=n_contexts, n_perturbations=1, n_genes=20, n_cells=20)
+    anchor, _ = fitted(adata)
+    assert len(anchor.missing()) == n_off
+    assert all(f"more than {n_contexts}" in reason for reason in anchor.missing())

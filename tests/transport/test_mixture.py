@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -53,14 +51,6 @@ def test_noise_alone_gives_almost_no_effect() -> None:
     evidence = Evidence(rng.normal(size=(4, 500)), np.ones((4, 500)))
     mean, average = EffectMixture.fit([evidence]).mean(evidence), evidence.effects.mean(axis=0)
     assert np.square(mean).mean() < 0.1 * np.square(average).mean()
-
-
-def test_a_mixture_comes_back_from_its_state() -> None:
-    rng = np.random.default_rng(3)
-    evidence = Evidence(rng.normal(size=(3, 100)), np.full((3, 100), 0.1))
-    mixture = EffectMixture.fit([evidence])
-    again = EffectMixture.from_state(json.loads(json.dumps(mixture.to_state())))
-    np.testing.assert_array_equal(again.mean(evidence), mixture.mean(evidence))
 
 
 def table_of(n_contexts: int, n_perturbations: int = 1) -> tuple[EffectTable, np.ndarray]:

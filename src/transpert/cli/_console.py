@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import typer
 
 
@@ -18,3 +21,19 @@ class named_errors:
             # messages of other libraries inside ours may have several lines
             typer.secho(f"{type(error).__name__}: {' '.join(str(error).split())}", fg="red", err=True)
             raise typer.Exit(1) from error
+
+
+def read_h5ad(path: Path) -> Any:
+    """Read an AnnData file, or name it."""
+    import anndata
+
+    from transpert.errors import StoreError
+
+    try:
+        return anndata.read_h5ad(path)
+    except Exception as error:  # h5py and anndata raise whatever they like
+        raise StoreError(
+            f"the file is no AnnData, or is damaged: {error}",
+            where=str(path),
+            remedy="Check the file. A store is a folder.",
+        ) from error

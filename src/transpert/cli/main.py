@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from transpert.cli._console import named_errors
+from transpert.cli._console import named_errors, read_h5ad
+from transpert.cli.export import export_app
 from transpert.cli.store import store_app
+
+if TYPE_CHECKING:
+    from transpert.groups import Design
 
 app = typer.Typer(help="Transport of cell populations under perturbation.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
+app.add_typer(export_app, name="export")
 
 
 def _print_version(asked: bool) -> None:
@@ -89,48 +95,60 @@ def evaluate(
     from transpert import tl
 
     names = None if baselines is None else "all" if baselines == "all" else baselines.split(",")
-    design: dict[str, Any] = {
+    named = {
         "perturbation_key": perturbation_key,
         "control": control,
-        "context_keys": context_key or None,
         "dose_key": dose_key,
         "time_key": time_key,
         "direction_key": direction_key,
     }
     chosen = [name.strip() for name in metrics.split(",")] if "," in metrics else metrics.strip()
-    shared: dict[str, Any] = {
-        **design,
-        "metrics": chosen,
-        "layer": layer,
-        "max_missing_genes": max_missing_genes,
-        "max_controls": max_controls,
-        "n_bootstrap": n_bootstrap,
-        "seed": seed,
-    }
     with named_errors(), _workers(workers) as client:
         for file in (out, audit):
             _check_folder(file)
+        design = _design_of(pred, layer, context_key or None, named)
+        options = tl.EvaluationOptions(
+            reference=cast(Literal["real", "predicted"], reference),
+            split_key=split_key,
+            max_missing_genes=max_missing_genes,
+            max_controls=max_controls,
+            client=client,
+        )
+        shared: dict[str, Any] = {"design": design, "context_keys": context_key or None, "layer": layer}
+        asked: dict[str, Any] = {"metrics": chosen, "n_bootstrap": n_bootstrap, "options": options, "seed": seed}
         table = tl.evaluate(
             pred,
             truth,
             **shared,
+            **asked,
             baselines=names,
             ceiling=ceiling,
-            reference=cast(Literal["real", "predicted"], reference),
-            split_key=split_key,
             counts_layer=counts_layer,
             library_size_key=library_size_key,
-            client=client,
         )
         table.to_csv(out, index=False)
         typer.echo(tl.score_table(table).round(3).to_string())
         typer.echo(f"Written to {out}.")
         if audit is not None:
-            tl.audit(pred, truth, **shared, client=client).to_csv(audit, index=False)
+            tl.audit(pred, truth, **shared, **asked).to_csv(audit, index=False)
             typer.echo(f"Audit written to {audit}.")
         if cell_eval is not None:
-            files = tl.to_cell_eval(pred, truth, cell_eval, **design, layer=layer)
+            files = tl.to_cell_eval(pred, truth, cell_eval, **shared)
             typer.echo(f"For cell-eval: {files[0]} and {files[1]}.")
+
+
+def _design_of(
+    pred: Path, layer: str | None, context_keys: list[str] | None, named: Mapping[str, str | None]
+) -> Design | None:
+    """Return what a prediction says of its design, with the columns that were named; None where none was."""
+    from transpert.tl._evaluation.cell_reader import open_cells
+    from transpert.tl._populations import design_of_metadata
+
+    given: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
+    if not given:
+        return None
+    reader = open_cells(pred, name="the prediction", layer=layer)
+    return replace(design_of_metadata(reader.metadata, reader.obs.columns, context_keys=context_keys), **given)
 
 
 def _check_folder(file: Path | None) -> None:
@@ -193,7 +211,7 @@ def profile(
         if cells.is_dir():
             model = SCALE(_set_up_store(cells, split_key, optional), preset=preset)
         else:
-            adata = _read_h5ad(cells)
+            adata = read_h5ad(cells)
             SCALE.setup_anndata(
                 adata, perturbation_key=perturbation_key, control=control, split_key=split_key, **optional
             )
@@ -219,22 +237,6 @@ def _set_up_store(path: Path, split_key: str | None, for_files: dict[str, Any]) 
         store.annotation.obs[split_key] = store.read_obs([split_key], names=False)[split_key].to_numpy()
     SCALE.setup_store(store, split_key=split_key)
     return store
-
-
-def _read_h5ad(path: Path) -> Any:
-    """Read an AnnData file, or name it."""
-    import anndata
-
-    from transpert.errors import StoreError
-
-    try:
-        return anndata.read_h5ad(path)
-    except Exception as error:  # h5py and anndata raise whatever they like
-        raise StoreError(
-            f"the file is no AnnData, or is damaged: {error}",
-            where=str(path),
-            remedy="Check the file. A store is a folder.",
-        ) from error
 
 
 def _check_accelerator(name: str) -> None:

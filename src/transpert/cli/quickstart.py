@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,11 +57,7 @@ def run_quickstart(
     )
     training = None if steps is None else TrainingOptions(steps=steps)
     model = SCALE(adata, preset=preset, training=training, seed=seed)
-    # Lightning talks about hardware that is not there
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.train(accelerator=accelerator)
+    model.train(accelerator=accelerator)
     console.print(model.summary(), highlight=False)
     pred = model.predict(contexts={"cell_type": cell_type}, perturbations=["IFNB"], seed=seed)
     table = tl.evaluate(pred, adata, metrics=list(_DECIMALS), baselines="all", seed=seed)

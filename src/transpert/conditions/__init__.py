@@ -1,11 +1,11 @@
 """What was done to a cell: perturbations and their combinations, doses, times, directions and embeddings."""
 
-from .chemistry import fingerprints
 from .condition import CONTROL_CONDITION, Condition, parse_condition, parse_perturbation
-from .embedding import Embedding
-from .expression import coexpression, coexpression_of
-from .ontology import gene_ontology
-from .tables import as_embedding, combine
+from .embeddings.chemistry import fingerprints
+from .embeddings.coexpression import coexpression, coexpression_of
+from .embeddings.combine import as_embedding, combine
+from .embeddings.embedding import Embedding
+from .embeddings.gene_ontology import gene_ontology
 from .vocabulary import PerturbationVocabulary
 
 __all__ = [

@@ -1,12 +1,12 @@
 """Sets of cells: sampler, batches, Lightning data module; in memory and on disk."""
 
-from .batches import CellSets, DeviceCells, read_sets
-from .convert import from_annbatch, from_cell_load, from_scdl, to_scdl
-from .module import SetDataModule, SetLoader, validation_masks
-from .sampler import SetPlan, SetSampler
+from .convert.cell_load import from_annbatch, from_cell_load, from_scdl, to_scdl
+from .sets.batches import CellSets, DeviceCells, read_sets
+from .sets.module import SetDataModule, SetLoader, validation_masks
+from .sets.sampler import SetPlan, SetSampler
 from .source import CellSource, MemorySource
-from .store import Store, build_store
-from .store_source import StoreSource
+from .store.source import StoreSource
+from .store.store import Store, build_store
 
 __all__ = [
     "CellSets",

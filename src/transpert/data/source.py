@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from transpert._counts import check_library_sizes
+from transpert._counts import check_library_sizes, library_sizes
+from transpert._matrices import canonical
 from transpert.errors import CountsError, OptionError
 
 
@@ -114,8 +115,7 @@ class MemorySource:
     embedding: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        counts = sparse.csr_matrix(self.counts, dtype=np.float32)
-        counts.sum_duplicates()
+        counts = sparse.csr_matrix(canonical(self.counts, where="counts"), dtype=np.float32)
         # scipy copies all indices at every read where row starts and indices differ in type, as they do in many files
         index_type = np.int32 if max(counts.nnz, counts.shape[1]) <= np.iinfo(np.int32).max else np.int64
         counts.indices, counts.indptr = counts.indices.astype(index_type), counts.indptr.astype(index_type)
@@ -158,5 +158,5 @@ class MemorySource:
     @classmethod
     def from_matrix(cls, counts: np.ndarray | sparse.spmatrix) -> Self:
         """Make a source from counts of all measured genes, whose sum is the library size."""
-        matrix = sparse.csr_matrix(counts)
-        return cls(matrix, np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel())
+        matrix = sparse.csr_matrix(canonical(counts, where="counts"))
+        return cls(matrix, library_sizes(matrix))

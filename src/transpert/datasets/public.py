@@ -19,7 +19,7 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._anndata import frame
-from transpert._counts import check_counts, library_sizes, log1p_per_10k
+from transpert._counts import library_sizes, log1p_per_10k, read_counts
 from transpert.errors import AssumptionWarning, ConditionError, CountsError, DownloadError, UnknownNameError, list_names
 
 
@@ -176,8 +176,7 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
         _assume(f"{np.count_nonzero(~labelled)} cells of {entry.name} have no perturbation label and are left out.")
         adata, labels = adata[labelled], labels[labelled]
     counts = adata.X if slot == "X" else adata.layers[slot]
-    check_counts(counts, where=f"{source.name}, {slot}")
-    counts = sparse.csr_matrix(counts, dtype=np.float32)
+    counts = sparse.csr_matrix(read_counts(counts, where=f"{source.name}, {slot}"), dtype=np.float32)
     library = library_sizes(counts)
     if not (library > 0).all():
         raise CountsError(f"{int((library <= 0).sum())} cells have no counts", where=source.name)

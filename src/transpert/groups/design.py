@@ -21,9 +21,9 @@ class Design:
     Parameters
     ----------
     perturbation_key
-        Column with the perturbation; combinations as ``"A+B"``, in any order.
+        Column with the perturbation; combinations as ``"A+B"``, in any order. ``"perturbation"`` by default.
     control
-        The label of control cells in that column.
+        The label of control cells in that column; ``"control"`` by default.
     context_keys
         Columns that make a context (cell type, cell line, ...). Empty means that all cells share one context.
     batch_key
@@ -50,8 +50,8 @@ class Design:
     ('perturbation', 'cell_type')
     """
 
-    perturbation_key: str
-    control: str
+    perturbation_key: str = "perturbation"
+    control: str = "control"
     context_keys: tuple[str, ...] = ()
     batch_key: str | None = None
     dose_key: str | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from transpert._matrices import canonical
 from transpert.errors import MetricInputError
 
 # a shift this small, in log1p, is the rounding of a mean and no prediction
@@ -30,6 +31,7 @@ def check_cells(cells: Any, *, where: str, n_genes: int | None = None) -> np.nda
     if n_genes is not None and cells.shape[1] != n_genes:
         hint = "It may be transposed." if cells.shape[0] == n_genes else "Align the genes by name."
         raise MetricInputError(f"the matrix has {cells.shape[1]} genes, not {n_genes}", where=where, remedy=hint)
+    cells = canonical(cells, where=where)
     values: np.ndarray = np.asarray(cells.data if sparse.issparse(cells) else cells)
     check_finite(values, where)
     negative = int(np.count_nonzero(values < 0))

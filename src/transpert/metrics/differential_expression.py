@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import threading
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import anndata
-import illico
 import numpy as np
-import pandas as pd
-from loguru import logger
 from scipy import sparse
 from scipy.stats import false_discovery_control
 
-from ._inputs import check_cells, dense
+from ._inputs import check_cells
+from .rank_tests import RankSums, SortedCells
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +51,6 @@ CELL_EVAL = Convention(mean="geometric", pseudo_rate=0.0, single_precision=True)
 # cell-eval2 0.20.0, preset vcc2026: 1e-9 and 5 counts per million are 1e-11 and 0.05 per 10k
 CHALLENGE_2026 = Convention(pseudo_rate=1e-11, min_control_rate=0.05, from_counts=True)
 CONVENTIONS: dict[str, Convention] = {"transpert": TRANSPERT, "cell-eval": CELL_EVAL, "vcc2026": CHALLENGE_2026}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RankSums:
-    """Two-sided Mann-Whitney rank-sum tests, one a gene.
-
-    Parameters
-    ----------
-    p_value : (G,)
-        Two-sided p-values, 1 for a gene that is constant over all cells.
-    z_score : (G,)
-        Signed statistics.
-    """
-
-    p_value: np.ndarray
-    z_score: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,8 +116,8 @@ def rank_sums(
 
     Notes
     -----
-    The tests are those of illico, asymptotic with tie and continuity correction, as in scanpy with
-    ``tie_correct=True``.
+    Asymptotic, with tie and continuity correction, as :func:`scipy.stats.mannwhitneyu` and scanpy with
+    ``tie_correct=True``. The controls are sorted once, and each cell is looked up among them.
 
     Examples
     --------
@@ -155,47 +132,10 @@ def rank_sums(
     controls = check_cells(controls, where="the control cells")
     n_genes = controls.shape[1]
     checked = [check_cells(cells, where="the cells", n_genes=n_genes) for cells in populations]
-    return _tests(checked, controls) if checked else []
-
-
-def _tests(populations: list[np.ndarray | sparse.spmatrix], controls: np.ndarray | sparse.spmatrix) -> list[RankSums]:
-    parts = [*populations, controls]
-    dtype = np.result_type(np.float32, *(part.dtype for part in parts))
-    if all(sparse.issparse(part) for part in parts):
-        # as an array, illico does not check that indices are sorted; loading that check takes a second
-        stacked = sparse.csr_array(
-            sparse.vstack([sparse.csr_matrix(part) for part in parts], format="csr"), dtype=dtype
-        )
-        stacked.sort_indices()
-    else:
-        stacked = np.vstack([dense(part) for part in parts]).astype(dtype, copy=False)
-    names = [str(number) for number in range(len(populations))]
-    n_cells = {name: part.shape[0] for name, part in zip(names, populations, strict=True)}
-    groups = np.repeat([*names, _CONTROLS], [*n_cells.values(), controls.shape[0]])
-    obs = pd.DataFrame({"group": groups}, index=pd.RangeIndex(len(groups)).astype(str))
-    # illico logs to loguru and draws its own bar, in the middle of ours
-    logger.disable("illico")
-    # where a stream and filters belong to the process, threads must take turns
-    with _SILENCE, warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        table = illico.asymptotic_wilcoxon(
-            anndata.AnnData(stacked, obs=obs), is_log1p=True, group_keys="group", reference=_CONTROLS
-        )
-    z_column = next(column for column in table.columns if column.startswith("z"))
-    found = []
-    for name in names:
-        part = table.xs(name, level=0)
-        p_value = np.clip(np.nan_to_num(part["p_value"].to_numpy(dtype=float), nan=1.0), 0, 1)
-        z_score = np.nan_to_num(part[z_column].to_numpy(dtype=float))
-        # within the continuity correction of its mean the statistic says nothing; illico corrects beyond the mean
-        middle = n_cells[name] * controls.shape[0] / 2
-        nothing = np.abs(part["statistic"].to_numpy(dtype=float) - middle) <= 0.5
-        found.append(RankSums(np.where(nothing, 1.0, p_value), np.where(nothing, 0.0, z_score)))
-    return found
-
-
-_CONTROLS = "controls"
-_SILENCE = threading.Lock()
+    if not checked:
+        return []
+    known = SortedCells.of(controls)
+    return [known.test(cells) for cells in checked]
 
 
 def differential_expression(

@@ -14,6 +14,8 @@ from ._inputs import check_deltas, check_same_length
 
 type Metric = Literal["l1", "l2", "cosine"]
 
+_ROUNDING = 1e-7  # of the largest distance: what is nearer is compared without what was taken off
+
 
 def discrimination_score(
     predicted: np.ndarray,
@@ -144,12 +146,31 @@ def effect_distances(a: np.ndarray, b: np.ndarray, metric: Metric) -> np.ndarray
 
 
 def _without_own(predicted: np.ndarray, real: np.ndarray, metric: Metric, columns: list[np.ndarray]) -> np.ndarray:
-    distances = effect_distances(predicted, real, metric)
-    for row, genes in enumerate(columns):
+    """Distances of which every row leaves out its own genes: what these contribute is taken off the whole."""
+    whole = effect_distances(predicted, real, metric)
+    distances = whole.copy()
+    products, squares = (predicted @ real.T, (real**2).sum(axis=1)) if metric == "cosine" else (whole, whole)
+    for row, genes in enumerate(map(np.unique, columns)):
         if not len(genes):
             continue
-        kept = np.setdiff1d(np.arange(real.shape[1]), genes)
-        distances[row] = effect_distances(predicted[row : row + 1, kept], real[:, kept], metric)[0]
+        own, others = predicted[row, genes], real[:, genes]
+        if metric == "l1":
+            left = whole[row] - np.abs(others - own).sum(axis=1)
+        elif metric == "l2":
+            left = np.sqrt(np.maximum(whole[row] ** 2 - ((others - own) ** 2).sum(axis=1), 0))
+        else:
+            length = predicted[row] @ predicted[row] - own @ own
+            lengths = np.sqrt(np.maximum(length * (squares - (others**2).sum(axis=1)), 0))
+            product = products[row] - others @ own
+            left = 1 - np.divide(product, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        distances[row] = left
+        # rounding must neither make nor break a tie with the right one
+        near = np.abs(left - left[row]) <= _ROUNDING * np.abs(whole[row]).max()
+        if metric == "cosine":  # nor a direction of what is nothing without the targets
+            near |= lengths <= _ROUNDING * np.sqrt(squares * (predicted[row] @ predicted[row]))
+        if near.any():
+            kept = np.setdiff1d(np.arange(real.shape[1]), genes)
+            distances[row, near] = effect_distances(predicted[row : row + 1, kept], real[near][:, kept], metric)[0]
     return distances
 
 

@@ -17,12 +17,11 @@ from .differential_expression import (
     TRANSPERT,
     Convention,
     DifferentialExpression,
-    RankSums,
     assemble,
     mean_rate,
-    rank_sums,
 )
 from .pseudobulk import bulk_noise, bulk_profile
+from .rank_tests import RankSums, SortedCells
 
 type Matrix = np.ndarray | sparse.spmatrix
 
@@ -63,6 +62,7 @@ class Population:
     where: str = "the cells"
     distance_sum: float | None = field(default=None, init=False, repr=False)  # over all pairs, kept by energy_distance
     _tests: dict[tuple[int, bool], tuple[Population, RankSums]] = field(default_factory=dict, init=False, repr=False)
+    _sorted: dict[bool, SortedCells] = field(default_factory=dict, init=False, repr=False)
     _tables: dict[tuple[int, Convention], DifferentialExpression] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -192,6 +192,12 @@ class Population:
             return np.expm1(self.mean)
         return np.asarray(self.rates.mean(axis=0)).ravel() if convention.from_counts else self.mean_rate
 
+    def sorted_values(self, from_counts: bool = False) -> SortedCells:
+        """Return the values that rank-sum tests compare, sorted gene by gene; done once for the cells."""
+        if from_counts not in self._sorted:
+            self._sorted[from_counts] = SortedCells.of(self._ranked_values(from_counts))
+        return self._sorted[from_counts]
+
     def _ranked_values(self, from_counts: bool) -> Matrix:
         if not from_counts:
             return self.cells
@@ -235,8 +241,8 @@ def rank_sums_together(populations: Sequence[Population], controls: Population, 
     wanted = [population for population in dict.fromkeys(populations) if key not in population._tests]
     if not wanted:
         return  # the controls would be checked, or computed from counts, for nothing
-    found = rank_sums(
-        [population._ranked_values(from_counts) for population in wanted], controls._ranked_values(from_counts)
-    )
-    for population, tests in zip(wanted, found, strict=True):
-        population._tests[key] = (controls, tests)  # keeping the controls keeps their id theirs
+    known = controls.sorted_values(from_counts)
+    for population in wanted:
+        population.check_genes(controls.n_genes)
+        # keeping the controls keeps their id theirs
+        population._tests[key] = (controls, known.test(population._ranked_values(from_counts)))

@@ -13,10 +13,10 @@ from .baselines import (
     Replicate,
     RidgeTransport,
 )
-from .options import PRESETS, JoiningOptions, ScaleOptions, TrainingOptions
 from .profiling import TrainingProfile, profile_training
-from .scale import SCALE
-from .uncertainty import Uncertainty
+from .scale.model import SCALE
+from .scale.options import PRESETS, JoiningOptions, ScaleOptions, TrainingOptions
+from .uncertainty.intervals import Uncertainty
 
 __all__ = [
     "BASELINES",

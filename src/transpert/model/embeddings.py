@@ -17,9 +17,9 @@ from transpert.groups.table import context_labels
 from transpert.transport import Anchor
 from transpert.transport.perturbation_ridge import FEWEST_PERTURBATIONS
 
-from .cells import Cells, DataSource
-from .requests import Request
-from .store_input import StoredCells
+from .cells.in_memory import Cells, DataSource
+from .cells.open import StoredCells
+from .prediction.requests import Request
 
 EmbeddingLike = Embedding | pd.DataFrame | str | Iterable[Embedding | pd.DataFrame | str] | None
 

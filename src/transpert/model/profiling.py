@@ -13,10 +13,10 @@ from lightning.pytorch.profilers import SimpleProfiler
 
 from transpert.errors import OptionError
 
-from .store_input import StoredCells
+from .cells.open import StoredCells
 
 if TYPE_CHECKING:
-    from .scale import SCALE
+    from .scale.model import SCALE
 
 
 # Lightning's names of what it times, and ours

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import anndata
+import msgspec
 import mudata
 import numpy as np
 import torch
@@ -19,19 +21,50 @@ from anndata import AnnData
 from mudata import MuData
 from safetensors.torch import load_file, save_file
 
-from transpert.data.manifest import checksums
-from transpert.errors import ModelFileError, OptionError, list_names
+from transpert._files import Sums, checksums, damage, read_arrays, reading, write_json
+from transpert._folders import folder_written, read_steadily
+from transpert._schema import CHECKSUM, DAMAGED, checked, read_json, sealed, unsealed
+from transpert.conditions import Condition
+from transpert.errors import AssumptionWarning, ModelFileError, OptionError, TranspertError, list_names
+from transpert.transport import ReadoutOptions
 
-FORMAT_VERSION = 2  # 1 had no checksums
+FORMAT_VERSION = 3
+_WITHOUT_SEAL = 2  # what model.json says was in no checksum
 _DESCRIPTION, _WEIGHTS, _ARRAYS = "model.json", "weights.safetensors", "arrays.npz"
 _ANNDATA, _MUDATA = "adata.h5ad", "mdata.h5mu"
-# what every model.json says, beside its format
-_ENTRIES = ("class", "registry", "options", "labels", "conditions", "readout", "state", "files")
 # names under which pickles go
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib", ".dill"})
-_DAMAGED = "It is damaged, or was changed after it was saved: take it from a copy, or train anew."
 
-type SavedModel = tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, np.ndarray]]
+
+class _Setup(msgspec.Struct):
+    """What is known of every registration of data; the model checks the arguments themselves."""
+
+    setup_args: dict[str, Any]
+    setup_method_name: Literal["setup_anndata", "setup_mudata"] = "setup_anndata"
+
+
+class Description(msgspec.Struct, kw_only=True):
+    """What ``model.json`` says."""
+
+    model: str = msgspec.field(name="class")
+    registry: dict[str, Any]
+    options: dict[str, Any]
+    labels: list[str]
+    conditions: list[Condition]
+    readout: ReadoutOptions
+    state: dict[str, Any]
+    files: Sums
+    store: str | None = None
+    uncertainty: dict[str, Any] | None = None
+
+
+class SavedModel(NamedTuple):
+    """A model as it was saved: its description, weights and arrays, and its cells if they were asked for."""
+
+    description: Description
+    weights: dict[str, torch.Tensor]
+    arrays: dict[str, np.ndarray]
+    data: AnnData | MuData | None
 
 
 def write_model(
@@ -43,32 +76,26 @@ def write_model(
     data: AnnData | MuData | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder; it is there in full or not at all."""
+    """Write a model folder; it is there in full or not at all, and so is the model that it replaces."""
     target = Path(folder)
-    _check_target(target, overwrite=overwrite)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ModelFileError("a folder above it is a file", where=str(target), remedy="Choose another name.") from error
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    then = "save the model again: one that was there before is as it was"
+
+    def check() -> None:
+        _check_target(target, overwrite=overwrite)
+
+    check()
+    with folder_written(target, "model", ModelFileError, then, check=check) as new:
         if weights:
-            save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, staging / _WEIGHTS)
-        np.savez_compressed(staging / _ARRAYS, allow_pickle=False, **arrays)
+            save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, new / _WEIGHTS)
+        np.savez_compressed(new / _ARRAYS, allow_pickle=False, **arrays)
         if data is not None:
-            data.write(staging / (_MUDATA if isinstance(data, MuData) else _ANNDATA))
-        made = {"format": FORMAT_VERSION, "transpert": version("transpert"), "files": checksums(staging, ["."])}
-        (staging / _DESCRIPTION).write_text(json.dumps({**made, **description}, indent=1), encoding="utf-8")
-        staging.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        staging.rename(target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+            data.write(new / (_MUDATA if isinstance(data, MuData) else _ANNDATA))
+        made = {"format": FORMAT_VERSION, "transpert": version("transpert"), "files": checksums(new, ["."])}
+        write_json(new / _DESCRIPTION, sealed(json.loads(json.dumps({**made, **description}))))
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse to write over anything but a model, and over a model that nobody asked to replace."""
     if not target.exists():
         return
     if not target.is_dir():
@@ -81,9 +108,35 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
         )
 
 
-def read_model(folder: str | os.PathLike[str]) -> SavedModel:
+def read_model(folder: str | os.PathLike[str], *, with_data: bool = False) -> SavedModel:
     """Read a model folder that :func:`write_model` wrote, onto the CPU."""
-    source = Path(folder)
+    return read_steadily(Path(folder), "model", lambda source: _read(source, with_data=with_data))
+
+
+def _read(source: Path, *, with_data: bool) -> SavedModel:
+    """Read a model folder of which every file has its checksum."""
+    _refuse_pickles(source)
+    description = _read_description(source / _DESCRIPTION)
+    files = description.files
+    needed = [_ARRAYS, *([_WEIGHTS] if _WEIGHTS in files or (source / _WEIGHTS).exists() else [])]
+    data = next((name for name in (_ANNDATA, _MUDATA) if name in files), None) if with_data else None
+    needed += [data] if data else []
+    damaged = [name for name in needed if damage(source, name, files) is not None]
+    if damaged:
+        raise ModelFileError(
+            f"{list_names(damaged)} is missing or does not have its checksum", where=str(source), remedy=DAMAGED
+        )
+    arrays, objects = read_arrays(source / _ARRAYS, ModelFileError, DAMAGED)
+    if objects or "genes" not in arrays:
+        raise ModelFileError("the arrays are not those of a model", where=str(source / _ARRAYS), remedy=DAMAGED)
+    with reading(ModelFileError, source, "model", DAMAGED):
+        weights = load_file(source / _WEIGHTS) if _WEIGHTS in files else {}
+        read: Any = mudata.read_h5mu if data == _MUDATA else anndata.read_h5ad
+        return SavedModel(description, weights, arrays, read(source / data) if data else None)
+
+
+def _refuse_pickles(source: Path) -> None:
+    """Refuse a folder that is no model, or that has files which can run code."""
     pickles = [path.name for path in sorted(source.glob("*")) if path.suffix.lower() in _PICKLES]
     found = f"{list_names(pickles, quote=False)} would be a pickle, which can run code and is not opened"
     if not (source / _DESCRIPTION).is_file():
@@ -93,46 +146,75 @@ def read_model(folder: str | os.PathLike[str]) -> SavedModel:
         raise ModelFileError(
             found, where=str(source), remedy="No model has one: find out where it comes from, and remove it."
         )
-    try:
-        description = json.loads((source / _DESCRIPTION).read_text(encoding="utf-8"))
-        if description.get("format") != FORMAT_VERSION:
+
+
+def _read_description(path: Path) -> Description:
+    """Read and check ``model.json``."""
+    values = read_json(path, ModelFileError, DAMAGED)
+    found = values.get("format") if isinstance(values, dict) else None
+    without_seal = found == _WITHOUT_SEAL and CHECKSUM not in values
+    if found != FORMAT_VERSION and not without_seal:
+        raise ModelFileError(
+            f"the model has format {found!r}, this version reads {_WITHOUT_SEAL} and {FORMAT_VERSION}",
+            where=str(path.parent),
+            remedy="Load it with the version of transpert that wrote it, or train anew.",
+        )
+    values = unsealed(values, ModelFileError, str(path), DAMAGED, needed=not without_seal)
+    if without_seal:
+        warnings.warn(
+            f"{path} was written before descriptions had a checksum, and is taken as it is; save the model again.",
+            AssumptionWarning,
+            stacklevel=5,
+        )
+    description = checked(values, Description, ModelFileError, str(path), DAMAGED)
+    checked(description.registry, _Setup, ModelFileError, str(path), DAMAGED)
+    return description
+
+
+def check_arguments(setup: Callable[..., Any], arguments: Mapping[str, Any], folder: object) -> None:
+    """Refuse arguments of a registration that the method which is called with them does not have."""
+    strange = sorted(set(arguments) - set(inspect.signature(setup).parameters))
+    if strange:
+        raise ModelFileError(f"the registry has {list_names(strange)}", where=str(folder), remedy=DAMAGED)
+
+
+def check_depths(options: Any, n_weights: int, folder: object) -> None:
+    """Refuse options of more layers, or more networks, than there are weights to fill them."""
+    for name, value in options.items() if isinstance(options, dict) else ():
+        if name in ("depth", "folds") and isinstance(value, int) and value > n_weights:
             raise ModelFileError(
-                f"the model has format {description.get('format')!r}, this version reads {FORMAT_VERSION}",
-                where=str(source),
-                remedy=f"It was written by transpert {description.get('transpert', 'of unknown version')}.",
+                f"{name} is {value}, and there are {n_weights} weights", where=str(folder), remedy=DAMAGED
             )
-        missing = [name for name in _ENTRIES if name not in description]
-        if missing:
-            raise ModelFileError(f"{_DESCRIPTION} lacks {list_names(missing)}", where=str(source), remedy=_DAMAGED)
-        files = description["files"]
-        _check_sums(source, {name: files[name] for name in files if name not in (_ANNDATA, _MUDATA)})
-        weights = load_file(source / _WEIGHTS) if _WEIGHTS in files else {}
-        with np.load(source / _ARRAYS, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except ModelFileError:
+        check_depths(value, n_weights, folder)
+
+
+def fill(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Give the networks that were made without memory their weights, which must have their shapes and types."""
+    expected = {name: (value.shape, value.dtype) for name, value in module.state_dict().items()}
+    found = {name: (value.shape, value.dtype) for name, value in weights.items()}
+    if expected != found:
+        strange = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+        raise ValueError(f"the weights {list_names(strange)} are absent, or not as large as it says")
+    module.load_state_dict({name: value.clone() for name, value in weights.items()}, assign=True)
+
+
+@contextmanager
+def building(folder: object) -> Iterator[None]:
+    """Make networks without memory, so that nothing is allocated for sizes that the weights do not have."""
+    try:
+        with torch.device("meta"):
+            yield
+    except TranspertError:
         raise
     except Exception as error:
-        raise ModelFileError(f"the model cannot be read: {error}", where=str(source), remedy=_DAMAGED) from error
-    return description, weights, arrays
-
-
-def read_data(folder: str | os.PathLike[str], files: Mapping[str, Any]) -> AnnData | MuData | None:
-    """Return the cells that were saved with a model, or ``None``."""
-    for name, read in ((_ANNDATA, anndata.read_h5ad), (_MUDATA, mudata.read_h5mu)):
-        if name in files:
-            _check_sums(Path(folder), {name: files[name]})
-            return read(Path(folder) / name)
-    return None
-
-
-def _check_sums(folder: Path, files: Mapping[str, Any]) -> None:
-    """Refuse files that are not what was written, byte for byte."""
-    found = checksums(folder, files)
-    damaged = [name for name in files if found.get(name) != files[name]]
-    if damaged:
         raise ModelFileError(
-            f"{list_names(damaged)} is missing or does not have its checksum", where=str(folder), remedy=_DAMAGED
-        )
+            f"the model does not fit its description: {error}", where=str(folder), remedy=DAMAGED
+        ) from error
+
+
+def below(start: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Take out the arrays whose names have such a start, by the rest of their names."""
+    return {key.removeprefix(start): arrays.pop(key) for key in list(arrays) if key.startswith(start)}
 
 
 def read_device(device: int | str | torch.device) -> torch.device:

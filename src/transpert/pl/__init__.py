@@ -6,11 +6,13 @@ from .embedded_cells import embedding
 from .overlap import overlap_curve
 from .score_map import score_heatmap
 from .score_plot import scores
+from .shares import effect_shares
 from .significance import calibration
 
 __all__ = [
     "calibration",
     "dose_response",
+    "effect_shares",
     "effects_scatter",
     "embedding",
     "overlap_curve",

@@ -12,6 +12,7 @@ from scipy import sparse
 from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert.errors import MetricInputError, OptionError, UnknownNameError
+from transpert.groups import Design
 from transpert.metrics import DifferentialExpression
 from transpert.pp.alignment import align_as_asked
 from transpert.tl._populations import design_of, log_values, populations
@@ -46,12 +47,8 @@ def tested_populations(
     truth: AnnData,
     *,
     population: str | None,
-    perturbation_key: str | None,
-    control: str | None,
+    design: Design | None,
     context_keys: str | Sequence[str] | None,
-    dose_key: str | None,
-    time_key: str | None,
-    direction_key: str | None,
     layer: str | None,
 ) -> list[TestedPopulation]:
     """Test every population that is real and that all models predict, or the one that is named."""
@@ -60,12 +57,8 @@ def tested_populations(
     first = next(iter(named.values()))
     design = design_of(
         first,
-        perturbation_key=perturbation_key,
-        control=control,
+        design=design,
         context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
     )
     real = populations(frame(truth.obs), design, name="the truth")
     observed = log_values(truth, layer, where="the truth")

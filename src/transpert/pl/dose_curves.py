@@ -16,6 +16,7 @@ from scipy.stats import norm
 
 from transpert._amounts import written_amount
 from transpert._anndata import check_kind, frame
+from transpert._arguments import check_whole
 from transpert.conditions.controls import control_cells
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
@@ -43,14 +44,9 @@ def dose_response(
     *,
     perturbation: str | None = None,
     context: str | None = None,
-    genes: str | Sequence[str] | None = None,
-    n_genes: int = 4,
-    dose_key: str | None = None,
-    perturbation_key: str | None = None,
-    control: str | None = None,
+    genes: str | Sequence[str] | int = 4,
+    design: Design | None = None,
     context_keys: str | Sequence[str] | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
     pseudo_rate: float = 0.05,
     layer: str | None = None,
     ax: Axes | None = None,
@@ -69,12 +65,12 @@ def dose_response(
     perturbation, context
         Which ones; the first of the prediction by default.
     genes
-        Which ones; by default the ``n_genes`` with the largest observed fold change at any dose.
-    n_genes
-        How many, where ``genes`` does not say which.
-    dose_key, perturbation_key, control, context_keys, time_key, direction_key
-        Columns and label; by default what a prediction of this package says. Times and directions of columns that
-        nothing names are pooled.
+        Which ones, or how many: those with the largest observed fold change at any dose.
+    design
+        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
+        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
+    context_keys
+        Columns that make a context, where they are others than the design says.
     pseudo_rate
         Counts per 10k that are added before the logarithm is taken.
     layer
@@ -103,7 +99,8 @@ def dose_response(
     --------
     >>> import transpert as tp
     >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=50, n_cells=40, doses=(0.1, 1.0, 10.0))
-    >>> axes = tp.pl.dose_response(adata, adata, dose_key="dose", genes=["gene_3", "gene_7"], show=False)
+    >>> design = tp.Design(dose_key="dose")
+    >>> axes = tp.pl.dose_response(adata, adata, design=design, genes=["gene_3", "gene_7"], show=False)
     >>> axes.get_xlabel(), axes.get_title()
     ('dose', 'P0 in all')
     """
@@ -111,16 +108,16 @@ def dose_response(
         check_kind(data, name=name)
     design = design_of(
         pred,
-        perturbation_key=perturbation_key,
-        control=control,
+        design=design,
         context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
     )
     dose_key = design.dose_key
     if dose_key is None:
-        raise OptionError("nothing says which column holds the dose", where="dose_response", remedy="Give dose_key=.")
+        raise OptionError(
+            "nothing says which column holds the dose",
+            where="dose_response",
+            remedy="Give design=tp.Design(..., dose_key=...).",
+        )
     pred, _ = align_as_asked(pred, list(truth.var_names))
     obs, real_obs = frame(pred.obs), frame(truth.obs)
     for table, where in ((obs, "the prediction"), (real_obs, "the truth")):
@@ -146,7 +143,7 @@ def dose_response(
     reference, reference_error = _moments(observed_values[controls])
     base = np.log2(reference + pseudo_rate)
     folds = np.log2(real.mean + pseudo_rate) - base
-    chosen = _genes(genes, n_genes, folds, truth.var_names)
+    chosen = _genes(genes, folds, truth.var_names)
     figure, axes = make_axes(ax, (6.4, 4.0))
     axes.axhline(0, color=FAINT, linewidth=1, zorder=0)
     # of a logarithm the standard error is relative; that of the controls adds to it
@@ -225,8 +222,9 @@ def _levels(column: pd.Series, kind: str) -> np.ndarray:
     return np.array(["none" if lacks else written_amount(value) for lacks, value in zip(missing, numbers, strict=True)])
 
 
-def _genes(genes: str | Sequence[str] | None, n_genes: int, folds: np.ndarray, known: pd.Index) -> np.ndarray:
-    if genes is None:
+def _genes(genes: str | Sequence[str] | int, folds: np.ndarray, known: pd.Index) -> np.ndarray:
+    if not isinstance(genes, str | Sequence):
+        n_genes = check_whole(genes, name="genes", least=1)
         return np.argsort(-np.abs(folds).max(axis=0), kind="stable")[:n_genes]
     names = [genes] if isinstance(genes, str) else list(genes)
     absent = [name for name in names if name not in known]

@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 from transpert import _keys
 from transpert._anndata import check_kind
 from transpert.errors import UnknownNameError
+from transpert.groups import Design
 from transpert.tl._populations import design_of_metadata
 from transpert.tl.fold_changes import effects_of
 
@@ -27,12 +28,8 @@ def effects_scatter(
     population: str | None = None,
     genes: str | Sequence[str] | None = None,
     n_labels: int = 12,
-    perturbation_key: str | None = None,
-    control: str | None = None,
+    design: Design | None = None,
     context_keys: str | Sequence[str] | None = None,
-    dose_key: str | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -49,8 +46,11 @@ def effects_scatter(
         Which ones are named; by default the ``n_labels`` with the largest fold changes.
     n_labels
         How many, where ``genes`` does not say which.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
-        Columns and label, as for :func:`transpert.tl.evaluate`; by default what the prediction says, for both.
+    design
+        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
+        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
+    context_keys
+        Columns that make a context, where they are others than the design says.
     ax, show, return_fig
         As in scanpy's plots.
 
@@ -79,12 +79,8 @@ def effects_scatter(
     design = design_of_metadata(
         {} if own is None else own.uns.get(_keys.UNS, {}),
         () if own is None else own.obs.columns,
-        perturbation_key=perturbation_key,
-        control=control,
+        design=design,
         context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
     )
     tables = [data if isinstance(data, pd.DataFrame) else effects_of(data, design) for data in (pred, truth)]
     name = population or tables[0].columns[0]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from transpert.errors import MetricInputError, OptionError
+from transpert.groups import Design
 from transpert.metrics import DifferentialExpression
 
 from ._comparison import tested_populations
@@ -23,12 +24,8 @@ def overlap_curve(
     *,
     population: str | None = None,
     max_k: int | None = None,
-    perturbation_key: str | None = None,
-    control: str | None = None,
+    design: Design | None = None,
     context_keys: str | Sequence[str] | None = None,
-    dose_key: str | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
     layer: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -50,8 +47,11 @@ def overlap_curve(
         genes; it ends where fewer than half of them do.
     max_k
         Longest list; the number of really significant genes by default.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
-        Columns and label, as for :func:`transpert.tl.evaluate`.
+    design
+        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
+        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
+    context_keys
+        Columns that make a context, where they are others than the design says.
     layer
         Layer with log1p counts per 10k, in place of ``X``.
     ax, show, return_fig
@@ -83,12 +83,8 @@ def overlap_curve(
         pred,
         truth,
         population=population,
-        perturbation_key=perturbation_key,
-        control=control,
+        design=design,
         context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
         layer=layer,
     )
     found = [item for item in tested if item.real.n_significant]

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 
+from transpert.groups import Design
+
 from ._comparison import tested_populations
 from ._style import FAINT, MUTED, finish, legend_beside, make_axes, styles
 
@@ -17,12 +19,8 @@ def calibration(
     pred: AnnData | Mapping[str, AnnData],
     truth: AnnData,
     *,
-    perturbation_key: str | None = None,
-    control: str | None = None,
+    design: Design | None = None,
     context_keys: str | Sequence[str] | None = None,
-    dose_key: str | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
     layer: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -39,8 +37,11 @@ def calibration(
         A prediction, or several by name: cells with log1p counts per 10k in ``X``, labelled like the truth.
     truth
         The real cells with controls, log1p counts per 10k in ``X``.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
-        Columns and label, as for :func:`transpert.tl.evaluate`.
+    design
+        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
+        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
+    context_keys
+        Columns that make a context, where they are others than the design says.
     layer
         Layer with log1p counts per 10k, in place of ``X``.
     ax, show, return_fig
@@ -69,12 +70,8 @@ def calibration(
         pred,
         truth,
         population=None,
-        perturbation_key=perturbation_key,
-        control=control,
+        design=design,
         context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
         layer=layer,
     )
     figure, axes = make_axes(ax, (6.2, 4.2))

@@ -4,6 +4,7 @@ from transpert._counts import library_sizes, log1p_per_10k
 
 from .alignment import AlignmentReport, align_genes
 from .checks import check_counts, check_log1p, check_not_backed, check_unique_names
+from .normalization import normalize
 from .splitting import split
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "check_unique_names",
     "library_sizes",
     "log1p_per_10k",
+    "normalize",
     "split",
 ]

@@ -12,8 +12,10 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from transpert._anndata import frame, layer_names
-from transpert.errors import GeneError, OptionError, list_names
+from transpert._anndata import check_kind, frame, layer_names
+from transpert._arguments import check_names, check_number, check_share
+from transpert._matrices import check_sound
+from transpert.errors import GeneError, list_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ def align_genes(
     Raises
     ------
     transpert.errors.OptionError
-        If ``max_missing`` is no share.
+        If ``max_missing`` is no share, ``fill`` no number, or ``genes`` are no names.
+    transpert.errors.CountsError
+        If a sparse matrix is damaged.
     transpert.errors.GeneError
         If names are not unique, or more than ``max_missing`` of the genes are missing.
 
@@ -81,6 +85,7 @@ def align_genes(
     >>> aligned.X.tolist(), report.reordered
     ([[2.0, 1.0]], True)
     """
+    fill = check_number(fill, name="fill")
     return align_as_asked(adata, genes, max_missing=max_missing, fill=fill, argument="max_missing")
 
 
@@ -93,10 +98,32 @@ def align_as_asked(
     argument: str | None = None,
 ) -> tuple[AnnData, AlignmentReport]:
     """Align genes as :func:`align_genes` does, for a function with an argument of its own for what may be missing."""
-    if not 0 <= max_missing <= 1:
-        raise OptionError(f"{argument} is {max_missing}", remedy="Give a share of genes, from 0 to 1.")
-    wanted = pd.Index(np.asarray(genes, dtype=str).astype(object))
-    have = pd.Index(np.asarray(adata.var_names, dtype=str).astype(object))
+    check_kind(adata, name="adata")
+    position, report = match_genes(adata.var_names, genes, max_missing=max_missing, argument=argument)
+    if len(position) == adata.n_vars and np.array_equal(position, np.arange(len(position))):
+        return adata, report
+    for name, matrix in (("X", adata.X), *((f"layers[{key!r}]", adata.layers[key]) for key in layer_names(adata))):
+        check_sound(matrix, where=name)
+    if not report.missing:
+        return adata[:, position].copy(), report
+    aligned = AnnData(
+        None if adata.X is None else take_columns(adata.X, position, fill),
+        obs=frame(adata.obs).copy(),
+        var=frame(adata.var).reindex(adata.var_names[position[position >= 0]]).reindex(_names(genes)),
+        uns=deepcopy(dict(adata.uns)),
+        obsm=_copies(adata.obsm),
+        obsp=_copies(adata.obsp),
+        layers={key: take_columns(adata.layers[key], position, fill) for key in layer_names(adata)},
+    )
+    return aligned, report
+
+
+def match_genes(
+    have: pd.Index, genes: Sequence[str] | np.ndarray, *, max_missing: float = 0.0, argument: str | None = None
+) -> tuple[np.ndarray, AlignmentReport]:
+    """Return where each wanted gene stands among those at hand, -1 for one that is missing, and the report."""
+    max_missing = check_share(max_missing, name=argument or "max_missing")
+    wanted, have = _names(genes), pd.Index(np.asarray(have, dtype=str).astype(object))
     for index, where in ((wanted, "genes"), (have, "var_names")):
         if not index.is_unique:
             raise GeneError(
@@ -106,10 +133,8 @@ def align_as_asked(
             )
     position = have.get_indexer(wanted)
     missing = wanted[position < 0]
-    found = position[position >= 0]
-    report = AlignmentReport(
-        len(wanted), tuple(missing), tuple(have.difference(wanted, sort=False)), bool(np.any(np.diff(found) < 0))
-    )
+    reordered = bool(np.any(np.diff(position[position >= 0]) < 0))
+    report = AlignmentReport(len(wanted), tuple(missing), tuple(have.difference(wanted, sort=False)), reordered)
     if len(missing) > max_missing * len(wanted) + 1e-9:  # a share such as 0.29 has no exact double
         raise GeneError(
             f"{len(missing)} of {len(wanted)} genes are missing, {max_missing:.0%} may be: {list_names(missing)}",
@@ -117,27 +142,18 @@ def align_as_asked(
             remedy="Use the same gene names in all data"
             + ("." if argument is None else f", or allow a larger share with {argument}."),
         )
-    if len(wanted) == len(have) and np.array_equal(position, np.arange(len(have))):
-        return adata, report
-    if not len(missing):
-        return adata[:, position].copy(), report
-    aligned = AnnData(
-        None if adata.X is None else _take(adata.X, position, fill),
-        obs=frame(adata.obs).copy(),
-        var=frame(adata.var).reindex(adata.var_names[found]).reindex(wanted),
-        uns=deepcopy(dict(adata.uns)),
-        obsm=_copies(adata.obsm),
-        obsp=_copies(adata.obsp),
-        layers={key: _take(adata.layers[key], position, fill) for key in layer_names(adata)},
-    )
-    return aligned, report
+    return position, report
+
+
+def _names(genes: Sequence[str] | np.ndarray) -> pd.Index:
+    return pd.Index(np.asarray(check_names(genes, name="genes"), dtype=str).astype(object))
 
 
 def _copies(slot: Mapping[str, Any]) -> dict[str, Any]:
     return {key: slot[key].copy() for key in slot}
 
 
-def _take(matrix: Any, position: np.ndarray, fill: float) -> np.ndarray | sparse.csr_matrix:
+def take_columns(matrix: Any, position: np.ndarray, fill: float) -> np.ndarray | sparse.csr_matrix:
     """Take columns, with ``fill`` where the position is negative."""
     present = np.flatnonzero(position >= 0)
     if sparse.issparse(matrix) and fill == 0:

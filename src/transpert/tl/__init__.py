@@ -1,6 +1,8 @@
 """Tools: AnnData in, AnnData slots out."""
 
-from .auditing import audit
+from ._evaluation.options import EvaluationOptions
+from .auditing import AuditLimits, audit
+from .challenge_package import to_vcc
 from .counterfactual import predict
 from .counts import to_counts
 from .differential_expression import rank_genes_groups
@@ -8,18 +10,27 @@ from .embed import embed_together
 from .evaluation import evaluate
 from .export import to_cell_eval
 from .fold_changes import effects
+from .learnable import EffectShares, effect_shares
 from .paired import compare
+from .scaling import ScalingStudy, scaling_study
 from .score_summary import score_table
 
 __all__ = [
+    "AuditLimits",
+    "EffectShares",
+    "EvaluationOptions",
+    "ScalingStudy",
     "audit",
     "compare",
+    "effect_shares",
     "effects",
     "embed_together",
     "evaluate",
     "predict",
     "rank_genes_groups",
+    "scaling_study",
     "score_table",
     "to_cell_eval",
     "to_counts",
+    "to_vcc",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,16 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from transpert import _keys, pp
+from transpert import _keys
 from transpert._amounts import written_amount
 from transpert._anndata import are_of_prediction, layer_names
+from transpert._counts import read_log1p
 from transpert.conditions import Condition, parse_condition
 from transpert.errors import (
     AssumptionWarning,
-    BackedDataError,
     ConditionError,
     ControlError,
+    OptionError,
     UnknownNameError,
     list_names,
 )
@@ -31,23 +32,19 @@ from transpert.groups.table import context_labels
 def design_of(
     adata: AnnData,
     *,
-    perturbation_key: str | None,
-    control: str | None,
-    context_keys: str | Sequence[str] | None,
-    dose_key: str | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
+    design: Design | None = None,
+    perturbation_key: str | None = None,
+    control: Any = None,
+    context_keys: str | Sequence[str] | None = None,
 ) -> Design:
-    """Read the design from the arguments, and what they leave open from ``uns`` of a prediction of this package."""
+    """Return the design that was given, or that of a prediction of this package, with the columns that were named."""
     return design_of_metadata(
         adata.uns.get(_keys.UNS, {}),
         adata.obs.columns,
+        design=design,
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
     )
 
 
@@ -55,36 +52,48 @@ def design_of_metadata(
     metadata: Mapping[str, Any],
     columns: Collection[str],
     *,
-    perturbation_key: str | None,
-    control: str | None,
-    context_keys: str | Sequence[str] | None,
-    dose_key: str | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
+    design: Design | None = None,
+    perturbation_key: str | None = None,
+    control: Any = None,
+    context_keys: str | Sequence[str] | None = None,
 ) -> Design:
-    """Read the design from the arguments, and what they leave open from ``uns["transpert"]``."""
+    """Return the design that was given, or what ``uns["transpert"]`` says, with the columns that were named."""
+    check_design(design)
     own = dict(metadata.get("design", {}))
-    if context_keys is None:
-        if not own and are_of_prediction(columns):
+    if design is None:
+        if context_keys is None and not own and are_of_prediction(columns):
             _warn_of_lost_design()
-        context_keys = [str(key) for key in own.get("context_keys", ())]
-    keys = (context_keys,) if isinstance(context_keys, str) else tuple(context_keys)
-    return Design(
-        own.get("perturbation_key", "perturbation") if perturbation_key is None else perturbation_key,
-        own.get("control", "control") if control is None else control,  # a label may be 0
-        keys,
-        dose_key=own.get("dose_key") if dose_key is None else dose_key,
-        time_key=own.get("time_key") if time_key is None else time_key,
-        direction_key=own.get("direction_key") if direction_key is None else direction_key,
-    )
+        known = {field.name for field in fields(Design)}
+        design = Design(**{name: _plain(value) for name, value in own.items() if name in known})
+    named: dict[str, Any] = {"perturbation_key": perturbation_key, "context_keys": context_keys}
+    if control is not None:  # a label may be 0
+        named["control"] = control
+    named = {name: value for name, value in named.items() if value is not None}
+    # neither batches nor splits make a population
+    return replace(design, batch_key=None, split_key=None, **named)
+
+
+def check_design(design: object) -> None:
+    """Refuse what is no design, such as the name of a column."""
+    if not (design is None or isinstance(design, Design)):
+        raise OptionError(
+            f"design is of type {type(design).__name__}",
+            remedy="Give tp.Design(perturbation_key, control, context_keys), or leave it out.",
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Bring what ``uns`` holds back from a file: arrays of names are names."""
+    return [str(item) for item in value] if isinstance(value, np.ndarray | list | tuple) else value
 
 
 def _warn_of_lost_design() -> None:
     """Say what is assumed of cells that were predicted here, once ``uns`` no longer says it."""
     warnings.warn(
         f"The cells are a prediction of transpert whose uns[{_keys.UNS!r}] no longer says its design, as after "
-        "ad.concat: they are taken for cells of one context. Give context_keys= (and dose_key=, time_key=, "
-        "direction_key= where cells differ in these), or keep what it said with ad.concat(..., uns_merge='same').",
+        "ad.concat: they are taken for cells of one context. Give context_keys=, or "
+        "design=tp.Design(...) where cells differ in doses, times or directions, or keep what it said with "
+        "ad.concat(..., uns_merge='same').",
         AssumptionWarning,
         stacklevel=4,
     )
@@ -203,12 +212,5 @@ def log_values(adata: AnnData, layer: str | None, *, where: str) -> np.ndarray |
     if layer is not None and layer not in adata.layers:
         raise UnknownNameError("layer", [layer], layer_names(adata), where=where)
     matrix = adata.X if layer is None else adata.layers[layer]
-    slot = f"{where}, {'X' if layer is None else layer}"
-    if not (matrix is None or isinstance(matrix, np.ndarray) or sparse.issparse(matrix)):
-        raise BackedDataError(
-            "the values of a backed or lazy AnnData are needed in memory",
-            where=slot,
-            remedy="Read it with adata.to_memory().",
-        )
-    pp.check_log1p(matrix, where=slot)
-    return sparse.csr_matrix(matrix, dtype=np.float32) if sparse.issparse(matrix) else np.asarray(matrix, np.float32)
+    values = read_log1p(matrix, where=f"{where}, {'X' if layer is None else layer}")
+    return values.astype(np.float32, copy=False)

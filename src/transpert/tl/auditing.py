@@ -6,26 +6,26 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from transpert._arguments import check_number, check_share, check_whole
+from transpert._seeds import check_seed
 from transpert.errors import AssumptionWarning, GroupSizeError, OptionError, list_names
+from transpert.groups import Design
 from transpert.metrics import Metric, resolve_metrics
 
-from ._plan import Plan, align, check_options, find_populations, wanted_populations
+from ._evaluation.cell_reader import CellReader, Data, Fetch, Matrix, check_readable, open_cells
+from ._evaluation.options import EvaluationOptions, checked_options
+from ._evaluation.plan import Plan, align, find_populations, wanted_populations
+from ._evaluation.predictions import GivenPrediction, Prediction, seed_of, some_of
+from ._evaluation.scales import check_one_scale
 from ._populations import Populations, design_of_metadata, populations
-from ._predictions import GivenPrediction, Prediction, seed_of, some_of
-from ._reading import CellReader, Data, Fetch, Matrix, check_readable, open_cells
 from .evaluation import score_plan
 from .paired import compare
 from .score_summary import MEAN, tabulate
-
-if TYPE_CHECKING:
-    from distributed import Client
-
 
 REPLICATE = "independent replicate"
 NO_CHANGE = "no change, resampled controls"
@@ -48,34 +48,52 @@ _MIN_CELLS = 4  # a half of fewer has no spread
 
 
 @dataclass(frozen=True, slots=True)
-class _Limits:
-    """When a difference is worth a flag."""
+class AuditLimits:
+    """When :func:`transpert.tl.audit` flags a metric or a prediction.
 
-    margin: float
-    min_variance_ratio: float
-    max_zero_gap: float
+    Parameters
+    ----------
+    margin
+        A control beats another if it is better by this share of the distance between no change and the replicate, and
+        the interval of the differences over perturbations excludes 0.
+    min_variance_ratio
+        Below, the variance of a prediction has collapsed.
+    max_zero_gap
+        A prediction whose ``zero_fraction_gap`` is larger than that of the replicate by this has destroyed zeros.
+
+    Raises
+    ------
+    transpert.errors.OptionError
+        If one of them is out of range.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> tp.tl.AuditLimits(margin=0.1).max_zero_gap
+    0.1
+    """
+
+    margin: float = 0.05
+    min_variance_ratio: float = 0.5
+    max_zero_gap: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_number(self.margin, name="margin", least=0)
+        check_share(self.min_variance_ratio, name="min_variance_ratio")
+        check_share(self.max_zero_gap, name="max_zero_gap")
 
 
 def audit(
     pred: Data | Mapping[str, Data] | None,
     truth: Data,
     *,
-    perturbation_key: str | None = None,
-    control: str | None = None,
+    design: Design | None = None,
     context_keys: str | Sequence[str] | None = None,
-    dose_key: str | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
     metrics: str | Sequence[str] = "default",
     layer: str | None = None,
-    max_missing_genes: float = 0.0,
-    max_controls: int | None = None,
-    modality: str | None = None,
-    margin: float = 0.05,
-    min_variance_ratio: float = 0.5,
-    max_zero_gap: float = 0.1,
+    limits: AuditLimits | None = None,
     n_bootstrap: int = 1_000,
-    client: Client | None = None,
+    options: EvaluationOptions | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -92,25 +110,18 @@ def audit(
         A prediction, or several by name, as for :func:`evaluate`; None to audit the metrics alone.
     truth
         The real cells, with controls; as for :func:`evaluate`.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
-        Columns and label, as for :func:`evaluate`.
+    design, context_keys
+        The columns of ``obs``, as for :func:`evaluate`.
     metrics
         Name of a panel or names of metrics; ``n_sig_ratio``, ``variance_ratio`` and ``zero_fraction_gap`` are added.
     layer
         Layer with log1p counts per 10k, in place of ``X``, in all objects.
-    max_missing_genes, max_controls, modality
-        As for :func:`evaluate`.
-    margin
-        A control beats another if it is better by this share of the distance between no change and the replicate, and
-        the interval of the differences over perturbations excludes 0.
-    min_variance_ratio
-        Below, the variance of a prediction has collapsed.
-    max_zero_gap
-        A prediction whose ``zero_fraction_gap`` is larger than that of the replicate by this has destroyed zeros.
+    limits
+        When something is flagged.
     n_bootstrap
         Resamples of the perturbations.
-    client
-        A :class:`distributed.Client`, as for :func:`evaluate`.
+    options
+        What is seldom changed, as for :func:`evaluate`; the real controls are the reference here.
     seed
         Seed of everything random.
     progress
@@ -151,48 +162,32 @@ def audit(
     >>> table[table["metric"] == "pearson_delta"]["metric_flag"].unique().tolist()
     ['blind to wrong cells']
     """
-    check_options(
-        reference="real",
-        max_missing_genes=max_missing_genes,
-        max_controls=max_controls,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-    )
-    if not (margin >= 0 and 0 <= min_variance_ratio <= 1 and 0 <= max_zero_gap <= 1):
-        raise OptionError(
-            f"margin is {margin}, min_variance_ratio {min_variance_ratio}, max_zero_gap {max_zero_gap}",
-            remedy="Give a margin from 0 upwards and shares from 0 to 1.",
-        )
+    check_whole(n_bootstrap, name="n_bootstrap")
+    check_seed(seed)
+    options, limits = checked_options(options), limits or AuditLimits()
     chosen = _chosen(metrics)
-    slots = {"layer": layer, "modality": modality}
+    slots = {"layer": layer, "modality": options.modality}
     real = open_cells(truth, name="the truth", **slots)
     given = _open_all(pred, slots)
     first = next(iter(given.values()), real)
-    design = design_of_metadata(
-        first.metadata,
-        first.obs.columns,
-        perturbation_key=perturbation_key,
-        control=control,
-        context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
-    )
+    design = design_of_metadata(first.metadata, first.obs.columns, design=design, context_keys=context_keys)
     observed = populations(real.obs, design, name="the truth")
     found = find_populations(given, design, need_controls=False)
     wanted = wanted_populations(found, observed, design) if given else list(observed)
     wanted = _large_enough(wanted, observed)
-    genes, _ = align(real, given, max_missing_genes)
+    genes, _ = align(real, given, options.max_missing_genes)
+    check_one_scale(real, observed, given, found, genes, wanted)
     real = real.with_genes(genes)
-    controls, judged = _make_controls(real, observed, wanted, max_controls, seed)
+    controls, judged = _make_controls(real, observed, wanted, options.max_controls, seed)
     predictions: dict[str, Prediction] = {
         **controls,
         **{name: GivenPrediction(reader.with_genes(genes), found[name]) for name, reader in given.items()},
     }
-    plan = Plan(real, judged, wanted, predictions, "real", max_controls, ceiling=False, with_counts=False, seed=seed)
-    scored = score_plan(plan, chosen, client=client, progress=progress, title="Auditing populations")
+    plan = Plan(
+        real, judged, wanted, predictions, "real", options.max_controls, ceiling=False, with_counts=False, seed=seed
+    )
+    scored = score_plan(plan, chosen, client=options.client, progress=progress, title="Auditing populations")
     scores = tabulate(scored, chosen, list(predictions), [], n_bootstrap=0, seed=seed)
-    limits = _Limits(margin, min_variance_ratio, max_zero_gap)
     return _flagged(scores, chosen, limits, n_bootstrap, seed)
 
 
@@ -353,7 +348,7 @@ def _means_of_others(means: Mapping[tuple[str, str], np.ndarray]) -> dict[tuple[
 
 
 def _flagged(
-    scores: pd.DataFrame, metrics: Sequence[Metric], limits: _Limits, n_bootstrap: int, seed: int
+    scores: pd.DataFrame, metrics: Sequence[Metric], limits: AuditLimits, n_bootstrap: int, seed: int
 ) -> pd.DataFrame:
     means = scores[scores["context"] == MEAN].rename(columns={"model": "prediction"})
     table = means[["prediction", "metric", "value", "n", "n_undefined"]].reset_index(drop=True)
@@ -385,7 +380,7 @@ def _beaten(
     metrics: Sequence[Metric],
     table: pd.DataFrame,
     spoiled: Mapping[str, str],
-    limits: _Limits,
+    limits: AuditLimits,
     n_bootstrap: int,
     seed: int,
 ) -> _Beaten:
@@ -427,7 +422,7 @@ def _beaten(
     return _Beaten(metric_flags, rows)
 
 
-def _spoiled(table: pd.DataFrame, limits: _Limits) -> dict[str, str]:
+def _spoiled(table: pd.DataFrame, limits: AuditLimits) -> dict[str, str]:
     """What is wrong with the cells of each prediction."""
     values = table.pivot(index="prediction", columns="metric", values="value").to_dict("index")
     gap = limits.max_zero_gap + values[REPLICATE]["zero_fraction_gap"]

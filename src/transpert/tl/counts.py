@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from scipy import sparse
 from transpert import _keys, pp
 from transpert._anndata import check_kind, frame
 from transpert.conditions import Condition, parse_perturbation
-from transpert.errors import ControlError, UnknownNameError
+from transpert.errors import AssumptionWarning, ControlError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import written_direction, written_dose
 from transpert.pp.alignment import align_as_asked
@@ -23,19 +24,17 @@ from transpert.transport import ReadoutOptions, estimate_dispersion, group_stati
 from ._populations import design_of, log_values, populations
 
 if TYPE_CHECKING:
-    from transpert.model.cells import Cells
+    from transpert.model.cells.in_memory import Cells
 
 
 def to_counts(
     pred: AnnData | pd.DataFrame,
     controls: AnnData,
     *,
+    design: Design | None = None,
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
-    dose_key: str | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
     counts_layer: str | None = _keys.COUNTS_LAYER,
     library_size_key: str | None = None,
     layer: str | None = None,
@@ -55,8 +54,11 @@ def to_counts(
         one row a perturbation (in one context) and one column a gene.
     controls
         Real control cells of the same contexts, with raw counts; other cells are ignored.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
-        Columns and label, as for :func:`evaluate`. A table of means has no doses, times or directions.
+    design
+        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
+        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
+    perturbation_key, control, context_keys
+        These of its columns and labels, where they are others than the design says.
     counts_layer
         Layer of ``controls`` with raw counts; ``X`` where it does not exist.
     library_size_key
@@ -71,7 +73,14 @@ def to_counts(
     Returns
     -------
     AnnData in the form that ``predict`` returns, with integers in ``layers["counts"]``, and with the perturbations,
-    contexts, doses, times and directions of ``pred``.
+    contexts, doses, times and directions of ``pred``. A population has as many cells as in ``pred``, made of as many
+    control cells: with fewer, some are drawn; with more, every one is used equally often, up to one. A mean in a table
+    becomes one cell for each control cell.
+
+    Warns
+    -----
+    transpert.errors.AssumptionWarning
+        If the controls lack genes of the prediction, which are left out.
 
     Raises
     ------
@@ -94,21 +103,19 @@ def to_counts(
     (100, 20)
     """
     # models bring torch along, which takes seconds and memory that an evaluation does not need
-    from transpert.model.cells import DataSource, read_cells
-    from transpert.model.prediction import Population, SetPrediction, assemble, read_out
-    from transpert.model.requests import Request
+    from transpert.model.cells.in_memory import DataSource, read_cells
+    from transpert.model.prediction.assemble import Population, SetPrediction, assemble, read_out
+    from transpert.model.prediction.requests import Request
 
     check_kind(pred, (AnnData, pd.DataFrame), name="the prediction", wanted="an AnnData, or a table of means")
     check_kind(controls, name="controls")
     reference = pred if isinstance(pred, AnnData) else controls
     design = design_of(
         reference,
+        design=design,
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
     )
     design.check_not_written(_keys.PREDICTION_COLUMNS)
     own_design = _without_absent(design, controls)
@@ -117,19 +124,28 @@ def to_counts(
     known = populations(cells.obs, own_design, need_controls=False)
     moved: list[Population] = []
     used: dict[str, Cells] = {}
-    for context, condition, label, mean in _means(pred, design, list(cells.genes), layer, tuple(known.controls)):
+    dispersion: dict[str, np.ndarray] = {}
+    for context, condition, label, mean, size in _means(pred, design, list(cells.genes), layer, tuple(known.controls)):
         if context not in known.controls:
-            raise ControlError(f"there are no control cells of {context!r}", where="controls")
-        own = used.setdefault(context, cells[known.controls[context]])
-        values = dict(zip(design.context_keys, own.obs[list(design.context_keys)].astype(str).iloc[0], strict=True))
+            raise ControlError(
+                f"there are no control cells of {context!r}",
+                where="controls",
+                remedy=f"Give controls of every predicted context; there are those of {list_names(known.controls)}.",
+            )
+        if context not in used:
+            used[context] = cells[known.controls[context]]
+            dispersion[context] = _dispersion(used[context])
+        labels = used[context].obs[list(design.context_keys)].astype(str).iloc[0]
+        values = dict(zip(design.context_keys, labels, strict=True))
         dose, direction = written_dose(condition, label), written_direction(condition, label)
         request = Request(context, values, condition, label, dose, direction)
+        own = _as_many(used[context], size, request.seed(seed))
         log, counts = read_out(
             own,
             SetPrediction(np.maximum(mean, 0)),
             kind="counts",
             options=ReadoutOptions(),
-            dispersion=_dispersion(own),
+            dispersion=dispersion[context],
             seed=request.seed(seed),
         )
         moved.append(Population(log, counts, own, _keys.PREDICTED, request))
@@ -138,6 +154,27 @@ def to_counts(
             dense = np.asarray(pp.log1p_per_10k(own.counts, own.library_size).todense(), dtype=np.float32)
             moved.append(Population(dense, own.counts, own, _keys.CONTROL))
     return assemble(moved, design, model="to_counts")
+
+
+def _as_many(cells: Cells, size: int | None, seed: int) -> Cells:
+    """Return so many control cells: drawn without replacement, or every one equally often, up to one."""
+    from transpert.model.cells.in_memory import repeated
+
+    if size is None or size >= len(cells):
+        return repeated(cells, size, seed)
+    return cells[np.sort(np.random.default_rng(seed).choice(len(cells), size=size, replace=False))]
+
+
+def _report_lacking(genes: Sequence[str], given: pd.Index) -> None:
+    """Say once which predicted genes are left out, because the controls lack them."""
+    lacking = given.difference(pd.Index(genes), sort=False)
+    if len(lacking):
+        warnings.warn(
+            f"The controls lack {len(lacking)} of the {len(given)} genes of the prediction, which are left out: "
+            f"{list_names(lacking)}.",
+            AssumptionWarning,
+            stacklevel=4,
+        )
 
 
 def _dispersion(cells: Cells) -> np.ndarray:
@@ -158,22 +195,24 @@ def _without_absent(design: Design, controls: AnnData) -> Design:
 
 def _means(
     pred: AnnData | pd.DataFrame, design: Design, genes: list[str], layer: str | None, contexts: tuple[str, ...]
-) -> Iterator[tuple[str, Condition, str, np.ndarray]]:
-    """Yield context, condition, spelling of the perturbation and predicted mean log1p of every population."""
+) -> Iterator[tuple[str, Condition, str, np.ndarray, int | None]]:
+    """Yield context, condition, spelling, predicted mean log1p and, if it has cells, their number, of populations."""
     if isinstance(pred, pd.DataFrame):
         missing = [gene for gene in genes if gene not in pred.columns]
         if missing:
             raise UnknownNameError("gene", missing, map(str, pred.columns), where="the table of means")
+        _report_lacking(genes, pred.columns.astype(str))
         pp.check_log1p(pred[genes].to_numpy(dtype=float), where="the table of means")
         for context in contexts:
             for label, row in pred[genes].iterrows():
                 condition = Condition(parse_perturbation(str(label), control=design.control))
-                yield context, condition, str(label), row.to_numpy(dtype=float)
+                yield context, condition, str(label), row.to_numpy(dtype=float), None
         return
     aligned, _ = align_as_asked(pred, genes)
+    _report_lacking(genes, pred.var_names.astype(str))
     values = log_values(aligned, layer, where="the prediction")
     found = populations(frame(aligned.obs), design, need_controls=False, name="the prediction")
     for (context, label), rows in found.cells.items():
         block = values[rows]
         mean = np.asarray(block.mean(axis=0) if sparse.issparse(block) else block.mean(axis=0, dtype=np.float64))
-        yield context, found.conditions[label], found.spelling[label], mean.ravel()
+        yield context, found.conditions[label], found.spelling[label], mean.ravel(), len(rows)

@@ -17,6 +17,7 @@ from transpert import _keys
 from transpert._anndata import frame, modality_of, modality_to_write
 from transpert.conditions.controls import control_cells
 from transpert.errors import AssumptionWarning, ControlError, OptionError, UnknownNameError, list_names
+from transpert.groups import Design
 from transpert.metrics import Convention, DifferentialExpression, RankSums
 from transpert.metrics.differential_expression import assemble
 
@@ -33,6 +34,7 @@ def rank_genes_groups(
     data: AnnData | MuData,
     *,
     method: Literal["wilcoxon", "t-test", "pseudobulk"] = "wilcoxon",
+    design: Design | None = None,
     perturbation_key: str | None = None,
     control: str | None = None,
     groups: str | Sequence[str] | None = None,
@@ -54,11 +56,11 @@ def rank_genes_groups(
     data
         Predicted or observed cells with their controls; log1p counts per 10k in ``X``.
     method
-        ``"wilcoxon"`` (illico, tie-corrected) or Welch's ``"t-test"`` of cells; or ``"pseudobulk"``, which sums raw
+        ``"wilcoxon"`` (tie-corrected) or Welch's ``"t-test"`` of cells; or ``"pseudobulk"``, which sums raw
         counts by replicate and tests the sums with DESeq2 (needs the extra ``pseudobulk``). Cells of one replicate
         resemble each other, and tests of cells take them for independent: only ``"pseudobulk"`` speaks of replicates.
-    perturbation_key, control
-        Column and label; by default what a prediction of this package says.
+    design, perturbation_key, control
+        The columns of ``obs``, or the column and the label alone; by default what a prediction of this package says.
     groups
         Perturbations to test, or one; all by default.
     layer
@@ -112,7 +114,7 @@ def rank_genes_groups(
     if method not in ("wilcoxon", "t-test", "pseudobulk"):
         raise OptionError(f"method is {method!r}", remedy="Choose 'wilcoxon', 't-test' or 'pseudobulk'.")
     adata = modality_of(data, modality)
-    design = design_of(adata, perturbation_key=perturbation_key, control=control, context_keys=())
+    design = design_of(adata, design=design, perturbation_key=perturbation_key, control=control, context_keys=())
     check_labels(frame(adata.obs), (design.perturbation_key,))
     column = frame(adata.obs)[design.perturbation_key]
     # one label for controls, however they are spelled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import anndata
 import numpy as np
@@ -14,6 +15,7 @@ from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._seeds import check_seed
 from transpert.errors import MetricInputError
+from transpert.groups import Design
 from transpert.pp.alignment import align_as_asked
 
 from ._populations import design_of, log_values, populations
@@ -23,12 +25,10 @@ def embed_together(
     pred: AnnData,
     truth: AnnData,
     *,
+    design: Design | None = None,
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
-    dose_key: str | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
     n_components: int = 30,
     n_neighbors: int = 15,
     umap: bool = True,
@@ -45,8 +45,11 @@ def embed_together(
         A prediction, log1p counts per 10k in ``X``.
     truth
         The real cells, log1p counts per 10k in ``X``.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
-        Columns and label, as for :func:`evaluate`.
+    design
+        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
+        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
+    perturbation_key, control, context_keys
+        These of its columns and labels, where they are others than the design says.
     n_components, n_neighbors
         Of the principal components and of the neighbour graph.
     umap
@@ -83,12 +86,10 @@ def embed_together(
         check_kind(data, name=name)
     design = design_of(
         pred,
+        design=design,
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
     )
     check_seed(seed)
     design.check_not_written((_keys.SOURCE,))
@@ -131,6 +132,7 @@ def _project(together: AnnData, n_components: int, seed: int) -> None:
     n_components = min(n_components, min(reference.shape) - 1)
     sc.pp.pca(reference, n_comps=n_components, random_state=seed)
     loadings = np.asarray(reference.varm[_keys.LOADINGS])
-    centred = np.asarray(together.X) - np.asarray(reference.X).mean(axis=0)
-    together.obsm[_keys.PCA] = (centred @ loadings).astype(np.float32)
+    values: Any = together.X
+    middle = np.asarray(values[np.flatnonzero(real)].mean(axis=0)).ravel() @ loadings
+    together.obsm[_keys.PCA] = np.asarray(values @ loadings - middle, dtype=np.float32)
     together.varm[_keys.LOADINGS] = loadings

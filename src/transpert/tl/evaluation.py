@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Any
 
 import pandas as pd
 from anndata import AnnData
@@ -13,19 +13,28 @@ from rich.progress import Progress
 
 from transpert import _keys
 from transpert._anndata import modality_to_write
-from transpert.errors import OptionError
-from transpert.metrics import Metric, resolve_metrics
+from transpert._arguments import check_whole
+from transpert._seeds import check_seed
+from transpert.errors import OptionError, UnknownNameError
+from transpert.groups import Design
+from transpert.metrics import Metric
 
-from ._plan import Plan, align, check_needs, check_options, find_populations, wanted_populations
+from ._evaluation.blocks import CEILING, Scored, count_threads, run_blocks
+from ._evaluation.cell_reader import CellReader, Data, check_readable, open_cells
+from ._evaluation.options import EvaluationOptions, checked_options
+from ._evaluation.plan import (
+    Plan,
+    align,
+    check_not_swapped,
+    find_populations,
+    not_predicted,
+    wanted_populations,
+    without_counts,
+)
+from ._evaluation.predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
+from ._evaluation.scales import check_one_scale, check_scale_of_truth, library_column
 from ._populations import design_of_metadata, populations
-from ._predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
-from ._reading import CellReader, Data, check_readable, open_cells
-from ._scoring import CEILING, Scored, count_threads, run_blocks
 from .score_summary import tabulate
-
-if TYPE_CHECKING:
-    from distributed import Client
-
 
 _UNNAMED = "prediction"  # the name of a prediction that brings none, or that of a baseline it is compared with
 
@@ -34,25 +43,16 @@ def evaluate(
     pred: Data | Mapping[str, Data],
     truth: Data,
     *,
-    perturbation_key: str | None = None,
-    control: str | None = None,
+    design: Design | None = None,
     context_keys: str | Sequence[str] | None = None,
-    dose_key: str | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
     metrics: str | Sequence[str] = "default",
     baselines: str | Sequence[str] | None = None,
     ceiling: bool = True,
-    reference: Literal["real", "predicted"] = "real",
-    split_key: str | None = _keys.SPLIT,
     counts_layer: str | None = _keys.COUNTS_LAYER,
     library_size_key: str | None = None,
     layer: str | None = None,
-    max_missing_genes: float = 0.0,
-    max_controls: int | None = None,
-    modality: str | None = None,
     n_bootstrap: int = 1_000,
-    client: Client | None = None,
+    options: EvaluationOptions | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -68,41 +68,36 @@ def evaluate(
         AnnData, a MuData, or the path of an ``.h5ad`` file or zarr folder.
     truth
         The real cells, with controls; the same kinds.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
-        Columns and label; by default what a prediction of this package says, else ``"perturbation"`` and
-        ``"control"`` in one context. Cells of one perturbation are one population, unless the columns of doses, times
-        or directions are known: for the predictions of other packages they have to be named.
+    design
+        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`), in
+        all objects; by default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in
+        one context. Cells of one perturbation are one population, unless it names columns of doses, times or
+        directions. Its split says what baselines are trained on.
+    context_keys
+        Columns that make a context, where they are others than the design says.
     metrics
         Name of a panel (``"default"``, ``"cell-eval"``, ``"vcc2026"``, ``"calibrated"``, ``"all"``), or names of
         metrics (:data:`transpert.metrics.METRICS`).
     baselines
-        Names of baselines, or ``"all"``: they are trained on the training cells of ``truth`` (``split_key``), which are
+        Names of baselines, or ``"all"``: they are trained on the training cells of ``truth``, which are
         read into memory for it, predict as many cells as the first prediction has, and are scored alongside. The best
         of them on a metric is its floor.
     ceiling
         Score a random half of the real cells of each population against the other half.
-    reference
-        Controls of the prediction: the ``"real"`` ones, or the ``"predicted"`` object's own, as cell-eval takes them.
-    split_key
-        Column with the split; without it, baselines are trained on all that is not predicted. A warning says where it
-        lets them see a population that is scored.
     counts_layer
-        Layer with raw counts, for the baselines and for metrics that are computed from counts.
+        Layer with raw counts, for the baselines and for metrics that are computed from counts. Where there is none, a
+        warning says once which of them are left out; to name one of them is an error then.
     library_size_key
-        Column of ``truth`` with library sizes, for the baselines.
+        Column of ``truth`` with library sizes, for the baselines. By default the column that the model of a prediction
+        was trained with, else ``"library_size"``, and where that is missing the sum over the genes at hand.
     layer
         Layer with log1p counts per 10k, in place of ``X``, in all objects.
-    max_missing_genes
-        Share of the genes of ``truth`` that a prediction may lack; all are then scored on the genes they share.
-    max_controls
-        Number of control cells of a context that are used, drawn at random; all by default.
-    modality
-        Modality of MuData objects.
     n_bootstrap
         Resamples of the perturbations for the intervals; 0 for none.
-    client
-        A :class:`distributed.Client`, on whose workers populations are scored; needs the extra ``dask``. They open
-        files by the paths given here. The scores are the same as without.
+    options
+        What is seldom changed: whose controls are the reference, the column of the split, how many genes may be
+        missing, how many controls are used, the modality of MuData, and a dask client
+        (:class:`transpert.tl.EvaluationOptions`).
     seed
         Seed of everything random.
     progress
@@ -115,7 +110,8 @@ def evaluate(
     twentieth, so that there is nothing to be placed between: :func:`transpert.metrics.normalise`). Metrics with one
     value a context have ``"all"`` for the perturbation. Rows with ``"mean"`` for context and perturbation hold the
     means over the values that are defined, with ``ci_low`` and ``ci_high`` (95 %, bootstrap over perturbations), ``n``
-    values and ``n_undefined`` of them. What genes were missing, dropped or reordered is in ``attrs["genes"]``.
+    values and ``n_undefined`` of them. What genes were missing, dropped or reordered is in ``attrs["genes"]``,
+    and populations of the truth that nobody predicted are in ``attrs["not_predicted"]``.
 
     The table is also written to ``truth.uns["transpert"]["scores"]``, unless the truth is a path. No value depends on
     which other metrics are computed or, but for metrics that compare perturbations, on which other populations are
@@ -128,7 +124,7 @@ def evaluate(
         object is empty; if a metric needs raw counts and there are none.
     transpert.errors.CountsError
         If the values are not log1p counts per 10k: NaN, infinite, negative, or counts; the message says where and how
-        many.
+        many. If truth and prediction, or the values and the counts of the truth, were made with other library sizes.
     transpert.errors.GeneError
         If genes are missing.
     transpert.errors.ControlError
@@ -142,7 +138,8 @@ def evaluate(
     transpert.errors.StoreError
         If a file is no AnnData, or stored by column.
     transpert.errors.OptionError
-        If cells come as something else, such as a list of AnnData, or an option has a value it cannot have.
+        If cells come as something else, such as a list of AnnData, an option is out of range, or prediction and truth
+        are swapped.
     transpert.errors.DependencyError
         If a client is given but dask is not installed.
 
@@ -161,41 +158,35 @@ def evaluate(
     >>> sorted(scores["model"].unique())
     ['MeanShift', 'NoChange', 'RidgeTransport', 'ceiling']
     """
-    check_options(
-        reference=reference,
-        max_missing_genes=max_missing_genes,
-        max_controls=max_controls,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-    )
-    chosen = resolve_metrics(metrics)
-    names = baseline_names(baselines)
-    slots = {"layer": layer, "counts_layer": counts_layer, "modality": modality}
+    check_whole(n_bootstrap, name="n_bootstrap")
+    check_seed(seed)
+    options = checked_options(options)
+    slots = {"layer": layer, "counts_layer": counts_layer, "modality": options.modality}
     real = open_cells(truth, name="the truth", **slots)
-    given = _open_predictions(pred, names, slots)
-    with_counts = check_needs(chosen, real, given, counts_layer)
+    given = _open_predictions(pred, baseline_names(baselines), slots)
+    check_not_swapped(real, given)
+    if counts_layer is not None and counts_layer not in (_keys.COUNTS_LAYER, *real.layers):
+        raise UnknownNameError("layer", [counts_layer], real.layers, where="counts_layer, the truth")
+    chosen, names = without_counts(metrics, baselines, real, given, counts_layer)
     first = next(iter(given.values()))
-    design = design_of_metadata(
-        first.metadata,
-        first.obs.columns,
-        perturbation_key=perturbation_key,
-        control=control,
-        context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
-    )
+    split_key = options.split_column(design, first.metadata, real.obs)
+    design = design_of_metadata(first.metadata, first.obs.columns, design=design, context_keys=context_keys)
     observed = populations(real.obs, design, name="the truth")
-    found = find_populations(given, design, need_controls=reference == "predicted")
+    found = find_populations(given, design, need_controls=options.reference == "predicted")
     wanted = wanted_populations(found, observed, design)
-    genes, reports = align(real, given, max_missing_genes)
+    only_real = not_predicted(real.obs, observed, wanted, split_key)
+    genes, reports = align(real, given, options.max_missing_genes)
+    check_one_scale(real, observed, given, found, genes, wanted)
+    library_size_key = library_column(library_size_key, given.values(), real)
+    if names:
+        check_scale_of_truth(real, design, library_size_key)
     predictions: dict[str, Prediction] = {
         name: GivenPrediction(reader.with_genes(genes), found[name]) for name, reader in given.items()
     }
     if names:
         predictions |= fit_baselines(
             names,
-            whole_in_memory(truth, modality),
+            whole_in_memory(truth, options.modality),
             design,
             {key: len(next(iter(found.values())).cells[key]) for key in wanted},
             genes,
@@ -205,13 +196,22 @@ def evaluate(
             seed=seed,
         )
     plan = Plan(
-        real.with_genes(genes), observed, wanted, predictions, reference, max_controls, ceiling, with_counts, seed
+        real.with_genes(genes),
+        observed,
+        wanted,
+        predictions,
+        options.reference,
+        options.max_controls,
+        ceiling,
+        any(metric.counts for metric in chosen),
+        seed,
     )
-    scored = score_plan(plan, chosen, client=client, progress=progress)
+    scored = score_plan(plan, chosen, client=options.client, progress=progress)
     models = [*predictions, *([CEILING] if ceiling else [])]
     table = tabulate(scored, chosen, models, names, n_bootstrap=n_bootstrap, seed=seed)
     table.attrs["genes"] = {name: str(report) for name, report in reports.items()}
-    _keep(truth, table, modality)
+    table.attrs["not_predicted"] = only_real
+    _keep(truth, table, options.modality)
     return table
 
 
@@ -234,7 +234,7 @@ def _open_predictions(
 
 
 def score_plan(
-    plan: Plan, metrics: Sequence[Metric], *, client: Client | None, progress: bool, title: str = "Scoring populations"
+    plan: Plan, metrics: Sequence[Metric], *, client: Any | None, progress: bool, title: str = "Scoring populations"
 ) -> list[Scored]:
     """Score a plan block by block, and return the scores in the order of its populations."""
     scored: list[Scored] = []

@@ -12,10 +12,11 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert.errors import ControlError, OptionError
+from transpert.groups import Design
 
-from ._plan import align, find_populations, wanted_populations
+from ._evaluation.cell_reader import CellReader, Data, open_cells
+from ._evaluation.plan import align, find_populations, wanted_populations
 from ._populations import Populations, design_of_metadata, populations
-from ._reading import CellReader, Data, open_cells
 
 
 def to_cell_eval(
@@ -23,12 +24,10 @@ def to_cell_eval(
     truth: Data,
     folder: str | os.PathLike,
     *,
+    design: Design | None = None,
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
-    dose_key: str | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
     control_label: str = "non-targeting",
     layer: str | None = None,
     modality: str | None = None,
@@ -47,8 +46,11 @@ def to_cell_eval(
         The real cells with controls; the same kinds.
     folder
         Where to write ``pred.h5ad`` and ``real.h5ad``; made if it does not exist.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
-        Columns and label, as for :func:`evaluate`.
+    design
+        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
+        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
+    perturbation_key, control, context_keys
+        These of its columns and labels, where they are others than the design says.
     control_label
         What controls are called in the files.
     layer
@@ -87,12 +89,10 @@ def to_cell_eval(
     design = design_of_metadata(
         predicted.metadata,
         predicted.obs.columns,
+        design=design,
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
     )
     observed = populations(real.obs, design, name="the truth")
     own = find_populations({predicted.name: predicted}, design, need_controls=False)[predicted.name]

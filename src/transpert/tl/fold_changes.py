@@ -19,12 +19,10 @@ from ._populations import design_of, log_values, populations
 def effects(
     data: AnnData | MuData,
     *,
+    design: Design | None = None,
     perturbation_key: str | None = None,
     control: str | None = None,
     context_keys: str | Sequence[str] | None = None,
-    dose_key: str | None = None,
-    time_key: str | None = None,
-    direction_key: str | None = None,
     pseudo_rate: float = 0.05,
     layer: str | None = None,
     modality: str | None = None,
@@ -36,8 +34,11 @@ def effects(
     ----------
     data
         Predicted or observed cells with their controls; log1p counts per 10k in ``X``.
-    perturbation_key, control, context_keys, dose_key, time_key, direction_key
-        Columns and label, as for :func:`evaluate`.
+    design
+        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
+        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
+    perturbation_key, control, context_keys
+        These of its columns and labels, where they are others than the design says.
     pseudo_rate
         Counts per 10k that are added before the logarithm is taken.
     layer
@@ -69,12 +70,10 @@ def effects(
     adata = modality_of(data, modality)
     design = design_of(
         adata,
+        design=design,
         perturbation_key=perturbation_key,
         control=control,
         context_keys=context_keys,
-        dose_key=dose_key,
-        time_key=time_key,
-        direction_key=direction_key,
     )
     table = effects_of(adata, design, pseudo_rate=pseudo_rate, layer=layer)
     modality_to_write(data, modality).varm[key_added] = table.rename(columns=writable_name)

@@ -10,7 +10,7 @@ import pandas as pd
 from transpert.errors import OptionError, UnknownNameError, list_names
 from transpert.metrics import Metric, Panel, bootstrap_interval, normalise
 
-from ._scoring import CEILING, Scored
+from ._evaluation.blocks import CEILING, Scored
 
 MEAN = "mean"  # in the columns context and perturbation: the mean over all populations
 ALL = "all"  # in the column perturbation: a score of a whole context

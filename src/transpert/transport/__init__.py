@@ -2,7 +2,7 @@
 
 from .anchor import Anchor, AnchorPrediction
 from .dependence import ContextScores, Dependence
-from .effects import GroupEffects, PopulationMeans, effects_from_statistics, group_effects
+from .effects import GroupEffects, PopulationMeans, effects_from_statistics, group_effects, rows_of_groups
 from .mixture import EffectMixture, Evidence
 from .novelty import NOVELTIES, Novelty, amount_distance, predict_as_new
 from .options import AnchorOptions, ReadoutOptions
@@ -11,7 +11,7 @@ from .rates import mean_log_of_rate, shift_mean_log
 from .readout import estimate_dispersion, transport_counts
 from .shrinkage import shrink_effects
 from .stack import fit_stack
-from .statistics import GroupStatistics, group_statistics
+from .statistics import GroupStatistics, PooledStatistics, group_statistics
 from .uncertainty import PSEUDO_RATE, ErrorModel, log_fold_of_means, observed_log_folds
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "GroupStatistics",
     "Novelty",
     "PerturbationRidge",
+    "PooledStatistics",
     "PopulationMeans",
     "ReadoutOptions",
     "RidgeChoice",
@@ -42,6 +43,7 @@ __all__ = [
     "mean_log_of_rate",
     "observed_log_folds",
     "predict_as_new",
+    "rows_of_groups",
     "shift_mean_log",
     "shrink_effects",
     "transport_counts",

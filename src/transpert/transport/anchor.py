@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal, Self
 
+import msgspec
 import numpy as np
 
+from transpert._schema import DAMAGED, checked
 from transpert.conditions import Condition, Embedding
+from transpert.errors import ModelFileError, list_names
 
 from .coefficients import EffectTable, condition_coefficients, context_coefficients, weighted_sum
-from .dependence import ContextScores, Dependence
+from .dependence import FEWEST_CONTEXTS, ContextScores, Dependence
 from .dose import given_parts, interpolate_over
 from .effects import GroupEffects
-from .evidence import fit_mixture, gather_evidence
+from .evidence import FEWEST_CONTEXTS_OF_KERNEL, fit_mixture, gather_evidence
 from .mixture import EffectMixture
 from .options import AnchorOptions, EffectSpace
 from .perturbation_ridge import PerturbationRidge
@@ -419,6 +422,19 @@ class Anchor:
             return "perturbation"
         return "pair"
 
+    def missing(self) -> list[str]:
+        """Return what is off because conditions were measured in too few contexts, one sentence each."""
+        if self.options.kind == "mean" or not self.table.conditions:
+            return []
+        most = max(int(self.table.of_condition(condition).sum()) for condition in set(self.table.conditions))
+        needed = {
+            "how effects follow control profiles": FEWEST_CONTEXTS + 1,
+            **({"shrinkage over contexts": 2} if self.options.kind == "kernel" else {}),
+            **({"likeness of contexts in it": FEWEST_CONTEXTS_OF_KERNEL} if self.options.kind == "kernel" else {}),
+        }
+        found = f"no condition was measured in more than {most}"
+        return [f"{part} needs {n} contexts; {found}" for part, n in needed.items() if most < n]
+
     # --- learning from left-out groups ----------------------------------------------------------------------
 
     def _choose_dependence(self, rows: np.ndarray) -> dict[str, Dependence | None]:
@@ -550,7 +566,7 @@ class Anchor:
             "interaction": self.interaction,
             "stack": self.stack,
             "ridge": None if self.ridge is None else self.ridge.to_state(),
-            "mixtures": {space: mixture.to_state() for space, mixture in self.mixtures.items()},
+            "mixtures": {space: dataclasses.asdict(mixture) for space, mixture in self.mixtures.items()},
         }
         arrays = {
             "weights": self.table.weights,
@@ -568,16 +584,14 @@ class Anchor:
         cls, plain: dict[str, Any], arrays: dict[str, np.ndarray], embedding: Embedding | None = None
     ) -> Self:
         """Make an anchor from what :meth:`to_state` returned, and the embedding it was fitted with."""
-        options = AnchorOptions.from_dict(plain["options"])
-        conditions = tuple(
-            Condition(tuple(c["parts"]), tuple(c["doses"]), c["time"], tuple(c.get("directions", ())))
-            for c in plain["conditions"]
-        )
-        contexts = np.array(plain["contexts"], dtype=object)
-        table = EffectTable(contexts, conditions, arrays["weights"], arrays["profiles"])
+        saved = checked(plain, _SavedAnchor, ModelFileError, "anchor", DAMAGED)
+        options = saved.options
+        _check_shapes(saved, arrays)
+        contexts = np.array(saved.contexts, dtype=object)
+        table = EffectTable(contexts, tuple(saved.conditions), arrays["weights"], arrays["profiles"])
         ridge = None
-        if plain.get("ridge") is not None and embedding is not None:
-            ridge = PerturbationRidge.from_state(plain["ridge"], table, embedding)
+        if saved.ridge is not None and embedding is not None:
+            ridge = PerturbationRidge.from_state(saved.ridge, table, embedding)
         return cls(
             options,
             table,
@@ -585,13 +599,40 @@ class Anchor:
             {space: arrays[f"effects_{space}"] for space in options.spaces},
             {space: arrays[f"variances_{space}"] for space in options.spaces},
             arrays["dispersion"],
-            plain["scale"],
-            {s: None if d is None else Dependence(**d) for s, d in plain["dependence"].items()},
-            {space: {k: np.array(v) for k, v in by.items()} for space, by in plain["parts"].items()},
-            plain["interaction"],
-            plain["stack"],
+            saved.scale,
+            saved.dependence,
+            {space: {k: np.array(v) for k, v in by.items()} for space, by in saved.parts.items()},
+            saved.interaction,
+            saved.stack,
             ridge,
-            {space: EffectMixture.from_state(values) for space, values in plain.get("mixtures", {}).items()},
+            saved.mixtures,
+        )
+
+
+class _SavedAnchor(msgspec.Struct):
+    """What an anchor remembers beside its arrays."""
+
+    options: AnchorOptions
+    contexts: list[str]
+    conditions: list[Condition]
+    scale: float
+    dependence: dict[str, Dependence | None]
+    parts: dict[str, dict[str, list[float]]]
+    interaction: dict[str, float]
+    stack: dict[str, float]
+    ridge: dict[str, dict[str, Any]] | None = None
+    mixtures: dict[str, EffectMixture] = {}
+
+
+def _check_shapes(saved: _SavedAnchor, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse arrays that are not those of the measured effects and their genes."""
+    names = [f"{kind}_{space}" for space in saved.options.spaces for kind in ("effects", "variances")]
+    rows, genes = len(saved.conditions), arrays["dispersion"].shape
+    expected = {"weights": (rows,), **dict.fromkeys(["profiles", "rates", *names], (rows, *genes))}
+    wrong = [name for name, shape in expected.items() if arrays[name].shape != shape or arrays[name].dtype.kind != "f"]
+    if wrong or len(saved.contexts) != rows:
+        raise ModelFileError(
+            f"{list_names(wrong or ['contexts'])} do not fit the conditions", where="anchor", remedy=DAMAGED
         )
 
 

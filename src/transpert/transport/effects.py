@@ -11,7 +11,7 @@ from transpert.conditions import Condition
 from transpert.groups import ControlMatching, Groups
 
 from .options import EffectSpace
-from .statistics import GroupStatistics, group_statistics
+from .statistics import PooledStatistics, pooled_statistics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,20 +35,36 @@ class PopulationMeans:
     error_log: np.ndarray
 
     @classmethod
-    def weighted(cls, statistics: GroupStatistics, weights: sparse.csr_array) -> PopulationMeans:
-        """Average groups with the given weights, ``(Q, P)``; each row sums to 1."""
-        squared = weights.multiply(weights).tocsr()
-        per_cell = 1 / np.maximum(statistics.n_cells, 1)[:, None]
-        n_cells = (weights > 0) @ statistics.n_cells
+    def of_rows(cls, statistics: PooledStatistics, rows: slice) -> PopulationMeans:
+        """Take neighbouring rows as they are, each of them one population of several batches."""
+        n_cells = statistics.cells_of_rows[rows]
         # each group has taken its own mean from its cells; one of two cells has half of the variance left
-        free = n_cells - (weights > 0) @ (statistics.n_cells > 0).astype(int)
-        unbiased = (n_cells / np.maximum(free, 1))[:, None]
+        free = n_cells - statistics.groups_of_rows[rows]
+        per_cell = (1 / np.maximum(n_cells * np.maximum(free, 1), 1))[:, None]
         return cls(
             n_cells,
-            weights @ statistics.mean_rate,
-            squared @ (statistics.var_rate * per_cell) * unbiased,
-            weights @ statistics.mean_log,
-            squared @ (statistics.var_log * per_cell) * unbiased,
+            statistics.mean_rate[rows],
+            statistics.within_rate[rows] * per_cell,
+            statistics.mean_log[rows],
+            statistics.within_log[rows] * per_cell,
+        )
+
+    @classmethod
+    def weighted(cls, statistics: PooledStatistics, rows: slice, weights: sparse.csr_array) -> PopulationMeans:
+        """Average neighbouring rows, each of them one group, with the given weights, ``(Q, P)``; each sums to 1."""
+        of_each = statistics.cells_of_rows[rows]
+        per_cell = sparse.diags_array(1 / np.maximum(of_each, 1))
+        squared = ((weights @ per_cell) ** 2).tocsr()
+        n_cells = (weights > 0) @ of_each
+        free = n_cells - (weights > 0) @ (of_each > 0).astype(float)
+        unbiased = sparse.diags_array(n_cells / np.maximum(free, 1))
+        squared = unbiased @ squared
+        return cls(
+            n_cells,
+            weights @ statistics.mean_rate[rows],
+            squared @ statistics.within_rate[rows],
+            weights @ statistics.mean_log[rows],
+            squared @ statistics.within_log[rows],
         )
 
     def __getitem__(self, rows: np.ndarray) -> PopulationMeans:
@@ -68,14 +84,14 @@ class GroupEffects:
     treated, control
         Means of the treated cells, and of their controls in the same proportions of batches.
     statistics
-        Statistics of all groups of cells, from which they were made.
+        What is known of all cells together, without its rows.
     """
 
     contexts: np.ndarray
     conditions: tuple[Condition, ...]
     treated: PopulationMeans
     control: PopulationMeans
-    statistics: GroupStatistics
+    statistics: PooledStatistics
 
     def __len__(self) -> int:
         return len(self.contexts)
@@ -168,17 +184,38 @@ def group_effects(
     >>> len(tp.transport.group_effects(adata.layers["counts"], adata.obs["library_size"], groups, matching))
     6
     """
-    statistics = group_statistics(counts, np.asarray(library_size, dtype=float), groups.codes, len(groups))
+    library = np.asarray(library_size, dtype=float)
+    statistics = pooled_statistics(counts, library, groups.codes, rows_of_groups(groups))
     return effects_from_statistics(statistics, groups, matching)
 
 
-def effects_from_statistics(statistics: GroupStatistics, groups: Groups, matching: ControlMatching) -> GroupEffects:
+def rows_of_groups(groups: Groups) -> np.ndarray:
+    """Say which groups are pooled: the batches of a condition in a context, while every control group is kept.
+
+    Parameters
+    ----------
+    groups
+        The groups of the cells.
+
+    Returns
+    -------
+    The row of each group, ``(P,)``: first those of the conditions, as :func:`group_effects` orders them.
+    """
+    rows = np.empty(len(groups), dtype=np.int64)
+    conditions = groups_by_condition(groups)
+    for row, members in enumerate(conditions.values()):
+        rows[members] = row
+    rows[groups.control_groups] = len(conditions) + np.arange(len(groups.control_groups))
+    return rows
+
+
+def effects_from_statistics(statistics: PooledStatistics, groups: Groups, matching: ControlMatching) -> GroupEffects:
     """Compare every condition in every context with its matched controls, from the statistics of the groups.
 
     Parameters
     ----------
     statistics
-        Statistics of all groups, in their order.
+        Statistics of the rows that :func:`rows_of_groups` names.
     groups
         The groups of the cells.
     matching
@@ -189,22 +226,21 @@ def effects_from_statistics(statistics: GroupStatistics, groups: Groups, matchin
     As :func:`group_effects`.
     """
     rows = groups_by_condition(groups)
-    treated: list[tuple[int, np.ndarray, np.ndarray]] = []
     control: list[tuple[int, np.ndarray, np.ndarray]] = []
     for row, members in enumerate(rows.values()):
         share = statistics.n_cells[members] / statistics.n_cells[members].sum()
-        treated.append((row, np.array(members), share))
         for weight, member in zip(share, members, strict=True):
             matched = matching.control_groups[member]
             n_cells = statistics.n_cells[matched]
-            control.append((row, matched, weight * n_cells / n_cells.sum()))
-    shape = (len(rows), len(groups))
+            control.append((row, statistics.rows[matched] - len(rows), weight * n_cells / n_cells.sum()))
+    treated_rows, control_rows = slice(len(rows)), slice(len(rows), len(statistics.mean_rate))
+    shape = (len(rows), len(groups.control_groups))
     return GroupEffects(
         np.array([context for context, _ in rows], dtype=object),
         tuple(condition for _, condition in rows),
-        PopulationMeans.weighted(statistics, _weights(treated, shape)),
-        PopulationMeans.weighted(statistics, _weights(control, shape)),
-        statistics,
+        PopulationMeans.of_rows(statistics, treated_rows),
+        PopulationMeans.weighted(statistics, control_rows, _weights(control, shape)),
+        statistics.without_rows(),
     )
 
 

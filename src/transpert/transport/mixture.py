@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class Evidence:
     main_variance: np.ndarray | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class EffectMixture:
     """A prior of effects over genes and contexts, learned from all conditions.
 
@@ -73,7 +73,7 @@ class EffectMixture:
     ----------
     components
         The ways in which effects may go together.
-    weights : (M,)
+    weights
         How often each of them occurs.
 
     Notes
@@ -84,7 +84,7 @@ class EffectMixture:
     """
 
     components: tuple[Component, ...]
-    weights: np.ndarray
+    weights: tuple[float, ...]
 
     @classmethod
     def fit(cls, evidence: Sequence[Evidence]) -> Self:
@@ -119,7 +119,7 @@ class EffectMixture:
         weights = _maximised(likelihood, equal, np.full(len(components), 0.5), _N_STEPS)
         kept = weights >= min(_LEAST_WEIGHT, float(weights.max()))
         used = tuple(component for component, keep in zip(components, kept, strict=True) if keep)
-        return cls(used, weights[kept] / weights[kept].sum())
+        return cls(used, tuple((weights[kept] / weights[kept].sum()).tolist()))
 
     def mean(self, evidence: Evidence) -> np.ndarray:
         """Return the expected effect in the target context, ``(G,)``.
@@ -130,18 +130,10 @@ class EffectMixture:
             Effects of the condition elsewhere. The weights are adapted to its genes.
         """
         likelihood, means = _under_all(self.components, evidence)
-        weights = _maximised(likelihood, self.weights, _PRIOR_GENES * self.weights, _N_STEPS_OF_CONDITION)
+        prior = np.array(self.weights)
+        weights = _maximised(likelihood, prior, _PRIOR_GENES * prior, _N_STEPS_OF_CONDITION)
         shares = _scaled(likelihood) * weights[:, None]
         return (shares * means).sum(axis=0) / shares.sum(axis=0)
-
-    def to_state(self) -> dict[str, Any]:
-        """Return plain data that JSON can hold."""
-        return {"components": [asdict(component) for component in self.components], "weights": self.weights.tolist()}
-
-    @classmethod
-    def from_state(cls, plain: Mapping[str, Any]) -> Self:
-        """Make a prior from what :meth:`to_state` returned."""
-        return cls(tuple(Component(**values) for values in plain["components"]), np.array(plain["weights"]))
 
 
 def _grid(noise: float, largest: float, n_kernels: int, with_main: bool) -> tuple[Component, ...]:

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any, Literal, Self, get_args
 
-from transpert.errors import OptionError, list_names
+from transpert._schema import DAMAGED, checked
+from transpert.errors import ModelFileError, OptionError, list_names
 
 from .dependence import Dependence
 
@@ -55,7 +56,7 @@ class ReadoutOptions:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make options from what :meth:`to_dict` returned."""
-        return cls(**values)
+        return checked(values, cls, ModelFileError, cls.__name__, DAMAGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +126,4 @@ class AnchorOptions:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make options from what :meth:`to_dict` returned."""
-        return cls(**values)
+        return checked(values, cls, ModelFileError, cls.__name__, DAMAGED)

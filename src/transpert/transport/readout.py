@@ -8,12 +8,12 @@ import numpy as np
 from scipy import sparse
 
 from transpert import _keys
-from transpert._counts import check_counts, check_library_sizes, library_of_each
+from transpert._counts import check_library_sizes, library_of_each, read_counts
 from transpert.errors import CountsError, GroupSizeError
 
 from .options import ReadoutOptions
 from .readout_search import add_expected, add_to_genes, thin_expected, thin_genes
-from .statistics import GroupStatistics
+from .statistics import GroupStatistics, PooledStatistics
 
 # counts of which the logarithm is looked up
 _SMALL_COUNTS: Final = 16
@@ -21,7 +21,9 @@ _SMALL_COUNTS: Final = 16
 _GENES_AT_ONCE: Final = 64
 
 
-def estimate_dispersion(statistics: GroupStatistics, *, smallest: float = 1e-3, largest: float = 10.0) -> np.ndarray:
+def estimate_dispersion(
+    statistics: GroupStatistics | PooledStatistics, *, smallest: float = 1e-3, largest: float = 10.0
+) -> np.ndarray:
     """Estimate one negative-binomial dispersion a gene by the method of moments, pooled over groups.
 
     Parameters
@@ -46,11 +48,8 @@ def estimate_dispersion(statistics: GroupStatistics, *, smallest: float = 1e-3, 
     >>> estimate_dispersion(groups).round(1).tolist()
     [0.5]
     """
-    weight = np.maximum(statistics.n_cells - 1, 0)[:, None]
-    # Poisson noise of a rate is rate * E[1e4 / library]; what is left over is biological
-    excess = statistics.var_rate - statistics.mean_rate * statistics.mean_inverse_library[:, None]
-    square = (weight * statistics.mean_rate**2).sum(axis=0)
-    dispersion = (weight * excess).sum(axis=0) / np.maximum(square, 1e-12)
+    excess, square = statistics.overdispersion()
+    dispersion = excess / np.maximum(square, 1e-12)
     return np.clip(np.where(square > 0, dispersion, 1.0), smallest, largest)
 
 
@@ -119,9 +118,8 @@ def transport_counts(
     (True, True)
     """
     options = options or ReadoutOptions()
-    check_counts(counts, where="the control counts")
     target = np.asarray(target_mean_log, dtype=np.float64)
-    matrix = sparse.csr_matrix(counts)
+    matrix = sparse.csr_matrix(read_counts(counts, where="the control counts"))
     if not matrix.shape[0]:
         raise GroupSizeError("there are no control cells to move")
     _check_target(target, matrix.shape[1])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from scipy import sparse
 
 from transpert import _keys
-from transpert._counts import check_library_sizes, library_of_each, log1p_per_10k
+from transpert._counts import check_library_sizes, library_of_each
+from transpert._matrices import canonical
+
+from .moments import LOG, RATE, MomentSums
+
+CELLS_AT_ONCE = 16_384  # cells that are copied at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,46 +43,90 @@ class GroupStatistics:
     def __len__(self) -> int:
         return len(self.n_cells)
 
-    def __getitem__(self, groups: np.ndarray | slice) -> GroupStatistics:
-        return GroupStatistics(
-            self.n_cells[groups],
-            self.mean_rate[groups],
-            self.var_rate[groups],
-            self.mean_log[groups],
-            self.var_log[groups],
-            self.mean_inverse_library[groups],
-        )
+    def overdispersion(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is more than Poisson noise and squared means, each summed over the groups, ``(G,)``."""
+        weight = np.maximum(self.n_cells - 1, 0)[:, None]
+        # Poisson noise of a rate is rate * E[1e4 / library]; what is left over is biological
+        excess = self.var_rate - self.mean_rate * self.mean_inverse_library[:, None]
+        return (weight * excess).sum(axis=0), (weight * self.mean_rate**2).sum(axis=0)
 
-    def pool(self, members: np.ndarray) -> GroupStatistics:
-        """Merge groups as if their cells had been one.
 
-        Parameters
-        ----------
-        members : (Q, P)
-            For each new group which old groups it is made of (0 or 1).
+@dataclass(frozen=True, slots=True, eq=False)
+class PooledStatistics:
+    """Means and variances of rows of groups: of each condition in a context, whose groups are batches.
 
-        Returns
-        -------
-        Statistics of the Q new groups.
-        """
-        weight = sparse.csr_matrix(members, dtype=np.float64).multiply(self.n_cells[None, :]).tocsr()
-        n_cells = np.asarray(weight.sum(axis=1)).ravel()
-        share = sparse.diags(1 / np.maximum(n_cells, 1)) @ weight
+    Parameters
+    ----------
+    n_cells, mean_inverse_library : (P,)
+        Number of cells of each group, and the mean of ``1e4 / library size``.
+    rows : (P,)
+        The row of each group.
+    mean_rate, mean_log : (Q, G)
+        Means of each row.
+    within_rate, within_log : (Q, G)
+        Sums of squares around the mean of each cell's own group.
+    total : (4, G)
+        Sums over all cells: of the rates, their squares, the log1p values and their squares.
+    excess, squared_mean : (G,)
+        As :meth:`GroupStatistics.overdispersion` returns them of the groups.
+    """
 
-        def moments(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            pooled = share @ mean
-            return pooled, share @ (var + mean**2) - pooled**2
-
-        mean_rate, var_rate = moments(self.mean_rate, self.var_rate)
-        mean_log, var_log = moments(self.mean_log, self.var_log)
-        return type(self)(
-            n_cells.astype(int), mean_rate, var_rate, mean_log, var_log, share @ self.mean_inverse_library
-        )
+    n_cells: np.ndarray
+    mean_inverse_library: np.ndarray
+    rows: np.ndarray
+    mean_rate: np.ndarray
+    within_rate: np.ndarray
+    mean_log: np.ndarray
+    within_log: np.ndarray
+    total: np.ndarray
+    excess: np.ndarray
+    squared_mean: np.ndarray
 
     @classmethod
-    def stack(cls, parts: list[Self]) -> Self:
-        """Put the groups of several statistics one below the other."""
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__))
+    def of(cls, moments: MomentSums) -> Self:
+        """Make them of sums to which nothing is added any more."""
+        moments.close()
+        n_cells = np.bincount(moments.rows, weights=moments.n_cells, minlength=len(moments.sums[RATE]))
+        for kind in (RATE, LOG):
+            moments.sums[kind][:] /= np.maximum(n_cells, 1)[:, None]
+        mean_rate, within_rate, mean_log, within_log = moments.sums
+        excess, squared_mean = moments.overdispersion
+        return cls(
+            moments.n_cells, moments.mean_inverse_library, moments.rows,
+            mean_rate, within_rate, mean_log, within_log, moments.total, excess, squared_mean,
+        )  # fmt: skip
+
+    @property
+    def cells_of_rows(self) -> np.ndarray:
+        """Number of cells of each row, ``(Q,)``."""
+        return np.bincount(self.rows, weights=self.n_cells, minlength=len(self.mean_rate))
+
+    @property
+    def groups_of_rows(self) -> np.ndarray:
+        """Number of groups of each row that have cells, ``(Q,)``."""
+        return np.bincount(self.rows, weights=self.n_cells > 0, minlength=len(self.mean_rate))
+
+    def overdispersion(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is more than Poisson noise and squared means, each summed over the groups, ``(G,)``."""
+        return self.excess, self.squared_mean
+
+    def mean_and_spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation of the log1p values of all cells, each ``(G,)``."""
+        mean, square = self.total[LOG:] / max(self.n_cells.sum(), 1)
+        return mean, np.sqrt(np.maximum(square - mean**2, 0))
+
+    def without_rows(self) -> Self:
+        """Return what is known of all cells together."""
+        nothing = np.zeros((0, self.mean_rate.shape[1]))
+        return replace(self, mean_rate=nothing, within_rate=nothing, mean_log=nothing, within_log=nothing)
+
+    def by_group(self) -> GroupStatistics:
+        """Return the statistics of the groups, where each is a row of its own."""
+        n_cells = np.maximum(self.n_cells, 1)[:, None]
+        return GroupStatistics(
+            self.n_cells.astype(int), self.mean_rate, self.within_rate / n_cells, self.mean_log,
+            self.within_log / n_cells, self.mean_inverse_library,
+        )  # fmt: skip
 
 
 def group_statistics(
@@ -113,23 +162,50 @@ def group_statistics(
     >>> group_statistics(counts, np.array([1e4, 1e4]), np.array([0, 0]), 1).mean_rate.round(3).tolist()
     [[2.0, 0.0]]
     """
+    return pooled_statistics(counts, library_size, codes, np.arange(n_groups)).by_group()
+
+
+def pooled_statistics(
+    counts: sparse.csr_matrix | np.ndarray, library_size: np.ndarray, codes: np.ndarray, rows: np.ndarray
+) -> PooledStatistics:
+    """Compute the statistics of rows of groups, as :func:`group_statistics`; ``rows`` is the row of each group."""
     library = library_of_each(counts, library_size)
+    moments = moments_of_groups(library, codes, rows, counts.shape[1])
     used = np.flatnonzero(codes >= 0)
-    check_library_sizes(library[used], where="library_size")
-    n_cells = np.bincount(codes[used], minlength=n_groups)
-    indicator = sparse.csr_matrix(
-        (1 / np.maximum(n_cells, 1)[codes[used]], (codes[used], used)), shape=(n_groups, len(codes))
-    )
-    logs = sparse.csr_matrix(log1p_per_10k(counts, library), dtype=np.float64)
-    rates = logs.copy()
-    rates.data = np.expm1(rates.data)
+    used = used[np.argsort(codes[used], kind="stable")]
+    matrix = sparse.csr_matrix(canonical(counts, where="counts"))
+    for start in range(0, len(used), CELLS_AT_ONCE):
+        chosen = used[start : start + CELLS_AT_ONCE]
+        moments.add(matrix[chosen], _keys.SCALE_FACTOR / library[chosen], codes[chosen])
+    return PooledStatistics.of(moments)
 
-    def moments(matrix: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-        mean = (indicator @ matrix).toarray()
-        squared = (indicator @ matrix.multiply(matrix)).toarray()
-        return mean, np.maximum(squared - mean**2, 0)
 
-    mean_rate, var_rate = moments(rates)
-    mean_log, var_log = moments(logs)
-    inverse = indicator @ np.divide(_keys.SCALE_FACTOR, library, out=np.zeros_like(library), where=codes >= 0)
-    return GroupStatistics(n_cells, mean_rate, var_rate, mean_log, var_log, inverse)
+def moments_of_groups(library_size: np.ndarray, codes: np.ndarray, rows: np.ndarray, n_genes: int) -> MomentSums:
+    """Begin sums over cells.
+
+    Parameters
+    ----------
+    library_size : (N,)
+        Total counts of each cell.
+    codes : (N,)
+        The group of each cell; -1 for none.
+    rows : (P,)
+        The row of each group, of which the sums are kept.
+    n_genes
+        Number of genes.
+
+    Returns
+    -------
+    Sums to which no cell is added yet.
+
+    Raises
+    ------
+    transpert.errors.CountsError
+        If the library size of a cell in a group is not above 0, or not finite.
+    """
+    used = codes >= 0
+    library = np.asarray(library_size, dtype=float)[used]
+    check_library_sizes(library, where="library_size")
+    n_cells = np.bincount(codes[used], minlength=len(rows))
+    inverse = np.bincount(codes[used], weights=_keys.SCALE_FACTOR / library, minlength=len(rows))
+    return MomentSums(n_cells, inverse / np.maximum(n_cells, 1), rows, n_genes)

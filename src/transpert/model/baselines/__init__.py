@@ -1,29 +1,17 @@
 """Simple predictors behind the same five verbs as SCALE: the floor, the anchor and the ceiling."""
 
-from .closed_form import (
-    Additive,
-    ContextMean,
-    KernelTransport,
-    MeanFoldChange,
-    MeanShift,
-    NearestPerturbation,
-    RidgeTransport,
-)
-from .reference import NoChange, Replicate
+import sys
 
-BASELINES = {
-    cls.__name__: cls
-    for cls in (
-        NoChange,
-        MeanShift,
-        ContextMean,
-        MeanFoldChange,
-        Additive,
-        NearestPerturbation,
-        RidgeTransport,
-        KernelTransport,
-    )
-}
+from .additive import Additive
+from .anchors import KernelTransport, RidgeTransport
+from .context_mean import ContextMean
+from .mean_fold_change import MeanFoldChange
+from .mean_shift import MeanShift
+from .nearest import NearestPerturbation
+from .reference import NoChange, Replicate
+from .registry import find_baselines
+
+BASELINES = find_baselines(sys.modules[__name__])
 
 __all__ = [
     "BASELINES",

@@ -1,31 +1,28 @@
-"""Baselines that predict a mean in closed form."""
+"""What baselines in closed form share: each is a rule over the table of measured effects, in a file of its own."""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, override
+from typing import Any, Literal, override
 
 import numpy as np
 
 from transpert.conditions import Condition, Embedding
-from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics, predict_as_new
+from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics
 
 from ..base import PerturbationModel
-from ..cells import Cells
+from ..cells.in_memory import Cells
+from ..cells.open import Data
 from ..embeddings import (
     EmbeddingLike,
     check_perturbations,
     embedding_arrays,
     embedding_from_arrays,
     resolve_embedding,
-    warn_of_unused,
 )
-from ..prediction import SetPrediction
-from ..requests import Request, check_readout
-from ..store_input import Data
-from ..uncertainty import UncertaintyEstimates
+from ..prediction.assemble import SetPrediction
+from ..prediction.requests import Request, check_readout
 
 Readout = Literal["counts", "expected", "added"]
 
@@ -108,139 +105,8 @@ class ClosedFormModel(PerturbationModel):
         self.anchor = Anchor.from_state(plain, arrays, self.embedding)
 
 
-class KernelTransport(ClosedFormModel):
-    """The anchor of SCALE on its own: closed-form effects, count read-out.
-
-    Main effects of the context and of the perturbation, the dependence of the effect on the control profile of the
-    context (contexts whose controls are alike answer alike), doses and combinations, in two spaces that are stacked
-    with weights from left-out groups; see :class:`transpert.transport.Anchor`.
-
-    Parameters
-    ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    anchor
-        Options of the anchor.
-    readout
-        What makes cells of the mean; ``"counts"`` by default.
-    embeddings
-        A vector for every perturbation: an :class:`~transpert.conditions.Embedding`, a DataFrame, several of either,
-        or ``"coexpression"`` to make one of the control cells. A perturbation that was never measured is then
-        predicted from those with similar vectors; see :class:`transpert.transport.PerturbationRidge`.
-
-    Examples
-    --------
-    >>> import transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
-    >>> tp.KernelTransport.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
-    >>> model = tp.KernelTransport(adata)
-    >>> model.train()
-    >>> model.predict(progress=False).layers["counts"].shape[1]
-    20
-    """
-
-    _kind: ClassVar[Literal["kernel", "ridge"]] = "kernel"
-
-    def __init__(
-        self,
-        adata: Data | None = None,
-        registry: dict[str, Any] | None = None,
-        *,
-        anchor: AnchorOptions | None = None,
-        readout: Readout | None = None,
-        embeddings: EmbeddingLike = None,
-    ) -> None:
-        super().__init__(adata, registry, readout=readout, embeddings=embeddings)
-        self._chosen = anchor or AnchorOptions(kind=self._kind)
-        self.init_params_ = self._get_init_params(locals())
-
-    @property
-    @override
-    def _anchor_options(self) -> AnchorOptions:
-        return self._chosen
-
-    @override
-    def _fit(self, effects: GroupEffects) -> None:
-        super()._fit(effects)
-        assert self.anchor is not None
-        anchor = self.anchor
-        warn_of_unused(anchor, self.embedding)
-        self.uncertainty = UncertaintyEstimates.fit(
-            effects, lambda new, rows: predict_as_new(anchor, effects, new, rows)
-        )
-
-    @override
-    def _options(self) -> dict[str, Any]:
-        return {**super()._options(), "anchor": self._chosen.to_dict()}
-
-    @classmethod
-    @override
-    def _from_options(cls, adata, registry, options):
-        anchor = AnchorOptions.from_dict(options["anchor"])
-        return cls(adata, registry, anchor=anchor, readout=options["readout"])
-
-
-class RidgeTransport(KernelTransport):
-    """As :class:`KernelTransport`, but effects depend on the control profile of their context linearly.
-
-    Parameters
-    ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    anchor
-        Options of the anchor.
-    readout
-        What makes cells of the mean; ``"counts"`` by default.
-    embeddings
-        As for :class:`KernelTransport`.
-
-    Examples
-    --------
-    >>> import transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
-    >>> tp.RidgeTransport.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
-    >>> model = tp.RidgeTransport(adata)
-    >>> model.train()
-    >>> model.predict(progress=False).layers["counts"].shape[1]
-    20
-    """
-
-    _kind = "ridge"
-
-
-class MeanShift(ClosedFormModel):
-    """Add the mean shift of the perturbation, over the contexts it was seen in, to the log1p values.
-
-    The usual baseline of the field, cells and all: adding to log1p values destroys their zeros. With
-    ``readout="counts"`` the same mean is read out as counts. A perturbation seen in no other context gets the mean
-    shift over all perturbations.
-
-    Parameters
-    ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    readout
-        What makes cells of the mean; ``"added"`` by default.
-    embeddings
-        Not predicted from. A perturbation that was not measured may be asked for if it has a vector, and gets
-        the mean shift over all perturbations whatever the vector is.
-
-    Examples
-    --------
-    >>> import transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=20, n_cells=30)
-    >>> tp.MeanShift.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
-    >>> model = tp.MeanShift(adata)
-    >>> model.train()
-    >>> "counts" in model.predict(progress=False).layers
-    False
-    """
+class ShiftRule(ClosedFormModel):
+    """A baseline that adds a shift of log1p values, which a rule makes of the table of measured effects."""
 
     _default_readout = "added"
 
@@ -251,214 +117,20 @@ class MeanShift(ClosedFormModel):
 
     @override
     def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
-        anchor = self._fitted
-        rows = _rows_of(anchor, condition)
-        shift = anchor.effects["log1p"][rows].mean(axis=0)
-        return np.maximum(control.mean_log[0] + shift, 0)
-
-
-class ContextMean(MeanShift):
-    """Add the mean shift of the context over its other perturbations.
-
-    In many screens this systematic shift is most of what can be predicted, and the baseline to beat (Systema;
-    Viñas Torné et al. 2025). A context without other perturbations gets the mean shift over everything.
-
-    Parameters
-    ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    readout
-        What makes cells of the mean; ``"added"`` by default.
-    embeddings
-        Not predicted from. A perturbation that was not measured may be asked for if it has a vector, and gets
-        the mean shift of its context whatever the vector is.
-
-    Examples
-    --------
-    >>> import transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=3, n_genes=20, n_cells=30)
-    >>> tp.ContextMean.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
-    >>> model = tp.ContextMean(adata)
-    >>> model.train()
-    >>> model.predict(perturbations="P0", progress=False).n_vars
-    20
-    """
-
-    @override
-    def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
-        anchor = self._fitted
-        others = anchor.table.of_context(context) & ~anchor.table.of_action(condition)
-        rows = others if others.any() else ~anchor.table.of_action(condition)
-        rows = rows if rows.any() else np.ones_like(rows)
-        return np.maximum(control.mean_log[0] + anchor.effects["log1p"][rows].mean(axis=0), 0)
-
-
-class MeanFoldChange(ClosedFormModel):
-    """Multiply by the mean fold change of the perturbation over the contexts it was seen in, read out as counts.
-
-    Parameters
-    ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    readout
-        What makes cells of the mean; ``"counts"`` by default.
-    embeddings
-        Not predicted from. A perturbation that was not measured may be asked for if it has a vector, and gets
-        the mean fold change over all perturbations whatever the vector is.
-
-    Examples
-    --------
-    >>> import transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=20, n_cells=30)
-    >>> tp.MeanFoldChange.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
-    >>> model = tp.MeanFoldChange(adata)
-    >>> model.train()
-    >>> "counts" in model.predict(progress=False).layers
-    True
-    """
+        before = control.mean_log[0]
+        return np.maximum(before + self._shift(condition, context, before), 0)
 
     @property
-    @override
-    def _anchor_options(self) -> AnchorOptions:
-        return AnchorOptions(kind="mean", spaces=("log_fold",), shrinkage=0.0, pseudo_rate=0.05)
+    def _shifts(self) -> np.ndarray:
+        """The measured shifts, a row for each row of the table of effects."""
+        return self._fitted.effects["log1p"]
 
-    @override
-    def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
-        anchor = self._fitted
-        effect = anchor.effects["log_fold"][_rows_of(anchor, condition)].mean(axis=0)
-        return anchor.apply("log_fold", effect, control.mean_log[0], control.mean_rate[0])
+    @abstractmethod
+    def _shift(self, condition: Condition, context: str, before: np.ndarray) -> np.ndarray:
+        """Return the shift of one population, ``(G,)``, whose controls have the mean ``before``."""
 
 
-class Additive(MeanShift):
-    """Add the shifts of the parts of a combination, those of its own context where they were measured there.
-
-    A single perturbation has its own shift too, where :class:`MeanShift` has the mean over all contexts.
-
-    Parameters
-    ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    readout
-        What makes cells of the mean; ``"added"`` by default.
-    embeddings
-        Not predicted from. A perturbation that was not measured may be asked for if it has a vector, and gets
-        the mean shift over all perturbations, for each part whatever the vector is.
-
-    Examples
-    --------
-    >>> import transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=3, n_genes=20, n_cells=30)
-    >>> tp.Additive.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
-    >>> model = tp.Additive(adata)
-    >>> model.train()
-    >>> model.predict(perturbations="P0+P1", progress=False).n_vars
-    20
-    """
-
-    @override
-    def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
-        anchor = self._fitted
-        parts = condition.singles() if condition.is_combination else (condition,)
-        shift = sum(anchor.effects["log1p"][_rows_of(anchor, part, context=context)].mean(axis=0) for part in parts)
-        return np.maximum(control.mean_log[0] + shift, 0)
-
-
-class NearestPerturbation(MeanShift):
-    """Copy the shift of the nearest measured group: same perturbation, nearest dose and time, most similar context.
-
-    A group of the other direction is copied only where there is none of the same. A perturbation that was never
-    measured gets the shift of the perturbation that shares most parts with it; else of the one whose embedding is
-    nearest, where there are embeddings; else of the one whose shifts are most like those of all others.
-
-    Parameters
-    ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    readout
-        What makes cells of the mean; ``"added"`` by default.
-    embeddings
-        As for :class:`KernelTransport`; the nearest perturbation is that of the largest cosine.
-
-    Examples
-    --------
-    >>> import transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=20, n_cells=30)
-    >>> tp.NearestPerturbation.setup_anndata(
-    ...     adata, perturbation_key="perturbation", context_keys="context", layer="counts"
-    ... )
-    >>> model = tp.NearestPerturbation(adata)
-    >>> model.train()
-    >>> model.predict(progress=False).n_vars
-    20
-    """
-
-    @override
-    def _mean(self, condition: Condition, context: str, control: GroupStatistics) -> np.ndarray:
-        anchor = self._fitted
-        before = control.mean_log[0]
-        shared = anchor.table.n_shared_parts(condition)
-        elsewhere = ~(anchor.table.of_context(context) & anchor.table.of_action(condition))
-        candidates = (shared == shared[elsewhere].max(initial=0)) & elsewhere
-        if not candidates.any():
-            candidates = np.ones_like(elsewhere)
-        if shared.any():
-            candidates = _nearest_amounts(condition, anchor.table.conditions, candidates)
-        distance = np.linalg.norm(anchor.table.profiles - before, axis=1)
-        if not shared.any() and self.embedding is not None:
-            candidates = _most_similar(self.embedding, condition, anchor.table.conditions)
-        elif not shared.any():
-            # nothing in common with anything: the most typical effect of the nearest context
-            effects = anchor.effects["log1p"]
-            distance = distance + np.linalg.norm(effects - effects.mean(axis=0), axis=1)
-        nearest = np.flatnonzero(candidates)[np.argmin(distance[candidates])]
-        return np.maximum(before + anchor.effects["log1p"][nearest], 0)
-
-
-def _nearest_amounts(condition: Condition, known: Sequence[Condition], candidates: np.ndarray) -> np.ndarray:
-    """Of the candidates, those with the same directions if there are any, and of these the nearest doses and time."""
-    rows = np.flatnonzero(candidates).tolist()
-    apart = {other: _apart(condition, other) for other in {known[row] for row in rows}}
-    nearest = min(apart.values())
-    chosen = np.zeros_like(candidates)
-    chosen[[row for row in rows if apart[known[row]] == nearest]] = True
-    return chosen
-
-
-def _apart(condition: Condition, other: Condition) -> tuple[int, float]:
-    """How many directions of two conditions differ, and how far doses and times are apart, on log scales."""
-    own = dict(zip(condition.parts, zip(condition.directions, condition.doses, strict=True), strict=True))
-    opposed, distance = 0, 0.0
-    for part, direction, dose in zip(other.parts, other.directions, other.doses, strict=True):
-        asked = own.get(part)
-        if asked is None:
-            continue
-        opposed += direction is not None and asked[0] is not None and direction != asked[0]
-        if dose is not None and asked[1] is not None:
-            distance += abs(math.log10(1 + dose) - math.log10(1 + asked[1]))
-    if condition.time is not None and other.time is not None:
-        distance += abs(math.log1p(condition.time) - math.log1p(other.time))
-    return opposed, distance
-
-
-def _most_similar(embedding: Embedding, condition: Condition, known: Sequence[Condition]) -> np.ndarray:
-    """Which conditions have the embedding nearest to that of a condition, by the cosine of the means of their parts."""
-    vectors = np.array([embedding.lookup(other.parts).mean(axis=0) for other in known], dtype=np.float64)
-    centre = vectors.mean(axis=0)
-    target = embedding.lookup(condition.parts).mean(axis=0) - centre
-    lengths = np.linalg.norm(vectors - centre, axis=1)
-    cosine = (vectors - centre) @ target / np.maximum(lengths, 1e-12)
-    return cosine >= cosine.max() - 1e-9
-
-
-def _rows_of(anchor: Anchor, condition: Condition, *, context: str | None = None) -> np.ndarray:
+def rows_of(anchor: Anchor, condition: Condition, *, context: str | None = None) -> np.ndarray:
     """Measured effects of a condition: at its own dose if measured, in its own context if asked and measured."""
     rows = anchor.table.of_action(condition)
     if not rows.any():

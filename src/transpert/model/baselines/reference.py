@@ -13,9 +13,9 @@ from transpert.groups.table import condition_codes, context_labels
 from transpert.transport import GroupEffects
 
 from ..base import PerturbationModel
-from ..cells import Cells
-from ..prediction import Population, SetPrediction
-from ..requests import Request
+from ..cells.in_memory import Cells
+from ..prediction.assemble import Population, SetPrediction
+from ..prediction.requests import Request
 
 
 class NoChange(PerturbationModel):
@@ -32,6 +32,8 @@ class NoChange(PerturbationModel):
     >>> sorted(pred.obs["source"].cat.categories)
     ['control', 'predicted']
     """
+
+    _place = 0
 
     @override
     def _fit(self, effects: GroupEffects) -> None:
@@ -83,8 +85,7 @@ class Replicate(NoChange):
             )
         half = np.random.default_rng(seed).permutation(observed)[: len(observed) // 2]
         cells = self._cells[np.sort(half)]
-        values = np.asarray(log1p_per_10k(cells.counts, cells.library_size).todense(), dtype=np.float32)
-        return Population(values, cells.counts, cells, _keys.PREDICTED, request)
+        return Population(None, cells.counts, cells, _keys.PREDICTED, request)
 
     def _observed(self, request: Request) -> np.ndarray:
         """Positions of the observed cells of a request, whatever the split says."""

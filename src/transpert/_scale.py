@@ -1,0 +1,200 @@
+"""Whether log1p values, counts and library sizes of the same cells say the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from transpert import _keys
+from transpert.errors import CountsError
+
+_CELLS = 128  # looked at: a scale is that of all cells, or of every cell of a batch
+_SAME_RATE = 0.02  # half precision and two decimals are still the same
+_SAME_SIZE = 0.01
+_LARGEST = 16.0  # log1p of ten million
+_FEW = 0.02  # share of cells that may be odd
+
+
+def some_rows(n_cells: int) -> np.ndarray:
+    """Return rows that are spread evenly over all cells, so that every batch is met."""
+    return np.unique(np.linspace(0, n_cells - 1, min(n_cells, _CELLS)).astype(int))
+
+
+def sizes_behind(values: Any, counts: Any) -> np.ndarray:
+    """Return the library sizes by which log1p values were made of counts; NaN where no one size explains a cell.
+
+    Parameters
+    ----------
+    values : (N, G)
+        Log1p values.
+    counts : (N, G)
+        Raw counts of the same cells and genes.
+
+    Returns
+    -------
+    ``(N,)`` float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert._scale import sizes_behind
+    >>> sizes_behind(np.log1p([[5.0, 10.0], [5.0, 5.0]]), np.array([[1, 2], [1, 2]])).tolist()
+    [2000.0, nan]
+    """
+    return _factors(_dense(counts), _rates(values)) * _keys.SCALE_FACTOR
+
+
+def proportion(values: Any, others: Any) -> np.ndarray:
+    """Return by how much the rates of each cell are larger in ``others``; NaN where it is another cell.
+
+    Parameters
+    ----------
+    values, others : (N, G)
+        Log1p values of cells that may be the same.
+
+    Returns
+    -------
+    ``(N,)`` float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert._scale import proportion
+    >>> proportion(np.log1p([[5.0, 10.0], [5.0, 5.0]]), np.log1p([[10.0, 20.0], [1.0, 2.0]])).tolist()
+    [2.0, nan]
+    """
+    return _factors(_rates(others), _rates(values))
+
+
+def _rates(values: Any) -> np.ndarray:
+    """Undo a log1p; of values that are none, something that is not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.expm1(_dense(values))
+
+
+def _factors(numbers: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """Return the one factor a row that makes ``numbers`` of ``rates``; NaN where there is none."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        totals, total = numbers.sum(axis=1), rates.sum(axis=1)
+        factors = np.full(len(rates), np.nan)
+        np.divide(totals, total, out=factors, where=(total > 0) & (totals > 0) & np.isfinite(total))
+        expected = numbers / factors[:, None]
+        explained = np.all(np.abs(rates - expected) <= _SAME_RATE * expected + 1e-3, axis=1)
+    return np.where(explained, factors, np.nan)
+
+
+def _dense(matrix: Any) -> np.ndarray:
+    """Return a matrix as float64, dense."""
+    return np.asarray(matrix.toarray() if sparse.issparse(matrix) else matrix, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """How the library sizes behind log1p values differ from those that were given.
+
+    Parameters
+    ----------
+    n_cells, n_looked_at
+        Cells that differ, and cells that were compared.
+    behind, given
+        The typical library size of the cells that differ, by their values and as given.
+    target_sum
+        The total that the values were normalised to, where it is the same for all cells that differ.
+    """
+
+    n_cells: int
+    n_looked_at: int
+    behind: float
+    given: float
+    target_sum: float | None
+
+    def __str__(self) -> str:
+        if self.target_sum is not None:
+            return f"they are normalised to {self.target_sum:,.4g} per cell, not to 10,000"
+        return (
+            f"they were made with library sizes of about {self.behind:,.0f}, where {self.given:,.0f} is given "
+            f"(in {self.n_cells} of {self.n_looked_at} cells looked at)"
+        )
+
+
+def mismatch(behind: np.ndarray, given: np.ndarray) -> Mismatch | None:
+    """Compare library sizes behind log1p values with given ones; cells that no size explains are passed over."""
+    known = np.isfinite(behind) & (given > 0)
+    ratio = given[known] / behind[known]
+    apart = np.abs(np.log(ratio)) > _SAME_SIZE
+    if np.count_nonzero(apart) <= _FEW * len(ratio):
+        return None
+    typical = float(np.median(ratio[apart]))
+    one_target = bool(apart.all() and np.all(np.abs(ratio / typical - 1) <= _SAME_SIZE)) and len(ratio) > 1
+    return Mismatch(
+        int(apart.sum()),
+        len(ratio),
+        float(np.median(behind[known][apart])),
+        float(np.median(given[known][apart])),
+        _keys.SCALE_FACTOR * typical if one_target else None,
+    )
+
+
+def check_same_scale(
+    values: Any, counts: Any, library_size: np.ndarray, obs: pd.DataFrame, *, where: str, counts_in: str
+) -> None:
+    """Refuse log1p values that were made of the counts with other library sizes.
+
+    Values that no library size explains, such as scaled ones, are passed over: they are no log1p values of these
+    counts at all.
+
+    Parameters
+    ----------
+    values : (N, G)
+        What may be log1p values.
+    counts : (N, G)
+        Raw counts of the same cells.
+    library_size : (N,)
+        The library sizes that are used.
+    obs
+        Annotation of the same cells, in which a column that fits is looked for.
+    where
+        The slot of the values, for the message.
+    counts_in
+        The slot of the counts, for the message.
+
+    Raises
+    ------
+    transpert.errors.CountsError
+        If the library sizes differ; the remedy names the column that fits, if there is one.
+    """
+    if not _may_be_log1p(values):
+        return
+    behind = sizes_behind(values, counts)
+    found = mismatch(behind, np.asarray(library_size, dtype=float))
+    if found is None:
+        return
+    fitting = [str(name) for name in obs.columns if _fits(behind, obs[name])]
+    raise CountsError(
+        f"the values do not fit the counts in {counts_in} and the library sizes: {found}",
+        where=where,
+        remedy=f"Pass library_size_key={fitting[0]!r}: with this column they fit."
+        if fitting
+        else "Make them of the counts, adata.X = tp.pp.log1p_per_10k(counts, library_size), or name the column with "
+        "the library sizes that they were made with in library_size_key=.",
+    )
+
+
+def _may_be_log1p(values: Any) -> bool:
+    """Whether values are neither counts nor too large or too small for log1p values of any scale."""
+    stored = np.asarray(values.data if sparse.issparse(values) else values, dtype=np.float64).ravel()
+    if not stored.size or not np.isfinite(stored).all() or stored.min() < 0 or stored.max() > _LARGEST:
+        return False
+    return bool(np.any(stored != np.rint(stored)))
+
+
+def _fits(behind: np.ndarray, column: pd.Series) -> bool:
+    """Whether a column of ``obs`` holds the library sizes that values were made with."""
+    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+        return False
+    sizes = column.to_numpy(dtype=float, na_value=np.nan)
+    return bool(np.isfinite(sizes).all() and (sizes > 0).all()) and mismatch(behind, sizes) is None

@@ -1,0 +1,1 @@
+"""Vectors of perturbations, looked up by name."""

@@ -1,0 +1,1 @@
+"""Stores from and to the formats of other tools."""

@@ -1,0 +1,424 @@
+"""Cells from and to the formats of others: cell-load, annbatch, BioNeMo SCDL."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from transpert import _keys
+from transpert._matrices import check_starts, csr_of_parts, narrowed
+from transpert.conditions.controls import control_cells
+from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError
+from transpert.groups import Design
+
+from ..readers.readers import CountReader, open_reader, state_of
+from ..store.build import check_parent
+from ..store.store import Store, build_store
+
+DATASET = "dataset"
+_SPLITS = {"train": _keys.TRAIN, "val": _keys.VALIDATION, "test": _keys.TEST}
+_GENE_FEATURE, _CELL_FEATURE = "var_feature_id", "obs_feature_id"  # what SCDL calls the names
+_CELLS_PER_BLOCK = 20_000
+
+
+# --- cell-load ----------------------------------------------------------------------------------------------------
+def from_cell_load(
+    config: str | os.PathLike, out: str | os.PathLike, design: Design, *, layer: str | None = None, **options: Any
+) -> Store:
+    """Build a store from the files and the split of a TOML file of cell-load.
+
+    Parameters
+    ----------
+    config
+        The TOML file: ``[datasets]`` with a folder, file or pattern each; ``[training]``; ``[zeroshot]`` and
+        ``[fewshot]`` with keys ``"dataset.celltype"``.
+    out
+        The store to make.
+    design
+        Which columns say what; ``design.context_keys[0]`` is what cell-load calls the cell type. Where
+        ``design.split_key`` is ``None`` it becomes ``"split"``.
+    layer
+        Layer with the raw counts; ``X`` by default.
+    **options
+        Passed to :func:`build_store`.
+
+    Returns
+    -------
+    The store, with the columns ``dataset`` and ``split``. As in cell-load, controls of held-out cell types and what
+    a few-shot list leaves out belong to the training.
+
+    Raises
+    ------
+    transpert.errors.StoreError
+        If the file cannot be read, or a data set has no files.
+    transpert.errors.UnknownNameError
+        If a data set is used but has no path, a split has another name than train, val and test, or a held-out cell
+        type or perturbation is in none of the files of its data set.
+    transpert.errors.OptionError
+        If cell types are held out and the design has no context.
+
+    Notes
+    -----
+    The layout is that of cell-load 0.10.4 (``ExperimentConfig``).
+
+    Examples
+    --------
+    >>> import tempfile, transpert as tp
+    >>> from pathlib import Path
+    >>> adata = tp.datasets.simulate(n_contexts=2, n_perturbations=1, n_genes=5, n_cells=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     adata.write_h5ad(f"{folder}/cells.h5ad")
+    ...     _ = Path(folder, "split.toml").write_text('''
+    ...         datasets = {screen = "cells.h5ad"}
+    ...         training = {screen = "train"}
+    ...         zeroshot = {"screen.context_1" = "test"}
+    ...     ''')
+    ...     design = tp.groups.Design("perturbation", "control", ("context",))
+    ...     store = tp.data.from_cell_load(f"{folder}/split.toml", f"{folder}/cells.zarr", design, layer="counts")
+    ...     store.obs["split"].value_counts().to_dict()
+    {'train': 30, 'test': 10}
+    """
+    path = Path(config)
+    try:
+        settings = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError("the TOML file cannot be read", where=str(path), remedy=str(error)) from error
+    named = replace(design, split_key=design.split_key or _keys.SPLIT)
+    if not named.context_keys and (settings.get("zeroshot") or settings.get("fewshot")):
+        raise OptionError(
+            "cell types are held out, and the design does not say where they are",
+            where=str(path),
+            remedy="Name the column with the cell types first in context_keys of the design.",
+        )
+    readers: list[CountReader] = []
+    for name in _used_datasets(settings, path):
+        files = _files(path.parent / settings["datasets"][name])
+        if not files:
+            raise StoreError("the data set has no .h5 or .h5ad files", where=settings["datasets"][name])
+        held_out = _HeldOut(name, settings, named, len(files), path)
+        readers.extend(_CellLoadReader(file, layer, name, held_out, named) for file in files)
+    return build_store(readers, out, named, **options)
+
+
+def _used_datasets(settings: dict, path: Path) -> list[str]:
+    keys = [*settings.get("training", {}), *settings.get("zeroshot", {}), *settings.get("fewshot", {})]
+    used = list(dict.fromkeys(key.split(".", 1)[0] for key in keys))
+    known = settings.get("datasets", {})
+    absent = [name for name in used if name not in known]
+    if absent:
+        raise UnknownNameError("data set", absent, known, where=str(path))
+    splits = [*settings.get("training", {}).values(), *settings.get("zeroshot", {}).values()]
+    splits += [split for lists in settings.get("fewshot", {}).values() for split in lists]
+    strange = sorted(set(splits) - set(_SPLITS))
+    if strange:
+        raise UnknownNameError("split", strange, _SPLITS, where=str(path))
+    return used
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    found = [path] if any(sign in str(path) for sign in "*?[") else [path / "*.h5", path / "*.h5ad"]
+    return [Path(file) for pattern in found for file in sorted(glob.glob(str(pattern)))]
+
+
+class _HeldOut:
+    """What a TOML file holds out of one data set; names that none of its files has are refused."""
+
+    def __init__(self, dataset: str, settings: dict, design: Design, n_files: int, path: Path) -> None:
+        self._design, self._n_files, self._where = design, n_files, f"{path}, data set {dataset!r}"
+        self._zeroshot = _of_dataset(settings, "zeroshot", dataset)
+        self._fewshot = _of_dataset(settings, "fewshot", dataset)
+        self._found: dict[Path, pd.DataFrame] = {}  # the pairs of cell type and label of each file
+
+    def split(self, obs: pd.DataFrame, file: Path) -> np.ndarray:
+        """Return the split of the cells of a file, ``(n_obs,)``; refuse unknown names after the last one."""
+        split = np.full(len(obs), _keys.TRAIN, dtype=object)
+        if not self._design.context_keys:
+            return split
+        cell_type = obs[self._design.context_keys[0]].astype(str).to_numpy()
+        label = obs[self._design.perturbation_key].astype(str).to_numpy()
+        self._found[file] = pd.DataFrame({"cell_type": cell_type, "label": label}).drop_duplicates()
+        if len(self._found) == self._n_files:
+            self._check_names()
+        perturbed = ~control_cells(obs[self._design.perturbation_key], control=self._design.control)
+        for name, into in self._zeroshot.items():
+            split[perturbed & (cell_type == name)] = _SPLITS[into]
+        for name, lists in self._fewshot.items():
+            for into, labels in lists.items():
+                split[perturbed & (cell_type == name) & np.isin(label, labels)] = _SPLITS[into]
+        return split
+
+    def _check_names(self) -> None:
+        """Refuse what matches no cell: the cells that were meant would be trained on."""
+        found = pd.concat(self._found.values()).drop_duplicates()
+        cell_types = sorted(found["cell_type"].dropna().unique())
+        absent = [name for name in [*self._zeroshot, *self._fewshot] if name not in cell_types]
+        if absent:
+            raise UnknownNameError("cell type", list(dict.fromkeys(absent)), cell_types, where=self._where)
+        for cell_type, lists in self._fewshot.items():
+            known = sorted(found.loc[found["cell_type"] == cell_type, "label"].dropna())
+            absent = sorted({label for labels in lists.values() for label in labels} - set(known))
+            if absent:
+                raise UnknownNameError("perturbation", absent, known, where=f"{self._where}, {cell_type!r}")
+
+
+def _of_dataset(settings: dict, section: str, dataset: str) -> dict[str, Any]:
+    """The entries ``"dataset.celltype"`` of a section, by cell type."""
+    entries = ((key.partition("."), value) for key, value in settings.get(section, {}).items())
+    return {cell_type: value for (name, _, cell_type), value in entries if name == dataset}
+
+
+class _CellLoadReader:
+    """A file of cell-load with the split that its TOML file says."""
+
+    def __init__(self, path: Path, layer: str | None, dataset: str, held_out: _HeldOut, design: Design) -> None:
+        self._path, self._dataset, self._held_out, self._design = path, dataset, held_out, design
+        self._file = open_reader(path, layer)
+        self.name, self.genes = f"{dataset}/{self._file.name}", self._file.genes
+        self.n_obs, self.nnz = self._file.n_obs, self._file.nnz
+        self.obs_columns = tuple(dict.fromkeys([*self._file.obs_columns, DATASET, str(design.split_key)]))
+
+    def obs(self, columns: Sequence[str]) -> pd.DataFrame:
+        made = {DATASET, self._design.split_key}
+        needed = [self._design.perturbation_key, *self._design.context_keys]
+        obs = self._file.obs(list(dict.fromkeys([*(name for name in columns if name not in made), *needed])))
+        obs[DATASET] = self._dataset
+        obs[self._design.split_key] = self._held_out.split(obs, self._path)
+        return obs[list(columns)]
+
+    def rows(self, start: int, stop: int) -> sparse.csr_matrix:
+        return self._file.rows(start, stop)
+
+    def signature(self) -> list:
+        return [self.name, *self._file.signature()]
+
+    def empty_cells(self) -> int:
+        return self._file.empty_cells()
+
+
+# --- annbatch -------------------------------------------------------------------------------------------------------
+def from_annbatch(collection: str | os.PathLike, out: str | os.PathLike, design: Design, **options: Any) -> Store:
+    """Build a store from a collection of annbatch.
+
+    Parameters
+    ----------
+    collection
+        The folder that :class:`annbatch.DatasetCollection` wrote.
+    out
+        The store to make.
+    design
+        Which columns say what.
+    **options
+        Passed to :func:`build_store`.
+
+    Returns
+    -------
+    The store.
+
+    Raises
+    ------
+    transpert.errors.StoreError
+        If the folder holds no data sets.
+
+    Examples
+    --------
+    >>> import annbatch, tempfile, transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
+    >>> adata.X = adata.layers.pop("counts")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     adata.write_h5ad(f"{folder}/cells.h5ad")
+    ...     collection = annbatch.DatasetCollection(f"{folder}/collection.zarr")
+    ...     _ = collection.add_adatas([f"{folder}/cells.h5ad"], n_obs_per_chunk=5, shard_size=10, shuffle_chunk_size=5)
+    ...     design = tp.groups.Design("perturbation", "control")
+    ...     tp.data.from_annbatch(f"{folder}/collection.zarr", f"{folder}/cells.zarr", design).shape
+    (20, 5)
+    """
+    folder = Path(collection)
+    datasets = [path for path in folder.glob("dataset_*") if (path / "X").exists()]
+    if not datasets:
+        raise StoreError("this is no collection of annbatch: it has no dataset_0", where=str(folder))
+    datasets.sort(key=lambda path: int(path.name.removeprefix("dataset_")))
+    return build_store(datasets, out, design, **options)
+
+
+# --- BioNeMo SCDL -----------------------------------------------------------------------------------------------------
+def to_scdl(store: Store, folder: str | os.PathLike) -> None:
+    """Write a store as a memory map of BioNeMo SCDL, a block of cells at a time.
+
+    Parameters
+    ----------
+    store
+        The store.
+    folder
+        The folder to make. The names of genes and cells are its features ``var_feature_id`` and ``obs_feature_id``.
+
+    Returns
+    -------
+    Nothing; the folder is whole once it has its name.
+
+    Raises
+    ------
+    transpert.errors.DependencyError
+        If ``bionemo-scdl`` is not installed.
+    transpert.errors.StoreError
+        If ``folder`` exists, the folder that is to hold it does not, or a file of the store is damaged.
+
+    Examples
+    --------
+    >>> import tempfile, transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     design = tp.groups.Design("perturbation", "control")
+    ...     store = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
+    ...     tp.data.to_scdl(store, f"{folder}/scdl")
+    ...     tp.data.from_scdl(f"{folder}/scdl", f"{folder}/back.zarr", design).shape == store.shape
+    True
+    """
+    dataset_class = _scdl()
+    target = Path(folder)
+    if target.exists():
+        raise StoreError("there is something already", where=str(target), remedy="Choose another name.")
+    check_parent(target)
+    beside = target.with_name(target.name + ".partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    nnz = sum(part["nnz"] for part in store.manifest.parts)
+    written = dataset_class(str(beside), num_elements=nnz, num_rows=store.n_obs)
+    written.row_index[0] = 0
+    source, filled = store.source(), 0
+    for start in range(0, store.n_obs, _CELLS_PER_BLOCK):
+        stop = min(start + _CELLS_PER_BLOCK, store.n_obs)
+        counts = source.read(np.arange(start, stop))
+        written.data[filled : filled + counts.nnz] = counts.data
+        written.col_index[filled : filled + counts.nnz] = counts.indices
+        written.row_index[start + 1 : stop + 1] = counts.indptr[1:].astype(np.uint64) + np.uint64(filled)
+        filled += counts.nnz
+    genes = store.genes.to_numpy(dtype=object)
+    written.var_features().append_features(n_obs=store.n_obs, features={_GENE_FEATURE: genes}, label=store.path.name)
+    obs = store.read_obs()
+    features = {name: _plain(obs[name]) for name in obs} | {_CELL_FEATURE: obs.index.to_numpy(dtype=object)}
+    written.obs_features().append_features(features=features, label=store.path.name)
+    written.save()
+    os.replace(beside, target)
+
+
+def from_scdl(
+    folder: str | os.PathLike, out: str | os.PathLike, design: Design, *, gene_key: str | None = None, **options: Any
+) -> Store:
+    """Build a store from a memory map of BioNeMo SCDL.
+
+    Parameters
+    ----------
+    folder
+        The memory map.
+    out
+        The store to make.
+    design
+        Which columns of the observed features say what.
+    gene_key
+        The variable feature with the names of the genes; ``"var_feature_id"``, or the only one, by default.
+    **options
+        Passed to :func:`build_store`.
+
+    Returns
+    -------
+    The store.
+
+    Raises
+    ------
+    transpert.errors.DependencyError
+        If ``bionemo-scdl`` is not installed.
+    transpert.errors.StoreError
+        If the folder is no memory map, or its rows have different genes.
+    transpert.errors.UnknownNameError
+        If there is no such variable feature.
+
+    Examples
+    --------
+    >>> import tempfile, transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     design = tp.groups.Design("perturbation", "control")
+    ...     tp.data.to_scdl(tp.data.build_store(adata, f"{folder}/a.zarr", design, layer="counts"), f"{folder}/scdl")
+    ...     store = tp.data.from_scdl(f"{folder}/scdl", f"{folder}/b.zarr", design)
+    ...     store.shape, store.names([0])[0] in adata.obs_names
+    ((20, 5), True)
+    """
+    return build_store([_ScdlReader(Path(folder), gene_key)], out, design, **options)
+
+
+def _scdl() -> Any:
+    try:
+        from bionemo.scdl.io.single_cell_memmap_dataset import SingleCellMemMapDataset
+    except ImportError as error:
+        raise DependencyError(
+            "bionemo-scdl is not installed", where="transpert.data", remedy="pip install 'transpert[bionemo]'"
+        ) from error
+    return SingleCellMemMapDataset
+
+
+def _plain(column: pd.Series) -> np.ndarray:
+    return column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.astype(str).to_numpy(dtype=object)
+
+
+class _ScdlReader:
+    """A memory map of SCDL."""
+
+    def __init__(self, folder: Path, gene_key: str | None) -> None:
+        dataset_class = _scdl()
+        if not folder.is_dir():
+            raise StoreError("the folder does not exist", where=str(folder), remedy="Check the path.")
+        try:
+            cells = dataset_class(str(folder))
+        except (OSError, ValueError, KeyError) as error:
+            raise StoreError("this is no memory map of SCDL", where=str(folder)) from error
+        self._folder, self._cells = folder, cells
+        blocks = sorted((folder / "var_features").glob("dataframe_*.parquet"))
+        if len(blocks) != 1:
+            raise StoreError(
+                f"the rows have {len(blocks)} different sets of genes",
+                where=str(folder),
+                remedy="Convert the original files, whose genes can be aligned by name.",
+            )
+        features = pd.read_parquet(blocks[0])
+        key = gene_key or (_GENE_FEATURE if _GENE_FEATURE in features or features.shape[1] > 1 else features.columns[0])
+        if key not in features:
+            raise UnknownNameError(
+                "variable feature", [key], map(str, features), where=str(folder), remedy="Pass gene_key=."
+            )
+        self.name, self.genes = folder.name, pd.Index(features[key].astype(str))
+        self._obs = pd.concat(
+            [pd.read_parquet(file) for file in sorted((folder / "obs_features").glob("dataframe_*.parquet"))]
+        )
+        self.obs_columns = tuple(name for name in map(str, self._obs) if name != _CELL_FEATURE)
+        self.n_obs, self.nnz = len(cells.row_index) - 1, len(cells.data)
+        self._row_starts = narrowed(np.asarray(cells.row_index), np.int64, where=f"{folder}, row_index")
+        check_starts(self._row_starts, self.n_obs, min(self.nnz, len(cells.col_index)), where=str(folder))
+
+    def obs(self, columns: Sequence[str]) -> pd.DataFrame:
+        known = _CELL_FEATURE in self._obs
+        names = self._obs[_CELL_FEATURE] if known else [f"cell{i}" for i in range(self.n_obs)]
+        return self._obs[list(columns)].set_axis(pd.Index(names).astype("str"))
+
+    def rows(self, start: int, stop: int) -> sparse.csr_matrix:
+        row_starts = self._row_starts[start : stop + 1]
+        low, high = int(row_starts[0]), int(row_starts[-1])
+        values, genes = (np.asarray(part[low:high]) for part in (self._cells.data, self._cells.col_index))
+        shape = (stop - start, len(self.genes))
+        return csr_of_parts(values, genes, row_starts - low, shape, where=f"cells {start} to {stop} of {self.name}")
+
+    def signature(self) -> list:
+        return [*state_of(self._folder), self.n_obs, self.nnz]
+
+    def empty_cells(self) -> int:
+        return int(np.count_nonzero(np.diff(self._row_starts) == 0))

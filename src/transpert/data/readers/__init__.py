@@ -1,0 +1,1 @@
+"""Cells in files, read block by block."""

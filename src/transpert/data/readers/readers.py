@@ -1,0 +1,243 @@
+"""Cells of one file, block by block, whatever the file is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import zarr
+from scipy import sparse
+
+from transpert import pp
+from transpert._anndata import frame, layer_names
+from transpert._matrices import canonical, check_starts, check_there
+from transpert.errors import (
+    CountsError,
+    GeneError,
+    OptionError,
+    StoreError,
+    TranspertError,
+    UnknownNameError,
+    list_names,
+)
+
+IN_MEMORY = "AnnData"  # the name of whatever comes from no file
+_SHARED_CATEGORIES = "__categories"  # where files of anndata 0.7 keep the categories of all columns
+
+
+@runtime_checkable
+class CountReader(Protocol):
+    """Cells that can be read in order."""
+
+    name: str
+    genes: pd.Index
+    obs_columns: tuple[str, ...]
+    n_obs: int
+    nnz: int
+
+    def obs(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return columns of ``obs``; the index holds the names of the cells."""
+        ...
+
+    def rows(self, start: int, stop: int) -> sparse.csr_matrix:
+        """Return the counts of a range of cells."""
+        ...
+
+    def signature(self) -> list:
+        """Return what identifies the cells, to recognise an interrupted build."""
+        ...
+
+    def empty_cells(self) -> int:
+        """Return the number of cells without a stored count."""
+        ...
+
+
+class AnnDataReader:
+    """An AnnData in memory."""
+
+    def __init__(self, adata: ad.AnnData, layer: str | None = None) -> None:
+        pp.check_not_backed(adata)
+        if layer is not None and layer not in layer_names(adata):
+            raise UnknownNameError("layer", [layer], layer_names(adata), where="layers")
+        matrix = adata.X if layer is None else adata.layers[layer]
+        where = "X" if layer is None else f"layers[{layer!r}]"
+        self._counts, self._obs = sparse.csr_matrix(canonical(matrix, where=where)), frame(adata.obs)
+        self.name, self.genes = IN_MEMORY, pd.Index(adata.var_names.astype(str))
+        self.obs_columns = tuple(map(str, adata.obs.columns))
+        self.n_obs, self.nnz = adata.n_obs, self._counts.nnz
+        self._layer = layer
+
+    def obs(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return columns of ``obs``."""
+        return self._obs[list(columns)]
+
+    def rows(self, start: int, stop: int) -> sparse.csr_matrix:
+        """Return the counts of a range of cells."""
+        return self._counts[start:stop]
+
+    def signature(self) -> list:
+        """Return shape and sum of the counts, and which layer they are."""
+        return [self.name, self._layer, self.n_obs, self.nnz, float(self._counts.sum())]
+
+    def empty_cells(self) -> int:
+        """Return the number of cells without a stored count."""
+        return int(np.count_nonzero(np.diff(self._counts.indptr) == 0))
+
+
+class FileReader:
+    """An AnnData in an ``.h5ad`` file or a zarr folder, of which only the asked rows are read."""
+
+    def __init__(self, path: str | os.PathLike, layer: str | None = None) -> None:
+        self.path = Path(path)
+        self.name, self._layer = self.path.name, layer
+        if not self.path.exists():
+            raise StoreError("the file does not exist", where=str(path), remedy="Check the path.")
+        with self._named_errors("the file is no AnnData, or is damaged"):
+            # Any: h5py and zarr share an interface, but no type
+            group: Any = zarr.open_group(self.path, mode="r") if self.path.is_dir() else h5py.File(self.path, "r")
+            self._obs_group, self._var_group = group["obs"], group["var"]
+            self._matrix = self._open_matrix(group, layer)
+            self.genes = self._names(self._var_group, "var")
+            self.obs_columns = tuple(map(str, self._attribute(self._obs_group, "column-order", "obs")))
+            self.n_obs, n_vars = map(int, self._matrix.shape)
+            stored = self._matrix.group["data"].shape[0] if self._is_sparse else self.n_obs * n_vars
+            self.nnz = int(stored)
+            if self._is_sparse:
+                check_starts(self._matrix.group["indptr"][:], self.n_obs, self.nnz, where=str(path))
+        if n_vars != len(self.genes):
+            raise self._disagreement("var", len(self.genes), n_vars)
+
+    @property
+    def _is_sparse(self) -> bool:
+        return isinstance(self._matrix, ad.abc.CSRDataset)
+
+    def _open_matrix(self, group: Any, layer: str | None) -> Any:
+        if layer is not None and layer not in group.get("layers", {}):
+            raise UnknownNameError("layer", [layer], group.get("layers", {}), where=str(self.path))
+        # without values X is not in the file, or is a note that there are none
+        element = group.get("X") if layer is None else group["layers"][layer]
+        encoding = "null" if element is None else element.attrs.get("encoding-type", "array")
+        if encoding == "null":
+            check_there(None, where=f"X of {self.path}")
+        if encoding == "csr_matrix":
+            return ad.io.sparse_dataset(element)
+        if encoding == "array":
+            return element
+        slot = "X" if layer is None else f"layers[{layer!r}]"
+        raise CountsError(
+            f"the counts are stored as {encoding}, of which single cells cannot be read",
+            where=f"{slot} of {self.path}",
+            remedy=f"Write them as CSR: adata.{slot} = adata.{slot}.tocsr().",
+        )
+
+    def _names(self, group: Any, slot: str) -> pd.Index:
+        """The names of cells or genes."""
+        names: Any = ad.io.read_elem(group[self._attribute(group, "_index", slot)])
+        return pd.Index(names).astype(str)
+
+    def _attribute(self, group: Any, name: str, slot: str) -> Any:
+        if name not in group.attrs:
+            raise StoreError(
+                f"{slot} is no table of AnnData: it lacks {name!r}",
+                where=str(self.path),
+                remedy="Read the file with anndata.read_h5ad, and write it again.",
+            )
+        return group.attrs[name]
+
+    def _disagreement(self, slot: str, n_rows: int, expected: int) -> StoreError:
+        return StoreError(
+            f"{slot} has {n_rows} rows, the counts are of {expected}",
+            where=str(self.path),
+            remedy="Write the file again with AnnData.",
+        )
+
+    @contextmanager
+    def _named_errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except TranspertError:
+            raise
+        except Exception as error:  # h5py, zarr and their codecs raise whatever they like
+            raise StoreError(
+                f"{what}: {' '.join(str(error).split())}",
+                where=str(self.path),
+                remedy="Check the file, or write it again.",
+            ) from error
+
+    def obs(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return columns of ``obs``."""
+        with self._named_errors("obs cannot be read"):
+            names = self._names(self._obs_group, "obs")
+            if len(names) != self.n_obs:
+                raise self._disagreement("obs", len(names), self.n_obs)
+            if _SHARED_CATEGORIES in self._obs_group:  # a column alone is read as the numbers of its categories
+                table: Any = ad.io.read_elem(self._obs_group)
+                return table[list(columns)].set_axis(names)
+            values = {column: ad.io.read_elem(self._obs_group[column]) for column in columns}
+            return pd.DataFrame(values, index=names)
+
+    def rows(self, start: int, stop: int) -> sparse.csr_matrix:
+        """Return the counts of a range of cells."""
+        return sparse.csr_matrix(canonical(self._matrix[start:stop], where=f"cells {start} to {stop} of {self.path}"))
+
+    def signature(self) -> list:
+        """Return path, size and time of the file, or of all files of the folder, and which layer is read."""
+        return [*state_of(self.path), self._layer, self.n_obs]
+
+    def empty_cells(self) -> int:
+        """Return the number of cells without a stored count; not looked for in a dense matrix."""
+        if not self._is_sparse:
+            return 0
+        with self._named_errors("the counts cannot be read"):
+            return int(np.count_nonzero(np.diff(self._matrix.group["indptr"][:]) == 0))
+
+
+def state_of(path: Path) -> list:
+    """Return what changes when a file, or a file anywhere in a folder, is written again."""
+    if not path.is_dir():
+        stat = path.stat()
+        return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+    # the time of a folder says nothing of what lies deeper in it
+    digest = hashlib.blake2b(digest_size=12)
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            stat = file.stat()
+            digest.update(f"{file.relative_to(path).as_posix()}\n{stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return [str(path.resolve()), digest.hexdigest()]
+
+
+def open_reader(item: str | os.PathLike | ad.AnnData | CountReader, layer: str | None = None) -> CountReader:
+    """Return a reader of a path or an AnnData; a reader is returned as it is."""
+    if isinstance(item, ad.AnnData):
+        reader: CountReader = AnnDataReader(item, layer)
+    elif isinstance(item, str | os.PathLike):
+        reader = FileReader(item, layer)
+    elif isinstance(item, CountReader):
+        reader = item
+    else:
+        raise OptionError(
+            f"cells cannot be read from {type(item).__name__}", remedy="Give paths of files, or AnnData objects."
+        )
+    repeated = reader.genes[reader.genes.duplicated()]
+    if len(repeated):
+        raise GeneError(
+            f"{len(repeated)} gene names occur more than once: {list_names(repeated.unique())}",
+            where=reader.name,
+            remedy="Make them unique: adata.var_names_make_unique().",
+        )
+    return reader
+
+
+@contextmanager
+def zarrs_pipeline() -> Iterator[None]:
+    """Open arrays with the codec pipeline written in Rust, which reads many small chunks at once."""
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        yield

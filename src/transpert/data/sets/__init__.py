@@ -1,0 +1,1 @@
+"""Sets of cells: which ones, in which batches, ahead of time."""

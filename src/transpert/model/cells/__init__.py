@@ -1,0 +1,1 @@
+"""The cells a model is given: in memory or in a store."""

@@ -1,0 +1,88 @@
+"""Which control cells are moved to predict a population."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from transpert._amounts import rounded
+from transpert.conditions.controls import control_cells
+from transpert.errors import ControlError
+from transpert.groups import Design
+from transpert.groups.table import context_labels
+
+from ..cells.in_memory import Cells
+from ..cells.open import StoredCells
+from .requests import Request
+
+# the control cells that are moved: those of a context, at one time or (None) at all times
+type Origin = tuple[str, float | None]
+
+
+def origin_of(cells: Cells | StoredCells, design: Design, request: Request) -> Origin:
+    """Say which control cells are moved: those at the time asked for, where the context has any, else all.
+
+    As :func:`~transpert.groups.match_controls` does for the effects that are learned: cells change with time by
+    themselves, and the effect of a perturbation does not contain that.
+    """
+    origin = request.context, request.condition.time
+    return origin if origin in _controls_by_origin(cells, design) else (request.context, None)
+
+
+def rows_by_origin(cells: Cells | StoredCells, design: Design, requests: Sequence[Request]) -> dict[Origin, list[int]]:
+    """Gather the numbers of the requests that move the same cells."""
+    rows: dict[Origin, list[int]] = {}
+    for row, origin in enumerate(origins_of(cells, design, requests)):
+        rows.setdefault(origin, []).append(row)
+    return rows
+
+
+def shown_controls(origins: Iterable[Origin]) -> list[Origin]:
+    """Return the controls that stand beside predictions made from these, each cell once."""
+    origins = list(dict.fromkeys(origins))
+    return [origin for origin in origins if origin[1] is None or (origin[0], None) not in origins]
+
+
+def origins_of(cells: Cells | StoredCells, design: Design, requests: Iterable[Request]) -> list[Origin]:
+    """Say of each request which control cells it moves."""
+    return [origin_of(cells, design, request) for request in requests]
+
+
+def control_positions(
+    cells: Cells | StoredCells, design: Design, origin: Origin, n_cells: int | None, seed: int
+) -> np.ndarray:
+    """Choose the control cells that are moved."""
+    positions = _controls_by_origin(cells, design).get(origin)
+    if positions is None:
+        raise ControlError(
+            f"the context {origin[0]!r} has no control cells to move",
+            where=f"obs[{design.perturbation_key!r}]",
+            remedy=f"Add cells labelled {design.control!r} of this context.",
+        )
+    if n_cells is not None and n_cells < len(positions):
+        positions = np.sort(np.random.default_rng(seed).choice(positions, size=n_cells, replace=False))
+    return positions
+
+
+def _controls_by_origin(cells: Cells | StoredCells, design: Design) -> dict[Origin, np.ndarray]:
+    """Positions of the control cells of each context, at all times and at each, which nobody may write into."""
+    return cells.keep(("controls", design), lambda: _find_controls(cells, design))
+
+
+def _find_controls(cells: Cells | StoredCells, design: Design) -> dict[Origin, np.ndarray]:
+    positions = np.flatnonzero(control_cells(cells.obs[design.perturbation_key], control=design.control))
+    positions.flags.writeable = False
+    labels = context_labels(cells.obs.iloc[positions], design)
+    rows = pd.Series(positions).groupby(labels, sort=False).indices
+    found: dict[Origin, np.ndarray] = {(str(context), None): positions[own] for context, own in rows.items()}
+    if design.time_key is not None:
+        times = pd.to_numeric(cells.obs[design.time_key].iloc[positions], errors="coerce").to_numpy(dtype=float)
+        known = np.flatnonzero(np.isfinite(times))
+        frame = pd.DataFrame({"context": labels[known], "time": [rounded(time) for time in times[known]]})
+        at_time: dict[Any, Any] = frame.groupby(["context", "time"], sort=False).indices
+        for (context, time), own in at_time.items():
+            found[str(context), float(time)] = positions[known[own]]
+    return found

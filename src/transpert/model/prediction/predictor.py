@@ -1,0 +1,133 @@
+"""The steps of every prediction, which predicting in memory, into a store and with intervals share."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from rich.progress import Progress
+
+from transpert import _keys
+from transpert.data import Store
+from transpert.errors import NotTrainedError
+from transpert.transport import GroupStatistics
+
+from ..cells.in_memory import Cells, read_cells, repeated
+from ..cells.open import Data, StoredCells, check_in_memory, open_cells, open_data
+from ..setup import RegisteredModel
+from .assemble import Population, SetPrediction, assemble, read_out, text_columns
+from .controls import Origin, control_positions, origin_of, origins_of, shown_controls
+from .requests import Request, expand_requests
+from .sizes import most_cells, population_sizes, warn_of_memory
+
+
+class Predictor(RegisteredModel):
+    """A model that moves control cells: the second of the four classes that make a model."""
+
+    # what turns a predicted mean into cells; a user's choice overrides it
+    _default_readout: str = "counts"
+
+    @abstractmethod
+    def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
+        """Predict where one population of control cells goes; what is said of each cell may be left out."""
+
+    def _predict_requests(
+        self,
+        cells: Cells | StoredCells,
+        requests: Sequence[Request],
+        n_cells: int | None,
+        readout: str | None,
+        *,
+        include_controls: bool,
+        progress: bool,
+        seed: int,
+    ) -> AnnData:
+        origins = origins_of(cells, self.design, requests)
+        n_controls = most_cells(cells, self.design, origins, n_cells)
+        sizes = population_sizes(cells, self.design, origins, n_cells)
+        warn_of_memory(cells, sizes, dense=(readout or self._default_readout) == "added")
+        controls = {origin: self._controls(cells, origin, n_controls, seed) for origin in dict.fromkeys(origins)}
+        populations: list[Population] = []
+        last, moved = None, None
+        with Progress(disable=not progress, transient=True) as bar:
+            for request, origin in bar.track(
+                [*zip(requests, origins, strict=True)], description="Predicting populations"
+            ):
+                if moved is None or origin != last:
+                    last, moved = origin, repeated(controls[origin], n_cells, seed).anew()
+                populations.append(self._population(moved, request, readout, seed=request.seed(seed)))
+        if include_controls:
+            populations += [self._control_population(controls[origin]) for origin in shown_controls(origins)]
+        return self._assembled(populations, as_text=text_columns(cells.obs, requests, self.design))
+
+    def _assembled(self, populations: Sequence[Population], **shared: Any) -> AnnData:
+        components, name = self._principal_components, type(self).__name__
+        shared["library_size_key"] = self.source.library_column
+        return assemble(populations, self.design, model=name, components=components, **shared)
+
+    def _requested(
+        self, adata: Data | str | os.PathLike[str] | None, *, max_missing_genes: float | None = None, **asked: Any
+    ) -> tuple[Cells | StoredCells, list[Request]]:
+        """Return the cells to move and what is asked of them, once it is known that the model can answer."""
+        self._check_trained()
+        cells = self.cells if adata is None else self._other_cells(open_data(adata), max_missing_genes)
+        return cells, expand_requests(cells, self.source, self.vocabulary, check=self._check_requests, **asked)
+
+    def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
+        # a split says what to train on; other data is only predicted for
+        source = dataclasses.replace(self.source, design=dataclasses.replace(self.design, split_key=None))
+        if isinstance(adata, Store):
+            return open_cells(adata, source, genes=self.genes, need_controls=False)
+        check_in_memory(adata, "adata=")
+        return read_cells(adata, source, genes=self.genes, max_missing=max_missing, need_controls=False)
+
+    def _check_trained(self) -> None:
+        if not self.is_trained_:
+            raise NotTrainedError(f"this {type(self).__name__} is not trained", remedy="Call train() first.")
+
+    def _check_requests(self, requests: Sequence[Request]) -> None:
+        """Raise for conditions the model cannot predict; perturbations must be known by default."""
+        self.vocabulary.require(request.label for request in requests)
+
+    def _controls(self, cells: Cells | StoredCells, origin: Origin, n_cells: int | None, seed: int) -> Cells:
+        """Read the control cells of a context at a time, or at all, at most so many of them."""
+        return cells[control_positions(cells, self.design, origin, n_cells, seed)]
+
+    def _with_controls(
+        self, cells: Cells | StoredCells, requests: Sequence[Request], seed: int
+    ) -> Iterator[tuple[Request, Cells, GroupStatistics]]:
+        """Yield every request with the controls it moves, which are read once for requests that follow each other."""
+        for origin, asked in groupby(requests, key=lambda request: origin_of(cells, self.design, request)):
+            control = self._controls(cells, origin, None, seed)
+            statistics = control.as_one_group()
+            for request in asked:
+                yield request, control, statistics
+
+    def _population(self, control: Cells, request: Request, readout: str | None, *, seed: int) -> Population:
+        kind: Any = readout or self._default_readout
+        prediction = self._predict_set(control, request, seed=seed, each_cell=kind != "added")
+        values, counts = read_out(
+            control,
+            prediction,
+            kind=kind,
+            options=self.readout_options,
+            dispersion=self._dispersion,
+            seed=seed,
+        )
+        return Population(values, counts, control.anew(), _keys.PREDICTED, request, prediction.latent)
+
+    def _control_population(self, control: Cells) -> Population:
+        return Population(None, control.counts, control.anew(), _keys.CONTROL, latent=self._latent_of(control))
+
+    def _latent_of(self, cells: Cells) -> np.ndarray | None:
+        """Latent states of cells as they are, for models that have a latent space."""
+        return None
+
+    def _component_arrays(self) -> dict[str, np.ndarray]:
+        return {} if self._principal_components is None else dataclasses.asdict(self._principal_components)

@@ -1,0 +1,309 @@
+"""What a user asks to be predicted, spelled out: one request for each context and condition."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from transpert import _keys
+from transpert._seeds import check_seed
+from transpert.conditions import Condition, PerturbationVocabulary, parse_condition, parse_perturbation
+from transpert.conditions.controls import is_control_label
+from transpert.conditions.parts import split_parts
+from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
+from transpert.groups import Design
+from transpert.groups.table import context_labels, written_direction, written_dose
+
+from ..cells.in_memory import Cells, DataSource
+from ..cells.open import StoredCells
+
+Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One population to predict."""
+
+    context: str
+    context_values: Mapping[str, str]
+    condition: Condition
+    label: str
+    dose: float | str = float("nan")
+    direction: str | float = float("nan")
+
+    def seed(self, seed: int) -> int:
+        """Make the seed of this population, whatever else is asked for beside it and in whatever order."""
+        name = zlib.crc32(f"{self.context}|{self.condition}".encode())
+        return int(np.random.SeedSequence([check_seed(seed), name]).generate_state(1)[0])
+
+
+def check_drawing(n_cells: int | None, readout: str | None, seed: int) -> int | None:
+    """Check how cells are to be drawn, before anything is computed or written."""
+    check_readout(readout)
+    check_seed(seed)
+    if n_cells is None:
+        return None
+    try:
+        whole = int(n_cells)
+    except (TypeError, ValueError, OverflowError):
+        whole = 0
+    if whole < 1 or whole != n_cells:
+        raise OptionError(f"n_cells is {n_cells!r}", remedy="Give the number of cells of a population, at least 1.")
+    return whole
+
+
+def check_readout(readout: str | None) -> None:
+    """Refuse a read-out that does not exist; ``None`` is that of the model."""
+    if readout not in (None, "counts", "expected", "added"):
+        raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
+
+
+def expand_requests(
+    cells: Cells | StoredCells,
+    source: DataSource,
+    vocabulary: PerturbationVocabulary,
+    *,
+    contexts: Contexts,
+    perturbations: str | Sequence[str] | None,
+    doses: Sequence[float | str] | float | str | None,
+    times: Sequence[float] | float | None,
+    directions: Sequence[str] | str | None = None,
+    check: Callable[[Sequence[Request]], None],
+) -> list[Request]:
+    """Cross the wanted contexts with the wanted conditions."""
+    design = source.design
+    asked = (
+        (doses, design.dose_key, "dose"),
+        (times, design.time_key, "time"),
+        (directions, design.direction_key, "direction"),
+    )
+    for wanted, key, kind in asked:
+        if wanted is not None and key is None:
+            raise ConditionError(f"a {kind} is asked for, but the data has none", remedy=f"Set it up with {kind}_key=.")
+        if _as_list(wanted) == []:  # which is not the same as not to say it
+            raise ConditionError("nothing is asked for", where=f"{kind}s=", remedy=f"Name at least one {kind}.")
+    labels = _as_list(perturbations)
+    if labels is None:
+        labels = [label for label in vocabulary.labels if not is_control_label(label, control=vocabulary.control)]
+    # a name that is not known has no doses to look up
+    check(list(_by_name(labels, vocabulary)))
+    # a combination may be spelled in two ways, and is one condition nonetheless
+    conditions = dict.fromkeys(
+        condition
+        for label in labels
+        for condition in _wanted_conditions(str(label), design, vocabulary, doses, times, directions)
+    )
+    places = _contexts(cells, source, contexts)
+    if not conditions or not places:
+        raise ConditionError("nothing is asked for", remedy="Name at least one context and one perturbation.")
+    return [
+        _request(context, values, condition, vocabulary)
+        for context, values in places.items()
+        for condition in conditions
+    ]
+
+
+def _by_name(labels: Iterable[object], vocabulary: PerturbationVocabulary) -> Iterator[Request]:
+    """Yield requests for perturbations at whatever dose and time, in no context."""
+    for label in map(str, labels):
+        condition = Condition(parse_perturbation(label, control=vocabulary.control))
+        if not condition.is_control:
+            yield Request("", {}, condition, label)
+
+
+def _request(
+    context: str, values: Mapping[str, str], condition: Condition, vocabulary: PerturbationVocabulary
+) -> Request:
+    unknown = sorted({direction for direction in condition.directions if direction} - set(vocabulary.directions))
+    if unknown:
+        raise UnknownNameError("direction", unknown, vocabulary.directions, where=condition.label)
+    label = vocabulary.spelling(condition.label)
+    dose, direction = written_dose(condition, label), written_direction(condition, label)
+    return Request(context, values, condition, label, dose, direction)
+
+
+def _wanted_conditions(
+    label: str, design: Design, vocabulary: PerturbationVocabulary, doses: object, times: object, directions: object
+) -> list[Condition]:
+    """What is asked for with one label; what is not said is as it was measured."""
+    parts = parse_perturbation(label, control=vocabulary.control)
+    if not parts:
+        raise ConditionError(
+            f"{label!r} are the control cells", remedy="They come with a prediction (include_controls=True)."
+        )
+    amounts: list[tuple[Any, Any]] = list(product(_one_or_more(doses), _one_or_more(times)))
+    if (doses is None and design.dose_key) or (times is None and design.time_key):
+        amounts = _usual_amounts(label, parts, vocabulary, doses, times, design)
+    turned = _as_list(directions)
+    if turned is None:
+        turned = [_usual_directions(label, parts, vocabulary) if design.direction_key else None]
+    return [
+        parse_condition(label, control=vocabulary.control, dose=dose, time=time, direction=direction)
+        for (dose, time), direction in product(amounts, turned)
+    ]
+
+
+def _usual_amounts(
+    label: str,
+    parts: tuple[str, ...],
+    vocabulary: PerturbationVocabulary,
+    doses: object,
+    times: object,
+    design: Design,
+) -> list[tuple[Any, Any]]:
+    """Doses and times at which a perturbation was measured, or else the one at which all were."""
+    found = vocabulary.measured(parts)
+    if not found:
+        others = [condition for condition in vocabulary.conditions if condition.parts]
+        for given, key, kind, values in (
+            (doses, design.dose_key, "dose", {dose for condition in others for dose in condition.doses}),
+            (times, design.time_key, "time", {condition.time for condition in others}),
+        ):
+            if given is None and key is not None and len(values) > 1:
+                raise ConditionError(
+                    f"no {kind} of {label!r} was measured", where=f"obs[{key!r}]", remedy=f"Say which in {kind}s=."
+                )
+        found = tuple(others[:1])
+        usual: list[tuple[Any, Any]] = [(next(iter(other.doses), None), other.time) for other in found]
+        usual = usual or [(None, None)]
+    else:
+        usual = [(_in_order(label, condition.parts, condition.doses), condition.time) for condition in found]
+    amounts = [
+        (usual_dose if dose is None else dose, usual_time if time is None else time)
+        for (usual_dose, usual_time), dose, time in product(usual, _one_or_more(doses), _one_or_more(times))
+    ]
+    return list(dict.fromkeys(amounts))
+
+
+def _in_order[V](label: str, parts: tuple[str, ...], values: tuple[V, ...]) -> tuple[V, ...]:
+    """Values of the sorted parts, in the order in which a label names them."""
+    by_part = dict(zip(parts, values, strict=True))
+    return tuple(by_part[part] for part in split_parts(label) if part in by_part)
+
+
+def _usual_directions(label: str, parts: tuple[str, ...], vocabulary: PerturbationVocabulary) -> object:
+    """The one way in which a perturbation was given, or else the one in which all were."""
+    ways = sorted({condition.directions for condition in vocabulary.measured(parts)}, key=str)
+    if len(ways) == 1:
+        return _in_order(label, parts, ways[0])
+    if not ways and len(vocabulary.directions) == 1:
+        return vocabulary.directions[0]
+    found = [_keys.COMBINATION.join(map(str, way)) for way in ways] or vocabulary.directions
+    raise ConditionError(
+        f"{label!r} may have been given in several directions: {list_names(found) or 'none is recorded'}",
+        remedy="Say which in directions=.",
+    )
+
+
+def _as_list(values: object) -> list | None:
+    if values is None:
+        return None
+    if isinstance(values, str) or np.isscalar(values):
+        return [values]
+    return list(values)  # type: ignore[call-overload]
+
+
+def _one_or_more(values: object) -> list:
+    listed = _as_list(values)
+    return [None] if listed is None else listed
+
+
+def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts) -> dict[str, dict[str, str]]:
+    """The wanted contexts that have cells, by label."""
+    keys = source.design.context_keys
+    known = cells.keep(("contexts", keys), lambda: cells.obs[list(keys)].astype(str).drop_duplicates())
+    chosen = np.zeros(len(known), dtype=bool)
+    for row in _context_rows(contexts, keys):
+        unknown = [column for column in row if column not in keys]
+        if unknown:
+            raise UnknownNameError("context column", unknown, keys, where="contexts")
+        hit = np.ones(len(known), dtype=bool)
+        for column, value in row.items():
+            names = [str(name) for name in _as_list(value) or []]
+            absent = sorted(set(names) - set(known[column]))
+            if absent:
+                raise UnknownNameError("context", absent, sorted(set(known[column])), where=f"obs[{column!r}]")
+            hit &= known[column].isin(names).to_numpy()
+        if not hit.any():
+            raise UnknownNameError("context", [str(dict(row))], context_labels(known, source.design), where="contexts")
+        chosen |= hit
+    found = known[chosen]
+    return dict(zip(context_labels(found, source.design), found.to_dict(orient="records"), strict=True))
+
+
+def _context_rows(contexts: Contexts, keys: Sequence[str]) -> Sequence[Mapping[Any, object]]:
+    """What is said of the context columns, one mapping for each choice."""
+    if contexts is None:
+        return [{}]
+    if isinstance(contexts, pd.DataFrame):
+        return contexts.to_dict(orient="records")
+    one = isinstance(contexts, Mapping | str) or not isinstance(contexts, Iterable)
+    rows: list[Any] = [contexts] if one else list(contexts)
+    wrong = [row for row in rows if not isinstance(row, Mapping)]
+    if wrong:
+        example = f"{{{keys[0]!r}: ...}}" if keys else "{}"
+        raise OptionError(
+            f"{wrong[0]!r} is no mapping of context columns to values",
+            where="contexts",
+            remedy=f"Give one, such as {example}, a list of them, or a DataFrame with a row for each context.",
+        )
+    return rows
+
+
+def request_of(
+    cells: Cells | StoredCells, source: DataSource, vocabulary: PerturbationVocabulary, context: str, label: str
+) -> Request:
+    """Read one request from the labels of a population, ``"A+B, dose 1, time 2"``."""
+    values = _contexts(cells, source, None)
+    if context not in values:
+        raise UnknownNameError("context", [context], values)
+    condition = _condition_of(label, source.design, vocabulary)
+    return _request(context, values[context], condition, vocabulary)
+
+
+def _condition_of(label: str, design: Design, vocabulary: PerturbationVocabulary) -> Condition:
+    """Read what was done from the label of a population: of its readings the shortest that was measured."""
+    readings = list(_readings(label, design))
+    for name, amounts in readings:
+        try:
+            condition = parse_condition(name, control=vocabulary.control, **amounts)
+        except ConditionError:
+            continue  # this is not how it is to be read
+        if condition in vocabulary.measured(condition.parts):
+            return condition
+    name, amounts = readings[-1]
+    return parse_condition(name, control=vocabulary.control, **amounts)
+
+
+def _readings(label: str, design: Design) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield a name with its dose, time and direction, from nothing but a name to all that the design has columns for.
+
+    A name may read as a name and a dose: only the data tells them apart.
+    """
+    columns = {"dose": design.dose_key, "time": design.time_key, "direction": design.direction_key}
+    kinds = [kind for kind, key in columns.items() if key is not None]
+    for number in range(len(kinds) + 1):
+        for written in combinations(kinds, number):
+            tags = "".join(f", {kind} (?P<{kind}>[^,]+)" for kind in written)
+            found = re.fullmatch(f"(?P<name>.*){tags}", label, re.DOTALL)
+            if found is not None:
+                amounts: dict[str, Any] = found.groupdict()
+                yield amounts.pop("name"), amounts
+
+
+def require_one_condition(requests: Sequence[Request]) -> None:
+    """Raise :class:`~transpert.errors.ConditionError` if different things are asked for, such as several doses."""
+    conditions = sorted({str(request.condition) for request in requests})
+    if len(conditions) > 1:
+        raise ConditionError(
+            f"this was measured in several ways: {list_names(conditions)}",
+            where=requests[0].label,
+            remedy="Say which dose, time or direction.",
+        )

@@ -1,0 +1,1 @@
+"""How the networks of SCALE are trained."""
