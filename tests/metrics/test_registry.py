@@ -151,3 +151,16 @@ def test_every_public_function_shows_how_it_is_called() -> None:
     functions = {name: getattr(metrics, name) for name in metrics.__all__ if inspect.isfunction(getattr(metrics, name))}
     assert functions
     assert not [name for name, function in functions.items() if ">>> " not in inspect.getdoc(function)]
+
+
+def test_a_metric_is_one_entry_beside_its_function() -> None:
+    from transpert.metrics import integrity, registry
+
+    added = metrics.Metric("largest_value", "integrity", "none", ("predicted",), lambda c: c.predicted.cells.max())
+    listed = integrity.ENTRIES
+    try:
+        integrity.ENTRIES = (*listed, added)
+        assert added in registry._find_entries()
+    finally:
+        integrity.ENTRIES = listed
+    assert len({metric.name for metric in registry._find_entries()}) == len(registry._find_entries())

@@ -296,3 +296,18 @@ def test_embedding_is_that_of_the_real_cells(judged) -> None:
     real = (together.obs["source"] != "predicted").to_numpy()
     np.testing.assert_allclose(together.obsm["X_pca"][real], other.obsm["X_pca"][real], atol=1e-4)
     sc.pl.umap(together, color=["perturbation", "source"], show=False)
+
+
+def test_all_baselines_share_the_statistics_of_the_truth(judged, monkeypatch) -> None:
+    from transpert.model.cells.in_memory import Cells
+
+    pred, truth = judged
+    calls = []
+    original = Cells.statistics
+    monkeypatch.setattr(Cells, "statistics", lambda *given: calls.append(1) or original(*given))
+    together = tp.tl.evaluate(pred, truth, baselines="all", ceiling=False, progress=False)
+    assert len(calls) == 1
+    alone = tp.tl.evaluate(pred, truth, baselines="MeanShift", ceiling=False, progress=False)
+    # the best baseline of a metric depends on which there are, the scores of each do not
+    mine, same = (table.loc[table["model"] == "MeanShift", "value"].to_numpy() for table in (alone, together))
+    np.testing.assert_array_equal(mine, same)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from transpert.errors import MetricInputError
 
 from ._inputs import check_deltas
+from .metric import DELTA, Direction, Metric
 
 
 def effect_weights(scores: np.ndarray) -> np.ndarray:
@@ -158,3 +162,15 @@ def _weighted(predicted: np.ndarray, real: np.ndarray, weights: np.ndarray) -> t
     if negative:
         raise MetricInputError(f"{negative} of {weights.size} entries are negative", where="weights")
     return predicted, real, weights
+
+
+def _entry(name: str, function: Callable, direction: Direction) -> Metric:
+    """Make an entry of a function of rows and weights of genes."""
+
+    def compute(c: Any) -> float:
+        return float(function(c.delta_predicted, c.delta_real, effect_weights(c.z_real))[0])
+
+    return Metric(name, "calibrated", direction, (*DELTA, "z_real"), compute, panels=("calibrated",))
+
+
+ENTRIES = (_entry("weighted_mse", weighted_mse, "lower"), _entry("weighted_r2_delta", weighted_r2, "higher"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from transpert.errors import MetricInputError, list_names
 
 from ._inputs import check_same_length
-from .differential_expression import DifferentialExpression
+from .differential_expression import CHALLENGE_2026, DifferentialExpression
+from .metric import Direction, Metric
 
 # share of right signs up to which a ranking counts as pure
 PURITY = 0.9
@@ -299,3 +301,20 @@ def _right(predicted: DifferentialExpression, real: DifferentialExpression) -> n
     """Which genes have a real direction that is predicted right."""
     signs = np.sign(real.log2_fold_change)
     return (signs != 0) & (np.sign(predicted.log2_fold_change) == signs)
+
+
+def _entry(name: str, function: Callable, direction: Direction = "higher") -> Metric:
+    """Make an entry of a function of tables that leaves the targets out."""
+
+    def compute(c: Any) -> float:
+        return float(function(*c.tables(CHALLENGE_2026), targets=c.targets))
+
+    return Metric(name, "challenge", direction, ("tables",), compute, panels=("vcc2026",), counts=True)
+
+
+ENTRIES = (
+    _entry("direction_fidelity", direction_fidelity),
+    _entry("direction_reach", direction_reach),
+    _entry("sig_jaccard", significant_jaccard),
+    _entry("lfc_nmae", fold_change_error, "lower"),
+)

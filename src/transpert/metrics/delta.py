@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._inputs import check_deltas, pearson_rows
+from .metric import DELTA, MEAN, Metric, of_means
 
 
 def pearson_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -159,3 +160,13 @@ def pearson_vectors(a: np.ndarray, b: np.ndarray) -> float:
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])
+
+
+_PANELS = ("cell-eval",)
+ENTRIES = (
+    Metric("pearson_delta", "delta", "higher", DELTA, of_means(pearson_delta, *DELTA), panels=_PANELS),
+    Metric("mse_delta", "delta", "lower", DELTA, of_means(mse_delta, *DELTA), panels=_PANELS),
+    Metric("mae_delta", "delta", "lower", DELTA, of_means(mae_delta, *DELTA), panels=_PANELS),
+    Metric("mse", "delta", "lower", MEAN, of_means(mse, *MEAN), panels=_PANELS),
+    Metric("mae", "delta", "lower", MEAN, of_means(mae, *MEAN), panels=_PANELS),
+)

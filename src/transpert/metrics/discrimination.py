@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -11,6 +11,8 @@ from scipy.spatial.distance import cdist
 from transpert.errors import OptionError
 
 from ._inputs import check_deltas, check_same_length
+from .metric import DELTA, within_contexts
+from .metric import Metric as Entry
 
 type Metric = Literal["l1", "l2", "cosine"]
 
@@ -182,3 +184,64 @@ def _ranks(distances: np.ndarray, ties: str) -> np.ndarray:
     if ties == "middle":
         return nearer + (equal.sum(axis=1) - 1) / 2
     return nearer + np.tril(equal, -1).sum(axis=1)
+
+
+_BULK = ("bulk_predicted", "bulk_real", "bulk_controls")
+
+
+def _of_effects(metric: Metric) -> Callable[[Any], np.ndarray]:
+    """Make a metric of the panel out of the score by one distance."""
+
+    def score(panel: Any) -> np.ndarray:
+        return panel.each(
+            lambda rows: discrimination_score(
+                panel["delta_predicted"][rows],
+                panel["delta_real"][rows],
+                metric=metric,
+                targets=[panel.targets[row] for row in rows],
+            )
+        )
+
+    return score
+
+
+def _pds_cosine(panel: Any) -> np.ndarray:
+    """Score pseudobulks as the challenge of 2026 does."""
+    return panel.each(
+        lambda rows: discrimination_score(
+            panel["bulk_predicted"][rows] - panel["bulk_controls"][rows],
+            panel["bulk_real"][rows] - panel["bulk_controls"][rows],
+            metric="cosine",
+            targets=[panel.targets[row] for row in rows],
+            remove="all",
+            ties="middle",
+            denominator="n-1",
+        )
+    )
+
+
+_METRICS: tuple[Metric, ...] = ("l1", "l2", "cosine")
+ENTRIES = (
+    *(
+        Entry(
+            f"discrimination_score_{metric}",
+            "discrimination",
+            "higher",
+            DELTA,
+            _of_effects(metric),
+            level="panel",
+            panels=("cell-eval",),
+        )
+        for metric in _METRICS
+    ),
+    Entry("pds_cosine", "challenge", "higher", _BULK, _pds_cosine, level="panel", panels=("vcc2026",), counts=True),
+    Entry(
+        "normalised_inverse_rank",
+        "calibrated",
+        "higher",
+        DELTA,
+        within_contexts(normalised_inverse_rank, *DELTA),
+        level="panel",
+        panels=("calibrated",),
+    ),
+)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from .delta import pearson_vectors
+from .metric import CELLS, Metric
 from .population import Population
 
 # multiples of the mean squared distance between two real cells
@@ -152,3 +155,34 @@ def _squared_distances(x: Population, y: Population) -> Iterator[np.ndarray]:
 
 def _distance_sum(x: Population, y: Population) -> float:
     return sum(float(np.sqrt(block, out=block).sum(dtype=np.float64)) for block in _squared_distances(x, y))
+
+
+_ENERGY = ("energy_predicted", "energy_real")
+
+
+def _pearson_energy(panel: Any) -> np.ndarray:
+    """Correlate predicted and real energy distances to the controls over the perturbations of each context."""
+    return panel.one(lambda rows: pearson_vectors(*(panel[name][rows] for name in _ENERGY)))
+
+
+ENTRIES = (
+    Metric("energy_distance", "distribution", "lower", CELLS, lambda c: energy_distance(c.predicted, c.real)),
+    Metric(
+        "energy_distance_squared",
+        "distribution",
+        "lower",
+        CELLS,
+        lambda c: energy_distance(c.predicted, c.real, squared=True),
+    ),
+    Metric("mmd_rbf", "distribution", "lower", CELLS, lambda c: maximum_mean_discrepancy(c.predicted, c.real)),
+    Metric(
+        "pearson_edistance",
+        "distribution",
+        "higher",
+        _ENERGY,
+        _pearson_energy,
+        level="panel",
+        per="context",
+        panels=("cell-eval",),
+    ),
+)

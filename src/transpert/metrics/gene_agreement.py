@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -11,7 +12,8 @@ from scipy.stats import spearmanr
 from transpert.errors import OptionError
 
 from ._inputs import check_same_length
-from .differential_expression import DifferentialExpression
+from .differential_expression import CELL_EVAL, TRANSPERT, DifferentialExpression
+from .metric import Direction, Metric, of_tables
 
 # adjusted p-values below this count as equally significant (cell-eval 0.8.2)
 _SMALLEST = 1e-10
@@ -375,3 +377,57 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     if len(a) < 2 or np.all(a == a[0]) or np.all(b == b[0]):
         return float("nan")
     return float(spearmanr(a, b).statistic)
+
+
+_FAMILY = "differential expression"
+_COUNTS = ("n_significant_predicted", "n_significant_real")
+
+
+def _count(predicted: DifferentialExpression, real: DifferentialExpression, *, side: str) -> float:
+    """Count the significant genes of one side."""
+    return float((predicted if side == "pred" else real).n_significant)
+
+
+def _spearman_counts(panel: Any) -> np.ndarray:
+    """Correlate the numbers of significant genes over the perturbations of each context."""
+    return panel.one(lambda rows: n_significant_spearman(*(panel[name][rows] for name in _COUNTS)))
+
+
+def _ours(name: str, function: Callable, direction: Direction = "higher") -> Metric:
+    """Make an entry by the convention of this package."""
+    return Metric(name, _FAMILY, direction, ("de_real", "de_predicted"), of_tables(function, TRANSPERT))
+
+
+def _theirs(name: str, function: Callable, direction: Direction = "higher", **options: object) -> Metric:
+    """Make an entry by the convention of cell-eval."""
+    compute = of_tables(function, CELL_EVAL, **options)
+    return Metric(name, _FAMILY, direction, ("tables",), compute, panels=("cell-eval",))
+
+
+ENTRIES = (
+    _ours("overlap_at_n", overlap_at_n),
+    _ours("precision_at_n", precision_at_n),
+    _ours("n_sig_ratio", n_significant_ratio, "one"),
+    _ours("direction_match", direction_match),
+    _theirs("overlap_at_N", overlap_at_n, n=None, empty=0.0),
+    *(_theirs(f"overlap_at_{n}", overlap_at_n, n=n, empty=0.0) for n in (50, 100, 200, 500)),
+    _theirs("precision_at_N", precision_at_n, n=None, empty=0.0),
+    *(_theirs(f"precision_at_{n}", precision_at_n, n=n, empty=0.0) for n in (50, 100, 200, 500)),
+    Metric(
+        "de_spearman_sig",
+        _FAMILY,
+        "higher",
+        _COUNTS,
+        _spearman_counts,
+        level="panel",
+        per="context",
+        panels=("cell-eval",),
+    ),
+    _theirs("de_direction_match", direction_match),
+    _theirs("de_spearman_lfc_sig", fold_change_spearman),
+    _theirs("de_sig_genes_recall", significant_recall),
+    _theirs("de_nsig_counts_real", _count, "none", side="real"),
+    _theirs("de_nsig_counts_pred", _count, "none", side="pred"),
+    _theirs("pr_auc", area_under_curve, curve="pr"),
+    _theirs("roc_auc", area_under_curve, curve="roc"),
+)

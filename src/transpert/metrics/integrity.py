@@ -6,6 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from ._inputs import check_cells
+from .metric import CELLS, Metric
 
 
 def variance_ratio(cells: np.ndarray | sparse.spmatrix, real: np.ndarray | sparse.spmatrix) -> float:
@@ -75,3 +76,11 @@ def _variance(cells: np.ndarray | sparse.spmatrix) -> np.ndarray:
     matrix = sparse.csr_matrix(cells, dtype=np.float64)
     mean = np.asarray(matrix.mean(axis=0)).ravel()
     return np.maximum(np.asarray(matrix.multiply(matrix).mean(axis=0)).ravel() - mean**2, 0)
+
+
+ENTRIES = (
+    Metric("variance_ratio", "integrity", "one", CELLS, lambda c: variance_ratio(c.predicted.cells, c.real.cells)),
+    Metric(
+        "zero_fraction_gap", "integrity", "lower", CELLS, lambda c: zero_fraction_gap(c.predicted.cells, c.real.cells)
+    ),
+)

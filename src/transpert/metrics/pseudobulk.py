@@ -11,6 +11,7 @@ from scipy import sparse
 from transpert.errors import MetricInputError
 
 from ._inputs import check_cells, check_deltas, check_same_length, dense
+from .metric import Metric
 
 # total of a profile, between the totals at which empty genes or full ones decide everything (cell-eval2)
 BULK_TOTAL = 5e4
@@ -201,3 +202,33 @@ def _spread(predicted: np.ndarray, kept: np.ndarray, weights: np.ndarray) -> flo
     usable = (kept.sum(axis=0) >= 2) & (total > 0)
     first, second = (weight * deviation).sum(axis=0), (weight * deviation**2).sum(axis=0)
     return float(np.maximum(second[usable] - first[usable] ** 2 / total[usable], 0).sum())
+
+
+_BULK = ("bulk_predicted", "bulk_real", "bulk_controls")
+_NOISE = ("noise_predicted", "noise_real", "noise_controls")
+
+
+def _nmse(panel: Any) -> np.ndarray:
+    """Normalise the noise-corrected errors of each context."""
+    return panel.one(
+        lambda rows: normalised_error(
+            *noise_corrected_errors(
+                *(panel[name][rows] for name in (*_BULK, *_NOISE)), targets=[panel.targets[row] for row in rows]
+            )
+        )
+    )
+
+
+ENTRIES = (
+    Metric(
+        "nmse",
+        "challenge",
+        "lower",
+        (*_BULK, *_NOISE),
+        _nmse,
+        level="panel",
+        per="context",
+        panels=("vcc2026",),
+        counts=True,
+    ),
+)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from sklearn.metrics import average_precision_score
 
 from transpert.errors import MetricInputError, OptionError
 
 from ._inputs import check_deltas
+from .metric import DELTA, Metric, within_contexts
 
 
 def top_recall(predicted: np.ndarray, real: np.ndarray, *, share: float = 0.01) -> np.ndarray:
@@ -141,3 +145,30 @@ def _tops(predicted: np.ndarray, real: np.ndarray, share: float) -> tuple[np.nda
     np.put_along_axis(top, order, True, axis=1)
     top[np.take_along_axis(size, order[:, -1:], axis=1)[:, 0] == 0] = False
     return np.abs(predicted), top
+
+
+def _top(name: str, function: Callable, label: str, share: float) -> Metric:
+    """Make an entry of a function of the share of genes with the largest effects."""
+
+    def compute(c: Any) -> float:
+        return float(function(c.delta_predicted, c.delta_real, share=share)[0])
+
+    return Metric(f"top_{name}_{label}", "rare tails", "higher", DELTA, compute)
+
+
+_UNIQUE = (*DELTA, "significant_real")
+ENTRIES = (
+    *(
+        _top(name, function, label, share)
+        for name, function in (("recall", top_recall), ("average_precision", top_average_precision))
+        for label, share in (("0.1%", 0.001), ("1%", 0.01))
+    ),
+    Metric(
+        "unique_gene_error",
+        "rare tails",
+        "lower",
+        _UNIQUE,
+        within_contexts(unique_gene_error, *_UNIQUE),
+        level="panel",
+    ),
+)

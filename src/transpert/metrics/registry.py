@@ -27,19 +27,31 @@ metrics are computed; where a metric is not defined it is NaN.
 
 from __future__ import annotations
 
+import os
+import pkgutil
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from itertools import batched
 
 import numpy as np
 
 from transpert.errors import UnknownNameError
 
-from ._entries import ENTRIES, Metric
 from .comparison import Comparison
+from .metric import Metric
 from .panel import Panel, Summary, summarise
 from .population import rank_sums_together
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in ENTRIES}
+
+def _find_entries() -> list[Metric]:
+    """Return the entries that the files of this folder list as ``ENTRIES``, file by file."""
+    package = str(__package__)
+    names = [found.name for found in pkgutil.iter_modules([os.path.dirname(__file__)])]
+    files = [import_module(f"{package}.{name}") for name in names if f"{package}.{name}" != __name__]
+    return [metric for file in files for metric in getattr(file, "ENTRIES", ())]
+
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _find_entries()}
 
 PANELS: dict[str, tuple[str, ...]] = {
     "default": (
@@ -53,7 +65,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         "zero_fraction_gap",
     ),
     **{
-        name: tuple(metric.name for metric in ENTRIES if name in metric.panels)
+        name: tuple(metric.name for metric in METRICS.values() if name in metric.panels)
         for name in ("cell-eval", "vcc2026", "calibrated")
     },
     "all": tuple(METRICS),

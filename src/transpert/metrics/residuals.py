@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from ._inputs import check_deltas, check_finite, check_same_length, pearson_rows
+from .metric import DELTA, Metric
 
 # an interaction this small, in log1p, is rounding
 _NOTHING = 1e-6
@@ -122,3 +124,14 @@ def residual_r2(
     size = (truth**2).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(np.abs(truth).max(axis=1) > _NOTHING, 1 - ((guess - truth) ** 2).sum(axis=1) / size, np.nan)
+
+
+def _across_contexts(function: Callable) -> Callable[[Any], np.ndarray]:
+    """Make a metric of the panel out of a function of all effects and their labels."""
+    return lambda panel: function(panel["delta_predicted"], panel["delta_real"], panel.context, panel.perturbation)
+
+
+ENTRIES = tuple(
+    Metric(name, "residuals", "higher", DELTA, _across_contexts(function), level="panel")
+    for name, function in (("residual_pearson", residual_pearson), ("residual_r2", residual_r2))
+)

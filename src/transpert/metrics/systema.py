@@ -8,6 +8,7 @@ from transpert.errors import MetricInputError
 
 from ._inputs import check_deltas, pearson_rows
 from .discrimination import effect_distances
+from .metric import MEAN, Metric, within_contexts
 
 
 def pearson_delta_perturbed(
@@ -87,3 +88,12 @@ def centroid_accuracy(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
         return np.full(len(real), np.nan)
     distances = effect_distances(predicted, real, "l2")
     return (distances > np.diag(distances)[:, None]).sum(axis=1) / (len(real) - 1)
+
+
+ENTRIES = tuple(
+    Metric(name, "systema", "higher", MEAN, within_contexts(function, *MEAN), level="panel", panels=("calibrated",))
+    for name, function in (
+        ("systema_pearson_delta", pearson_delta_perturbed),
+        ("centroid_accuracy", centroid_accuracy),
+    )
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self, override
 
 import numpy as np
@@ -63,8 +63,7 @@ class PerturbationModel(PredictingModel):
     @override
     def train(self) -> None:
         """Fit the model to the perturbed training groups and their controls."""
-        self._fit(self._training_effects(*self._training_groups()))
-        self._set_trained()
+        train_together([self])
 
     def _set_trained(self) -> None:
         """Note what else of the training data a trained model keeps, besides its state."""
@@ -237,3 +236,13 @@ class PerturbationModel(PredictingModel):
     def summary_string(self) -> str:
         """What ``print(model)`` shows."""
         return self.summary()
+
+
+def train_together(models: Sequence[PerturbationModel]) -> None:
+    """Train models in closed form that were set up with the same cells, whose statistics are computed once."""
+    first = models[0]
+    effects = first._training_effects(*first._training_groups())
+    for model in models:
+        model._cells, model._dispersion = first._cells, first._dispersion
+        model._fit(effects)
+        model._set_trained()

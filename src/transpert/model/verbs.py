@@ -22,7 +22,7 @@ from transpert.transport import log_fold_of_means
 from .cells.in_memory import Cells
 from .cells.open import Data
 from .prediction.assemble import Population
-from .prediction.controls import origins_of
+from .prediction.controls import origin_of, origins_of
 from .prediction.predictor import Predictor
 from .prediction.requests import Contexts, check_drawing, request_of, require_one_condition
 from .prediction.sizes import population_sizes
@@ -178,6 +178,31 @@ class PredictingModel(Predictor):
         return self._predict_requests(
             self.cells, requests, n_cells, None, include_controls=True, progress=False, seed=seed
         )
+
+    def controls_of(self, context: str, label: str, *, n_cells: int | None = None, seed: int = 0) -> AnnData:
+        """Return the control cells that would be moved to predict a population.
+
+        Parameters
+        ----------
+        context, label
+            Context and condition label of the population, as in :meth:`predict_populations`.
+        n_cells
+            How many are drawn; all by default.
+        seed
+            Seed of the draw.
+
+        Returns
+        -------
+        AnnData as from :meth:`predict`, of control cells alone.
+
+        Raises
+        ------
+        transpert.errors.TranspertError
+            As :meth:`predict`.
+        """
+        request = request_of(self.cells, self.source, self.vocabulary, context, label)
+        control = self._controls(self.cells, origin_of(self.cells, self.design, request), n_cells, seed)
+        return self._assembled([self._control_population(control)])
 
     def predict_to_store(
         self,

@@ -4,10 +4,12 @@ from .dose_curves import dose_response
 from .effects import effects_scatter
 from .embedded_cells import embedding
 from .overlap import overlap_curve
+from .scaling_plot import scaling
 from .score_map import score_heatmap
 from .score_plot import scores
 from .shares import effect_shares
 from .significance import calibration
+from .target_plot import targets
 
 __all__ = [
     "calibration",
@@ -16,6 +18,8 @@ __all__ = [
     "effects_scatter",
     "embedding",
     "overlap_curve",
+    "scaling",
     "score_heatmap",
     "scores",
+    "targets",
 ]

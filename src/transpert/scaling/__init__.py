@@ -2,20 +2,29 @@
 
 from .curves import ScalingCurve, fit_curve, published_saturation
 from .diversity import gini_simpson, shannon, vendi
+from .ranking import approach_scores, gene_set_scores, retrieval, signature_scores
 from .shares import COMPONENTS, Energies, HalvedEffects, effect_energies
 from .subsets import balanced_order, sketch_order, spiked_order
+from .suggestion import Similarity, choose_next, fit_similarity
 
 __all__ = [
     "COMPONENTS",
     "Energies",
     "HalvedEffects",
     "ScalingCurve",
+    "Similarity",
+    "approach_scores",
     "balanced_order",
+    "choose_next",
     "effect_energies",
     "fit_curve",
+    "fit_similarity",
+    "gene_set_scores",
     "gini_simpson",
     "published_saturation",
+    "retrieval",
     "shannon",
+    "signature_scores",
     "sketch_order",
     "spiked_order",
     "vendi",

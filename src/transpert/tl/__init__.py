@@ -12,6 +12,8 @@ from .export import to_cell_eval
 from .fold_changes import effects
 from .learnable import EffectShares, effect_shares
 from .paired import compare
+from .ranking import rank_targets, score_ranking
+from .registration import register_prediction, score_registered
 from .scaling import ScalingStudy, scaling_study
 from .score_summary import score_table
 
@@ -28,7 +30,11 @@ __all__ = [
     "evaluate",
     "predict",
     "rank_genes_groups",
+    "rank_targets",
+    "register_prediction",
     "scaling_study",
+    "score_ranking",
+    "score_registered",
     "score_table",
     "to_cell_eval",
     "to_counts",

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, override
 
 import numpy as np
 import pandas as pd
-import torch
 from lightning.pytorch.strategies import Strategy
 
 from transpert._compat import SETUP_ARGS_KEY
@@ -20,7 +18,7 @@ from transpert._seeds import check_seed
 from transpert.conditions import Embedding
 from transpert.data import SetDataModule, SetSampler
 from transpert.errors import AssumptionWarning, ModelFileError, OptionError, ProcessError, TrainingError
-from transpert.groups import ControlMatching, Groups, make_groups
+from transpert.groups import ControlMatching, Groups
 from transpert.nn import (
     ConditionOptions,
     DecoderOptions,
@@ -28,47 +26,35 @@ from transpert.nn import (
     FlowOptions,
     LossOptions,
     NetworkOptions,
-    NetworkSizes,
     SetOptions,
 )
 from transpert.transport import (
     Anchor,
     AnchorOptions,
     GroupEffects,
-    Novelty,
-    PooledStatistics,
     ReadoutOptions,
-    predict_as_new,
 )
 
-from ..base import PerturbationModel
-from ..cells.in_memory import Cells
-from ..cells.open import Data, StoredCells
+from ..cells.open import Data
 from ..cells.registration import jsonable
 from ..embeddings import (
     EmbeddingLike,
-    check_perturbations,
     embedding_arrays,
     embedding_from_arrays,
-    network_table,
     resolve_embedding,
     warn_of_unused,
 )
-from ..prediction.assemble import SetPrediction
-from ..prediction.controls import rows_by_origin
-from ..prediction.requests import Request
 from ..processes import is_sharded
-from ..uncertainty.estimates import UncertaintyEstimates
 from .condition_codes import ConditionTable
-from .folds import Folds, assign_folds, resolve_level, rows_like_asked, split_kind
-from .gate import FittedGate, fit_gate, gate_table, require_trained, was_tried
-from .held_out_anchor import LeftOutShifts, groups_of, judged_rows, leave_folds_out
+from .folds import Folds, assign_folds, resolve_level
+from .gate import FittedGate
+from .gated import GatedModel
+from .held_out_anchor import groups_of
 from .module import TransportModule
-from .network_prediction import encode_cells, encode_population, transport_population
 from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions
 from .training.fingerprints import data_fingerprint, options_fingerprint
 from .training.plan import TransportTrainingPlan
-from .training.progress import Say, stages
+from .training.progress import stages
 from .training.run import (
     CheckpointSettings,
     Resume,
@@ -80,15 +66,12 @@ from .training.run import (
     group_names,
     run_training,
 )
-from .training.size import fit_to_groups
 
 _VALIDATION_BATCHES = 6
-_CONTROLS_OF_THE_GATE = 512  # cells, at most, of which networks are asked where they would take groups they left out
-_PREDICTS = -1  # the last of the networks, which was trained on all groups
 _KEEP = "keep"  # an option that is not given stays as the preset has it
 
 
-class SCALE(PerturbationModel):
+class SCALE(GatedModel):
     """Set-aware conditional flow matching from an anchor, with a count read-out.
 
     Transports a population of control cells to the population that a perturbation would make of it. A closed-form
@@ -190,47 +173,6 @@ class SCALE(PerturbationModel):
         if self._cells is not None:
             self._build()
         self.init_params_ = self._get_init_params(locals())
-
-    # --- the network ----------------------------------------------------------------------------------------
-
-    def _build(self) -> None:
-        groups, _ = self._training_groups()
-        training = fit_to_groups(self.options.training, groups)
-        self.options = dataclasses.replace(self.options, training=training)
-        self._table = ConditionTable.of(groups, self._perturbation_names())
-        self._make_module(len(self.genes) if self.cells.embedding is None else self.cells.embedding.shape[1])
-
-    def _perturbation_names(self) -> tuple[str, ...]:
-        if self.embedding is None:
-            return self.vocabulary.parts
-        self.embedding.require(self.vocabulary.parts, where=f"embeddings, {self.embedding.source}")
-        return self.embedding.names
-
-    def _make_module(self, n_inputs: int) -> None:
-        table = self._conditions_table
-        sizes = NetworkSizes(
-            n_inputs,
-            len(self.genes),
-            len(table.perturbations) + 1,
-            tuple(len(values) + 1 for values in table.contexts.values()),
-            len(table.batches) + 1,
-            () if self.embedding is None else self.embedding.blocks,
-            len(table.directions),
-        )
-        vectors = None if self.embedding is None else network_table(self.embedding, self.vocabulary.parts)
-        with torch.random.fork_rng(devices=[]):
-            # weights are drawn on the CPU; torch.manual_seed would seed the GPUs too, which are not given back
-            torch.default_generator.manual_seed(self.seed)
-            self.module = TransportModule(
-                sizes, self.options.network, n_networks=self.options.joining.n_networks, table=vectors
-            )
-
-    @property
-    def _conditions_table(self) -> ConditionTable:
-        assert self._table is not None
-        return self._table
-
-    # --- training -------------------------------------------------------------------------------------------
 
     @override
     def train(
@@ -390,230 +332,6 @@ class SCALE(PerturbationModel):
                 validation = SetSampler(groups, matching, batches_per_epoch=_VALIDATION_BATCHES, **shared)
         return SetDataModule(source, train, validation, on_device=options.on_device)
 
-    def _set_statistics(self, statistics: PooledStatistics, groups: Groups) -> None:
-        """Give the networks mean and standard deviation of the training cells."""
-        mean, spread = (torch.as_tensor(value, dtype=torch.float32) for value in statistics.mean_and_spread())
-        genes = inputs = (mean, spread)
-        if self.cells.embedding is not None:
-            used = self.cells.embedding[groups.codes >= 0]
-            inputs = (torch.as_tensor(used.mean(axis=0)), torch.as_tensor(used.std(axis=0)))
-        for network in self.module.networks:
-            network.set_statistics(inputs, genes)
-
-    def _split_kind(self) -> str | None:
-        return split_kind(self.adata, self.design.split_key)
-
-    # --- the gate -------------------------------------------------------------------------------------------
-
-    def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions, say: Say) -> Anchor:
-        dispersion = np.asarray(self._dispersion)
-        return Anchor.fit(effects, options, dispersion, embedding=self.embedding, seed=self.seed, progress=say)
-
-    def _left_out_anchor(self, effects: GroupEffects, folds: Folds, say: Say) -> LeftOutShifts:
-        """What the anchor predicts for rows of the effects without the rows that their fold leaves out."""
-        options = self.options.anchor
-        rows = np.arange(len(effects))
-        if self.options.joining.kind == "stack":  # in the other case networks start from what is predicted here
-            rows = judged_rows(effects.conditions, folds, self._split_kind(), seed=self.seed)
-        if self.anchor is None or options is None:
-            return LeftOutShifts(rows, np.zeros((len(rows), len(self.genes))), np.ones(len(rows), dtype=bool))
-
-        def fit(some: GroupEffects) -> Anchor:
-            return self._fit_anchor(some, options, lambda text: say(f"Without a part of the groups: {text.lower()}"))
-
-        return leave_folds_out(self.anchor, effects, folds, fit, rows)
-
-    def _fit_gate(
-        self,
-        effects: GroupEffects,
-        groups: Groups,
-        first: np.ndarray,
-        folds: Folds,
-        anchored: LeftOutShifts,
-        say: Say,
-    ) -> None:
-        """Weigh both by what they say about groups not seen; ``first`` is the first group of a row of the effects."""
-        fold = folds.judged
-        anchored = anchored.only(fold[anchored.rows] >= 0) if folds.any else anchored
-        joining, rows, shifts = self.options.joining, anchored.rows, anchored.shifts
-        asked = effects[rows]
-        unseen = None
-        if joining.folds > 1 and folds.any:
-            unseen = self._left_out_networks(asked, groups, first[rows], fold[rows], shifts, say)
-        if joining.gate is not None:
-            self.gate = joining.gate
-        elif self.options.anchor is None or unseen is None:
-            self.gate = 1.0 if self.options.anchor is None else 0.0
-        else:
-            like_asked = rows_like_asked(effects.conditions, fold, self._split_kind())
-            rows_asked = like_asked[rows] & anchored.comparable
-            self.gate_evidence = fit_gate(asked, shifts, unseen, rows_asked, self.left_out_level)
-            self.gate = self.gate_evidence.weight
-            self.gate_table = gate_table(asked, shifts, unseen, self.gate)
-        say("Learning how sure predictions are from left-out groups")
-        predictor = self._left_out_predictor(effects, anchored, unseen)
-        self.uncertainty = UncertaintyEstimates.fit(effects, predictor, among=rows)
-
-    def _left_out_networks(
-        self,
-        effects: GroupEffects,
-        groups: Groups,
-        first: np.ndarray,
-        fold: np.ndarray,
-        anchored: np.ndarray,
-        say: Say,
-    ) -> np.ndarray:
-        """Mean shifts, ``(P, G)``, that each row gets from the network that has not seen it."""
-        shifts = np.zeros_like(anchored)
-        where = zip(effects.contexts, map(groups.context_values, first.tolist()), effects.conditions, strict=True)
-        requests = [Request(*asked, "") for asked in where]
-        gathered = rows_by_origin(self.cells, self.design, requests)
-        for number, (origin, rows) in enumerate(gathered.items(), 1):
-            say(f"Comparing networks and anchor on left-out groups: controls {number} of {len(gathered)}")
-            # read and encoded once for all that was done to them
-            control = self._controls(self.cells, origin, _CONTROLS_OF_THE_GATE, self.seed)
-            for row in rows:
-                start, own = anchored[row] if self.options.joining.kind == "residual" else None, int(fold[row])
-                found = self._network_shift(control, requests[row], start, number=own, seed=self.seed, each_cell=False)
-                shifts[row] = found[0]
-        return shifts
-
-    def _left_out_predictor(
-        self, effects: GroupEffects, anchored: LeftOutShifts, unseen: np.ndarray | None
-    ) -> Callable[[Novelty, np.ndarray], np.ndarray | None]:
-        """What the model says about groups in which something is new: networks as far as they have left it out."""
-        gate, anchor = self.gate, self.anchor
-        joined = anchored.shifts if gate == 0 else None
-        if unseen is not None:
-            joined = (1 - gate) * anchored.shifts + gate * unseen
-
-        def predict(novelty: Novelty, rows: np.ndarray) -> np.ndarray | None:
-            if novelty == self.left_out_level and joined is not None:
-                return joined[np.searchsorted(anchored.rows, rows)]
-            # in other situations the network was not tried; the anchor errs at least as much as both together
-            return None if anchor is None else predict_as_new(anchor, effects, novelty, rows)
-
-        return predict
-
-    # --- prediction -----------------------------------------------------------------------------------------
-
-    @override
-    def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
-        cells = super()._other_cells(adata, max_missing)
-        embedding = getattr(cells, "embedding", None)
-        known = self.module.networks[_PREDICTS].sizes.n_inputs
-        if embedding is not None and embedding.shape[1] != known:
-            raise OptionError(
-                f"the embedding of the cells has {embedding.shape[1]} dimensions, the model was trained on {known}",
-                where=f"obsm[{self.source.embedding_key!r}]",
-                remedy="Embed these cells with the same model as the training cells.",
-            )
-        return cells
-
-    @override
-    def _check_requests(self, requests: Sequence[Request]) -> None:
-        check_perturbations(requests, self.vocabulary, self.embedding)
-        if self.anchor is None or self.options.joining.gate is not None:  # one gate holds for every request
-            for request in requests:
-                require_trained(request, self.gate, self.embedding, self.uncertainty)
-
-    @override
-    def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
-        statistics = control.as_one_group()
-        before = statistics.mean_log[0]
-        if request.condition.is_control:
-            return SetPrediction(before)
-        shift = np.zeros_like(before)
-        if self.anchor is not None:
-            shift = self.anchor.predict(request.condition, request.context, statistics).mean_log - before
-        gate = self._gate_of(request)
-        if gate == 0:
-            return SetPrediction(np.maximum(before + shift, 0), latent=self._latent_of(control))
-        start = shift if self.options.joining.kind == "residual" else None
-        network, pattern, latent = self._network_shift(control, request, start, seed=seed, each_cell=each_cell)
-        joined = (1 - gate) * shift + gate * network
-        # a network that counts little also has little to say about which cells move most
-        blended = None if pattern is None else (1 - gate) * joined + gate * pattern
-        return SetPrediction(np.maximum(before + joined, 0), blended, latent)
-
-    def _gate_of(self, request: Request) -> float:
-        """The weight of the networks for a request: none where the gate that was fitted says nothing about it."""
-        if self.anchor is None or self.options.joining.gate is not None:
-            return self.gate
-        return self.gate if was_tried(self.anchor, request, self.embedding, self.left_out_level) else 0.0
-
-    def _network_shift(
-        self,
-        control: Cells,
-        request: Request,
-        start: np.ndarray | None,
-        *,
-        number: int = _PREDICTS,
-        seed: int,
-        each_cell: bool = True,
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Mean shift ``(G,)``, shift of every cell ``(N, G)`` and latent endpoints ``(N, d)``, by one network."""
-        self.module.eval()
-        device = next(self.module.parameters()).device
-        condition = self._conditions_table.encode([request.condition], [request.context_values], [None]).to(device)
-        mean, shift, latent = transport_population(
-            self.module.networks[number],
-            self._encoded(control, number, start),
-            condition,
-            set_size=self._set_size,
-            seed=seed,
-            each_cell=each_cell,
-        )
-        return (mean if start is None else mean + start), shift, latent
-
-    def _encoded(self, cells: Cells, number: int, start: np.ndarray | None = None) -> torch.Tensor:
-        """What a network makes of every cell, kept with the cells where the anchor does not move them first."""
-        network = self.module.networks[number]
-        if start is not None:
-            return encode_cells(network, np.maximum(cells.log1p() + start.astype(np.float32), 0))
-        states = cells.log1p() if cells.embedding is None else cells.embedding
-        return cells.keep(f"encoded by {number}", lambda: encode_cells(network, states))
-
-    @override
-    def _latent_of(self, cells: Cells) -> np.ndarray | None:
-        self.module.eval()
-        network, encoded = self.module.networks[_PREDICTS], self._encoded(cells, _PREDICTS)
-        return encode_population(network, encoded, set_size=self._set_size, seed=self.seed)
-
-    @property
-    def _set_size(self) -> int:
-        assert self.options.training.set_size is not None  # fitted to the groups where the options leave it open
-        return self.options.training.set_size
-
-    def get_latent_representation(self, adata: Data | None = None) -> np.ndarray:
-        """Return the latent state of every cell.
-
-        Parameters
-        ----------
-        adata
-            Other data with the same columns, with or without control cells; the data of the model by default.
-
-        Returns
-        -------
-        ``(n_obs, d)`` float32. Cells are encoded in random sets of their own group, so that the state knows the
-        population it belongs to.
-
-        Raises
-        ------
-        transpert.errors.NotTrainedError
-            If the model is not trained.
-        """
-        self._check_trained()
-        cells = self.cells if adata is None else self._other_cells(adata)
-        design = dataclasses.replace(self.design, split_key=None)  # other cells have no split, and may be all perturbed
-        codes = make_groups(cells.obs, design, need_controls=False).codes
-        latent = np.zeros((len(cells), self.options.network.encoder.width), dtype=np.float32)
-        for positions in pd.Series(codes).groupby(codes).indices.values():
-            latent[positions] = self._latent_of(cells[np.asarray(positions)])
-        return latent
-
-    # --- files and words ------------------------------------------------------------------------------------
-
     @override
     def _fit(self, effects: GroupEffects) -> None:
         raise OptionError("SCALE is fitted by train()")
@@ -626,23 +344,10 @@ class SCALE(PerturbationModel):
     @override
     def _from_options(cls, adata, registry, options):
         saved = checked(options, SavedOptions, ModelFileError, "options", DAMAGED)
-        chosen, network = saved.options, saved.options.network
-        return cls(
-            adata,
-            registry,
-            preset=saved.preset,
-            encoder=network.encoder,
-            sets=network.sets,
-            conditions=network.conditions,
-            flow=network.flow,
-            losses=network.losses,
-            decoder=network.decoder,
-            anchor=chosen.anchor,
-            readout=chosen.readout,
-            joining=chosen.joining,
-            training=chosen.training,
-            seed=saved.seed,
-        )
+        parts = (saved.options, saved.options.network)
+        given = {spec.name: getattr(part, spec.name) for part in parts for spec in dataclasses.fields(part)}
+        del given["network"]
+        return cls(adata, registry, preset=saved.preset, seed=saved.seed, **given)
 
     @override
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -666,10 +371,7 @@ class SCALE(PerturbationModel):
     def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         saved = checked(plain, SavedState, ModelFileError, "state", DAMAGED)
         self.gate, self.left_out_level = saved.gate, saved.left_out_level
-        evidence = plain.get("gate_evidence")
-        self.gate_evidence = (
-            None if evidence is None else checked(evidence, FittedGate, ModelFileError, "gate_evidence", DAMAGED)
-        )
+        self.gate_evidence = saved.gate_evidence
         self.gate_table = None if saved.gate_table is None else pd.DataFrame(saved.gate_table)
         self.completed_history = {key: pd.DataFrame({key: values}) for key, values in saved.history.items()}
         self.history_ = dict(self.completed_history)
@@ -679,11 +381,6 @@ class SCALE(PerturbationModel):
             self.anchor = Anchor.from_state(plain["anchor"], own, self.embedding)
         self._table = ConditionTable.from_dict(plain["conditions"])
         self._make_module(saved.n_inputs)
-
-    @property
-    def n_parameters(self) -> int:
-        """Parameters of one of the networks that are trained side by side."""
-        return sum(p.numel() for p in self.module.networks[0].parameters())
 
     @override
     def summary(self) -> str:
@@ -702,16 +399,3 @@ class SCALE(PerturbationModel):
         if self.is_trained_:
             lines.append(f"  gate {self.gate:.2f}: the weight of the network{self._what_speaks_for_the_gate()}")
         return "\n".join(lines)
-
-    def _what_speaks_for_the_gate(self) -> str:
-        """Say on how many independent units the gate rests, and what it gains on them."""
-        found = self.gate_evidence
-        if found is None:
-            return ""
-        unit = {"context": "contexts", "perturbation": "perturbations"}.get(self.left_out_level, "pairs")
-        text = f", from {found.n_units} {unit} left out"
-        return (
-            f"{text}; gain {found.gain:.3f}, at least {found.gain_lower:.3f} with 90 % confidence"
-            if self.gate
-            else text
-        )

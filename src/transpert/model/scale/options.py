@@ -16,6 +16,8 @@ from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOpti
 from transpert.nn.options import EncoderKind, check_part
 from transpert.transport import AnchorOptions, ReadoutOptions
 
+from .gate import FittedGate
+
 LeaveOut = Literal["auto", "context", "perturbation", "pair"]
 
 
@@ -219,13 +221,14 @@ class SavedOptions(msgspec.Struct, forbid_unknown_fields=True):
     seed: Count
 
 
-class SavedState(msgspec.Struct):
+class SavedState(msgspec.Struct, kw_only=True):
     """What a trained SCALE remembers, but for its conditions, anchor and embedding, which are checked with them."""
 
     gate: Annotated[float, msgspec.Meta(ge=0, le=1)]
     left_out_level: str
     n_inputs: Count
     gate_table: dict[str, list[Any]] | None
+    gate_evidence: FittedGate | None = None
     history: dict[str, list[float | None]]
 
 

@@ -83,10 +83,8 @@ class BaselinePrediction:
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
         """Return the controls that the baseline moves."""
         label = next(label for other, label in self.sizes if other == context)
-        adata = self.model.predict_populations([(context, label)], seed=self.seed)
-        values, counts = self._values(adata, _keys.CONTROL, with_counts)
-        rows = some_of(np.arange(values.shape[0]), limit, seed)
-        return partial(_part, values[rows], None if counts is None else counts[rows])
+        adata = self.model.controls_of(context, label, n_cells=limit, seed=seed)
+        return partial(_part, *self._values(adata, _keys.CONTROL, with_counts))
 
     def _values(self, adata: AnnData, source: str, with_counts: bool) -> tuple[Matrix, Matrix | None]:
         rows = (adata.obs[_keys.SOURCE] == source).to_numpy()
@@ -185,6 +183,7 @@ def fit_baselines(
     if not names:
         return {}
     from transpert.model import BASELINES
+    from transpert.model.base import train_together
 
     # an object of our own that shares the matrices: what the user has registered stays as it is
     layers = {name: truth.layers[name] for name in layer_names(truth)}
@@ -201,7 +200,7 @@ def fit_baselines(
         for key in wanted:
             values[held.cells[key]] = _keys.TEST
         truth.obs[split_key] = pd.Categorical(values)
-    trained = {}
+    models = {}
     for name in names:
         cls = BASELINES[name]
         cls.setup_anndata(
@@ -219,6 +218,6 @@ def fit_baselines(
         model = cls(truth)
         # scvi-tools would keep them for as long as Python runs
         model.deregister_manager(truth)
-        model.train()
-        trained[name] = BaselinePrediction(model, genes, dict(wanted), seed)
-    return trained
+        models[name] = model
+    train_together(list(models.values()))
+    return {name: BaselinePrediction(model, genes, dict(wanted), seed) for name, model in models.items()}

@@ -1,0 +1,179 @@
+"""Anchor and networks together: how much each counts, from what both say of groups that they have not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import override
+
+import numpy as np
+import pandas as pd
+
+from transpert.groups import Groups
+from transpert.transport import (
+    Anchor,
+    AnchorOptions,
+    GroupEffects,
+    Novelty,
+    predict_as_new,
+)
+
+from ..cells.in_memory import Cells
+from ..embeddings import (
+    check_perturbations,
+)
+from ..prediction.assemble import SetPrediction
+from ..prediction.controls import rows_by_origin
+from ..prediction.requests import Request
+from ..uncertainty.estimates import UncertaintyEstimates
+from .folds import Folds, rows_like_asked
+from .gate import FittedGate, fit_gate, gate_table, require_trained, was_tried
+from .held_out_anchor import LeftOutShifts, judged_rows, leave_folds_out
+from .networks import NetworkModel
+from .training.progress import Say
+
+_CONTROLS_OF_THE_GATE = 512  # cells, at most, of which networks are asked where they would take groups they left out
+
+
+class GatedModel(NetworkModel):
+    """A model with an anchor and networks, and a gate between them."""
+
+    anchor: Anchor | None
+    gate: float
+    gate_table: pd.DataFrame | None
+    gate_evidence: FittedGate | None
+    left_out_level: str
+
+    def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions, say: Say) -> Anchor:
+        dispersion = np.asarray(self._dispersion)
+        return Anchor.fit(effects, options, dispersion, embedding=self.embedding, seed=self.seed, progress=say)
+
+    def _left_out_anchor(self, effects: GroupEffects, folds: Folds, say: Say) -> LeftOutShifts:
+        """What the anchor predicts for rows of the effects without the rows that their fold leaves out."""
+        options = self.options.anchor
+        rows = np.arange(len(effects))
+        if self.options.joining.kind == "stack":  # in the other case networks start from what is predicted here
+            rows = judged_rows(effects.conditions, folds, self._split_kind(), seed=self.seed)
+        if self.anchor is None or options is None:
+            return LeftOutShifts(rows, np.zeros((len(rows), len(self.genes))), np.ones(len(rows), dtype=bool))
+
+        def fit(some: GroupEffects) -> Anchor:
+            return self._fit_anchor(some, options, lambda text: say(f"Without a part of the groups: {text.lower()}"))
+
+        return leave_folds_out(self.anchor, effects, folds, fit, rows)
+
+    def _fit_gate(
+        self,
+        effects: GroupEffects,
+        groups: Groups,
+        first: np.ndarray,
+        folds: Folds,
+        anchored: LeftOutShifts,
+        say: Say,
+    ) -> None:
+        """Weigh both by what they say about groups not seen; ``first`` is the first group of a row of the effects."""
+        fold = folds.judged
+        anchored = anchored.only(fold[anchored.rows] >= 0) if folds.any else anchored
+        joining, rows, shifts = self.options.joining, anchored.rows, anchored.shifts
+        asked = effects[rows]
+        unseen = None
+        if joining.folds > 1 and folds.any:
+            unseen = self._left_out_networks(asked, groups, first[rows], fold[rows], shifts, say)
+        if joining.gate is not None:
+            self.gate = joining.gate
+        elif self.options.anchor is None or unseen is None:
+            self.gate = 1.0 if self.options.anchor is None else 0.0
+        else:
+            like_asked = rows_like_asked(effects.conditions, fold, self._split_kind())
+            rows_asked = like_asked[rows] & anchored.comparable
+            self.gate_evidence = fit_gate(asked, shifts, unseen, rows_asked, self.left_out_level)
+            self.gate = self.gate_evidence.weight
+            self.gate_table = gate_table(asked, shifts, unseen, self.gate)
+        say("Learning how sure predictions are from left-out groups")
+        predictor = self._left_out_predictor(effects, anchored, unseen)
+        self.uncertainty = UncertaintyEstimates.fit(effects, predictor, among=rows)
+
+    def _left_out_networks(
+        self,
+        effects: GroupEffects,
+        groups: Groups,
+        first: np.ndarray,
+        fold: np.ndarray,
+        anchored: np.ndarray,
+        say: Say,
+    ) -> np.ndarray:
+        """Mean shifts, ``(P, G)``, that each row gets from the network that has not seen it."""
+        shifts = np.zeros_like(anchored)
+        where = zip(effects.contexts, map(groups.context_values, first.tolist()), effects.conditions, strict=True)
+        requests = [Request(*asked, "") for asked in where]
+        gathered = rows_by_origin(self.cells, self.design, requests)
+        for number, (origin, rows) in enumerate(gathered.items(), 1):
+            say(f"Comparing networks and anchor on left-out groups: controls {number} of {len(gathered)}")
+            # read and encoded once for all that was done to them
+            control = self._controls(self.cells, origin, _CONTROLS_OF_THE_GATE, self.seed)
+            for row in rows:
+                start, own = anchored[row] if self.options.joining.kind == "residual" else None, int(fold[row])
+                found = self._network_shift(control, requests[row], start, number=own, seed=self.seed, each_cell=False)
+                shifts[row] = found[0]
+        return shifts
+
+    def _left_out_predictor(
+        self, effects: GroupEffects, anchored: LeftOutShifts, unseen: np.ndarray | None
+    ) -> Callable[[Novelty, np.ndarray], np.ndarray | None]:
+        """What the model says about groups in which something is new: networks as far as they have left it out."""
+        gate, anchor = self.gate, self.anchor
+        joined = anchored.shifts if gate == 0 else None
+        if unseen is not None:
+            joined = (1 - gate) * anchored.shifts + gate * unseen
+
+        def predict(novelty: Novelty, rows: np.ndarray) -> np.ndarray | None:
+            if novelty == self.left_out_level and joined is not None:
+                return joined[np.searchsorted(anchored.rows, rows)]
+            # in other situations the network was not tried; the anchor errs at least as much as both together
+            return None if anchor is None else predict_as_new(anchor, effects, novelty, rows)
+
+        return predict
+
+    @override
+    def _check_requests(self, requests: Sequence[Request]) -> None:
+        check_perturbations(requests, self.vocabulary, self.embedding)
+        if self.anchor is None or self.options.joining.gate is not None:  # one gate holds for every request
+            for request in requests:
+                require_trained(request, self.gate, self.embedding, self.uncertainty)
+
+    @override
+    def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
+        statistics = control.as_one_group()
+        before = statistics.mean_log[0]
+        if request.condition.is_control:
+            return SetPrediction(before)
+        shift = np.zeros_like(before)
+        if self.anchor is not None:
+            shift = self.anchor.predict(request.condition, request.context, statistics).mean_log - before
+        gate = self._gate_of(request)
+        if gate == 0:
+            return SetPrediction(np.maximum(before + shift, 0), latent=self._latent_of(control))
+        start = shift if self.options.joining.kind == "residual" else None
+        network, pattern, latent = self._network_shift(control, request, start, seed=seed, each_cell=each_cell)
+        joined = (1 - gate) * shift + gate * network
+        # a network that counts little also has little to say about which cells move most
+        blended = None if pattern is None else (1 - gate) * joined + gate * pattern
+        return SetPrediction(np.maximum(before + joined, 0), blended, latent)
+
+    def _gate_of(self, request: Request) -> float:
+        """The weight of the networks for a request: none where the gate that was fitted says nothing about it."""
+        if self.anchor is None or self.options.joining.gate is not None:
+            return self.gate
+        return self.gate if was_tried(self.anchor, request, self.embedding, self.left_out_level) else 0.0
+
+    def _what_speaks_for_the_gate(self) -> str:
+        """Say on how many independent units the gate rests, and what it gains on them."""
+        found = self.gate_evidence
+        if found is None:
+            return ""
+        unit = {"context": "contexts", "perturbation": "perturbations"}.get(self.left_out_level, "pairs")
+        text = f", from {found.n_units} {unit} left out"
+        return (
+            f"{text}; gain {found.gain:.3f}, at least {found.gain_lower:.3f} with 90 % confidence"
+            if self.gate
+            else text
+        )

@@ -1,0 +1,184 @@
+"""The networks of SCALE: how they are made, and what they say of cells."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import override
+
+import numpy as np
+import pandas as pd
+import torch
+
+from transpert.conditions import Embedding
+from transpert.errors import OptionError
+from transpert.groups import Groups, make_groups
+from transpert.nn import (
+    NetworkSizes,
+)
+from transpert.transport import (
+    PooledStatistics,
+)
+
+from ..base import PerturbationModel
+from ..cells.in_memory import Cells
+from ..cells.open import Data, StoredCells
+from ..embeddings import (
+    network_table,
+)
+from ..prediction.requests import Request
+from .condition_codes import ConditionTable
+from .folds import split_kind
+from .module import TransportModule
+from .network_prediction import encode_cells, encode_population, transport_population
+from .options import ScaleOptions
+from .training.size import fit_to_groups
+
+_PREDICTS = -1  # the last of the networks, which was trained on all groups
+
+
+class NetworkModel(PerturbationModel):
+    """A model with networks that move sets of cells; what is made of their answers is said by who inherits."""
+
+    module: TransportModule
+    options: ScaleOptions
+    embedding: Embedding | None
+    seed: int
+    _table: ConditionTable | None
+
+    def _build(self) -> None:
+        groups, _ = self._training_groups()
+        training = fit_to_groups(self.options.training, groups)
+        self.options = dataclasses.replace(self.options, training=training)
+        self._table = ConditionTable.of(groups, self._perturbation_names())
+        self._make_module(len(self.genes) if self.cells.embedding is None else self.cells.embedding.shape[1])
+
+    def _perturbation_names(self) -> tuple[str, ...]:
+        if self.embedding is None:
+            return self.vocabulary.parts
+        self.embedding.require(self.vocabulary.parts, where=f"embeddings, {self.embedding.source}")
+        return self.embedding.names
+
+    def _make_module(self, n_inputs: int) -> None:
+        table = self._conditions_table
+        sizes = NetworkSizes(
+            n_inputs,
+            len(self.genes),
+            len(table.perturbations) + 1,
+            tuple(len(values) + 1 for values in table.contexts.values()),
+            len(table.batches) + 1,
+            () if self.embedding is None else self.embedding.blocks,
+            len(table.directions),
+        )
+        vectors = None if self.embedding is None else network_table(self.embedding, self.vocabulary.parts)
+        with torch.random.fork_rng(devices=[]):
+            # weights are drawn on the CPU; torch.manual_seed would seed the GPUs too, which are not given back
+            torch.default_generator.manual_seed(self.seed)
+            self.module = TransportModule(
+                sizes, self.options.network, n_networks=self.options.joining.n_networks, table=vectors
+            )
+
+    @property
+    def _conditions_table(self) -> ConditionTable:
+        assert self._table is not None
+        return self._table
+
+    def _set_statistics(self, statistics: PooledStatistics, groups: Groups) -> None:
+        """Give the networks mean and standard deviation of the training cells."""
+        mean, spread = (torch.as_tensor(value, dtype=torch.float32) for value in statistics.mean_and_spread())
+        genes = inputs = (mean, spread)
+        if self.cells.embedding is not None:
+            used = self.cells.embedding[groups.codes >= 0]
+            inputs = (torch.as_tensor(used.mean(axis=0)), torch.as_tensor(used.std(axis=0)))
+        for network in self.module.networks:
+            network.set_statistics(inputs, genes)
+
+    def _split_kind(self) -> str | None:
+        return split_kind(self.adata, self.design.split_key)
+
+    @override
+    def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
+        cells = super()._other_cells(adata, max_missing)
+        embedding = getattr(cells, "embedding", None)
+        known = self.module.networks[_PREDICTS].sizes.n_inputs
+        if embedding is not None and embedding.shape[1] != known:
+            raise OptionError(
+                f"the embedding of the cells has {embedding.shape[1]} dimensions, the model was trained on {known}",
+                where=f"obsm[{self.source.embedding_key!r}]",
+                remedy="Embed these cells with the same model as the training cells.",
+            )
+        return cells
+
+    def _network_shift(
+        self,
+        control: Cells,
+        request: Request,
+        start: np.ndarray | None,
+        *,
+        number: int = _PREDICTS,
+        seed: int,
+        each_cell: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Mean shift ``(G,)``, shift of every cell ``(N, G)`` and latent endpoints ``(N, d)``, by one network."""
+        self.module.eval()
+        device = next(self.module.parameters()).device
+        condition = self._conditions_table.encode([request.condition], [request.context_values], [None]).to(device)
+        mean, shift, latent = transport_population(
+            self.module.networks[number],
+            self._encoded(control, number, start),
+            condition,
+            set_size=self._set_size,
+            seed=seed,
+            each_cell=each_cell,
+        )
+        return (mean if start is None else mean + start), shift, latent
+
+    def _encoded(self, cells: Cells, number: int, start: np.ndarray | None = None) -> torch.Tensor:
+        """What a network makes of every cell, kept with the cells where the anchor does not move them first."""
+        network = self.module.networks[number]
+        if start is not None:
+            return encode_cells(network, np.maximum(cells.log1p() + start.astype(np.float32), 0))
+        states = cells.log1p() if cells.embedding is None else cells.embedding
+        return cells.keep(f"encoded by {number}", lambda: encode_cells(network, states))
+
+    @override
+    def _latent_of(self, cells: Cells) -> np.ndarray | None:
+        self.module.eval()
+        network, encoded = self.module.networks[_PREDICTS], self._encoded(cells, _PREDICTS)
+        return encode_population(network, encoded, set_size=self._set_size, seed=self.seed)
+
+    @property
+    def _set_size(self) -> int:
+        assert self.options.training.set_size is not None  # fitted to the groups where the options leave it open
+        return self.options.training.set_size
+
+    def get_latent_representation(self, adata: Data | None = None) -> np.ndarray:
+        """Return the latent state of every cell.
+
+        Parameters
+        ----------
+        adata
+            Other data with the same columns, with or without control cells; the data of the model by default.
+
+        Returns
+        -------
+        ``(n_obs, d)`` float32. Cells are encoded in random sets of their own group, so that the state knows the
+        population it belongs to.
+
+        Raises
+        ------
+        transpert.errors.NotTrainedError
+            If the model is not trained.
+        """
+        self._check_trained()
+        cells = self.cells if adata is None else self._other_cells(adata)
+        design = dataclasses.replace(self.design, split_key=None)  # other cells have no split, and may be all perturbed
+        codes = make_groups(cells.obs, design, need_controls=False).codes
+        latent = np.zeros((len(cells), self.options.network.encoder.width), dtype=np.float32)
+        for positions in pd.Series(codes).groupby(codes).indices.values():
+            latent[positions] = self._latent_of(cells[np.asarray(positions)])
+        return latent
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of one of the networks that are trained side by side."""
+        return sum(p.numel() for p in self.module.networks[0].parameters())

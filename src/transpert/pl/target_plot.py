@@ -1,0 +1,74 @@
+"""The best targets of a ranking, with their intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from transpert.errors import UnknownNameError
+
+from ._style import COLOURS, FAINT, MUTED, finish, make_axes
+
+
+def targets(
+    ranking: pd.DataFrame,
+    *,
+    context: str | None = None,
+    n_targets: int = 20,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
+    """Plot the scores of the best targets of a context.
+
+    Parameters
+    ----------
+    ranking
+        What :func:`transpert.tl.rank_targets` returned.
+    context
+        Which context; the first by default.
+    n_targets
+        How many are shown.
+    ax, show, return_fig
+        As in scanpy's plots.
+
+    Returns
+    -------
+    The axes; the figure with ``return_fig``; nothing if it was shown.
+
+    Raises
+    ------
+    transpert.errors.UnknownNameError
+        If the ranking has no such context.
+
+    Examples
+    --------
+    >>> import pandas as pd, transpert as tp
+    >>> rows = {"context": "B", "perturbation": ["STAT1", "JAK2"], "rank": [1, 2], "score": [0.8, 0.7]}
+    >>> bounds = {"ci_low": [0.7, 0.5], "ci_high": [0.9, 0.8], "situation": ["perturbation", "seen"], "abstained": ""}
+    >>> axes = tp.pl.targets(pd.DataFrame({**rows, **bounds}), show=False)
+    >>> [text.get_text() for text in axes.get_yticklabels()]
+    ['STAT1', 'JAK2']
+    """
+    context = ranking["context"].iloc[0] if context is None else context
+    if context not in set(ranking["context"]):
+        raise UnknownNameError("context", [context], sorted(set(ranking["context"])), where="the ranking")
+    rows = ranking[ranking["context"] == context]
+    best = rows[rows["abstained"] == ""].sort_values("rank").head(n_targets)
+    figure, axes = make_axes(ax, (5.6, 1.1 + 0.27 * len(best)))
+    place = np.arange(len(best))
+    seen = (best["situation"] == "seen").to_numpy()
+    axes.hlines(place, best["ci_low"], best["ci_high"], color=MUTED, linewidth=1.2)
+    for mask, colour, label in ((seen, COLOURS[0], "trained on"), (~seen, COLOURS[1], "predicted")):
+        axes.scatter(
+            best["score"][mask], place[mask], color=colour, s=26, zorder=3, label=label if mask.any() else None
+        )
+    axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
+    axes.set_yticks(place, best["perturbation"])
+    axes.invert_yaxis()
+    abstained = int((rows["abstained"] != "").sum())
+    axes.set(xlabel="score", title=context + (f" ({abstained} not judged)" if abstained else ""))
+    axes.legend(frameon=False, fontsize=8, loc="best")
+    return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)

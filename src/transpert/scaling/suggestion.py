@@ -1,0 +1,168 @@
+"""Which perturbations to measure next, so that most is known of the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from transpert.errors import MetricInputError
+
+_WIDTHS = (0.5, 1.0, 2.0)  # of a Gaussian kernel, relative to the middle distance
+_NOISES = (0.03, 0.1, 0.3, 1.0)  # variance that no neighbour tells, relative to what neighbours share
+_UNRELATED = "unrelated"
+_MARGIN = 0.98  # a kernel that is not better than this, of the error without one, is taken for luck
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Similarity:
+    """How alike the effects of perturbations are expected to be.
+
+    Parameters
+    ----------
+    kind
+        ``"linear"`` or ``"gaussian"`` in the vectors; ``"unrelated"`` if neither predicts left-out effects.
+    covariance : (P, P)
+        Expected covariance of effects, of mean 1 on the diagonal.
+    noise
+        Variance of an effect that no neighbour tells, in the same unit.
+    error
+        Squared error of left-out effects, relative to predicting their mean.
+    """
+
+    kind: str
+    covariance: np.ndarray
+    noise: float
+    error: float
+
+
+def fit_similarity(vectors: np.ndarray, measured: np.ndarray, effects: np.ndarray) -> Similarity:
+    """Choose a kernel on vectors by how well it predicts effects that are left out.
+
+    Parameters
+    ----------
+    vectors : (P, d)
+        A vector for each perturbation.
+    measured : (M,)
+        Which of them were measured.
+    effects : (M, G)
+        Their effects.
+
+    Returns
+    -------
+    The similarity of all ``P`` perturbations.
+
+    Raises
+    ------
+    transpert.errors.MetricInputError
+        If there is not one effect for each measured perturbation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.scaling import fit_similarity
+    >>> vectors = np.random.default_rng(0).normal(size=(30, 3))
+    >>> fit_similarity(vectors, np.arange(15), vectors[:15] @ np.ones((3, 5))).kind
+    'linear'
+    """
+    if len(measured) != len(effects):
+        raise MetricInputError(f"there are {len(effects)} effects of {len(measured)} measured perturbations")
+    unrelated = Similarity(_UNRELATED, np.eye(len(vectors)), 0.0, 1.0)
+    if len(measured) < 4:
+        return unrelated
+    centred = effects - effects.mean(axis=0)
+    # every other perturbation predicts a left-out one by the mean of the rest
+    base = ((centred * len(effects) / (len(effects) - 1)) ** 2).sum()
+    if base <= 0:
+        return unrelated
+    best = unrelated
+    for kind, kernel in _kernels(vectors):
+        for noise in _NOISES:
+            own = kernel[np.ix_(measured, measured)] + noise * np.eye(len(measured))
+            error = _left_out_error(own, effects) / base
+            if error < best.error:
+                best = Similarity(kind, kernel, noise, float(error))
+    return best if best.error < _MARGIN else unrelated
+
+
+def choose_next(
+    similarity: Similarity, measured: np.ndarray, candidates: np.ndarray, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose perturbations one after the other, each the one that tells most about the rest given those before.
+
+    Parameters
+    ----------
+    similarity
+        Of :func:`fit_similarity`.
+    measured : (M,)
+        Perturbations that are known.
+    candidates : (C,)
+        Those that can be chosen.
+    n
+        How many are chosen.
+    rng
+        Breaks ties; where nothing is known of similarities, all are ties.
+
+    Returns
+    -------
+    The chosen ones ``(n,)``, and the share of the unknown variance of the candidates that is left after each.
+
+    Notes
+    -----
+    Greedy choice by the expected variance that is left (active learning of Cohn et al. 1996, for a Gaussian process).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert.scaling import Similarity, choose_next
+    >>> alike = Similarity("gaussian", np.array([[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1.0]]), 0.1, 0.5)
+    >>> chosen, left = choose_next(alike, np.array([], dtype=int), np.arange(3), 2, np.random.default_rng(0))
+    >>> sorted(chosen.tolist())[-1], bool(left[1] < left[0])
+    (2, True)
+    """
+    covariance = similarity.covariance.astype(np.float64).copy()
+    unknown = similarity.noise
+    for known in measured:
+        covariance = _conditioned(covariance, int(known), unknown)
+    left = np.array([index for index in candidates if index not in set(measured)])
+    chosen: list[int] = []
+    total = float((np.diag(covariance)[left] + unknown).sum())
+    shares = []
+    for _ in range(min(n, len(left))):
+        block = covariance[np.ix_(left, left)]
+        variance = np.diag(block) + unknown
+        # measuring one removes its own variance too
+        gain = ((block**2).sum(axis=1) - np.diag(block) ** 2) / np.maximum(variance, 1e-12) + variance
+        best = np.flatnonzero(gain >= gain.max() * (1 - 1e-9))
+        pick = int(left[rng.choice(best)])
+        chosen.append(pick)
+        covariance = _conditioned(covariance, pick, unknown)
+        left = left[left != pick]
+        shares.append(float((np.diag(covariance)[left] + unknown).sum()) / total)
+    return np.array(chosen, dtype=np.int64), np.array(shares)
+
+
+def _conditioned(covariance: np.ndarray, known: int, noise: float) -> np.ndarray:
+    """Covariance once one effect is known."""
+    row = covariance[known]
+    return covariance - np.outer(row, row) / max(row[known] + noise, 1e-12)
+
+
+def _kernels(vectors: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Candidate kernels, of mean 1 on the diagonal."""
+    centred = vectors - vectors.mean(axis=0)
+    linear = centred @ centred.T
+    found = [("linear", linear / max(np.diag(linear).mean(), 1e-12))]
+    apart = cdist(vectors, vectors)
+    middle = np.median(apart[np.triu_indices_from(apart, 1)]) if len(vectors) > 1 else 1.0
+    return found + [("gaussian", np.exp(-((apart / max(width * middle, 1e-12)) ** 2) / 2)) for width in _WIDTHS]
+
+
+def _left_out_error(covariance: np.ndarray, effects: np.ndarray) -> float:
+    """Squared error of each effect predicted from the others, with an unknown mean."""
+    n = len(covariance)
+    inverse = np.linalg.inv(covariance + 1e-9 * np.eye(n))
+    sums = inverse.sum(axis=1)
+    inverse = inverse - np.outer(sums, sums) / sums.sum()  # the mean is estimated from the rest
+    return float((((inverse @ effects) / np.diag(inverse)[:, None]) ** 2).sum())

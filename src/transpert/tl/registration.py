@@ -1,0 +1,233 @@
+"""Predictions that are written down before the experiment, and scored when the cells arrive."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy.stats import norm
+
+from transpert import __version__, _keys
+from transpert._anndata import frame
+from transpert.errors import ModelFileError, NotTrainedError, UnknownNameError
+from transpert.groups import Design
+
+from ._populations import log_values, populations
+
+_MANIFEST = "registration.json"
+_TABLES = (_keys.EFFECT, _keys.EFFECT_LOWER, _keys.EFFECT_UPPER)
+_PACKAGES = ("transpert", "anndata", "numpy", "scvi-tools", "torch")
+_PSEUDO_RATE = 0.05
+
+
+def register_prediction(
+    pred: AnnData, folder: str | os.PathLike[str], *, ranking: pd.DataFrame | None = None, note: str = ""
+) -> str:
+    """Write a prediction down before the experiment, with a checksum and a date.
+
+    Parameters
+    ----------
+    pred
+        What ``predict(..., interval=0.9)`` of a model returned, with effects and their intervals.
+    folder
+        Folder that does not exist yet; it appears whole or not at all.
+    ranking
+        A table of :func:`rank_targets` to register with it.
+    note
+        What is to be measured, in words.
+
+    Returns
+    -------
+    The checksum, to be published or put into a lab book. It covers every file and the date.
+
+    Raises
+    ------
+    transpert.errors.NotTrainedError
+        If the prediction has no intervals.
+    transpert.errors.ModelFileError
+        If the folder exists.
+
+    Examples
+    --------
+    >>> import tempfile, transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
+    >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
+    >>> tp.KernelTransport.setup_anndata(adata, **keys)
+    >>> model = tp.KernelTransport(adata)
+    >>> model.train()
+    >>> pred = model.predict({"context": "context_0"}, interval=0.9, progress=False)
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     checksum = tp.tl.register_prediction(pred, f"{place}/registered")
+    >>> len(checksum)
+    64
+    """
+    own = pred.uns.get(_keys.UNS, {})
+    if _keys.UNCERTAINTY not in own or any(name not in pred.varm for name in _TABLES):
+        raise NotTrainedError("the prediction has no intervals", remedy="Predict with interval=0.9.")
+    path = Path(folder)
+    if path.exists():
+        raise ModelFileError("the folder exists", where=str(path), remedy="A registration is not overwritten.")
+    partial = path.with_name(f".{path.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in _TABLES:
+        pd.DataFrame(pred.varm[name], index=pred.var_names).to_csv(partial / f"{name}.csv", index_label="gene")
+    own[_keys.UNCERTAINTY]["conditions"].to_csv(partial / "conditions.csv", index_label="population")
+    if ranking is not None:
+        ranking.to_csv(partial / "ranking.csv", index=False)
+    files = {file.name: _digest(file.read_bytes()) for file in sorted(partial.iterdir())}
+    manifest = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "note": note,
+        "level": float(own[_keys.UNCERTAINTY]["level"]),
+        "model": str(own.get(_keys.MODEL, "")),
+        "design": json.loads(json.dumps(dict(own.get("design", {})), default=_plain)),
+        "versions": _versions(),
+        "files": files,
+    }
+    text = json.dumps(manifest, indent=2, sort_keys=True)
+    (partial / _MANIFEST).write_text(text, encoding="utf-8")
+    partial.replace(path)
+    return _digest(text.encode())
+
+
+def score_registered(
+    folder: str | os.PathLike[str], adata: AnnData, *, design: Design | None = None, checksum: str | None = None
+) -> pd.DataFrame:
+    """Score a registered prediction by the cells that were measured since.
+
+    Parameters
+    ----------
+    folder
+        What :func:`register_prediction` wrote.
+    adata
+        The new cells with their controls; log1p counts per 10k in ``X``.
+    design
+        Their columns; those of the prediction by default.
+    checksum
+        What :func:`register_prediction` returned; the files are refused if they give another one.
+
+    Returns
+    -------
+    One row a registered population that was measured: ``n_cells``, ``pearson`` and ``sign_agreement`` (over genes whose
+    interval excludes 0) of the log fold changes, ``coverage`` (share of genes whose measured effect lies in its
+    interval, widened by the sampling error of the measurement), ``coverage_raw`` (not widened), and ``level``, what
+    coverage should be. What was not measured is in ``attrs["not_measured"]``.
+
+    Raises
+    ------
+    transpert.errors.ModelFileError
+        If the folder is no registration, or was changed since.
+    transpert.errors.UnknownNameError
+        If no registered population, or gene, was measured.
+    transpert.errors.ControlError
+        If a context has no controls.
+
+    Examples
+    --------
+    >>> import tempfile, transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
+    >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
+    >>> tp.KernelTransport.setup_anndata(adata, **keys)
+    >>> model = tp.KernelTransport(adata)
+    >>> model.train()
+    >>> pred = model.predict({"context": "context_0"}, interval=0.9, progress=False)
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     checksum = tp.tl.register_prediction(pred, f"{place}/registered")
+    ...     scores = tp.tl.score_registered(f"{place}/registered", adata, checksum=checksum)
+    >>> scores.index.tolist()
+    ['context_0: P0', 'context_0: P1']
+    """
+    path = Path(folder)
+    manifest = _checked(path, checksum)
+    effect, lower, upper = (pd.read_csv(path / f"{name}.csv", index_col="gene") for name in _TABLES)
+    if design is None:
+        design = Design.from_dict({"split_key": None, **manifest["design"]})
+    genes = effect.index.intersection(adata.var_names)
+    if not len(genes):
+        raise UnknownNameError("gene", list(effect.index[:3]), adata.var_names[:1000], where="the new cells")
+    values = log_values(adata, None, where="the new cells")[:, adata.var_names.get_indexer(genes)]
+    found = populations(frame(adata.obs), design)
+    measured = {f"{context}: {label}": (context, label) for context, label in found}
+    names = [name for name in effect if name in measured]
+    if not names:
+        raise UnknownNameError("population", list(effect), measured, where="the new cells")
+    z = norm.ppf((1 + manifest["level"]) / 2)
+    controls = {context: _moments(values[rows]) for context, rows in found.controls.items()}
+    rows = {}
+    for name in names:
+        key = measured[name]
+        (log_rate, error), (before, error_before) = _moments(values[found.cells[key]]), controls[key[0]]
+        observed, spread = log_rate - before, z * np.sqrt(error + error_before)
+        said, low, high = (table.loc[genes, name].to_numpy(float) for table in (effect, lower, upper))
+        sure = (low > 0) | (high < 0)
+        rows[name] = {
+            "n_cells": len(found.cells[key]),
+            "pearson": float(np.corrcoef(said, observed)[0, 1]) if said.std() and observed.std() else np.nan,
+            "sign_agreement": float((np.sign(said) == np.sign(observed))[sure].mean()) if sure.any() else np.nan,
+            "coverage": _share(observed, said, np.hypot(said - low, spread), np.hypot(high - said, spread)),
+            "coverage_raw": _share(observed, said, said - low, high - said),
+            "level": manifest["level"],
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("population")
+    table.attrs["not_measured"] = [name for name in effect if name not in measured]
+    return table
+
+
+def _digest(content: bytes) -> str:
+    """Return the SHA-256 of some bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _plain(value: object) -> object:
+    """Return arrays, which AnnData makes of lists, as lists."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what made the prediction."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = __version__ if name == "transpert" else "unknown"
+    return found
+
+
+def _checked(path: Path, checksum: str | None) -> dict:
+    """Read the manifest and refuse files that were changed."""
+    try:
+        text = (path / _MANIFEST).read_text(encoding="utf-8")
+        manifest = json.loads(text)
+        found = {name: _digest((path / name).read_bytes()) for name in manifest["files"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelFileError(f"this is no registration: {error}", where=str(path)) from error
+    if found != manifest["files"]:
+        changed = sorted(name for name, digest in manifest["files"].items() if found[name] != digest)
+        raise ModelFileError(f"files were changed since they were registered: {', '.join(changed)}", where=str(path))
+    if checksum is not None and _digest(text.encode()) != checksum:
+        raise ModelFileError("the registration has another checksum", where=str(path / _MANIFEST))
+    return manifest
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log of the mean counts per 10k of each gene, and its sampling variance."""
+    rates = np.expm1(np.asarray(values.todense() if hasattr(values, "todense") else values, dtype=np.float64))
+    mean, n = rates.mean(axis=0), max(len(rates), 1)
+    # a gene seen in no cell still has the error of one molecule
+    error = rates.var(axis=0, ddof=min(1, n - 1)) / n + _PSEUDO_RATE / n
+    return np.log(mean + _PSEUDO_RATE), error / (mean + _PSEUDO_RATE) ** 2
+
+
+def _share(observed: np.ndarray, said: np.ndarray, below: np.ndarray, above: np.ndarray) -> float:
+    """Share of measured effects within so much below and above what was said."""
+    return float(((observed >= said - below) & (observed <= said + above)).mean())

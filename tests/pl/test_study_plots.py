@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import transpert as tp
+from transpert.errors import UnknownNameError
+from transpert.tl import ScalingStudy
+
+
+@pytest.fixture
+def study() -> ScalingStudy:
+    """Two models whose scores follow a law, at six sizes, with three seeds and four populations."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for model, best in (("good", 0.9), ("bad", 0.5)):
+        for size in (0, 10, 30, 100, 300, 1_000, 3_000):
+            for seed in range(3):
+                for context in "abcd":
+                    value = best - 0.4 * (size / 10) ** -0.6 if size else 0.0
+                    score = value + rng.normal(scale=0.01) * bool(size)
+                    rows.append((model, "random", seed, size, size, context, "P", "pearson_delta", score, score))
+    columns = [
+        "model",
+        "scheme",
+        "seed",
+        "cells",
+        "n_cells",
+        "context",
+        "perturbation",
+        "metric",
+        "value",
+        "normalised",
+    ]
+    return ScalingStudy(pd.DataFrame(rows, columns=columns), pd.DataFrame(), ("cells",), 0)
+
+
+def test_a_study_is_drawn_with_its_curves_and_the_size_at_which_each_saturates(study) -> None:
+    axes = tp.pl.scaling(study, show=False)
+    assert axes.get_xscale() == "log"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["good", "bad"]
+    curves = [line for line in axes.lines if len(line.get_xdata()) == 100]
+    assert curves[0].get_ydata()[-1] == pytest.approx(0.9 - 0.4 * 300**-0.6, abs=0.02)
+    verticals = {line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"}
+    # .4 (n / 10) ** -.6 is 5 % of .9 at 381, and of .5 at 1,014
+    assert 1_000 in verticals and verticals <= {1_000, 3_000}
+
+
+def test_the_shares_of_every_bar_fill_it() -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=3, n_genes=80, n_cells=60)
+    found = tp.tl.effect_shares(adata, context_keys="context", n_bootstrap=0)
+    axes = tp.pl.effect_shares(found, n_perturbations=2, show=False)
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["whole screen", *found.perturbations.index[:2]]
+    widths = pd.Series([bar.get_width() for bar in axes.patches]).groupby(
+        [round(bar.get_y() + bar.get_height() / 2) for bar in axes.patches]
+    )
+    assert widths.sum().to_list() == pytest.approx([1, 1, 1], abs=0.03)
+
+
+def test_targets_stand_in_their_order_and_a_missing_context_is_refused() -> None:
+    ranking = pd.DataFrame(
+        {
+            "context": "B",
+            "perturbation": ["A", "B", "C"],
+            "rank": [1, 2, np.nan],
+            "score": [0.9, 0.2, 0.5],
+            "ci_low": [0.8, 0.1, 0.4],
+            "ci_high": [1.0, 0.3, 0.6],
+            "situation": ["seen", "perturbation", "perturbation"],
+            "abstained": ["", "", "too far from what was trained on"],
+        }
+    )
+    axes = tp.pl.targets(ranking, show=False)
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["A", "B"]
+    assert "1 not judged" in axes.get_title()
+    with pytest.raises(UnknownNameError, match="context"):
+        tp.pl.targets(ranking, context="NK")
