@@ -19,8 +19,6 @@ from anndata import AnnData
 
 import transpert as tp
 from transpert.errors import TranspertError
-from transpert.model.prediction.requests import request_of
-from transpert.model.uncertainty.intervals import predict_uncertainty
 
 from .designs import Design, design
 from .real import cut

@@ -31,8 +31,6 @@ from .statistics import GroupStatistics
 Situation = Literal["pair", "context", "perturbation"]
 # weights are learned from at most this many left-out groups
 _MOST_LEFT_OUT = 150
-# and spaces are stacked on at most this many: there is but one weight to learn
-_MOST_STACKED = 50
 # weights of the parts of a prediction that are tried, and the share of the gain that a larger weight may cost
 _WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TOLERANCE = 0.05
@@ -84,8 +82,8 @@ class Anchor:
     ridge
         How effects follow the embeddings of the perturbations; ``None`` without embeddings, or with too few.
     mixtures
-        For each space how effects of a gene go together over contexts; none where no condition was measured in two, and
-        in anchors of a kind other than ``"kernel"``.
+        For each space how effects of a gene go together over contexts; none without ``adaptive``, and where no condition
+        was measured in two.
     """
 
     options: AnchorOptions
@@ -147,7 +145,7 @@ class Anchor:
         ['log1p', 'log_fold']
         """
         say = progress or (lambda _: None)
-        if options.kind == "kernel":
+        if options.adaptive:
             options = dataclasses.replace(options, pseudo_rate=max(options.pseudo_rate, effects.molecule()))
         measured = {space: effects.in_space(space, options.pseudo_rate) for space in options.spaces}
         table = EffectTable(
@@ -181,12 +179,12 @@ class Anchor:
         anchor = dataclasses.replace(anchor, dependence=anchor._choose_dependence(left_out))
         say("Weighting main effects by leaving groups out")
         anchor = dataclasses.replace(anchor, parts=anchor._fit_parts(left_out))
-        if options.kind == "kernel":
+        if options.adaptive:
             say("Learning how effects go together over contexts")
             anchor = dataclasses.replace(anchor, mixtures=anchor._fit_mixtures(seed))
         anchor = dataclasses.replace(anchor, interaction=anchor._fit_interaction())
         say("Stacking the spaces of effects")
-        return dataclasses.replace(anchor, stack=anchor._fit_stack(left_out[:_MOST_STACKED], effects))
+        return dataclasses.replace(anchor, stack=anchor._fit_stack(left_out, effects))
 
     # --- prediction -----------------------------------------------------------------------------------------
 
@@ -326,8 +324,11 @@ class Anchor:
             effect, variance = self._effect_and_variance(space, condition, context, profile, allowed, measured)
         weighted = shrink_effects(effect, self.options.shrinkage * variance)
         adaptive = self._adaptive_effect(space, condition, context, profile, allowed, measured)
+        if adaptive is None:
+            return weighted
         # one chooses weights for all genes, the other shrinks each by itself: they err differently
-        return weighted if adaptive is None else (weighted + adaptive) / 2
+        share = self.options.adaptive
+        return (1 - share) * weighted + share * adaptive
 
     def _adaptive_effect(
         self,
@@ -427,11 +428,9 @@ class Anchor:
         if self.options.kind == "mean" or not self.table.conditions:
             return []
         most = max(int(self.table.of_condition(condition).sum()) for condition in set(self.table.conditions))
-        needed = {
-            "how effects follow control profiles": FEWEST_CONTEXTS + 1,
-            **({"shrinkage over contexts": 2} if self.options.kind == "kernel" else {}),
-            **({"likeness of contexts in it": FEWEST_CONTEXTS_OF_KERNEL} if self.options.kind == "kernel" else {}),
-        }
+        needed = {"how effects follow control profiles": FEWEST_CONTEXTS + 1}
+        if self.options.adaptive:
+            needed |= {"adaptive shrinkage": 2, "the likeness of contexts in it": FEWEST_CONTEXTS_OF_KERNEL}
         found = f"no condition was measured in more than {most}"
         return [f"{part} needs {n} contexts; {found}" for part, n in needed.items() if most < n]
 
