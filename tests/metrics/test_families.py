@@ -332,3 +332,17 @@ def test_own_targets_are_left_out_as_if_they_were_not_there(metric, kind) -> Non
         kept = np.setdiff1d(np.arange(30), genes)
         alone = metrics.discrimination_score(np.tile(predicted[row, kept], (12, 1)), real[:, kept], metric=metric)
         assert found[row] == alone[row]
+
+
+def test_distances_of_many_blocks_are_those_of_all_pairs(monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    cells, other = rng.random((23, 5)), rng.random((30, 5))
+
+    def within(values: np.ndarray) -> float:
+        return cdist(values, values).sum() / (len(values) * (len(values) - 1))
+
+    whole = metrics.maximum_mean_discrepancy(cells, other)
+    monkeypatch.setattr(distribution, "_BLOCK", 7)  # and half of the products of a population with itself
+    expected = 2 * cdist(cells, other).mean() - within(cells) - within(other)
+    assert metrics.energy_distance(cells, other) == pytest.approx(expected, abs=1e-12)
+    assert metrics.maximum_mean_discrepancy(cells, other) == pytest.approx(whole, abs=1e-12)

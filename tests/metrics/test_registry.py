@@ -22,10 +22,10 @@ def draw(seed: int, n_genes: int = 48) -> list[dict]:
     rng = np.random.default_rng(seed)
     found = []
     for context in "ab":
-        controls = rng.gamma(1, 1, (25, n_genes))
+        controls = rng.gamma(1, 1, (60, n_genes))
         for p in range(3):
             shift = np.exp(rng.normal(0, 2, n_genes) * (rng.random(n_genes) < 0.6))
-            pair = [rng.gamma(1, 1, (20, n_genes)) * shift for _ in range(2)]
+            pair = [rng.gamma(1, 1, (50, n_genes)) * shift for _ in range(2)]
             found.append({"cells": (*pair, controls), "labels": (f"p{p}", context), "targets": (p,)})
     return found
 

@@ -45,8 +45,10 @@ def energy_distance(cells: Cells, other: Cells, *, squared: bool = False, self_p
 
     Notes
     -----
-    Szekely and Rizzo 2013; Peidli et al. 2024 (scPerturb). Computed block by block, so that no matrix of all pairs is
-    held. Float32 cells are multiplied in float32 after centring, and summed in double precision.
+    Szekely and Rizzo 2013; Peidli et al. 2024 (scPerturb). Of all pairs of cells, none of which is sampled; block by
+    block, so that no matrix of them is held. Float32 cells are multiplied in float32 after centring, and summed in double
+    precision. The distances within a population are kept with it: give one :class:`Population` of the controls of a
+    context to every comparison. :func:`transpert.tl.evaluate` does, and takes fewer controls with ``max_controls``.
 
     Examples
     --------
@@ -128,33 +130,37 @@ def _within(population: Population, squared: bool, self_pairs: bool) -> float:
 
 def _kernel_sum(x: Population, y: Population, bandwidths: np.ndarray) -> float:
     total = 0.0
-    for block in _squared_distances(x, y):
-        total += sum(float(np.exp(block / -width).sum(dtype=np.float64)) for width in bandwidths) / len(bandwidths)
+    for block, times in _squared_distances(x, y):
+        each = sum(float(np.exp(block / -width).sum(dtype=np.float64)) for width in bandwidths)
+        total += times * each / len(bandwidths)
     return total
 
 
-def _squared_distances(x: Population, y: Population) -> Iterator[np.ndarray]:
-    """Squared distances of the cells of ``x`` to those of ``y``, in blocks of rows."""
+def _squared_distances(x: Population, y: Population) -> Iterator[tuple[np.ndarray, int]]:
+    """Squared distances of the cells of ``x`` to those of ``y``, in blocks, and how often each block counts."""
     # around a common origin near both: far from it, rounding would be larger than the distances
     there = y.centred
     here = there if x is y else (x.dense - y.mean.astype(there.dtype)).astype(there.dtype, copy=False)
     own = y.centred_squares if x is y else np.einsum("ij,ij->i", here, here)
     for start in range(0, len(here), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        block = here[rows] @ there.T
-        block *= -2
-        block += own[rows, None]
-        block += y.centred_squares
-        np.maximum(block, 0, out=block)
-        if x is y:
-            # rounding makes the distance of a cell to itself a little more than nothing
-            local = np.arange(len(block))
-            block[local, start + local] = 0
-        yield block
+        # within a population the rest of the row is that of the column: half of the products
+        columns = [(rows, 1), (slice(start + _BLOCK, None), 2)] if x is y else [(slice(None), 1)]
+        for column, times in columns:
+            block = here[rows] @ there[column].T
+            block *= -2
+            block += own[rows, None]
+            block += y.centred_squares[column]
+            np.maximum(block, 0, out=block)
+            if column is rows:
+                np.fill_diagonal(block, 0)  # of a cell to itself rounding makes a little more than nothing
+            yield block, times
 
 
 def _distance_sum(x: Population, y: Population) -> float:
-    return sum(float(np.sqrt(block, out=block).sum(dtype=np.float64)) for block in _squared_distances(x, y))
+    return sum(
+        times * float(np.sqrt(block, out=block).sum(dtype=np.float64)) for block, times in _squared_distances(x, y)
+    )
 
 
 _ENERGY = ("energy_predicted", "energy_real")

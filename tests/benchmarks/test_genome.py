@@ -1,0 +1,40 @@
+"""The short form of the genome benchmark: what grows with the screen is counted, not timed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.genome.designs import SCREENS, annotate, design_keys, make_screen
+from transpert.groups import Design, make_groups
+from transpert.transport import rows_of_groups
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_a_screen_comes_from_its_seed_alone(name: str) -> None:
+    screen = SCREENS[name].short()
+    one, other = (annotate(screen, np.random.default_rng(3)) for _ in range(2))
+    assert one.equals(other)
+    assert one["perturbation"].nunique() == screen.perturbations + 1
+    assert set(design_keys(screen).values()) - {"control"} <= set(one.columns)
+
+
+def test_about_a_tenth_of_the_counts_is_not_zero() -> None:
+    adata = make_screen(SCREENS["c"].short())
+    assert 0.04 < adata.X.nnz / np.prod(adata.shape) < 0.16
+    assert (adata.X.data == np.rint(adata.X.data)).all()
+
+
+def test_what_is_kept_of_a_pooled_screen_does_not_grow_with_its_batches() -> None:
+    sizes = {}
+    for batches in (8, 16, 32, 64):
+        screen = SCREENS["b"].short()
+        obs = annotate(screen, np.random.default_rng(0))
+        obs["batch"] = np.random.default_rng(1).integers(0, batches, len(obs)).astype(str)
+        design = Design("perturbation", "control", ("context",), batch_key="batch")
+        groups = make_groups(obs, design, min_cells=1)
+        kept = rows_of_groups(groups).max() + 1
+        sizes[batches] = kept
+        assert kept == screen.contexts * screen.perturbations + len(groups.control_groups)
+    exponent = np.polyfit(np.log(list(sizes)), np.log(list(sizes.values())), 1)[0]
+    assert exponent < 0.5  # of every batch on its own it is 1
