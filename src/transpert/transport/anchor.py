@@ -82,8 +82,8 @@ class Anchor:
     ridge
         How effects follow the embeddings of the perturbations; ``None`` without embeddings, or with too few.
     mixtures
-        For each space how effects of a gene go together over contexts; none without ``adaptive``, and where no condition
-        was measured in two.
+        For each space how effects of a gene go together over contexts; none without ``adaptive``, and where no
+        condition was measured in two.
     """
 
     options: AnchorOptions
