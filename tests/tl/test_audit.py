@@ -16,6 +16,8 @@ CONTROL_MEAN = "control mean, constant cells"
 PERTURBATION_MEAN = "perturbation mean, constant cells"
 TRUE_MEAN = "true mean, constant cells"
 TRUE_SHIFT = "true shift added to control cells"
+DESIGNED = "true shift in a tenth of the control cells"
+TRUE_ZEROS = "true mean, zeros made by hand"
 
 
 def draw(rng, rate, effect, n_cells) -> np.ndarray:
@@ -94,6 +96,35 @@ def test_the_two_exploits_are_flagged(audited) -> None:
     )
     assert (flags["honest"] == "").all()
     assert set(audited[audited["knows"] == "?"]["prediction"]) == {"smooth", "honest"}
+
+
+def test_designed_cells_have_the_mean_that_is_wanted() -> None:
+    from transpert.tl._evaluation.designed_cells import in_a_tenth, with_zeros
+
+    rng = np.random.default_rng(0)
+    cells = np.maximum(rng.normal(0.5, 1, (50, 30)), 0)
+    mean = cells.mean(axis=0) * rng.choice([0.3, 1.0, 2.0], 30)
+    for make in (in_a_tenth, with_zeros):
+        made = make(cells, mean, np.random.default_rng(1))
+        np.testing.assert_allclose(made.mean(axis=0), mean, atol=1e-9)
+        assert made.shape == cells.shape and made.min() >= 0
+    rising = mean > cells.mean(axis=0) + 1e-9
+    changed = (np.sort(in_a_tenth(cells, mean, np.random.default_rng(1)), axis=0) != np.sort(cells, axis=0)).sum(axis=0)
+    assert rising.any() and (changed[rising] > 0).all()
+    assert ((made == 0).sum(axis=0) == (cells == 0).sum(axis=0)).all()
+
+
+def test_cells_by_design_fool_metrics_of_the_mean_alone(audited) -> None:
+    values = audited.pivot(index="prediction", columns="metric", values="value")
+    flags = audited.set_index(["prediction", "metric"])["flag"]
+    for name, fault in ((DESIGNED, "its shift in a tenth of the cells"), (TRUE_ZEROS, "zeros made by hand")):
+        assert values.at[name, "pearson_delta"] > 0.99
+        assert f"as good as a replicate, with {fault}" in flags[name, "pearson_delta"]
+    # ranks move less where a tenth of the cells carries what rises
+    assert values.at[DESIGNED, "overlap_at_N"] < values.at[REPLICATE, "overlap_at_N"] - 0.2
+    # neither the number of zeros nor the variance gives zeros away that were made by hand
+    gap = values["zero_fraction_gap"]
+    assert gap[TRUE_ZEROS] < gap[TRUE_MEAN] - 0.1 and values.at[TRUE_ZEROS, "variance_ratio"] > 0
 
 
 def test_undefined_values_of_controls_are_counted(audited) -> None:

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from transpert.cli._console import named_errors, read_h5ad
+from transpert.cli._console import check_accelerator, named_errors, read_h5ad
 from transpert.cli.export import export_app
+from transpert.cli.settings import read_settings
+from transpert.cli.steps import add_steps
 from transpert.cli.store import store_app
+from transpert.errors import OptionError, list_names
 
 if TYPE_CHECKING:
     from transpert.groups import Design
 
 app = typer.Typer(help="Transport of cell populations under perturbation.", no_args_is_help=True)
+add_steps(app)
 app.add_typer(store_app, name="store")
 app.add_typer(export_app, name="export")
 
@@ -58,14 +62,16 @@ def quickstart(
     from transpert.cli.quickstart import run_quickstart
 
     with named_errors():
-        _check_accelerator(accelerator)
+        check_accelerator(accelerator)
         run_quickstart(out, cell_type=cell_type, preset=preset, steps=steps, accelerator=accelerator, seed=seed)
 
 
 @app.command()
 def evaluate(
-    pred: Annotated[Path, typer.Argument(help="Predicted cells: h5ad, or a zarr folder.", exists=True)],
-    truth: Annotated[Path, typer.Argument(help="Real cells: h5ad, or a zarr folder.", exists=True)],
+    pred: Annotated[
+        Path, typer.Argument(help="Predicted cells: h5ad, or a zarr folder; or settings, TOML.", exists=True)
+    ],
+    truth: Annotated[Path | None, typer.Argument(help="Real cells: h5ad, or a zarr folder.", exists=True)] = None,
     perturbation_key: Annotated[str | None, typer.Option(help="Column with the perturbation.")] = None,
     control: Annotated[str | None, typer.Option(help="Label of control cells.")] = None,
     context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
@@ -93,7 +99,14 @@ def evaluate(
 ) -> None:
     """Score a prediction against the truth."""
     from transpert import tl
+    from transpert.cli import job
 
+    if truth is None:
+        with named_errors():
+            if pred.suffix != ".toml":
+                raise OptionError("the real cells are missing", where="evaluate", remedy="Name them second.")
+            typer.echo(tl.score_table(job.evaluate(read_settings(pred))).round(3).to_string())
+        return
     names = None if baselines is None else "all" if baselines == "all" else baselines.split(",")
     named = {
         "perturbation_key": perturbation_key,
@@ -153,8 +166,6 @@ def _design_of(
 
 def _check_folder(file: Path | None) -> None:
     """Refuse a file that cannot be written, before there are results to lose."""
-    from transpert.errors import OptionError
-
     if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
         raise OptionError(
             f"{'this is a folder' if file.is_dir() else 'the folder does not exist'}, so nothing can be written there",
@@ -200,7 +211,7 @@ def profile(
     from transpert.model import SCALE, profile_training
 
     with named_errors():
-        _check_accelerator(accelerator)
+        check_accelerator(accelerator)
         optional: dict[str, Any] = {
             "context_keys": tuple(context_key or ()),
             "batch_key": batch_key,
@@ -222,7 +233,6 @@ def profile(
 def _set_up_store(path: Path, split_key: str | None, for_files: dict[str, Any]) -> Any:
     """Register a store, which says itself what its columns mean."""
     from transpert.data import Store
-    from transpert.errors import OptionError, list_names
     from transpert.model import SCALE
 
     store = Store(path)
@@ -239,19 +249,15 @@ def _set_up_store(path: Path, split_key: str | None, for_files: dict[str, Any]) 
     return store
 
 
-def _check_accelerator(name: str) -> None:
-    """Refuse what Lightning would refuse with a traceback, before anything is read."""
-    from lightning.pytorch.accelerators import AcceleratorRegistry
+@app.command()
+def info() -> None:
+    """Print the versions that a report of an error needs."""
+    import platform
+    from importlib.metadata import version
 
-    from transpert.errors import OptionError, list_names
+    import torch
 
-    known = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
-    if name not in known:
-        raise OptionError(
-            f"there is no accelerator {name!r}", where="--accelerator", remedy=f"Use {list_names(known)}."
-        )
-    asked = {"auto": [], "gpu": ["cuda", "mps"]}.get(name, [name])
-    if asked and not any(AcceleratorRegistry[kind]["accelerator"].is_available() for kind in asked):
-        raise OptionError(
-            f"this machine has no {name} that torch can use", where="--accelerator", remedy="Use cpu or auto."
-        )
+    for name in ("transpert", "scvi-tools", "anndata", "lightning", "torch"):
+        typer.echo(f"{name} {version(name)}")
+    typer.echo(f"Python {platform.python_version()} on {platform.platform()}")
+    typer.echo(f"GPU: {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}")

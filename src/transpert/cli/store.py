@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 store_app = typer.Typer(help="Cells on disk, in the order in which training reads them.", no_args_is_help=True)
 
-type _StorePath = Annotated[Path, typer.Argument(help="Folder of the store.")]
+_StorePath = Annotated[Path, typer.Argument(help="Folder of the store.")]
 
 
 @store_app.command()

@@ -4,6 +4,7 @@ from .dose_curves import dose_response
 from .effects import effects_scatter
 from .embedded_cells import embedding
 from .overlap import overlap_curve
+from .page import report
 from .scaling_plot import scaling
 from .score_map import score_heatmap
 from .score_plot import scores
@@ -18,6 +19,7 @@ __all__ = [
     "effects_scatter",
     "embedding",
     "overlap_curve",
+    "report",
     "scaling",
     "score_heatmap",
     "scores",

@@ -18,6 +18,7 @@ from transpert.groups import Design
 from transpert.metrics import Metric, resolve_metrics
 
 from ._evaluation.cell_reader import CellReader, Data, Fetch, Matrix, check_readable, open_cells
+from ._evaluation.designed_cells import DesignedCells, in_a_tenth, with_zeros
 from ._evaluation.options import EvaluationOptions, checked_options
 from ._evaluation.plan import Plan, align, find_populations, wanted_populations
 from ._evaluation.predictions import GivenPrediction, Prediction, seed_of, some_of
@@ -33,6 +34,9 @@ CONTROL_MEAN = "control mean, constant cells"
 PERTURBATION_MEAN = "perturbation mean, constant cells"
 TRUE_MEAN = "true mean, constant cells"
 TRUE_SHIFT = "true shift added to control cells"
+DESIGNED = "true shift in a tenth of the control cells"
+CONTROL_ZEROS = "control mean, zeros made by hand"
+TRUE_ZEROS = "true mean, zeros made by hand"
 
 # what each control knows of the perturbation it is said to predict
 ROLES: dict[str, str] = {
@@ -42,7 +46,12 @@ ROLES: dict[str, str] = {
     PERTURBATION_MEAN: "other perturbations",
     TRUE_MEAN: "true mean, wrong cells",
     TRUE_SHIFT: "true mean, wrong cells",
+    DESIGNED: "true mean, wrong cells",
+    CONTROL_ZEROS: "no information",
+    TRUE_ZEROS: "true mean, wrong cells",
 }
+# what is wrong with cells that neither their variance nor their zeros give away
+_BY_DESIGN = {DESIGNED: "its shift in a tenth of the cells", TRUE_ZEROS: "zeros made by hand"}
 _INTEGRITY = ("n_sig_ratio", "variance_ratio", "zero_fraction_gap")
 _MIN_CELLS = 4  # a half of fewer has no spread
 
@@ -99,10 +108,12 @@ def audit(
 ) -> pd.DataFrame:
     """Score predictions that are known to be worthless beside yours, and flag what is fooled.
 
-    Six controls are made from the truth: an independent replicate (one half of the real cells; everything is scored
+    Nine controls are made from the truth: an independent replicate (one half of the real cells; everything is scored
     against the other half), resampled control cells (the honest no-change), and cells that are all equal to the mean
     of the controls, to the mean of the *other* perturbations, or to the true mean; and control cells with the true
-    shift added, negative values set to 0.
+    shift added, negative values set to 0. Three are cells by design: a tenth of the control cells carries all that
+    rises, so that means are right and ranks are not; and the mean of the controls, and the true mean, with as many
+    zeros as control cells have, each gene on its own.
 
     Parameters
     ----------
@@ -134,7 +145,7 @@ def audit(
     ``no_change`` and ``replicate`` (the values of these two), ``metric_flag`` and ``flag``. ``metric_flag`` is the same
     for all rows of a metric:
 
-    - ``"rewards no information"``: constant control means beat the honest no-change;
+    - ``"rewards no information"``: control means, constant or with zeros made by hand, beat the honest no-change;
     - ``"blind to wrong cells"``: the true mean with wrong cells is at least as good as a replicate;
     - ``"sees no effect"``: a replicate is not better than no change.
 
@@ -283,7 +294,7 @@ def _make_controls(
     max_controls: int | None,
     seed: int,
 ) -> tuple[dict[str, Prediction], Populations]:
-    """Make the six controls, and the half of the truth they are judged against."""
+    """Make the controls, and the half of the truth they are judged against."""
     # the same for a population whichever others there are
     draws = {key: np.random.default_rng(seed_of(seed, *key)) for key in wanted}
     halves = {key: np.array_split(draws[key].permutation(observed.cells[key]), 2) for key in wanted}
@@ -314,6 +325,10 @@ def _make_controls(
         TRUE_MEAN: _Constant(true, sizes),
         TRUE_SHIFT: _Shifted(GivenPrediction(truth, resampled), {key: true[key] - origin[key[0]] for key in wanted}),
     }
+    before = GivenPrediction(truth, resampled)
+    made[DESIGNED] = DesignedCells(before, true, in_a_tenth, seed)
+    made[CONTROL_ZEROS] = DesignedCells(before, {key: origin[key[0]] for key in wanted}, with_zeros, seed)
+    made[TRUE_ZEROS] = DesignedCells(before, true, with_zeros, seed)
     others = _means_of_others(seen)
     if len(others) == len(wanted):
         made[PERTURBATION_MEAN] = _Constant(others, sizes)
@@ -408,14 +423,16 @@ def _beaten(
         mean, low = gain(REPLICATE, NO_CHANGE)
         if np.isfinite(mean) and not (mean > 0 and low > 0):
             flags.append("sees no effect")
-        mean, low = gain(CONTROL_MEAN, NO_CHANGE)
-        if mean > limits.margin * span and low > 0:
-            flags.append("rewards no information")
-            rows[CONTROL_MEAN, metric.name] = "beats no change without information"
-        for wrong in (TRUE_MEAN, TRUE_SHIFT):
+        for empty in (CONTROL_MEAN, CONTROL_ZEROS):
+            mean, low = gain(empty, NO_CHANGE)
+            if mean > limits.margin * span and low > 0:
+                flags.append("rewards no information")
+                rows[empty, metric.name] = "beats no change without information"
+        for wrong in (TRUE_MEAN, TRUE_SHIFT, DESIGNED, TRUE_ZEROS):
+            fault = "; ".join(filter(None, (_BY_DESIGN.get(wrong, ""), spoiled[wrong])))
             mean, _ = gain(REPLICATE, wrong)
-            if spoiled[wrong] and mean <= limits.margin * span:
-                rows[wrong, metric.name] = f"as good as a replicate, with {spoiled[wrong]}"
+            if fault and mean <= limits.margin * span:
+                rows[wrong, metric.name] = f"as good as a replicate, with {fault}"
                 flags.append("blind to wrong cells")
         if flags:
             metric_flags[metric.name] = "; ".join(dict.fromkeys(flags))

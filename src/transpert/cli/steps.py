@@ -1,0 +1,109 @@
+"""The commands of a whole job: ``init``, ``split``, ``train``, ``predict``, ``report``, and ``run`` for all of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from transpert.cli._console import check_accelerator, named_errors, read_h5ad
+from transpert.cli.settings import read_settings, written
+from transpert.errors import OptionError
+
+_File = Annotated[Path, typer.Argument(help="The settings, TOML; transpert init writes them.", exists=True)]
+_Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="SECTION.NAME=VALUE, in place of that of the file; may be repeated.")
+]
+_JOB = "A whole job from one file"
+
+
+def init(
+    cells: Annotated[Path, typer.Argument(help="Cells with raw counts, h5ad.", exists=True)],
+    out: Annotated[Path, typer.Option(help="Where to write the settings.")] = Path("transpert.toml"),
+    overwrite: Annotated[bool, typer.Option(help="Replace a file that exists.")] = False,
+) -> None:
+    """Look at a file with cells, and write commented settings for a whole job."""
+    from transpert.cli.first_look import look
+
+    with named_errors():
+        if out.exists() and not overwrite:
+            raise OptionError("the file exists already", where=str(out), remedy="Pass --overwrite, or another --out.")
+        out.write_text(written(*look(cells)), encoding="utf-8")
+        typer.echo(f"Written to {out}. Check what is marked as a guess, then: transpert run {out}")
+
+
+def split(file: _File, changes: _Changes = None) -> None:
+    """Normalise the cells, hold some out, and print what leaks."""
+    from transpert.cli import job
+
+    with named_errors():
+        adata = job.split(read_settings(file, changes or ()))
+        typer.echo(adata.obs["split"].value_counts().to_string())
+        typer.echo(adata.uns["split"]["leakage"].to_string(index=False))
+
+
+def train(file: _File, changes: _Changes = None) -> None:
+    """Train SCALE on the cells that are not held out."""
+    from transpert.cli import job
+
+    with named_errors():
+        settings = read_settings(file, changes or ())
+        check_accelerator(settings.train.accelerator)
+        typer.echo(job.train(settings))
+
+
+def predict(file: _File, changes: _Changes = None) -> None:
+    """Predict what is asked for, by default what was held out."""
+    from transpert.cli import job
+
+    with named_errors():
+        pred = job.predict(read_settings(file, changes or ()))
+        typer.echo(f"{pred.n_obs:,} cells x {pred.n_vars:,} genes predicted.")
+
+
+def report(
+    pred: Annotated[Path, typer.Argument(help="The settings, TOML; or predicted cells, h5ad.", exists=True)],
+    truth: Annotated[Path | None, typer.Argument(help="Real cells, h5ad, beside predicted cells.", exists=True)] = None,
+    out: Annotated[Path, typer.Option(help="Where to write the page of two files.")] = Path("report.html"),
+    changes: _Changes = None,
+) -> None:
+    """Write one page about a prediction: what was asked, scores, pictures, versions."""
+    from transpert import pl
+    from transpert.cli import job
+
+    with named_errors():
+        if truth is not None:
+            page = pl.report(read_h5ad(pred), read_h5ad(truth), out, command=_command())
+        elif pred.suffix == ".toml":
+            page = job.report(read_settings(pred, changes or ()), _command())
+        else:
+            raise OptionError("the real cells are missing", where="report", remedy="Name them after the prediction.")
+        typer.echo(f"Written to {page}.")
+
+
+def run(file: _File, changes: _Changes = None) -> None:
+    """Do all of it: split, train, predict, evaluate, report."""
+    from transpert import tl
+    from transpert.cli import job
+
+    with named_errors():
+        settings = read_settings(file, changes or ())
+        check_accelerator(settings.train.accelerator)
+        job.split(settings)
+        typer.echo(job.train(settings))
+        job.predict(settings)
+        typer.echo(tl.score_table(job.evaluate(settings)).round(3).to_string())
+        typer.echo(f"Written to {job.report(settings, _command())}.")
+
+
+def _command() -> str:
+    """Return the command line as it was typed."""
+    return " ".join(["transpert", *sys.argv[1:]])
+
+
+def add_steps(app: typer.Typer) -> None:
+    """Add the commands of a whole job."""
+    for step in (init, run, split, train, predict, report):
+        app.command(rich_help_panel=_JOB)(step)

@@ -1,0 +1,108 @@
+"""The whole job from a shell and one TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+
+import anndata
+import pytest
+from typer.testing import CliRunner
+
+import transpert as tp
+from transpert.cli import app
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, " ".join(result.output.split())
+
+
+@pytest.fixture
+def cells(tmp_path, monkeypatch):
+    """A file with other names of columns and labels than our own."""
+    cells = tp.datasets.simulate(n_contexts=4, n_perturbations=3, n_genes=40, n_cells=70, n_batches=2)
+    cells.X = cells.layers.pop("counts")
+    cells.obs = cells.obs[["perturbation", "context", "batch"]].astype(str)
+    cells.obs.columns = ["Target_Gene", "cell_line", "plate"]
+    cells.obs["Target_Gene"] = cells.obs["Target_Gene"].replace("control", "Non-Targeting")
+    cells.obs["nCount_RNA"] = tp.pp.library_sizes(cells.X) + 100
+    cells.write_h5ad(tmp_path / "screen.h5ad")
+    monkeypatch.chdir(tmp_path)
+    return cells
+
+
+def test_init_finds_columns_labels_and_a_split(cells, tmp_path) -> None:
+    assert run("init", "screen.h5ad")[0] == 0
+    text = (tmp_path / "transpert.toml").read_text()
+    found = tomllib.loads(text)
+    assert found["data"] == {
+        "file": "screen.h5ad",
+        "perturbation_key": "Target_Gene",
+        "control": "Non-Targeting",
+        "context_keys": ["cell_line"],
+        "batch_key": "plate",
+        "library_size_key": "nCount_RNA",
+    }
+    assert set(found["split"]["holdout"]) == {"cell_line"} and "a guess" in text
+    code, output = run("init", "screen.h5ad")
+    assert code == 1 and "--overwrite" in output
+
+
+def test_init_names_what_it_does_not_find(cells, tmp_path) -> None:
+    cells.obs["Target_Gene"] = cells.obs["Target_Gene"].astype(str).replace("Non-Targeting", "scrambled")
+    cells.write_h5ad(tmp_path / "other.h5ad")
+    code, output = run("init", "other.h5ad")
+    assert code == 1 and "no label looks like control cells" in output and "'scrambled'" in output
+
+
+def test_run_does_every_step_and_writes_a_page(cells, tmp_path) -> None:
+    run("init", "screen.h5ad")
+    quick = ["train.preset=tiny", "train.steps=4", "train.accelerator=cpu", "evaluate.n_bootstrap=0"]
+    quick += ['evaluate.metrics=["pearson_delta", "energy_distance"]', 'evaluate.baselines=["MeanShift"]']
+    code, output = run("run", "transpert.toml", *[word for change in quick for word in ("--set", change)])
+    assert code == 0, output
+    written = {path.name for path in (tmp_path / "results").iterdir()}
+    assert written == {"cells.h5ad", "model", "prediction.h5ad", "scores.csv", "report.html"}
+    held_out = tomllib.loads((tmp_path / "transpert.toml").read_text())["split"]["holdout"]["cell_line"]
+    assert set(anndata.read_h5ad(tmp_path / "results" / "prediction.h5ad").obs["cell_line"]) == {held_out}
+    page = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 5 and "http://" not in page and "https://" not in page
+    assert all(word in page for word in ("MeanShift", "ceiling", "What the training could know", "scvi-tools"))
+
+
+def test_a_step_names_the_step_before_it(cells) -> None:
+    run("init", "screen.h5ad")
+    for step, before in (("train", "split"), ("predict", "split"), ("evaluate", "predict"), ("report", "predict")):
+        code, output = run(step, "transpert.toml")
+        assert code == 1 and f"Run transpert {before} first" in output
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("dat.file=x", "unknown section: 'dat'"),
+        ("train.step=5", "'step' may be 'steps'"),
+        ("train.steps=many", "steps is 'many' (in [train] of transpert.toml). Give a whole number"),
+        ("train.steps", "SECTION.NAME=VALUE"),
+        ("data.context_keys=cell_line", "Give a list of texts"),
+        ("data.control=NT", "'NT'"),
+        ("data.file=absent.h5ad", "absent.h5ad"),
+        ("train.accelerator=gpus", "no accelerator 'gpus'"),
+    ],
+)
+def test_mistakes_in_the_settings_are_named(cells, change, words) -> None:
+    run("init", "screen.h5ad")
+    code, output = run("run", "transpert.toml", "--set", change)
+    assert code == 1 and words in output, output
+
+
+def test_page_from_two_files(cells, screen, tmp_path) -> None:
+    screen = screen[screen.obs["context"] == "context_0"].copy()
+    screen.write_h5ad(tmp_path / "truth.h5ad")
+    code, output = run("report", "truth.h5ad")
+    assert code == 1 and "real cells are missing" in output
+
+
+def test_info_prints_the_version() -> None:
+    assert f"transpert {tp.__version__}" in run("info")[1]
