@@ -32,15 +32,21 @@ def main() -> None:
     if arguments.command == "one":
         print(json.dumps(measure(arguments.verb, arguments.design, arguments.folder, short=arguments.short)))
         return
-    from .verbs import VERBS
-
+    verbs = arguments.verbs or _all_verbs()
     for design in arguments.designs:
-        for verb in arguments.verbs or VERBS:
+        for verb in verbs:
             for source in arguments.source:
                 row = measure_alone(
                     verb, design, arguments.folder, short=arguments.short, source=source, limit=arguments.limit
                 )
                 print(json.dumps({"source": source.parent.name, **row}), flush=True)
+
+
+def _all_verbs() -> list[str]:
+    """The names of the verbs, for which the package is imported."""
+    from .verbs import VERBS
+
+    return list(VERBS)
 
 
 if __name__ == "__main__":

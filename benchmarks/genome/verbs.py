@@ -53,7 +53,7 @@ def set_up(screen: Screen, adata: ad.AnnData, folder: Path) -> Callable[[], Any]
 def split(screen: Screen, adata: ad.AnnData, folder: Path) -> Callable[[], Any]:
     """Hold perturbations out."""
     keys = {key: value for key, value in design_keys(screen).items() if key not in ("split_key",)}
-    return lambda: tp.pp.split(adata, holdout="perturbations", **keys)
+    return lambda: tp.pp.split(adata, holdout={"perturbation": ["P0", "P1"]}, **keys)
 
 
 def train(screen: Screen, adata: ad.AnnData, folder: Path) -> Callable[[], Any]:

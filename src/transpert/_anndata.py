@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata import read_h5ad as read_anndata
 from anndata.experimental.backed import Dataset2D
 from mudata import MuData
 
 from transpert import _keys
-from transpert.errors import OptionError, UnknownNameError
+from transpert._files import check_fits, reading
+from transpert.errors import OptionError, TranspertError, UnknownNameError
 
 
 def check_kind(
@@ -90,3 +95,19 @@ def modality_to_write(data: AnnData | MuData, modality: str | None) -> AnnData:
 def writable_name(name: str) -> str:
     """Return a name under which a file can hold something."""
     return name.replace("/", "\u2215")
+
+
+def read_h5ad(path: str | os.PathLike[str], error: type[TranspertError]) -> AnnData:
+    """Read an h5ad file, or raise an error of ours that names it and the remedy."""
+    where = Path(path)
+    with reading(error, where, "h5ad file", "Write it again with adata.write_h5ad(path)."):
+        with h5py.File(where, "r") as file:
+            sizes: list[float] = []
+            file.visititems(lambda _, item: sizes.append(item.size * item.dtype.itemsize) if _is_array(item) else None)
+            check_fits(sum(sizes), error, where)  # what is said of sizes is believed by whoever makes room for it
+        return read_anndata(where)
+
+
+def _is_array(item: Any) -> bool:
+    """Whether something in an HDF5 file is an array with a size."""
+    return isinstance(item, h5py.Dataset) and item.size is not None

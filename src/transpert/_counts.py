@@ -189,13 +189,14 @@ def log1p_per_10k(counts: Matrix, library_size: np.ndarray) -> Matrix:
     factor = np.divide(_keys.SCALE_FACTOR, library, out=np.zeros_like(library), where=library > 0)
     if not sparse.issparse(counts):
         return np.log1p(np.asarray(counts, dtype=np.float64) * factor[:, None]).astype(np.float32)
-    values = np.empty(counts.nnz, dtype=np.float32)
-    of_cell = np.repeat(np.arange(counts.shape[0], dtype=np.int32), np.diff(counts.indptr))
-    for start in range(0, counts.nnz, _BLOCK):  # in double precision, without a second matrix
+    matrix: Any = counts
+    values = np.empty(matrix.nnz, dtype=np.float32)
+    of_cell = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))
+    for start in range(0, matrix.nnz, _BLOCK):  # in double precision, without a second matrix
         here = slice(start, start + _BLOCK)
-        values[here] = np.log1p(counts.data[here] * factor[of_cell[here]])
+        values[here] = np.log1p(matrix.data[here] * factor[of_cell[here]])
     # with copies of the indices: dropping zeros from one matrix in place must not tear the other one
-    return sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape, copy=True)
+    return sparse.csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape, copy=True)
 
 
 def library_of_each(counts: Matrix, library_size: np.ndarray) -> np.ndarray:

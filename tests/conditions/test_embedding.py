@@ -145,7 +145,7 @@ def test_names_stored_as_objects_are_refused_with_the_remedy(tmp_path) -> None:
     np.savez(path, genes=objects.astype(str), vectors=np.eye(2), notes=objects)
     assert Embedding.from_npz(path).names == ("A", "B")
     np.save(tmp_path / "x.npy", objects)
-    with pytest.raises(ConditionError, match="not an npz file"):
+    with pytest.raises(ConditionError, match="no npz file"):
         Embedding.from_npz(tmp_path / "x.npy")
     with pytest.raises(FileNotFoundError):
         Embedding.from_npz(tmp_path / "absent.npz")
@@ -354,8 +354,8 @@ CUT = gzip.compress(("\n".join(gene2go(PAIRS)) + "\n" * 9).encode())[:-12]
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\x89PNG\r\n\xff\xfe\x00", "cannot be read as text"),
-        (CUT, "cannot be read as text"),
+        (b"\x89PNG\r\n\xff\xfe\x00", "no text file, or it is damaged"),
+        (CUT, "no text file, or it is damaged"),
         (b"", "no annotation was found"),
         ("\n".join([*gene2go(PAIRS), "9606\t10\tGO:1"]).encode(), "line 13 .* 3 columns, unlike .* gene2go"),
         ("\n".join([*gene2go(PAIRS), *of_taxon(PAIRS, "taxon:9606")]).encode(), "line 13 .* 17 columns"),
@@ -435,3 +435,26 @@ def test_of_many_control_cells_some_are_drawn(monkeypatch) -> None:
     np.testing.assert_array_equal(some.values, again.values)
     assert not np.allclose(some.values, whole.values)
     assert not np.allclose(some.values, coexpression_of(counts, size, groups, list("ABCDEF"), n_dimensions=2).values)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no hdf5", b"\x89HDF\r\n\x1a\n" + bytes(200)])
+def test_an_h5ad_that_cannot_be_read_is_named(tmp_path, content) -> None:
+    if content is not None:
+        (tmp_path / "a.h5ad").write_bytes(content)
+    with pytest.raises(ConditionError, match=r"does not exist|no h5ad file, or it is damaged") as caught:
+        Embedding.from_h5ad(tmp_path / "a.h5ad")
+    assert caught.value.remedy
+
+
+def test_an_h5ad_that_claims_to_be_larger_than_the_memory_is_refused(tmp_path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5ad", "w") as file:
+        file.create_dataset("X", shape=(10**9, 10**6), dtype="f4", chunks=(1000, 1000))
+    with pytest.raises(ConditionError, match="would be read, and the machine has"):
+        Embedding.from_h5ad(tmp_path / "a.h5ad")
+
+
+def test_a_file_of_annotations_that_does_not_exist_is_named(tmp_path) -> None:
+    with pytest.raises(ConditionError, match="the file does not exist.*none.gaf"):
+        gene_ontology(tmp_path / "none.gaf")

@@ -95,7 +95,7 @@ def test_controls_are_not_held_out_however_they_are_spelled(cell_load, tmp_path)
         (("second.k562", "second.K562"), UnknownNameError, "unknown cell type: 'K562'.*data set 'second'"),
         (('test = ["B"]', 'test = ["B", "BB"]'), UnknownNameError, "unknown perturbation: 'BB'.*'k562'.*may be 'B'"),
         (("/second/*.h5", "/nothing"), StoreError, "no .h5 or .h5ad files"),
-        (("[datasets]", "[datasets"), StoreError, "TOML file cannot be read"),
+        (("[datasets]", "[datasets"), StoreError, "no TOML file, or it is damaged"),
     ],
 )
 def test_mistakes_in_the_toml_are_named(cell_load, tmp_path, change, error, message):
@@ -180,3 +180,28 @@ def test_without_bionemo_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bionemo.scdl.io.single_cell_memmap_dataset", None)
     with pytest.raises(DependencyError, match=r"transpert\[bionemo\]"):
         from_scdl(tmp_path, tmp_path / "out.zarr", DESIGN)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "missing required field `datasets`"),
+        ("datasets = 3", "Expected `object`, got `int`"),
+        ("datasets = {s = 3}", "Expected `str`, got `int`"),
+        ('datasets = {s = "x"}', "no data set is used"),
+        ('datasets = {s = "x"}\ntraining = {s = "test"}', "would train on all of it.*zeroshot"),
+        ('datasets = {s = "x"}\ntraining = ["s"]', "Expected `object`, got `array`"),
+        ('datasets = {s = "x"}\ntraining = {s = "train"}\nzero_shot = {"s.B" = "test"}', "unknown field `zero_shot`"),
+        ('datasets = {s = "x"}\nzeroshot = {"s.B" = 1}', "Expected `str`, got `int`"),
+        ('datasets = {s = "x"}\nfewshot = {"s.B" = ["P0"]}', "Expected `object`, got `array`"),
+        ('datasets = {s = "x"}\nfewshot = {"s.B" = {test = "P0"}}', "Expected `array`, got `str`"),
+        ('datasets = {s = "x"}\nfewshot = {"s.B" = {test = [1]}}', "Expected `str`, got `int`"),
+        ("\0", "no TOML file, or it is damaged"),
+    ],
+)
+def test_a_file_of_cell_load_that_says_something_else_is_refused(tmp_path, text, message) -> None:
+    (tmp_path / "split.toml").write_text(text)
+    design = Design("perturbation", "control", ("context",))
+    with pytest.raises(StoreError, match=message) as caught:
+        from_cell_load(tmp_path / "split.toml", tmp_path / "cells.zarr", design)
+    assert caught.value.remedy and [path.name for path in tmp_path.iterdir()] == ["split.toml"]

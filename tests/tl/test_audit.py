@@ -9,7 +9,7 @@ from scipy import sparse
 import transpert as tp
 from transpert.errors import AssumptionWarning, GroupSizeError, OptionError
 
-SHOWN = ["overlap_at_N", "precision_at_N", "pearson_delta"]  # cell-eval's, of which the table is
+SHOWN = ["overlap_at_all", "precision_at_all", "pearson_delta"]  # cell-eval's, of which the table is
 REPLICATE = "independent replicate"
 NO_CHANGE = "no change, resampled controls"
 CONTROL_MEAN = "control mean, constant cells"
@@ -62,7 +62,7 @@ def audited(sparse_screen) -> pd.DataFrame:
 
 def test_the_gaming_table_comes_out(audited) -> None:
     values = audited.pivot(index="prediction", columns="metric", values="value")
-    overlap, shift, n_sig = values["overlap_at_N"], values["pearson_delta"], values["n_sig_ratio"]
+    overlap, shift, n_sig = values["overlap_at_all"], values["pearson_delta"], values["n_sig_ratio"]
     # a variance-free prediction without information beats the honest no-change on overlap
     assert overlap[NO_CHANGE] < 0.02
     assert overlap[CONTROL_MEAN] > overlap[NO_CHANGE] + 0.05
@@ -84,15 +84,15 @@ def test_the_gaming_table_comes_out(audited) -> None:
 def test_the_two_exploits_are_flagged(audited) -> None:
     flags = audited.set_index(["prediction", "metric"])["flag"]
     of_metric = audited.drop_duplicates("metric").set_index("metric")["metric_flag"]
-    assert "rewards no information" in of_metric["overlap_at_N"]
-    assert flags[CONTROL_MEAN, "overlap_at_N"] == "beats no change without information"
+    assert "rewards no information" in of_metric["overlap_at_all"]
+    assert flags[CONTROL_MEAN, "overlap_at_all"] == "beats no change without information"
     assert of_metric["pearson_delta"] == "blind to wrong cells"
     assert "as good as a replicate, with collapsed variance" in flags[TRUE_MEAN, "pearson_delta"]
     assert (flags[[REPLICATE, NO_CHANGE]] == "").all()
     # of the two predictions, the one with smooth cells
     assert (
         "collapsed variance" in flags["smooth", "pearson_delta"]
-        and "destroyed zeros" in flags["smooth", "overlap_at_N"]
+        and "destroyed zeros" in flags["smooth", "overlap_at_all"]
     )
     assert (flags["honest"] == "").all()
     assert set(audited[audited["knows"] == "?"]["prediction"]) == {"smooth", "honest"}
@@ -121,7 +121,7 @@ def test_cells_by_design_fool_metrics_of_the_mean_alone(audited) -> None:
         assert values.at[name, "pearson_delta"] > 0.99
         assert f"as good as a replicate, with {fault}" in flags[name, "pearson_delta"]
     # ranks move less where a tenth of the cells carries what rises
-    assert values.at[DESIGNED, "overlap_at_N"] < values.at[REPLICATE, "overlap_at_N"] - 0.2
+    assert values.at[DESIGNED, "overlap_at_all"] < values.at[REPLICATE, "overlap_at_all"] - 0.2
     # neither the number of zeros nor the variance gives zeros away that were made by hand
     gap = values["zero_fraction_gap"]
     assert gap[TRUE_ZEROS] < gap[TRUE_MEAN] - 0.1 and values.at[TRUE_ZEROS, "variance_ratio"] > 0

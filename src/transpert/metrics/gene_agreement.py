@@ -409,9 +409,9 @@ ENTRIES = (
     _ours("precision_at_n", precision_at_n),
     _ours("n_sig_ratio", n_significant_ratio, "one"),
     _ours("direction_match", direction_match),
-    _theirs("overlap_at_N", overlap_at_n, n=None, empty=0.0),
+    _theirs("overlap_at_all", overlap_at_n, n=None, empty=0.0),
     *(_theirs(f"overlap_at_{n}", overlap_at_n, n=n, empty=0.0) for n in (50, 100, 200, 500)),
-    _theirs("precision_at_N", precision_at_n, n=None, empty=0.0),
+    _theirs("precision_at_all", precision_at_n, n=None, empty=0.0),
     *(_theirs(f"precision_at_{n}", precision_at_n, n=n, empty=0.0) for n in (50, 100, 200, 500)),
     Metric(
         "de_spearman_sig",

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import anndata
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 from scipy.spatial import KDTree
 
+from transpert._anndata import read_h5ad
 from transpert._matrices import canonical
 from transpert._seeds import check_seed
 from transpert.errors import BackedDataError, ConditionError, OptionError, UnknownNameError, list_names
@@ -509,7 +509,7 @@ class Embedding:
         """
         if axis not in ("obs", "var"):
             raise OptionError(f"axis is {axis!r}", remedy="Choose 'obs' or 'var'.")
-        adata = source if isinstance(source, AnnData) else anndata.read_h5ad(source)
+        adata = source if isinstance(source, AnnData) else read_h5ad(source, ConditionError)
         where = "an AnnData" if isinstance(source, AnnData) else Path(source).name
         if adata.isbacked:
             raise BackedDataError(

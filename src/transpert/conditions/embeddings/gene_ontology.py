@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
+from transpert._files import reading
 from transpert.errors import ConditionError, OptionError, list_names
 
 from .embedding import Embedding
@@ -187,15 +187,9 @@ def _rows(path: str | os.PathLike[str]) -> Iterator[tuple[_Format, list[str]]]:
 
 
 def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
-    try:
-        with _open(path) as lines:
-            yield from lines
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ConditionError(
-            f"the file cannot be read as text: {error}",
-            where=Path(path).name,
-            remedy="It must be a GAF file or gene2go in UTF-8, gzipped or not. Download it again if it was cut off.",
-        ) from error
+    remedy = "It must be a GAF file or gene2go in UTF-8, gzipped or not. Download it again if it was cut off."
+    with reading(ConditionError, Path(path), "text file", remedy), _open(path) as lines:
+        yield from lines
 
 
 def _open(path: str | os.PathLike[str]) -> IO[str]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from transpert._files import read_arrays
 from transpert.errors import ConditionError, UnknownNameError, list_names
 
 
 def read_npz(path: str | os.PathLike[str], names: str | None, values: str | None) -> tuple[list[str], np.ndarray]:
     """Read the names and the matrix of an npz file."""
     where = Path(path).name
-    arrays, unread = _arrays(path)
+    arrays, unread = read_arrays(Path(path), ConditionError, "Write it with numpy.savez(...).")
     for key in (names, values):
         if key is not None and key not in arrays and key not in unread:
             raise UnknownNameError("array", [key], [*arrays, *unread], where=where)
@@ -32,26 +32,6 @@ def read_npz(path: str | os.PathLike[str], names: str | None, values: str | None
         )
     found = arrays[names or _only(text, "names", where)].astype(str)
     return found.tolist(), arrays[values or _only(matrices, "values", where)]
-
-
-def _arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Read the arrays of an npz file, and list those that cannot be read because they hold objects."""
-    with open(path, "rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise ConditionError(
-                "the file is not an npz file", where=Path(path).name, remedy="Write it with numpy.savez(...)."
-            )
-    arrays: dict[str, np.ndarray] = {}
-    unread: list[str] = []
-    with np.load(path, allow_pickle=False) as stored:
-        for key in stored.files:
-            try:
-                arrays[key] = stored[key]
-            except ValueError as error:
-                if "allow_pickle" not in str(error):  # damaged, which is another matter
-                    raise
-                unread.append(key)
-    return arrays, unread
 
 
 def _only(keys: list[str], what: str, where: str) -> str:

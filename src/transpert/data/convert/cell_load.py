@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import glob
 import os
-import shutil
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from transpert import _keys
+from transpert._folders import folder_written
 from transpert._matrices import check_starts, csr_of_parts, narrowed
+from transpert._schema import checked, read_toml
 from transpert.conditions.controls import control_cells
-from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError
+from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError, list_names
 from transpert.groups import Design
 
 from ..readers.readers import CountReader, open_reader, state_of
@@ -89,12 +90,9 @@ def from_cell_load(
     {'train': 30, 'test': 10}
     """
     path = Path(config)
-    try:
-        settings = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StoreError("the TOML file cannot be read", where=str(path), remedy=str(error)) from error
+    settings = _read_settings(path)
     named = replace(design, split_key=design.split_key or _keys.SPLIT)
-    if not named.context_keys and (settings.get("zeroshot") or settings.get("fewshot")):
+    if not named.context_keys and (settings.zeroshot or settings.fewshot):
         raise OptionError(
             "cell types are held out, and the design does not say where they are",
             where=str(path),
@@ -102,23 +100,48 @@ def from_cell_load(
         )
     readers: list[CountReader] = []
     for name in _used_datasets(settings, path):
-        files = _files(path.parent / settings["datasets"][name])
+        files = _files(path.parent / settings.datasets[name])
         if not files:
-            raise StoreError("the data set has no .h5 or .h5ad files", where=settings["datasets"][name])
+            raise StoreError("the data set has no .h5 or .h5ad files", where=settings.datasets[name])
         held_out = _HeldOut(name, settings, named, len(files), path)
         readers.extend(_CellLoadReader(file, layer, name, held_out, named) for file in files)
     return build_store(readers, out, named, **options)
 
 
-def _used_datasets(settings: dict, path: Path) -> list[str]:
-    keys = [*settings.get("training", {}), *settings.get("zeroshot", {}), *settings.get("fewshot", {})]
+class _Settings(msgspec.Struct, forbid_unknown_fields=True):
+    """What a TOML file of cell-load says; a section of another name would be what somebody wanted held out."""
+
+    datasets: dict[str, Annotated[str, msgspec.Meta(min_length=1)]]
+    training: dict[str, str] = {}
+    zeroshot: dict[str, str] = {}
+    fewshot: dict[str, dict[str, list[str]]] = {}
+
+
+def _read_settings(path: Path) -> _Settings:
+    """Read and check a TOML file."""
+    remedy = "It has [datasets], [training], [zeroshot] and [fewshot], as cell-load describes them."
+    settings = checked(read_toml(path, StoreError, remedy), _Settings, StoreError, str(path), remedy)
+    held_out = sorted(name for name, split in settings.training.items() if split in ("val", "test"))
+    if held_out:
+        raise StoreError(
+            f"[training] says something other than 'train' of {list_names(held_out)}, and would train on all of it",
+            where=str(path),
+            remedy="Hold cell types out in [zeroshot], or perturbations in [fewshot].",
+        )
+    return settings
+
+
+def _used_datasets(settings: _Settings, path: Path) -> list[str]:
+    """Return the data sets that are used; refuse names and splits that do not exist."""
+    keys = [*settings.training, *settings.zeroshot, *settings.fewshot]
     used = list(dict.fromkeys(key.split(".", 1)[0] for key in keys))
-    known = settings.get("datasets", {})
-    absent = [name for name in used if name not in known]
+    absent = [name for name in used if name not in settings.datasets]
     if absent:
-        raise UnknownNameError("data set", absent, known, where=str(path))
-    splits = [*settings.get("training", {}).values(), *settings.get("zeroshot", {}).values()]
-    splits += [split for lists in settings.get("fewshot", {}).values() for split in lists]
+        raise UnknownNameError("data set", absent, settings.datasets, where=str(path))
+    if not used:
+        raise StoreError("no data set is used", where=str(path), remedy="Name them in [training].")
+    splits = [*settings.training.values(), *settings.zeroshot.values()]
+    splits += [split for lists in settings.fewshot.values() for split in lists]
     strange = sorted(set(splits) - set(_SPLITS))
     if strange:
         raise UnknownNameError("split", strange, _SPLITS, where=str(path))
@@ -135,10 +158,10 @@ def _files(path: Path) -> list[Path]:
 class _HeldOut:
     """What a TOML file holds out of one data set; names that none of its files has are refused."""
 
-    def __init__(self, dataset: str, settings: dict, design: Design, n_files: int, path: Path) -> None:
+    def __init__(self, dataset: str, settings: _Settings, design: Design, n_files: int, path: Path) -> None:
         self._design, self._n_files, self._where = design, n_files, f"{path}, data set {dataset!r}"
-        self._zeroshot = _of_dataset(settings, "zeroshot", dataset)
-        self._fewshot = _of_dataset(settings, "fewshot", dataset)
+        self._zeroshot = _of_dataset(settings.zeroshot, dataset)
+        self._fewshot = _of_dataset(settings.fewshot, dataset)
         self._found: dict[Path, pd.DataFrame] = {}  # the pairs of cell type and label of each file
 
     def split(self, obs: pd.DataFrame, file: Path) -> np.ndarray:
@@ -173,9 +196,9 @@ class _HeldOut:
                 raise UnknownNameError("perturbation", absent, known, where=f"{self._where}, {cell_type!r}")
 
 
-def _of_dataset(settings: dict, section: str, dataset: str) -> dict[str, Any]:
+def _of_dataset[Value](section: Mapping[str, Value], dataset: str) -> dict[str, Value]:
     """The entries ``"dataset.celltype"`` of a section, by cell type."""
-    entries = ((key.partition("."), value) for key, value in settings.get(section, {}).items())
+    entries = ((key.partition("."), value) for key, value in section.items())
     return {cell_type: value for (name, _, cell_type), value in entries if name == dataset}
 
 
@@ -287,13 +310,21 @@ def to_scdl(store: Store, folder: str | os.PathLike) -> None:
     """
     dataset_class = _scdl()
     target = Path(folder)
-    if target.exists():
-        raise StoreError("there is something already", where=str(target), remedy="Choose another name.")
     check_parent(target)
-    beside = target.with_name(target.name + ".partial")
-    shutil.rmtree(beside, ignore_errors=True)
+
+    def check() -> None:
+        if target.exists():
+            raise StoreError("there is something already", where=str(target), remedy="Choose another name.")
+
+    with folder_written(target, "memory map", StoreError, "call to_scdl again", check=check) as new:
+        new.rmdir()  # SCDL makes it itself
+        _write_scdl(store, dataset_class, new)
+
+
+def _write_scdl(store: Store, dataset_class: Any, new: Path) -> None:
+    """Write the counts, genes and cells of a store as a memory map."""
     nnz = sum(part["nnz"] for part in store.manifest.parts)
-    written = dataset_class(str(beside), num_elements=nnz, num_rows=store.n_obs)
+    written = dataset_class(str(new), num_elements=nnz, num_rows=store.n_obs)
     written.row_index[0] = 0
     source, filled = store.source(), 0
     for start in range(0, store.n_obs, _CELLS_PER_BLOCK):
@@ -309,7 +340,6 @@ def to_scdl(store: Store, folder: str | os.PathLike) -> None:
     features = {name: _plain(obs[name]) for name in obs} | {_CELL_FEATURE: obs.index.to_numpy(dtype=object)}
     written.obs_features().append_features(features=features, label=store.path.name)
     written.save()
-    os.replace(beside, target)
 
 
 def from_scdl(
