@@ -13,7 +13,6 @@ from transpert.scaling import choose_next, fit_similarity
 
 N, START, GENES, DIMENSION = 120, 8, 100, 12
 STEPS = np.arange(4, 61, 4)
-ROUND = 4
 
 
 def screen(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -58,11 +57,8 @@ def curves(seed: int, *, shuffled: bool, n_random: int = 8) -> dict[str, np.ndar
     start = rng.permutation(N)[:START]
     found: dict[str, list[float]] = {"suggest": [], "distant": [], "random": []}
     orders = [np.concatenate([start, rng.permutation(np.setdiff1d(np.arange(N), start))]) for _ in range(n_random)]
-    chosen = np.array([], dtype=np.int64)
-    while len(chosen) < STEPS[-1]:  # round after round, as plates are measured
-        known = np.concatenate([start, chosen])
-        similarity = fit_similarity(vectors, known, effects[known])
-        chosen = np.concatenate([chosen, choose_next(similarity, known, np.arange(N), ROUND, rng)[0]])
+    similarity = fit_similarity(vectors, start, effects[start])
+    chosen, _ = choose_next(similarity, start, np.arange(N), int(STEPS[-1]), rng)
     far = distant(vectors, start, int(STEPS[-1]))
     for step in STEPS:
         found["suggest"].append(error_left(vectors, effects, np.concatenate([start, chosen[:step]])))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from benchmarks.genome.designs import SCREENS, annotate, design_keys, make_screen
+
 from transpert.groups import Design, make_groups
 from transpert.transport import rows_of_groups
 

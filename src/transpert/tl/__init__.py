@@ -16,6 +16,7 @@ from .ranking import rank_targets, score_ranking
 from .registration import register_prediction, score_registered
 from .scaling import ScalingStudy, scaling_study
 from .score_summary import score_table
+from .suggestion import suggest
 
 __all__ = [
     "AuditLimits",
@@ -36,6 +37,7 @@ __all__ = [
     "score_ranking",
     "score_registered",
     "score_table",
+    "suggest",
     "to_cell_eval",
     "to_counts",
     "to_vcc",

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import transpert as tp
+from transpert.errors import NotTrainedError, UnknownNameError
+from transpert.scaling import choose_next, fit_similarity
+
+KEYS = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
+
+
+def pathways(seed: int):
+    """Two pathways of ten alike perturbations, and ten that stand alone."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(12, 6))
+    of = np.repeat(np.arange(12), [10, 10, *[1] * 10])
+    vectors = centres[of] + 0.1 * rng.normal(size=(30, 6))
+    return of, vectors, np.tanh(vectors @ rng.normal(size=(6, 40)))
+
+
+def test_those_of_a_pathway_are_not_all_suggested() -> None:
+    of, vectors, effects = pathways(0)
+    known = np.array([20, 21, 22, 23, 24, 25])
+    similarity = fit_similarity(vectors, known, effects[known])
+    gaussian = fit_similarity(vectors, np.arange(30), effects)
+    chosen, left = choose_next(gaussian, known, np.arange(30), 4, np.random.default_rng(0))
+    assert similarity.error <= 1
+    # one of each large pathway first, which tell of nine others each
+    assert {of[chosen[0]], of[chosen[1]]} == {0, 1}
+    assert (np.diff(left) < 0).all()
+
+
+def test_shuffled_vectors_are_called_unrelated_and_the_choice_is_random() -> None:
+    kinds = []
+    for seed in range(10):
+        _, vectors, effects = pathways(seed)
+        shuffled = vectors[np.random.default_rng(seed).permutation(30)]
+        kinds.append(fit_similarity(shuffled, np.arange(20), np.random.default_rng(seed).normal(size=(20, 40))).kind)
+    assert kinds.count("unrelated") >= 8
+    similarity = fit_similarity(vectors, np.arange(2), effects[:2])
+    picks = {
+        int(choose_next(similarity, np.arange(2), np.arange(30), 1, np.random.default_rng(s))[0][0]) for s in range(9)
+    }
+    assert len(picks) > 4
+
+
+@pytest.fixture(scope="module")
+def model():
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=14, n_genes=50, n_cells=40, embedding_dimension=3)
+    vectors = pd.DataFrame(adata.uns["simulation"]["embedding"])
+    vectors.loc["twin"] = vectors.loc["P13"] * 1.01
+    known = adata[~adata.obs["perturbation"].isin(["P12", "P13"])].copy()
+    tp.KernelTransport.setup_anndata(known, **KEYS)
+    model = tp.KernelTransport(known, embeddings=vectors)
+    model.train()
+    return model
+
+
+def test_a_model_suggests_what_was_not_measured(model) -> None:
+    names = [f"P{number}" for number in range(14)]
+    found = tp.tl.suggest(model, [*names, "twin"], n=2)
+    assert found.attrs["similarity"] in ("linear", "gaussian")
+    assert len(found) == 2 and set(found["perturbation"]) < {"P12", "P13", "twin"}
+    assert found["unknown_left"].is_monotonic_decreasing
+
+
+def test_a_candidate_without_a_vector_and_a_model_without_any_are_refused(model) -> None:
+    with pytest.raises(UnknownNameError):
+        tp.tl.suggest(model, ["P12", "nothing"])
+    adata = tp.datasets.simulate(n_contexts=2, n_perturbations=3, n_genes=20, n_cells=20)
+    tp.MeanShift.setup_anndata(adata, **KEYS)
+    plain = tp.MeanShift(adata)
+    plain.train()
+    with pytest.raises(NotTrainedError, match="embeddings"):
+        tp.tl.suggest(plain, ["P1"])
