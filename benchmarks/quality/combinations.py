@@ -77,7 +77,7 @@ def less_shrunken(adata: AnnData, task: Task, wanted: list[tuple[str, str]]) -> 
     rows = {}
     for shrinkage in SHRINKAGE:
         pred = anchored(adata, task, wanted, shrinkage, int((adata.obs[PERTURBATION] == task.control).sum()))
-        found = score(pred, adata, task, unseen="mean", seed=0).groupby("metric")["value"].mean()
+        found = score(pred, adata, task, seed=0).groupby("metric")["value"].mean()
         rows[f"anchor, shrinkage {shrinkage:g}"] = found[["pearson_delta", "overlap_at_n", "n_sig_ratio"]]
     return (
         pd.DataFrame(rows)
