@@ -40,7 +40,7 @@ def anchored(adata: AnnData, task: Task, wanted: list[tuple[str, str]], shrinkag
     tp.KernelTransport.setup_anndata(adata, **setup_arguments(task))
     model = tp.KernelTransport(adata, anchor=AnchorOptions(shrinkage=shrinkage))
     model.train()
-    return model.predict_populations(wanted, n_cells=n_cells, seed=0)
+    return model.predict_populations(wanted, n_cells=n_cells, unseen="mean", seed=0)
 
 
 def divided(adata: AnnData, task: Task, wanted: list[tuple[str, str]]) -> pd.DataFrame:

@@ -19,8 +19,6 @@ from anndata import AnnData
 
 import transpert as tp
 from transpert.errors import TranspertError
-from transpert.model.prediction.requests import request_of
-from transpert.model.uncertainty.intervals import predict_uncertainty
 
 from .designs import Design, design
 from .real import cut
@@ -115,7 +113,7 @@ def _predicted(screen: Screen, method: str) -> tuple[AnnData, dict[str, Any]]:
     model.deregister_manager(screen.cells)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     model.train(**(quiet if class_name == "SCALE" else {}))
-    pred = model.predict_populations(screen.wanted, n_cells=_N_CELLS, seed=0)
+    pred = model.predict_populations(screen.wanted, n_cells=_N_CELLS, unseen="mean", seed=0)
     details: dict[str, Any] = {}
     if class_name in ("KernelTransport", "SCALE"):
         details[COVERAGE] = _coverage(model, screen)
@@ -128,10 +126,10 @@ def _scored(screen: Screen, predictions: dict[str, AnnData]) -> dict[str, list[t
     """Context, perturbation, metric and value of every population of every prediction."""
     if not predictions:
         return {}
-    keys = {key: screen.setup_arguments()[key] for key in ("perturbation_key", "control", "context_keys")}
-    design = tp.Design(**keys, dose_key="dose" if "dose" in screen.cells.obs else None)
+    dose = {"dose_key": "dose"} if "dose" in screen.cells.obs else {}
     options = {"metrics": METRICS, "ceiling": False, "n_bootstrap": 0, "progress": False}
-    scores = tp.tl.evaluate(predictions, screen.cells, design=design, **options)
+    columns = tp.Design("perturbation", CONTROL, ("context",), **dose)
+    scores = tp.tl.evaluate(predictions, screen.cells, design=columns, **options)
     rows: dict[str, list[tuple[str, str, str, float | None]]] = {name: [] for name in predictions}
     for row in scores[scores["context"] != "mean"].itertuples():
         rows[row.model].append((str(row.context), str(row.perturbation), row.metric, _plain(row.value)))
@@ -140,32 +138,24 @@ def _scored(screen: Screen, predictions: dict[str, AnnData]) -> dict[str, list[t
 
 def _coverage(model: Any, screen: Screen) -> float | None:
     """Share of the genes whose measured fold change lies in the interval, widened by the error of measuring it."""
-    inside: list[np.ndarray] = []
     labels = screen.cells.obs["perturbation"].astype(str).to_numpy()
     contexts, part = (screen.cells.obs[name].astype(str).to_numpy() for name in ("context", "split"))
-    try:
-        found = _uncertainty(model, screen)
-    except TranspertError:
-        return None
-    for number, (context, label) in enumerate(screen.wanted):
-        name = label.split(", dose")[0]
+    inside: list[np.ndarray] = []
+    for context, label in screen.wanted:
+        name, _, dose = label.partition(", dose ")
         real = screen.cells[(contexts == context) & (labels == name) & (part == "test")].X.toarray()
         control = screen.cells[(contexts == context) & (labels == CONTROL)].X.toarray()
-        rate = np.expm1(np.concatenate([real, control])).mean(axis=0)
+        asked = {"doses": [float(dose)]} if dose else {}
+        try:
+            found = model.get_uncertainty({"context": context}, [name], level=LEVEL, n_cells=len(real), **asked)
+        except TranspertError:
+            return None
         observed = tp.transport.log_fold_of_means(real.mean(axis=0), control.mean(axis=0))
-        inside.append(
-            ((found.lower.iloc[:, number] <= observed) & (observed <= found.upper.iloc[:, number])).to_numpy()[
-                rate >= _LEAST_RATE
-            ]
-        )
-    return float(np.concatenate(inside).mean()) if inside and len(np.concatenate(inside)) else None
-
-
-def _uncertainty(model: Any, screen: Screen) -> Any:
-    sizes = screen.cells.obs[screen.cells.obs["split"] == "test"].groupby(["context", "perturbation"], observed=True)
-    n_cells = int(np.median(sizes.size()))
-    requests = [request_of(model.cells, model.source, model.vocabulary, *population) for population in screen.wanted]
-    return predict_uncertainty(model, model.cells, requests, level=LEVEL, n_cells=n_cells, seed=0)
+        lower, upper = (bounds.iloc[:, 0].to_numpy() for bounds in (found.lower, found.upper))
+        measured = np.expm1(np.concatenate([real, control])).mean(axis=0) >= _LEAST_RATE
+        inside.append(((lower <= observed) & (observed <= upper))[measured])
+    together = np.concatenate(inside)
+    return float(together.mean()) if len(together) else None
 
 
 def _plain(value: float) -> float | None:

@@ -26,6 +26,7 @@ EFFECT_LOWER: Final = "effect_lower"  # varm: lower bounds of their intervals
 EFFECT_UPPER: Final = "effect_upper"  # varm: upper bounds of their intervals
 UNCERTAINTY: Final = "uncertainty"  # uns[UNS]: level of the intervals, and a row a population
 OOD_SCORE: Final = "ood_score"  # obs: how far a population is from what was trained on
+UNSEEN: Final = "unseen"  # uns[UNS]: perturbations that were predicted as the mean of the others
 PREDICTION_COLUMNS: Final = (SOURCE, MODEL, CONTROL_ID, LIBRARY_SIZE)  # obs: written into every prediction
 RANK_GENES: Final = "rank_genes_groups"  # uns: exactly as scanpy writes it
 

@@ -169,9 +169,8 @@ class UnknownNameError(TranspertError, KeyError):
         nearest = {name: get_close_matches(name, self.known, n=1, cutoff=0.5) for name in self.names}
         hints = [f"{name!r} may be {close[0]!r}" for name, close in nearest.items() if close]
         if remedy is None:
-            remedy = (
-                f"Did you mean: {list_names(hints, quote=False)}?" if hints else f"Known: {list_names(self.known)}."
-            )
+            known_ones = f"Known: {list_names(self.known)}." if self.known else f"There is no {kind} to choose from."
+            remedy = f"Did you mean: {list_names(hints, quote=False)}?" if hints else known_ones
         super().__init__(f"unknown {kind}: {list_names(self.names)}", where=where, remedy=remedy)
 
 

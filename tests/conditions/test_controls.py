@@ -8,7 +8,7 @@ import pytest
 
 import transpert as tp
 from transpert.conditions import PerturbationVocabulary, parse_perturbation
-from transpert.conditions.controls import control_cells, is_control_label
+from transpert.conditions.labels import LabelFormat
 from transpert.errors import ControlError
 from transpert.groups import Design
 
@@ -17,29 +17,28 @@ LABELS = ["NT", "NT+NT", "NT + ctrl", "ctrl+control", "ctrl", "NT+A", "A", "A+B"
 
 @pytest.mark.parametrize("label", LABELS)
 def test_a_control_label_has_no_parts(label) -> None:
-    assert is_control_label(label, control="NT") == (parse_perturbation(label, control="NT") == ())
+    assert LabelFormat("NT").is_control(label) == (parse_perturbation(label, control="NT") == ())
 
 
 @pytest.mark.parametrize("label", ["A+", "+", "NT+", "(+)-JQ1", "A+A"])
 def test_labels_that_cannot_be_read_are_no_controls(label) -> None:
-    assert not is_control_label(label, control="NT")
+    assert not LabelFormat("NT").is_control(label)
 
 
 @pytest.mark.parametrize("dtype", ["category", object, "string"])
 def test_control_cells_are_found_in_any_column(dtype) -> None:
     column = pd.Series([*LABELS, *LABELS[::-1]]).astype(dtype)
     expected = [True, True, True, True, False, False, False, False]
-    assert control_cells(column, control="NT").tolist() == expected + expected[::-1]
+    assert LabelFormat.of("NT").control_cells(column).tolist() == expected + expected[::-1]
     if dtype == "category":  # categories that no cell has
-        assert control_cells(column.iloc[6:8], control="NT").tolist() == [False, False]
+        assert LabelFormat.of("NT").control_cells(column.iloc[6:8]).tolist() == [False, False]
 
 
 def test_control_cells_may_be_numbered() -> None:
     for dtype in (int, float, "category"):
         column = pd.Series([0, 1, 0, 2]).astype(dtype)
-        control = "0.0" if dtype is float else "0"
-        assert control_cells(column, control=control).tolist() == [True, False, True, False]
-    assert control_cells(pd.Series(["NT", None, "A"]), control="NT").tolist() == [True, False, False]
+        assert LabelFormat.of(0).control_cells(column).tolist() == [True, False, True, False]
+    assert LabelFormat.of("NT").control_cells(pd.Series(["NT", None, "A"])).tolist() == [True, False, False]
 
 
 def test_data_may_spell_all_its_controls_as_a_combination() -> None:

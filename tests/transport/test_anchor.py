@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -144,14 +145,17 @@ def test_left_out_predictions_do_not_see_the_group() -> None:
 
 def test_a_saved_anchor_predicts_the_same() -> None:
     adata = tp.datasets.simulate(n_contexts=4, n_perturbations=2, n_genes=30, n_cells=30)
-    anchor, _ = fitted(adata)
+    anchor, _ = fitted(adata, options=AnchorOptions(adaptive=0.5))
     plain, arrays = anchor.to_state()
     again = Anchor.from_state(json.loads(json.dumps(plain)), arrays)
     before = controls(adata, "context_1")
-    for condition in (Condition(("P0",)), Condition(("P0", "P1"))):
+    for condition, context in (
+        (Condition(("P0",)), "context_1"),
+        (Condition(("P0", "P1")), "context_1"),
+        (Condition(("P0",)), "elsewhere"),
+    ):
         np.testing.assert_array_equal(
-            anchor.predict(condition, "context_1", before).mean_log,
-            again.predict(condition, "context_1", before).mean_log,
+            anchor.predict(condition, context, before).mean_log, again.predict(condition, context, before).mean_log
         )
 
 
@@ -185,3 +189,43 @@ def test_no_dependence_is_chosen_where_no_context_can_be_left_out(n_contexts, ch
     adata = tp.datasets.simulate(n_contexts=n_contexts, n_perturbations=2, n_genes=30, n_cells=30)
     anchor, _ = fitted(adata)
     assert [dependence is not None for dependence in anchor.dependence.values()] == [chosen, chosen]
+
+
+def test_with_adaptive_shrinkage_one_count_in_few_cells_makes_no_large_fold_change() -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=1, n_genes=40, n_cells=12, library_size=10_000)
+    adata.obs["library_size"] = 10_000.0
+    for adaptive, pseudo_rate in ((0.5, 1 / 12), (0.0, 0.02)):
+        anchor, effects = fitted(adata, options=AnchorOptions(adaptive=adaptive))
+        assert effects.molecule() == pytest.approx(1 / 12)
+        assert anchor.options.pseudo_rate == pytest.approx(pseudo_rate)
+
+
+def test_a_share_of_an_effect_in_a_new_context_is_shrunk_gene_by_gene() -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=1, n_genes=60, n_cells=60)
+    held = ((adata.obs["context"] == "context_0") & (adata.obs["perturbation"] != "control")).to_numpy()
+    anchor, _ = fitted(adata, ~held, AnchorOptions(adaptive=0.25))
+    assert set(anchor.mixtures) == {"log1p", "log_fold"}
+    asked = (Condition(("P0",)), "context_0", controls(adata, "context_0").mean_log[0], np.ones(2, dtype=bool), False)
+    for space in anchor.mixtures:
+        weighted = dataclasses.replace(anchor, mixtures={})._effect(space, *asked)
+        adaptive = anchor._adaptive_effect(space, *asked)
+        np.testing.assert_allclose(anchor._effect(space, *asked), 0.75 * weighted + 0.25 * adaptive)
+
+
+def test_what_was_measured_in_the_context_itself_is_not_mixed_with_other_contexts() -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=1, n_genes=40, n_cells=60)
+    anchor, _ = fitted(adata, options=AnchorOptions(adaptive=0.5))
+    control = controls(adata, "context_0")
+    alone = dataclasses.replace(anchor, mixtures={}).predict(Condition(("P0",)), "context_0", control)
+    found = anchor.predict(Condition(("P0",)), "context_0", control)
+    np.testing.assert_array_equal(found.by_space["log1p"], alone.by_space["log1p"])
+
+
+@pytest.mark.parametrize(
+    ("n_contexts", "adaptive", "n_off"), [(4, 0, 1), (5, 0, 0), (1, 0.5, 3), (5, 0.5, 1), (6, 0.5, 0)]
+)
+def test_the_anchor_says_what_is_off_with_few_contexts(n_contexts: int, adaptive: float, n_off: int) -> None:
+    adata = tp.datasets.simulate(n_contexts=n_contexts, n_perturbations=1, n_genes=20, n_cells=20)
+    anchor, _ = fitted(adata, options=AnchorOptions(adaptive=adaptive))
+    assert len(anchor.missing()) == n_off
+    assert all(f"more than {n_contexts}" in reason for reason in anchor.missing())

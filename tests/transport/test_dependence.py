@@ -132,8 +132,8 @@ def test_more_is_predicted_of_what_depends_on_the_context_in_jumps() -> None:
         asked = adata.obs.loc[adata.obs["split"] == "test", ["context", "perturbation"]].drop_duplicates()
         pred = model.predict_populations(list(asked.itertuples(index=False, name=None)), seed=0)
         table = tp.tl.evaluate(
-            pred, adata, metrics=["pearson_delta"], baselines=[], perturbation_key="perturbation",
-            context_keys=["context"], progress=False,
+            pred, adata, metrics=["pearson_delta"], baselines=[], progress=False,
+            design=tp.Design("perturbation", "control", ("context",)),
         )  # fmt: skip
         correlations[cls.__name__] = table.loc[table["model"] == cls.__name__, "value"].mean()
     assert correlations["KernelTransport"] > correlations["RidgeTransport"] + 0.05

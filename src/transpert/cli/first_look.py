@@ -12,7 +12,7 @@ import pandas as pd
 
 from transpert._counts import check_counts, check_library_sizes, library_sizes
 from transpert.cli._console import read_h5ad
-from transpert.conditions.controls import control_cells
+from transpert.conditions.labels import LabelFormat
 from transpert.errors import CountsError, OptionError, TranspertError, list_names
 
 # names of columns and labels that public screens use, the most usual first
@@ -119,7 +119,7 @@ def _choose_split(obs: pd.DataFrame, values: dict[str, Any], notes: dict[str, st
     """Hold out the context that others say most about, or perturbations where no other context has them."""
     control = values["data.control"]
     labels = obs[values["data.perturbation_key"]].astype(str)
-    is_control = control_cells(labels, control=control)
+    is_control = LabelFormat.of(control).control_cells(labels)
     contexts = values.get("data.context_keys")
     if contexts:
         table = pd.crosstab(obs[contexts[0]].astype(str), labels.where(~is_control, control)) > 0

@@ -73,11 +73,16 @@ def evaluate(
     ],
     truth: Annotated[Path | None, typer.Argument(help="Real cells: h5ad, or a zarr folder.", exists=True)] = None,
     perturbation_key: Annotated[str | None, typer.Option(help="Column with the perturbation.")] = None,
-    control: Annotated[str | None, typer.Option(help="Label of control cells.")] = None,
+    control: Annotated[
+        list[str] | None, typer.Option(help="Label of control cells, or a pattern such as 'NT*'; may be repeated.")
+    ] = None,
     context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
     dose_key: Annotated[str | None, typer.Option(help="Column with the dose.")] = None,
     time_key: Annotated[str | None, typer.Option(help="Column with the time.")] = None,
     direction_key: Annotated[str | None, typer.Option(help="Column with the direction.")] = None,
+    combination_separator: Annotated[
+        str | None, typer.Option(help="What joins the parts of a combination; '+' by default.")
+    ] = None,
     metrics: Annotated[
         str, typer.Option(help="default, cell-eval, vcc2026, calibrated, all; or names separated by commas.")
     ] = "default",
@@ -110,10 +115,11 @@ def evaluate(
     names = None if baselines is None else "all" if baselines == "all" else baselines.split(",")
     named = {
         "perturbation_key": perturbation_key,
-        "control": control,
+        "control": control or None,
         "dose_key": dose_key,
         "time_key": time_key,
         "direction_key": direction_key,
+        "combination_separator": combination_separator,
     }
     chosen = [name.strip() for name in metrics.split(",")] if "," in metrics else metrics.strip()
     with named_errors(), _workers(workers) as client:
@@ -151,13 +157,14 @@ def evaluate(
 
 
 def _design_of(
-    pred: Path, layer: str | None, context_keys: list[str] | None, named: Mapping[str, str | None]
+    pred: Path, layer: str | None, context_keys: list[str] | None, named: Mapping[str, str | list[str] | None]
 ) -> Design | None:
     """Return what a prediction says of its design, with the columns that were named; None where none was."""
     from transpert.tl._evaluation.cell_reader import open_cells
     from transpert.tl._populations import design_of_metadata
 
     given: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
+    given |= {"further_controls": ()} if "control" in given else {}  # which it says too
     if not given:
         return None
     reader = open_cells(pred, name="the prediction", layer=layer)
@@ -199,7 +206,10 @@ def profile(
     steps: Annotated[int, typer.Option(help="Steps to time.")] = 30,
     accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto.")] = "auto",
     perturbation_key: Annotated[str, typer.Option(help="Column with the perturbation (h5ad).")] = "perturbation",
-    control: Annotated[str, typer.Option(help="Label of control cells (h5ad).")] = "control",
+    control: Annotated[
+        list[str] | None, typer.Option(help="Label of control cells, or a pattern; may be repeated (h5ad).")
+    ] = None,
+    combination_separator: Annotated[str, typer.Option(help="What joins the parts of a combination (h5ad).")] = "+",
     context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
     batch_key: Annotated[str | None, typer.Option(help="Column with the batch (h5ad).")] = None,
     dose_key: Annotated[str | None, typer.Option(help="Column with the dose (h5ad).")] = None,
@@ -224,7 +234,12 @@ def profile(
         else:
             adata = read_h5ad(cells)
             SCALE.setup_anndata(
-                adata, perturbation_key=perturbation_key, control=control, split_key=split_key, **optional
+                adata,
+                perturbation_key=perturbation_key,
+                control=control or "control",
+                combination_separator=combination_separator,
+                split_key=split_key,
+                **optional,
             )
             model = SCALE(adata, preset=preset)
         typer.echo(str(profile_training(model, n_steps=steps, accelerator=accelerator)))

@@ -24,7 +24,9 @@ _StorePath = Annotated[Path, typer.Argument(help="Folder of the store.")]
 def build(
     paths: Annotated[list[Path], typer.Argument(help="Files with cells (h5ad or zarr), and the store to make, last.")],
     perturbation_key: Annotated[str, typer.Option(help="Column with the perturbation.")] = "perturbation",
-    control: Annotated[str, typer.Option(help="Label of control cells.")] = "control",
+    control: Annotated[
+        list[str] | None, typer.Option(help="Label of control cells, or a pattern such as 'NT*'; may be repeated.")
+    ] = None,
     context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
     batch_key: Annotated[str | None, typer.Option(help="Column with the batch.")] = None,
     dose_key: Annotated[str | None, typer.Option(help="Column with the dose.")] = None,
@@ -33,6 +35,7 @@ def build(
     library_size_key: Annotated[str | None, typer.Option(help="Column with the total counts of a cell.")] = None,
     split_key: Annotated[str | None, typer.Option(help="Column with train, validation and test.")] = None,
     direction_key: Annotated[str | None, typer.Option(help="Column with CRISPRi, CRISPRa or knock-out.")] = None,
+    combination_separator: Annotated[str, typer.Option(help="What joins the parts of a combination.")] = "+",
     genes: Annotated[
         Path | None, typer.Option(help="File with the genes to keep, one name a line.", exists=True)
     ] = None,
@@ -55,7 +58,17 @@ def build(
                 remedy="For example: transpert store build a.h5ad b.h5ad cells.zarr.",
             )
         contexts = tuple(context_key or ())
-        design = Design(perturbation_key, control, contexts, batch_key, dose_key, time_key, split_key, direction_key)
+        design = Design(
+            perturbation_key,
+            control or "control",
+            contexts,
+            batch_key,
+            dose_key,
+            time_key,
+            split_key,
+            direction_key,
+            combination_separator,
+        )
         *files, out = paths
         store = build_store(
             files,
@@ -170,7 +183,7 @@ def _description(store: Store) -> str:
     return "\n".join(
         [
             f"{store.path}: {store.n_obs:,} cells x {store.n_vars:,} genes",
-            f"  perturbation: {design.perturbation_key}, control {design.control!r} ({n_controls:,} cells)",
+            f"  perturbation: {design.perturbation_key}, control {design.named_controls} ({n_controls:,} cells)",
             f"  context: {contexts}; batch: {design.batch_key or 'none'}; "
             f"dose: {design.dose_key or 'none'}; time: {design.time_key or 'none'}",
             f"  {len({group['context'] for group in groups}):,} contexts, "

@@ -14,8 +14,9 @@ from transpert import _keys
 from transpert._amounts import rounded, split_amounts, written_amount
 from transpert.errors import ConditionError
 
-from .controls import is_control_label, is_control_part
-from .parts import is_balanced, split_parts
+from .labels import Controls, LabelFormat
+from .parts import split_parts
+from .written import label_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ def opposed(direction: str | None, other: str | None) -> bool:
 CONTROL_CONDITION = Condition()
 
 
-def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
+def parse_perturbation(label: str, *, control: Controls) -> tuple[str, ...]:
     """Split a perturbation label into the names of its parts, sorted.
 
     Parameters
@@ -158,7 +159,7 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
     label
         A label such as ``"A"``, ``"A+B"`` or ``"A+ctrl"`` (which is ``"A"``).
     control
-        The label of control cells.
+        The label of control cells, several, or a pattern such as ``"NT-*"``.
 
     Returns
     -------
@@ -178,38 +179,13 @@ def parse_perturbation(label: str, *, control: str) -> tuple[str, ...]:
     >>> parse_perturbation("KLF1+ctrl", control="control")
     ('KLF1',)
     """
-    if is_control_label(str(label), control=control):
-        return ()
-    parts = split_parts(str(label))
-    if not all(parts):
-        raise ConditionError(
-            f"the perturbation label {label!r} has an empty part", remedy="Write combinations as 'A+B'."
-        )
-    if len(parts) > 1:
-        parts = [part for part in parts if not is_control_part(part, control=control)]
-        _check_names(parts, label)
-    if len(set(parts)) < len(parts):
-        raise ConditionError(
-            f"the perturbation label {label!r} names the same perturbation twice",
-            remedy="Name every part of a combination once.",
-        )
-    return tuple(sorted(parts))
-
-
-def _check_names(parts: Sequence[str], label: str) -> None:
-    """Refuse what is left of one name with a ``+`` in it."""
-    strange = [part for part in parts if not (any(map(str.isalnum, part)) and is_balanced(part))]
-    if strange:
-        raise ConditionError(
-            f"the perturbation label {label!r} has a part {strange[0]!r}, which is no name",
-            remedy="'+' separates the parts of a combination: rename a perturbation with a '+' in its own name.",
-        )
+    return LabelFormat.of(control).parts(label_text(label))
 
 
 def parse_condition(
     label: str,
     *,
-    control: str,
+    control: Controls,
     dose: float | str | Sequence[float] | np.ndarray | pd.Series | None = None,
     time: float | str | None = None,
     direction: str | Sequence[str | None] | np.ndarray | pd.Series | None = None,
@@ -221,7 +197,7 @@ def parse_condition(
     label
         The perturbation label; combinations as ``"A+B"``, in any order.
     control
-        The label of control cells.
+        The label of control cells, several, or a pattern such as ``"NT-*"``.
     dose
         One dose for all parts, one per part (a sequence, an array, a Series or ``"0.1+10"``, in the order of the
         label), or ``None``. NaN means no dose.
@@ -246,17 +222,19 @@ def parse_condition(
     >>> str(parse_condition("B+A", control="DMSO", dose="10+0.1", time=24))
     'A (0.1) + B (10), time 24'
     """
-    parts = parse_perturbation(label, control=control)
+    label, labels = label_text(label), LabelFormat.of(control)
+    parts = labels.parts(label)
     moment = _number(time, label, "time")
     if not parts:
         return Condition(time=moment)
-    doses = _by_part(_doses(dose, label), parts, label, "dose")
-    return Condition(parts, doses, moment, _by_part(_directions(direction, label), parts, label, "direction"))
+    spelled = labels.split(label)
+    doses = _by_part(_doses(dose, label, labels), spelled, parts, label, "dose")
+    ways = _by_part(_directions(direction, label, labels), spelled, parts, label, "direction")
+    return Condition(parts, doses, moment, ways)
 
 
-def _by_part[V](given: list[V], parts: tuple[str, ...], label: str, kind: str) -> tuple[V, ...]:
+def _by_part[V](given: list[V], spelled: list[str], parts: tuple[str, ...], label: str, kind: str) -> tuple[V, ...]:
     """Deal out what was given in the order of the label to the sorted parts."""
-    spelled = split_parts(str(label))
     if len(given) == 1:
         return tuple(given * len(parts))
     if len(given) != len(spelled):
@@ -269,9 +247,13 @@ def _by_part[V](given: list[V], parts: tuple[str, ...], label: str, kind: str) -
     return tuple(by_name[part] for part in parts)
 
 
-def _directions(direction: object, label: str) -> list[str | None]:
-    values = direction.split(_keys.COMBINATION) if isinstance(direction, str) else _listed(direction)
-    return [_direction(value, label) for value in values]
+def _directions(direction: object, label: str, labels: LabelFormat) -> list[str | None]:
+    """Take the directions of the parts apart, which are joined by ``+`` or as the parts are."""
+    if not isinstance(direction, str):
+        return [_direction(value, label) for value in _listed(direction)]
+    joined = direction.split(_keys.COMBINATION)
+    several = len(joined) > 1 or len(labels.split(label)) < 2
+    return [_direction(value, label) for value in (joined if several else labels.split(direction))]
 
 
 def _direction(value: object, label: str) -> str | None:
@@ -286,8 +268,9 @@ def _direction(value: object, label: str) -> str | None:
     return None if value.strip() in ("", "nan") else value.strip()
 
 
-def _doses(dose: object, label: str) -> list[float | None]:
-    values = split_amounts(dose) if isinstance(dose, str) else _listed(dose)
+def _doses(dose: object, label: str, labels: LabelFormat) -> list[float | None]:
+    """Take the doses of the parts apart, which are joined by ``+`` or as the parts are."""
+    values = split_amounts(dose, labels.separator) if isinstance(dose, str) else _listed(dose)
     return [_number(value, label, "dose") for value in values]
 
 
@@ -312,6 +295,6 @@ def _number(value: object, label: str, kind: str) -> float | None:
         raise ConditionError(
             f"the {kind} {value!r} is not a number",
             where=label,
-            remedy="Give it as a number, in the unit of the column.",
+            remedy="Give a number in the unit of the data; tp.pp.amounts reads columns such as '10 uM' or '24h'.",
         ) from None
     return None if math.isnan(number) else number

@@ -1,27 +1,40 @@
-"""The parts of a label: what ``+`` separates, and what it does not."""
+"""The parts of a label: what joins them, and what does not."""
 
 from __future__ import annotations
 
 from transpert import _keys
 
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
+_LIST_SEPARATOR = ","  # what separates the entries of a list as text, "['A', 'B']"
 
 
-def split_parts(label: str) -> list[str]:
-    """Take a label apart at every ``+`` that is not in brackets."""
-    parts, awaited = [""], list[str]()
-    for sign in label:
+def split_parts(label: str, separator: str = _keys.COMBINATION) -> list[str]:
+    """Take a label, or a list as text, apart at every separator that is not in brackets; empty parts are kept."""
+    if separator.strip() == _LIST_SEPARATOR and is_list_text(label):
+        return [part.strip("'\"") for part in split_parts(label.strip()[1:-1].rstrip(","), separator)]
+    parts, awaited, position = [""], list[str](), 0
+    while position < len(label):
+        sign = label[position]
         if sign in _BRACKETS:
             awaited.append(_BRACKETS[sign])
         elif awaited and sign == awaited[-1]:
             awaited.pop()
-        if sign == _keys.COMBINATION and not awaited:
+        if not awaited and label.startswith(separator, position):
             parts.append("")
+            position += len(separator)
         else:
             parts[-1] += sign
+            position += 1
     if awaited:  # a bracket that is never closed holds nothing together
-        parts = label.split(_keys.COMBINATION)
+        parts = label.split(separator)
     return [part.strip() for part in parts]
+
+
+def is_list_text(label: str) -> bool:
+    """Whether a label is a list as text, ``"['A', 'B']"``."""
+    text = label.strip()
+    inner = text[1:-1].rstrip(",")
+    return text[:1] + text[-1:] in ("[]", "()") and len(inner) > 2 and inner[0] + inner[-1] in ("''", '""')
 
 
 def is_balanced(name: str) -> bool:

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from transpert import _keys
-from transpert.errors import ControlError, UnknownNameError, list_names
+from transpert.errors import ControlError, UnknownNameError
 
-from .condition import Condition, parse_perturbation
-from .controls import is_control_label
+from .condition import Condition
+from .labels import Controls, LabelFormat
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,8 @@ class PerturbationVocabulary:
     labels
         The labels as the data spells them, controls included.
     control
-        The label of control cells.
+        The label of control cells, several, or a pattern, as for :meth:`transpert.SCALE.setup_anndata`; or a
+        ``LabelFormat``, which also says what joins combinations.
     conditions
         The conditions of the data: what was done, in which direction, at which doses and times.
 
@@ -42,16 +42,18 @@ class PerturbationVocabulary:
     """
 
     labels: tuple[str, ...]
-    control: str
+    control: Controls
     conditions: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
-        if not any(is_control_label(label, control=self.control) for label in self.labels):
-            raise ControlError(
-                f"no cell is labelled {self.control!r}",
-                where="the perturbation column",
-                remedy=f"Pass control= one of its labels: {list_names(self.labels)}.",
-            )
+        if not any(map(self.label_format.is_control, self.labels)):
+            what, remedy = self.label_format.why_no_control(self.labels)
+            raise ControlError(what, where="the perturbation column", remedy=remedy)
+
+    @cached_property
+    def label_format(self) -> LabelFormat:
+        """How the labels are written."""
+        return LabelFormat.of(self.control)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -70,10 +72,19 @@ class PerturbationVocabulary:
         -------
         The label as the data has it; that of controls for what is no perturbation.
         """
-        parts = parse_perturbation(label, control=self.control)
+        return self.spelling_of(self.label_format.parts(label))
+
+    def spelling_of(self, parts: tuple[str, ...]) -> str:
+        """Return the data's own label for sorted parts, or one written as the data would for what it never saw.
+
+        Parameters
+        ----------
+        parts
+            The single perturbations, sorted; none for controls.
+        """
         if not parts:
-            return self.control
-        return self._spellings.get(parts) or _keys.COMBINATION.join(parts)
+            return self.label_format.control
+        return self._spellings.get(parts) or self.label_format.join(parts)
 
     @cached_property
     def directions(self) -> tuple[str, ...]:
@@ -100,7 +111,7 @@ class PerturbationVocabulary:
         """The first label of every combination; looked up for each of thousands of conditions."""
         found: dict[tuple[str, ...], str] = {}
         for label in self.labels:
-            found.setdefault(parse_perturbation(label, control=self.control), label)
+            found.setdefault(self.label_format.parts(label), label)
         return found
 
     @cached_property
@@ -124,6 +135,6 @@ class PerturbationVocabulary:
             If some are not; all of them are named.
         """
         known = set(self.parts)
-        unknown = sorted({part for label in labels for part in parse_perturbation(label, control=self.control)} - known)
+        unknown = sorted({part for label in labels for part in self.label_format.parts(label)} - known)
         if unknown:
             raise UnknownNameError("perturbation", unknown, sorted(known))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 
-from transpert._arguments import check_arguments, check_text
-from transpert.conditions.controls import is_control_label
-from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
+from transpert import _keys
+from transpert._amounts import check_amounts
+from transpert.conditions.labels import LabelFormat, control_labels
+from transpert.conditions.lookalikes import report_labels
+from transpert.errors import ControlError, OptionError, UnknownNameError, list_names
 
-from .labels import label_codes
+from .labels import check_labelled, label_codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,9 @@ class Design:
     perturbation_key
         Column with the perturbation; combinations as ``"A+B"``, in any order. ``"perturbation"`` by default.
     control
-        The label of control cells in that column; ``"control"`` by default.
+        The label of control cells in that column, ``"control"`` by default; several, ``["AAVS1", "NT"]``, or patterns,
+        ``"non-targeting*"`` or a compiled regular expression, are pooled. The first label stands for all of them;
+        ``"control"`` does where there are only patterns.
     context_keys
         Columns that make a context (cell type, cell line, ...). Empty means that all cells share one context.
     batch_key
@@ -38,6 +43,11 @@ class Design:
     direction_key
         Column with the direction of a genetic perturbation (``"CRISPRi"``, ``"CRISPRa"``, ``"knock-out"``), or
         ``"CRISPRa+CRISPRi"`` for the parts of a combination; NaN for controls.
+    combination_separator
+        What joins the parts of a combination in that column, ``"_"`` in ``"A_B"``. With ``","``, lists as text,
+        ``"['A', 'B']"``, are combinations too.
+    further_controls
+        The labels and patterns of ``control`` but for the one that stands for all; not for users.
 
     Raises
     ------
@@ -52,20 +62,23 @@ class Design:
     """
 
     perturbation_key: str = "perturbation"
-    control: str = "control"
+    control: Any = "control"  # any Controls when a design is made; afterwards the one label that stands for them
     context_keys: tuple[str, ...] = ()
     batch_key: str | None = None
     dose_key: str | None = None
     time_key: str | None = None
     split_key: str | None = None
     direction_key: str | None = None
+    combination_separator: str = _keys.COMBINATION
+    further_controls: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_text(self.perturbation_key, name="perturbation_key")
-        check_arguments({column: getattr(self, column) for column in self.__slots__})
-        keys = (self.context_keys,) if isinstance(self.context_keys, str) else tuple(self.context_keys)
+        keys = (self.context_keys,) if isinstance(self.context_keys, str) else tuple(self.context_keys or ())
         object.__setattr__(self, "context_keys", keys)
-        object.__setattr__(self, "control", str(self.control))  # columns of numbers are read as text
+        # a design made from another one names all its controls again
+        labels = LabelFormat.of([*control_labels(self.control), *self.further_controls], self.combination_separator)
+        object.__setattr__(self, "control", labels.control)
+        object.__setattr__(self, "further_controls", labels.further_controls)
         repeated = sorted({column for column in self.columns if self.columns.count(column) > 1})
         if repeated:
             raise OptionError(
@@ -102,24 +115,76 @@ class Design:
         absent = [column for column in self.columns if column not in obs]
         if absent:
             raise UnknownNameError("column", absent, map(str, obs.columns), where="obs")
-        labelled = (self.perturbation_key, *self.context_keys, self.batch_key, self.split_key)
-        for column in (column for column in labelled if column is not None):
-            missing = int(obs[column].isna().sum())
-            if missing:
-                raise ConditionError(
-                    f"{missing} cells have no value",
-                    where=f"obs[{column!r}]",
-                    remedy="Name the value or drop the cells.",
-                )
+        check_labelled(obs, (self.perturbation_key,), label_format=self.label_format)
+        check_labelled(obs, (*self.context_keys, *_given(self.batch_key, self.split_key)))
+        for column in _given(self.dose_key, self.time_key):
+            check_amounts(obs[column], where=f"obs[{column!r}]", separator=self.combination_separator)
         if not need_controls:
             return
         _, labels = label_codes(obs[self.perturbation_key])
-        if not any(is_control_label(str(label), control=self.control) for label in labels):
-            raise ControlError(
-                f"no cell is labelled {self.control!r}",
-                where=f"obs[{self.perturbation_key!r}]",
-                remedy=f"Pass control= one of its labels: {list_names(sorted(labels))}.",
-            )
+        if not any(map(self.label_format.is_control, map(str, labels))):
+            what, remedy = self.label_format.why_no_control(labels)
+            raise ControlError(what, where=f"obs[{self.perturbation_key!r}]", remedy=remedy)
+
+    @property
+    def label_format(self) -> LabelFormat:
+        """How the perturbation column is written."""
+        return LabelFormat(self.control, self.further_controls, self.combination_separator)
+
+    @property
+    def controls(self) -> list[str]:
+        """All labels and patterns of controls."""
+        return [self.control, *self.further_controls]
+
+    @property
+    def named_controls(self) -> str:
+        """The labels and patterns of controls, for a message."""
+        return self.label_format.named_controls
+
+    def control_cells(self, obs: pd.DataFrame) -> np.ndarray:
+        """Return which cells are controls.
+
+        Parameters
+        ----------
+        obs
+            The annotation of the cells.
+
+        Returns
+        -------
+        Mask ``(n_obs,)`` bool.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from transpert.groups import Design
+        >>> Design("perturbation", ["DMSO", "NT*"]).control_cells(pd.DataFrame({"perturbation": ["NT1", "A"]})).tolist()
+        [True, False]
+        """
+        return self.label_format.control_cells(obs[self.perturbation_key])
+
+    def report_labels(self, obs: pd.DataFrame, genes: Iterable[str] = ()) -> None:
+        """Report labels that look like other controls, combinations written otherwise, or guides of one target.
+
+        Parameters
+        ----------
+        obs
+            The annotation of the cells.
+        genes
+            Names of genes, which combinations may join.
+
+        Warns
+        -----
+        transpert.errors.AssumptionWarning
+            If there are any, by name.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from transpert.groups import Design
+        >>> Design("perturbation", "control").report_labels(pd.DataFrame({"perturbation": ["control", "A"]}))
+        """
+        _, labels = label_codes(obs[self.perturbation_key])
+        report_labels(labels, self.label_format, where=f"obs[{self.perturbation_key!r}]", genes=genes)
 
     def check_not_written(self, written: Collection[str]) -> None:
         """Check that no column has a name under which something else is about to be written.
@@ -179,10 +244,16 @@ class Design:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the design as plain data that JSON can hold."""
-        return {**asdict(self), "context_keys": list(self.context_keys)}
+        lists = {"context_keys": list(self.context_keys), "further_controls": list(self.further_controls)}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a design from what :meth:`to_dict` returned."""
-        contexts: Sequence[str] = values["context_keys"]
-        return cls(**{**values, "context_keys": tuple(contexts)})
+        lists = {name: tuple(values[name]) for name in ("context_keys", "further_controls") if name in values}
+        return cls(**{**values, **lists})
+
+
+def _given(*columns: str | None) -> list[str]:
+    """Return the columns that a design has."""
+    return [column for column in columns if column is not None]

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from transpert.conditions.labels import LabelFormat
+from transpert.conditions.written import label_texts, means_missing
+from transpert.errors import ConditionError
+
 _CELLS_PER_BLOCK = 100_000  # cells whose labels are text at a time
 _SMALL_TABLE = 1 << 22  # codes of which a table is made however few the cells are
 
@@ -16,7 +20,7 @@ def label_codes(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         codes = value_codes(column)
         used = np.flatnonzero(np.bincount(codes, minlength=len(column.cat.categories) + 1))
-        written = pd.Series(pd.Categorical.from_codes(used - 1, dtype=column.dtype)).astype(str)
+        written = label_texts(pd.Series(pd.Categorical.from_codes(used - 1, dtype=column.dtype)))
         # two categories may be written alike
         numbers, labels = pd.factorize(written.to_numpy(dtype=object), use_na_sentinel=False)
         of_category = np.zeros(len(column.cat.categories) + 1, dtype=np.int32)
@@ -25,12 +29,30 @@ def label_codes(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     known: dict[str | None, int] = {}
     codes = np.empty(len(column), dtype=np.int32)
     for start in range(0, len(column), _CELLS_PER_BLOCK):
-        written = column.iloc[start : start + _CELLS_PER_BLOCK].astype(str)
+        written = label_texts(column.iloc[start : start + _CELLS_PER_BLOCK])
         numbers, found = pd.factorize(written.to_numpy(dtype=object), use_na_sentinel=False)
         names = [None if pd.isna(label) else label for label in found]
         here = np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int32)
         codes[start : start + len(numbers)] = here[numbers]
     return codes, np.array([np.nan if name is None else name for name in known], dtype=object)
+
+
+def check_labelled(
+    obs: pd.DataFrame, columns: Sequence[str], *, label_format: LabelFormat | None = None, name: str | None = None
+) -> None:
+    """Refuse labels that are missing, or text that means so unless it is the label of controls, in any cell."""
+    for column in columns:
+        codes, labels = label_codes(obs[column])
+        for code, label in enumerate(labels):
+            if not means_missing(label) or (label_format is not None and label_format.is_control(str(label))):
+                continue
+            written = "" if pd.isna(label) or obs[column].isna().any() else f"but the text {label!r}"
+            raise ConditionError(
+                f"{np.count_nonzero(codes == code)} cells have no value{written and f' {written}'}",
+                where=f"obs[{column!r}]" + ("" if name is None else f" of {name}"),
+                remedy="Name the value or drop the cells"
+                + (f", or rename {label!r} if it is a name." if written else "."),
+            )
 
 
 def value_codes(column: pd.Series) -> np.ndarray:

@@ -11,10 +11,10 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._amounts import written_amount
-from transpert._arguments import check_arguments, refused
-from transpert.conditions import Condition, parse_condition, parse_perturbation
-from transpert.conditions.parts import split_parts
-from transpert.errors import ConditionError, GroupSizeError, OptionError, list_names
+from transpert.conditions import Condition, parse_condition
+from transpert.conditions.labels import LabelFormat
+from transpert.conditions.written import label_texts
+from transpert.errors import ConditionError, GroupSizeError, list_names
 
 from .design import Design
 from .labels import combined_codes, label_codes, value_codes
@@ -191,14 +191,15 @@ def make_groups(
     first = np.flatnonzero(included)[first]
     table = pd.DataFrame({"context": context_names[contexts[first]], "batch": batch_names[batches[first]]})
     found = [conditions[code] for code in numbers[first]]
-    spelled = _spellings(label_codes(obs[design.perturbation_key])[1], design.control)
+    labels = design.label_format
+    spelled = _spellings(label_codes(obs[design.perturbation_key])[1], labels)
     table.insert(1, "perturbation", np.array([spelled[c.parts] for c in found], dtype=object))
-    table.insert(2, "dose", np.array([written_dose(c, spelled[c.parts]) for c in found], dtype=object))
+    table.insert(2, "dose", np.array([written_dose(c, labels.split(spelled[c.parts])) for c in found], dtype=object))
     table.insert(3, "time", np.array([np.nan if c.time is None else c.time for c in found], dtype=float))
     table["is_control"] = np.array([c.is_control for c in found], dtype=bool)
     table["n_cells"] = sizes
     for key in design.context_keys:
-        table[context_column(key)] = obs[key].iloc[first].astype(str).to_numpy(dtype=object)
+        table[context_column(key)] = label_texts(obs[key].iloc[first]).to_numpy(dtype=object)
     groups = Groups(design, table, tuple(found), codes, order, offsets)
     check_sizes(groups, min_cells, remedy="Drop these cells, merge contexts or batches, or lower min_cells.")
     return groups
@@ -218,8 +219,9 @@ def check_sizes(groups: Groups, min_cells: int, *, remedy: str) -> None:
 def _name_of(groups: Groups, number: int) -> str:
     """Write what was done to a group; what its column does not say is written too, for that may be the mistake."""
     label, condition = str(groups.table.perturbation[number]), groups.conditions[number]
-    dose, direction = written_dose(condition, label), written_direction(condition, label)
     design = groups.design
+    spelled = design.label_format.split(label)
+    dose, direction = written_dose(condition, spelled), written_direction(condition, spelled)
     tags = (
         (design.dose_key, "dose", dose),
         (design.time_key, "time", condition.time),
@@ -247,14 +249,15 @@ def condition_codes(obs: pd.DataFrame, design: Design) -> tuple[list[Condition],
     keys = (design.dose_key, design.time_key, design.direction_key)
     codes = [value_codes(obs[key]) for key in keys if key is not None]
     number, first = combined_codes([label_codes(obs[design.perturbation_key])[0], *codes])
-    labels = obs[design.perturbation_key].iloc[first].astype(str).to_numpy(dtype=object)
+    labels = label_texts(obs[design.perturbation_key].iloc[first]).to_numpy(dtype=object)
     doses, times, directions = (
         np.full(len(first), np.nan) if key is None else obs[key].iloc[first].astype(object).to_numpy() for key in keys
     )
+    form = design.label_format
     parsed = [
         parse_condition(
             label,
-            control=design.control,
+            control=form,
             dose=_plain(dose),
             time=_plain(time),
             direction=None if pd.isna(direction) else str(direction),
@@ -284,35 +287,35 @@ def distinct_conditions(obs: pd.DataFrame, design: Design) -> tuple[Condition, .
     return tuple(condition_codes(distinct, design)[0])
 
 
-def written_dose(condition: Condition, spelling: str) -> float | str:
+def written_dose(condition: Condition, spelled: Sequence[str]) -> float | str:
     """Return the dose as a data set would write it."""
     doses = set(condition.doses)
     if len(doses) <= 1:
         dose = next(iter(doses), None)
         return np.nan if dose is None else dose
-    return _by_part(condition, ["nan" if dose is None else written_amount(dose) for dose in condition.doses], spelling)
+    return _by_part(condition, ["nan" if dose is None else written_amount(dose) for dose in condition.doses], spelled)
 
 
-def written_direction(condition: Condition, spelling: str) -> float | str:
+def written_direction(condition: Condition, spelled: Sequence[str]) -> float | str:
     """Return the direction as a data set would write it; as :func:`written_dose`."""
     directions = set(condition.directions)
     if len(directions) <= 1:
         return next(iter(directions), None) or np.nan
-    return _by_part(condition, [direction or "nan" for direction in condition.directions], spelling)
+    return _by_part(condition, [direction or "nan" for direction in condition.directions], spelled)
 
 
-def _by_part(condition: Condition, values: Sequence[str], spelling: str) -> str:
+def _by_part(condition: Condition, values: Sequence[str], spelled: Sequence[str]) -> str:
     by_part = dict(zip(condition.parts, values, strict=True))
     # "A+ctrl" names what is no part
-    return _keys.COMBINATION.join(by_part[part] for part in split_parts(spelling) if part in by_part)
+    return _keys.COMBINATION.join(by_part[part] for part in spelled if part in by_part)
 
 
-def _spellings(labels: Iterable[str], control: str) -> dict[tuple[str, ...], str]:
+def _spellings(labels: Iterable[str], label_format: LabelFormat) -> dict[tuple[str, ...], str]:
     """Map the parts of every combination to the one spelling that the table uses."""
     first: dict[tuple[str, ...], str] = {}
     for label in sorted(labels):
-        parts = parse_perturbation(label, control=control)
+        parts = label_format.parts(label)
         # "A" is kept where the data also has "A+ctrl"
         if parts not in first or len(label) < len(first[parts]):
-            first[parts] = label if parts else control
+            first[parts] = label if parts else label_format.control
     return first

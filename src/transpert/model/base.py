@@ -115,6 +115,7 @@ class PerturbationModel(PredictingModel):
             "labels": list(self._labels),
             "conditions": [dataclasses.asdict(condition) for condition in self.vocabulary.conditions],
             "readout": self.readout_options.to_dict(),
+            "trained_parts": None if self._trained_parts is None else sorted(self._trained_parts),
             "state": plain,
             "store": self._fingerprint,
         }
@@ -203,6 +204,7 @@ class PerturbationModel(PredictingModel):
             model._cells = open_cells(adata, model.source, genes=genes)
         model._genes = genes
         with saving.building(where):
+            saving.check_amounts_known(saved, where)
             model._take_back(description, saved.arrays)
             saving.fill(model.module, saved.weights)
         model.module.to(device).eval()
@@ -218,6 +220,8 @@ class PerturbationModel(PredictingModel):
         if components:
             self._principal_components = PrincipalComponents(**components)
         self.readout_options = description.readout
+        trained = description.trained_parts
+        self._trained_parts = None if trained is None else frozenset(trained)
         state = saving.below("state/", arrays)
         known = saving.below("uncertainty/", state)
         if description.uncertainty is not None:
@@ -232,7 +236,7 @@ class PerturbationModel(PredictingModel):
         """Return what the model is, what it was trained on, and what was assumed, as text."""
         lines = [
             f"{type(self).__name__} ({'trained' if self.is_trained_ else 'not trained'})",
-            f"  perturbation: {self.design.perturbation_key}, control {self.design.control!r}",
+            f"  perturbation: {self.design.perturbation_key}, control {self.design.named_controls}",
             f"  contexts: {', '.join(self.design.context_keys) or 'one'}; batch: {self.design.batch_key or 'none'}",
             f"  {len(self.genes):,} genes, {len(self.vocabulary.parts)} perturbations",
         ]

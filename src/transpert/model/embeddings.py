@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from transpert.conditions import Embedding, PerturbationVocabulary, as_embedding, coexpression_of
-from transpert.conditions.controls import control_cells
 from transpert.errors import AssumptionWarning, OptionError
 from transpert.groups.table import context_labels
 from transpert.transport import Anchor
@@ -48,7 +47,7 @@ def resolve_embedding(
 def _of_controls(cells: Cells | StoredCells, source: DataSource) -> Embedding:
     """Co-expression in the control cells."""
     labels = cells.obs[source.design.perturbation_key]
-    controls = cells[np.flatnonzero(control_cells(labels, control=source.design.control))]
+    controls = cells[np.flatnonzero(source.design.label_format.control_cells(labels))]
     groups = context_labels(controls.obs, source.design)
     return coexpression_of(controls.counts, controls.library_size, groups, cells.genes)
 

@@ -56,6 +56,7 @@ class Description(msgspec.Struct, kw_only=True):
     files: Sums
     store: str | None = None
     uncertainty: dict[str, Any] | None = None
+    trained_parts: list[str] | None = None  # models of earlier versions do not say it
 
 
 class SavedModel(NamedTuple):
@@ -92,6 +93,17 @@ def write_model(
             data.write(new / (_MUDATA if isinstance(data, MuData) else _ANNDATA))
         made = {"format": FORMAT_VERSION, "transpert": version("transpert"), "files": checksums(new, ["."])}
         write_json(new / _DESCRIPTION, sealed(json.loads(json.dumps({**made, **description}))))
+
+
+def check_amounts_known(saved: SavedModel, where: str) -> None:
+    """Refuse networks of earlier versions that read doses or times, which they did in their unit."""
+    amounts = [amount for made in saved.description.conditions for amount in (*made.doses, made.time)]
+    if saved.weights and saved.description.trained_parts is None and any(amount is not None for amount in amounts):
+        raise ModelFileError(
+            "the model reads doses and times in another way than this version",
+            where=where,
+            remedy="Train it anew, or load it with the version that saved it.",
+        )
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:

@@ -17,6 +17,8 @@ from scvi.model.base import BaseModelClass
 from transpert import _keys
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert.conditions import Condition, PerturbationVocabulary
+from transpert.conditions.labels import Controls, control_labels
+from transpert.conditions.written import label_texts
 from transpert.data import Store
 from transpert.errors import ControlError, NotTrainedError, OptionError
 from transpert.groups import ControlMatching, Design, Groups, make_groups, match_controls
@@ -48,12 +50,13 @@ class RegisteredModel(BaseModelClass):
         self._conditions: tuple[Condition, ...] | None = None
         self._vocabulary: PerturbationVocabulary | None = None
         self._dispersion: np.ndarray | None = None
+        self._trained_parts: frozenset[str] | None = None  # the perturbations that were trained on
         self._principal_components: PrincipalComponents | None = None
         if adata is not None:
             self._cells = open_cells(adata, self.source)
             self._fingerprint = adata.fingerprint if isinstance(adata, Store) else None
             self._genes = self._cells.genes
-            column = self._cells.obs[self.design.perturbation_key].astype(str)
+            column = label_texts(self._cells.obs[self.design.perturbation_key].drop_duplicates())
             self._labels = tuple(sorted(pd.unique(column)))
 
     @classmethod
@@ -63,8 +66,8 @@ class RegisteredModel(BaseModelClass):
         adata: AnnData,
         *,
         perturbation_key: str,
-        control: str = "control",
-        context_keys: Sequence[str] = (),
+        control: Controls = "control",
+        context_keys: str | Sequence[str] | None = (),
         batch_key: str | None = None,
         dose_key: str | None = None,
         time_key: str | None = None,
@@ -73,6 +76,7 @@ class RegisteredModel(BaseModelClass):
         layer: str | None = None,
         library_size_key: str | None = None,
         embedding_key: str | None = None,
+        combination_separator: str = _keys.COMBINATION,
         **kwargs: Any,
     ) -> None:
         """Register the columns that describe the experiment.
@@ -84,9 +88,10 @@ class RegisteredModel(BaseModelClass):
         perturbation_key
             Column with the perturbation; combinations as ``"A+B"``, in any order.
         control
-            The label of control cells.
+            The label of control cells; several, ``["AAVS1", "NT"]``, or patterns, ``"non-targeting*"`` or a compiled
+            regular expression, are pooled. Predictions write the first label, or ``"control"`` for patterns alone.
         context_keys
-            Columns that make a context, for example ``["cell_type"]``.
+            Columns that make a context, for example ``["cell_type"]``; none by default.
         batch_key
             Column with the batch (donor, plate); controls are matched inside it where it has enough.
         dose_key
@@ -107,6 +112,8 @@ class RegisteredModel(BaseModelClass):
             and where that is missing the sum over the genes at hand.
         embedding_key
             Key of ``obsm`` with an embedding that a network uses as its state space; the genes by default.
+        combination_separator
+            What joins the parts of a combination, ``"_"`` in ``"A_B"``. With ``","``, lists as text are read too.
         **kwargs
             Passed on by ``load``; not for users.
 
@@ -124,6 +131,7 @@ class RegisteredModel(BaseModelClass):
         >>> tp.MeanShift(adata).vocabulary.labels
         ('P0', 'P1', 'control')
         """
+        control = control_labels(control)
         arguments = cls._get_setup_method_args(**locals())
         cls._register(adata, arguments, **kwargs)
 
@@ -134,8 +142,8 @@ class RegisteredModel(BaseModelClass):
         *,
         modality: str,
         perturbation_key: str,
-        control: str = "control",
-        context_keys: Sequence[str] = (),
+        control: Controls = "control",
+        context_keys: str | Sequence[str] | None = (),
         batch_key: str | None = None,
         dose_key: str | None = None,
         time_key: str | None = None,
@@ -144,6 +152,7 @@ class RegisteredModel(BaseModelClass):
         layer: str | None = None,
         library_size_key: str | None = None,
         embedding_key: str | None = None,
+        combination_separator: str = _keys.COMBINATION,
         **kwargs: Any,
     ) -> None:
         """Register one modality of a MuData; its columns may stand in the modality or in ``mdata.obs``.
@@ -158,10 +167,8 @@ class RegisteredModel(BaseModelClass):
             The modality with the counts.
         perturbation_key, control, context_keys, batch_key, dose_key, time_key, split_key, direction_key
             As in :meth:`setup_anndata`.
-        layer, library_size_key
-            As in :meth:`setup_anndata`.
-        embedding_key
-            As in :meth:`setup_anndata`; a key of ``obsm`` of the modality.
+        layer, library_size_key, embedding_key, combination_separator
+            As in :meth:`setup_anndata`; the embedding is a key of ``obsm`` of the modality.
         **kwargs
             Passed on by ``load``; not for users.
 
@@ -170,6 +177,7 @@ class RegisteredModel(BaseModelClass):
         transpert.errors.TranspertError
             If anything about the data is wrong; nothing is registered then.
         """
+        control = control_labels(control)
         arguments = cls._get_setup_method_args(**locals())
         cls._register(mdata, arguments, **kwargs)
 
@@ -226,10 +234,10 @@ class RegisteredModel(BaseModelClass):
         check_names(design)
         source = DataSource(design)
         cells = open_cells(store, source)
-        check_groups(cells, design)
-        arguments = cls._get_setup_method_args(
-            cls=cls, adata=None, **{**design.to_dict(), "layer": layer}, library_size_key=None, embedding_key=None
-        )
+        check_groups(cells, design, report="source_registry" not in kwargs)
+        said = {**design.to_dict(), "control": design.controls, "layer": layer}
+        del said["further_controls"]  # setup_anndata, which may load the model, takes all of them as control=
+        arguments = cls._get_setup_method_args(cls=cls, adata=None, **said, library_size_key=None, embedding_key=None)
         manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
         manager.register_fields(store.annotation, **kwargs)
         cls.register_manager(manager)
@@ -241,7 +249,8 @@ class RegisteredModel(BaseModelClass):
         check_in_memory(data, arguments[SETUP_METHOD_NAME])
         cells = read_cells(data, source)
         arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
-        check_groups(cells, source.design)
+        # who loads a model was told when it was set up
+        check_groups(cells, source.design, report="source_registry" not in kwargs)
         mdata = data if isinstance(data, MuData) else None
         manager = AnnDataManager(fields=registry_fields(source, cells, mdata), setup_method_args=arguments)
         manager.register_fields(data, **kwargs)
@@ -264,7 +273,7 @@ class RegisteredModel(BaseModelClass):
             self._conditions = () if self._cells is None else distinct_conditions(self._cells.obs, self.design)
         kept = self._vocabulary  # it is asked for with every population
         if kept is None or kept.labels is not self._labels or kept.conditions is not self._conditions:
-            self._vocabulary = PerturbationVocabulary(self._labels, self.design.control, self._conditions)
+            self._vocabulary = PerturbationVocabulary(self._labels, self.design.label_format, self._conditions)
         assert self._vocabulary is not None
         return self._vocabulary
 
@@ -296,4 +305,5 @@ class RegisteredModel(BaseModelClass):
                 where=f"obs[{self.design.split_key!r}]",
                 remedy=f"Cells to train on are labelled {_keys.TRAIN!r} or {_keys.VALIDATION!r}.",
             )
+        self._trained_parts = frozenset(part for condition in groups.conditions for part in condition.parts)
         return groups, match_controls(groups)

@@ -28,6 +28,7 @@ from .prediction.predictor import Predictor
 from .prediction.requests import Contexts, check_drawing, request_of, require_one_condition
 from .prediction.sizes import population_sizes
 from .prediction.to_store import VALUES_PER_PART, predict_into_store
+from .prediction.unseen import Unseen, check_seen
 from .uncertainty.estimates import UncertaintyEstimates
 from .uncertainty.intervals import Uncertainty, predict_uncertainty, write_uncertainty
 
@@ -56,6 +57,7 @@ class PredictingModel(Predictor):
         max_missing_genes: float = 0.0,
         interval: float | None = None,
         progress: bool = True,
+        unseen: Unseen = "error",
         seed: int = 0,
     ) -> AnnData:
         """Predict the populations that perturbations would make of control cells.
@@ -89,6 +91,9 @@ class PredictingModel(Predictor):
             Also write effects with intervals of this level, as :meth:`get_uncertainty` gives them: ``varm["effect"]``,
             ``varm["effect_lower"]``, ``varm["effect_upper"]``, ``uns["transpert"]["uncertainty"]`` and
             ``obs["ood_score"]``.
+        unseen
+            ``"mean"`` predicts a perturbation that was not trained on, and has no embedding, as the mean of the others,
+            and names it in ``uns["transpert"]["unseen"]``. It is an error by default.
         progress
             Show a progress bar.
         seed
@@ -134,6 +139,7 @@ class PredictingModel(Predictor):
             times=times,
             directions=directions,
             max_missing_genes=max_missing_genes,
+            unseen=unseen,
         )
         n_cells = check_drawing(n_cells, readout, seed)
         found = None
@@ -150,7 +156,7 @@ class PredictingModel(Predictor):
         return pred
 
     def predict_populations(
-        self, wanted: Sequence[tuple[str, str]], *, n_cells: int | None = None, seed: int = 0
+        self, wanted: Sequence[tuple[str, str]], *, n_cells: int | None = None, unseen: Unseen = "error", seed: int = 0
     ) -> AnnData:
         """Predict populations by their labels.
 
@@ -161,6 +167,8 @@ class PredictingModel(Predictor):
             :func:`transpert.tl.evaluate` names them.
         n_cells
             Number of cells of each, as in :meth:`predict`.
+        unseen
+            As in :meth:`predict`.
         seed
             Seed of every draw.
 
@@ -180,6 +188,7 @@ class PredictingModel(Predictor):
             request_of(self.cells, self.source, self.vocabulary, *population) for population in check_pairs(wanted)
         ]
         self._check_requests(requests)
+        check_seen(self._unseen(requests), unseen)
         return self._predict_requests(
             self.cells, requests, n_cells, None, include_controls=True, progress=False, seed=seed
         )
@@ -226,6 +235,7 @@ class PredictingModel(Predictor):
         rank: int = 0,
         world_size: int = 1,
         progress: bool = True,
+        unseen: Unseen = "error",
         seed: int = 0,
     ) -> Path | None:
         """Predict populations into a zarr store, without holding them.
@@ -239,7 +249,7 @@ class PredictingModel(Predictor):
         path
             The store to make, which :func:`anndata.read_zarr` reads. Until it is complete there is a folder
             ``<path>.partial``; while it is put together both together take twice its size.
-        contexts, perturbations, doses, times, directions, adata, n_cells, readout, include_controls, seed
+        contexts, perturbations, doses, times, directions, adata, n_cells, readout, include_controls, unseen, seed
             As in :meth:`predict`.
         cells_per_part
             About how many cells are held at a time; fewer by default where there are more genes, 33,000 of 2,000 genes.
@@ -292,6 +302,7 @@ class PredictingModel(Predictor):
             doses=doses,
             times=times,
             directions=directions,
+            unseen=unseen,
         )
         return predict_into_store(
             self,
@@ -317,6 +328,7 @@ class PredictingModel(Predictor):
         dose: float | str | None = None,
         time: float | None = None,
         direction: str | None = None,
+        unseen: Unseen = "error",
         seed: int = 0,
     ) -> tuple[Any, np.ndarray | None]:
         """Move existing cells as if they had been given a perturbation.
@@ -330,6 +342,8 @@ class PredictingModel(Predictor):
             The label of the perturbation.
         dose, time, direction
             Its dose, time and direction, where the data has several for it.
+        unseen
+            As in :meth:`predict`.
         seed
             Seed of the draw.
 
@@ -345,7 +359,13 @@ class PredictingModel(Predictor):
         """
         check_drawing(None, None, seed)
         cells, requests = self._requested(
-            adata, contexts=None, perturbations=perturbation, doses=dose, times=time, directions=direction
+            adata,
+            contexts=None,
+            perturbations=perturbation,
+            doses=dose,
+            times=time,
+            directions=direction,
+            unseen=unseen,
         )
         require_one_condition(requests)
         labels = context_labels(cells.obs, self.design)
@@ -371,13 +391,14 @@ class PredictingModel(Predictor):
         directions: Sequence[str] | str | None = None,
         adata: Data | None = None,
         key_added: str | None = None,
+        unseen: Unseen = "error",
         seed: int = 0,
     ) -> pd.DataFrame:
         """Predict log fold changes, without drawing cells.
 
         Parameters
         ----------
-        contexts, perturbations, doses, times, directions, adata, seed
+        contexts, perturbations, doses, times, directions, adata, unseen, seed
             As in :meth:`predict`.
         key_added
             Also write the table to ``varm[key_added]`` of the data of the model, an AnnData; ``/``, which no file can
@@ -419,6 +440,7 @@ class PredictingModel(Predictor):
             doses=doses,
             times=times,
             directions=directions,
+            unseen=unseen,
         )
         columns = {}
         for request, control, statistics in self._with_controls(cells, requests, seed):
@@ -441,6 +463,7 @@ class PredictingModel(Predictor):
         level: float = 0.9,
         n_cells: int | None = None,
         adata: Data | None = None,
+        unseen: Unseen = "error",
         seed: int = 0,
     ) -> Uncertainty:
         """Predict effects with intervals, and say how far each condition is from what was trained on.
@@ -451,7 +474,7 @@ class PredictingModel(Predictor):
 
         Parameters
         ----------
-        contexts, perturbations, doses, times, directions, adata, seed
+        contexts, perturbations, doses, times, directions, adata, unseen, seed
             As in :meth:`predict`.
         level
             Share of effects that an interval is to contain.
@@ -498,5 +521,6 @@ class PredictingModel(Predictor):
             doses=doses,
             times=times,
             directions=directions,
+            unseen=unseen,
         )
         return predict_uncertainty(self, cells, requests, self.uncertainty, level=level, n_cells=n_cells, seed=seed)

@@ -57,7 +57,7 @@ class ConditionBatch:
     perturbation : (S, P)
         Row of the perturbation table for each part; 0 where there is none. Controls have none at all.
     dose : (S, P)
-        ``log10(1 + dose)`` of each part; 0 where none is given.
+        Where the dose of each part lies between those of the data, from 0 to 1; 0 where none is given.
     has_dose : (S, P)
         Whether it is.
     time : (S,)

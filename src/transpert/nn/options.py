@@ -148,7 +148,8 @@ class ConditionOptions:
         Share of the training sets in which a perturbation is hidden, of which only remains that there was one.
     dose
         How a dose enters: ``"features"``, with the embedding of its part; ``"saturating"``, besides as a learned curve
-        ``1 - exp(-rate * log10(1 + dose))`` that scales the part and its effect, which is then nothing at dose 0.
+        ``1 - exp(-rate * dose)``, with doses from 0 to 1 as the data has them, that scales the part and its effect,
+        which is then nothing at dose 0.
         Parts without a dose act in full.
     tables
         How several tables of embeddings become one: ``"concatenate"`` puts them side by side; ``"gated"`` projects

@@ -16,8 +16,8 @@ from scipy.stats import norm
 
 from transpert._amounts import written_amount
 from transpert._anndata import check_kind, frame
-from transpert._arguments import check_arguments, check_whole
-from transpert.conditions.controls import control_cells
+from transpert._arguments import check_whole
+from transpert.conditions.written import label_texts
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import context_labels
@@ -125,16 +125,17 @@ def dose_response(
         absent = [key for key in (dose_key, design.time_key, design.direction_key) if key and key not in table]
         if absent:
             raise UnknownNameError("column", absent, map(str, table.columns), where=f"obs of {where}")
-        check_labels(table, (design.perturbation_key, *design.context_keys), name=where)
+        check_labels(table, (design.perturbation_key,), name=where, label_format=design.label_format)
+        check_labels(table, design.context_keys, name=where)
     contexts = context_labels(obs, design)
-    labels = obs[design.perturbation_key].astype(str).to_numpy()
-    treated = ~control_cells(obs[design.perturbation_key], control=design.control)
+    labels = label_texts(obs[design.perturbation_key]).to_numpy()
+    treated = ~design.control_cells(obs)
     context = _choose("context", context, contexts[treated])
     perturbation = _choose("perturbation", perturbation, labels[treated & (contexts == context)])
     observed_values = log_values(truth, layer, where="the truth")
     there = context_labels(real_obs, design) == context
-    names = real_obs[design.perturbation_key].astype(str).to_numpy()
-    controls = np.flatnonzero(there & control_cells(real_obs[design.perturbation_key], control=design.control))
+    names = label_texts(real_obs[design.perturbation_key]).to_numpy()
+    controls = np.flatnonzero(there & design.control_cells(real_obs))
     if not len(controls):
         raise ControlError(
             f"there are no control cells of {context!r}",

@@ -3,13 +3,16 @@
 from transpert._counts import library_sizes, log1p_per_10k
 
 from .alignment import AlignmentReport, align_genes
+from .amounts import amounts
 from .checks import check_counts, check_log1p, check_not_backed, check_unique_names
+from .guides import targets_of_guides
 from .normalization import normalize
 from .splitting import split
 
 __all__ = [
     "AlignmentReport",
     "align_genes",
+    "amounts",
     "check_counts",
     "check_log1p",
     "check_not_backed",
@@ -18,4 +21,5 @@ __all__ = [
     "log1p_per_10k",
     "normalize",
     "split",
+    "targets_of_guides",
 ]

@@ -13,7 +13,9 @@ from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments, check_names, refused
 from transpert._seeds import check_seed
-from transpert.conditions import parse_perturbation
+from transpert.conditions.guides import shared_targets
+from transpert.conditions.labels import Controls, control_labels
+from transpert.conditions.written import label_text
 from transpert.errors import OptionError, SplitError, UnknownNameError, list_names
 from transpert.groups import Design, Groups, make_groups
 from transpert.groups.table import context_column
@@ -36,8 +38,9 @@ def split(
     validation_fraction: float = 0.0,
     together: Iterable[Iterable[str]] = (),
     perturbation_key: str = "perturbation",
-    control: str = "control",
+    control: Controls = "control",
     context_keys: str | Sequence[str] | None = None,
+    combination_separator: str = _keys.COMBINATION,
     key_added: str = _keys.SPLIT,
     seed: int = 0,
 ) -> None:
@@ -66,13 +69,15 @@ def split(
         Share of what is left after the test set that is drawn for validation, at the level ``by``.
     together
         Perturbations that must not be torn apart, because they have the same effect, for example
-        ``[["IFNGR1", "JAK2", "STAT1"]]``.
+        ``[["IFNGR1", "JAK2", "STAT1"]]``. Guides of one target (``"STAT1_g1"``, ``"STAT1_g2"``) always stay together.
     perturbation_key
         Column of ``obs`` with the perturbation.
     control
-        The label of control cells.
+        The label of control cells, several, or a pattern, as for :meth:`transpert.SCALE.setup_anndata`.
     context_keys
         Columns that make a context. Defaults to the columns of ``holdout`` other than ``perturbation_key``.
+    combination_separator
+        What joins the parts of a combination.
     key_added
         Where to write: ``obs[key_added]`` and the report in ``uns[key_added]``.
     seed
@@ -122,21 +127,26 @@ def split(
     if context_keys is None:
         context_keys = named
     keys = (context_keys,) if isinstance(context_keys, str) else tuple(context_keys)
-    design = Design(perturbation_key, control, tuple(dict.fromkeys([*keys, *named])))
+    columns = tuple(dict.fromkeys([*keys, *named]))
+    design = Design(perturbation_key, control, columns, combination_separator=combination_separator)
+    genes = set(map(str, adata.var_names))
+    design.report_labels(frame(adata.obs), genes)
     groups = make_groups(frame(adata.obs), design)
     table = groups.table[["context", "perturbation", "is_control", "n_cells"]].copy()
-    together = _sets_of_names(together)
-    units = _together(table["perturbation"], together, control)
+    together = [list(names) for names in together]
+    guides = shared_targets(sorted({part for parts in _parts(groups) for part in parts}), genes)
+    units = _together(groups, [*guides.values(), *together])
+    of_guide = {name: target for target, names in guides.items() for name in names}
     rng = np.random.default_rng(seed)
     if holdout is not None:
-        test = _matching(groups, holdout)
+        test = _matching(groups, holdout, of_guide)
         kind = _kind(groups, test)
     else:
         kind = str(by)
         test = _drawn(groups, kind, fraction, units, ~table["is_control"].to_numpy(), rng)
     chosen = np.zeros(len(table), dtype=bool)
     if validation is not None:
-        chosen = _matching(groups, validation)
+        chosen = _matching(groups, validation, of_guide)
     elif validation_fraction:
         chosen = _drawn(groups, kind, validation_fraction, units, ~(test | table["is_control"].to_numpy()), rng)
     if (test & chosen).any():
@@ -155,7 +165,8 @@ def split(
         "validation_fraction": float(validation_fraction),
         "together": together,
         "perturbation_key": perturbation_key,
-        "control": control,
+        "control": control_labels(control),
+        "combination_separator": combination_separator,
         "context_keys": list(keys),
         "seed": seed,
     }
@@ -194,21 +205,25 @@ def _plain(values: Mapping[str, str | Sequence[str]] | None) -> dict[str, list[s
 def _as_list(value: object) -> list[str]:
     """Values as text; one that is not in a list, such as the number of a donor, stands for itself."""
     alone = isinstance(value, str) or not isinstance(value, Iterable)
-    return [str(value)] if alone else [str(item) for item in value]  # type: ignore[attr-defined]
+    return [label_text(value)] if alone else [label_text(item) for item in value]  # type: ignore[attr-defined]
 
 
 def _parts(groups: Groups) -> list[tuple[str, ...]]:
     return [condition.parts for condition in groups.conditions]
 
 
-def _matching(groups: Groups, wanted: Mapping[str, str | Sequence[str]]) -> np.ndarray:
-    """Perturbed groups that match every column of ``wanted``."""
+def _matching(groups: Groups, wanted: Mapping[str, str | Sequence[str]], of_guide: Mapping[str, str]) -> np.ndarray:
+    """Perturbed groups that match every column of ``wanted``; a guide takes the others of its target along."""
+
+    def targets(parts: Iterable[str]) -> set[str]:
+        return {of_guide.get(part, part) for part in parts}
+
     table, design = groups.table, groups.design
     mask = ~table["is_control"].to_numpy()
     for column, value in wanted.items():
         names = _as_list(value)
         if column == design.perturbation_key:
-            asked = [parse_perturbation(name, control=design.control) for name in names]
+            asked = [design.label_format.parts(name) for name in names]
             known = set(_parts(groups))
             singles = {part for parts in known for part in parts}
             unknown = [
@@ -218,7 +233,10 @@ def _matching(groups: Groups, wanted: Mapping[str, str | Sequence[str]]) -> np.n
             ]
             # a single perturbation takes its combinations along; a combination stands for itself
             hit = [
-                any(parts == wish or (len(wish) == 1 and wish[0] in parts) for wish in asked)
+                any(
+                    targets(parts) == targets(wish) or (len(wish) == 1 and targets(wish) <= targets(parts))
+                    for wish in asked
+                )
                 for parts in _parts(groups)
             ]
         else:
@@ -295,14 +313,17 @@ def _drawn(
     return mask
 
 
-def _together(labels: pd.Series, sets: Iterable[Iterable[str]], control: str) -> dict[str, str]:
-    """Map each perturbation that must stay with others to the first of them."""
-    known = {part for label in set(labels) for part in parse_perturbation(label, control=control)}
+def _together(groups: Groups, sets: Iterable[Iterable[str]]) -> dict[str, str]:
+    """Map each perturbation that must stay with others to one of them."""
+    known = {part for parts in _parts(groups) for part in parts}
     merged: dict[str, str] = {}
     for names in sets:
         members = list(names)
         if unknown := sorted(set(members) - known):
             raise UnknownNameError("perturbation", unknown, sorted(known), where="pp.split(together=)")
+        # what was together with one of them before stays so
+        before = {merged[name] for name in members if name in merged}
+        members += [name for name, first in merged.items() if first in before]
         merged.update(dict.fromkeys(members, members[0]))
     return merged
 

@@ -17,15 +17,17 @@ from transpert._amounts import written_amount
 from transpert._anndata import are_of_prediction, layer_names, metadata_of
 from transpert._counts import read_log1p
 from transpert.conditions import Condition, parse_condition
+from transpert.conditions.labels import LabelFormat
+from transpert.conditions.written import label_texts
 from transpert.errors import (
     AssumptionWarning,
-    ConditionError,
     ControlError,
     OptionError,
     UnknownNameError,
     list_names,
 )
 from transpert.groups import Design
+from transpert.groups.labels import check_labelled
 from transpert.groups.table import context_labels
 
 
@@ -67,7 +69,7 @@ def design_of_metadata(
         design = Design(**{name: _plain(value) for name, value in own.items() if name in known})
     named: dict[str, Any] = {"perturbation_key": perturbation_key, "context_keys": context_keys}
     if control is not None:  # a label may be 0
-        named["control"] = control
+        named |= {"control": control, "further_controls": ()}
     named = {name: value for name, value in named.items() if value is not None}
     # neither batches nor splits make a population
     return replace(design, batch_key=None, split_key=None, **named)
@@ -99,17 +101,12 @@ def _warn_of_lost_design() -> None:
     )
 
 
-def check_labels(obs: pd.DataFrame, columns: Sequence[str], *, name: str | None = None) -> None:
+def check_labels(
+    obs: pd.DataFrame, columns: Sequence[str], *, name: str | None = None, label_format: LabelFormat | None = None
+) -> None:
     """Check that columns exist and have a value for every cell; errors say that they are of ``name``."""
     _check_columns(obs, columns, name)
-    for column in columns:
-        missing = int(obs[column].isna().sum())
-        if missing:
-            raise ConditionError(
-                f"{missing} cells have no value",
-                where=_of(f"obs[{column!r}]", name),
-                remedy="Name the value or drop the cells.",
-            )
+    check_labelled(obs, columns, label_format=label_format, name=name)
 
 
 def _check_columns(obs: pd.DataFrame, columns: Sequence[str], name: str | None) -> None:
@@ -148,7 +145,8 @@ def populations(
     """Find the populations of a data set; errors call it ``name``."""
     # without its column a dose would be pooled with the others
     _check_columns(obs, design.columns, name)
-    check_labels(obs, (design.perturbation_key, *design.context_keys), name=name)
+    check_labels(obs, (design.perturbation_key,), name=name, label_format=design.label_format)
+    check_labels(obs, design.context_keys, name=name)
     labels, conditions, spelling = _labels(obs, design)
     frame = pd.DataFrame({"context": context_labels(obs, design), "label": labels})
     indices: dict[Any, Any] = frame.groupby(["context", "label"], sort=True).indices
@@ -158,7 +156,7 @@ def populations(
     orphans = sorted({context for context, _ in cells} - set(controls))
     if need_controls and orphans:
         raise ControlError(
-            f"{len(orphans)} contexts have no cells labelled {design.control!r}: {list_names(orphans)}",
+            f"{len(orphans)} contexts have no cells labelled {design.named_controls}: {list_names(orphans)}",
             where=_of(f"obs[{design.perturbation_key!r}]", name),
             remedy="Keep the control cells of every context in the object.",
         )
@@ -167,7 +165,7 @@ def populations(
 
 def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Condition], dict[str, str]]:
     """One label a condition, the same however a combination or a dose is written; empty for controls."""
-    written = pd.DataFrame({"name": obs[design.perturbation_key].astype(str).to_numpy(dtype=object)})
+    written = pd.DataFrame({"name": label_texts(obs[design.perturbation_key]).to_numpy(dtype=object)})
     columns = ((design.dose_key, "dose"), (design.time_key, "time"), (design.direction_key, "direction"))
     tags = [(key, name) for key, name in columns if key is not None]
     for key, name in tags:
@@ -183,7 +181,7 @@ def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Co
     # every distinct way of writing is parsed once: there are few of them and many cells
     for row in written.iloc[first].to_dict(orient="records"):
         given = {name: None if pd.isna(row[name]) else row[name] for _, name in tags}
-        condition = parse_condition(row["name"], control=design.control, **given)
+        condition = parse_condition(row["name"], control=design.label_format, **given)
         names.append(_label(condition))
         if not condition.is_control:
             conditions.setdefault(names[-1], condition)

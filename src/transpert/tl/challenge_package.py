@@ -25,7 +25,6 @@ from transpert import _keys
 from transpert._anndata import layer_names
 from transpert._arguments import check_choice, check_path, check_whole
 from transpert._counts import read_counts
-from transpert.conditions.controls import control_cells
 from transpert.data.readers.readers import CountReader, open_reader
 from transpert.errors import (
     AssumptionWarning,
@@ -278,7 +277,7 @@ def _read_labels(reader: CountReader, design: Design) -> _Labels:
 
 def _are_controls(names: np.ndarray, design: Design) -> np.ndarray:
     """Return which labels mean controls, those of the challenge among them."""
-    return control_cells(pd.Series(names), control=design.control) | (names == _NEVER_A_TARGET)
+    return design.label_format.control_cells(pd.Series(names)) | (names == _NEVER_A_TARGET)
 
 
 def _check_populations(labels: _Labels, expected: Mapping[tuple[str, str], int], contexts: tuple[str, ...]) -> None:

@@ -16,7 +16,9 @@ from transpert import _keys, pp
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments
 from transpert.conditions import Condition, parse_perturbation
-from transpert.errors import AssumptionWarning, ControlError, MetricInputError, UnknownNameError, list_names
+from transpert.conditions.labels import Controls
+from transpert.conditions.written import label_text
+from transpert.errors import AssumptionWarning, ControlError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import written_direction, written_dose
 from transpert.pp.alignment import align_as_asked
@@ -34,7 +36,7 @@ def to_counts(
     *,
     design: Design | None = None,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     counts_layer: str | None = _keys.COUNTS_LAYER,
     library_size_key: str | None = None,
@@ -137,9 +139,9 @@ def to_counts(
         if context not in used:
             used[context] = cells[known.controls[context]]
             dispersion[context] = _dispersion(used[context])
-        labels = used[context].obs[list(design.context_keys)].astype(str).iloc[0]
-        values = dict(zip(design.context_keys, labels, strict=True))
-        dose, direction = written_dose(condition, label), written_direction(condition, label)
+        values = {key: label_text(used[context].obs[key].iloc[0]) for key in design.context_keys}
+        spelled = design.label_format.split(label)
+        dose, direction = written_dose(condition, spelled), written_direction(condition, spelled)
         request = Request(context, values, condition, label, dose, direction)
         own = _as_many(used[context], size, request.seed(seed))
         log, counts = read_out(
@@ -213,7 +215,7 @@ def _means(
         pp.check_log1p(pred[genes].to_numpy(dtype=float), where="the table of means")
         for context in contexts:
             for label, row in pred[genes].iterrows():
-                condition = Condition(parse_perturbation(str(label), control=design.control))
+                condition = Condition(parse_perturbation(str(label), control=design.label_format))
                 yield context, condition, str(label), row.to_numpy(dtype=float), None
         return
     aligned, _ = align_as_asked(pred, genes)

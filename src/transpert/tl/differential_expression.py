@@ -14,10 +14,10 @@ from scipy import sparse
 from scipy.stats import ttest_ind_from_stats
 
 from transpert import _keys
-from transpert._anndata import frame, metadata_of, modality_of, modality_to_write
-from transpert._arguments import check_arguments, check_choice
-from transpert.conditions.controls import control_cells
-from transpert.errors import AssumptionWarning, ControlError, UnknownNameError, list_names
+from transpert._anndata import frame, modality_of, modality_to_write
+from transpert.conditions.labels import Controls
+from transpert.conditions.written import label_texts
+from transpert.errors import AssumptionWarning, ControlError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.metrics import Convention, DifferentialExpression, RankSums
 from transpert.metrics.differential_expression import assemble
@@ -37,7 +37,7 @@ def rank_genes_groups(
     method: Literal["wilcoxon", "t-test", "pseudobulk"] = "wilcoxon",
     design: Design | None = None,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     groups: str | Sequence[str] | None = None,
     layer: str | None = None,
     counts_layer: str | None = _keys.COUNTS_LAYER,
@@ -119,7 +119,7 @@ def rank_genes_groups(
     check_labels(frame(adata.obs), (design.perturbation_key,))
     column = frame(adata.obs)[design.perturbation_key]
     # one label for controls, however they are spelled
-    labels = np.where(control_cells(column, control=design.control), design.control, column.astype(str))
+    labels = np.where(design.label_format.control_cells(column), design.control, label_texts(column))
     known = sorted(set(labels) - {design.control})
     wanted = [groups] if isinstance(groups, str) else groups
     names = known if wanted is None else [str(name) for name in wanted]

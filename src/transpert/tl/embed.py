@@ -15,7 +15,8 @@ from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments
 from transpert._seeds import check_seed
-from transpert.errors import GeneError, MetricInputError
+from transpert.conditions.labels import Controls
+from transpert.errors import MetricInputError
 from transpert.groups import Design
 from transpert.pp.alignment import align_as_asked
 
@@ -28,7 +29,7 @@ def embed_together(
     *,
     design: Design | None = None,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     n_components: int = 30,
     n_neighbors: int = 15,

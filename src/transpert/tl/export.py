@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from transpert._arguments import check_arguments
+from transpert.conditions.labels import Controls
 from transpert.errors import ControlError, OptionError
 from transpert.groups import Design
 
@@ -27,7 +27,7 @@ def to_cell_eval(
     *,
     design: Design | None = None,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     control_label: str = "non-targeting",
     layer: str | None = None,

@@ -11,7 +11,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert._anndata import frame, modality_of, modality_to_write, writable_name
-from transpert._arguments import check_arguments
+from transpert.conditions.labels import Controls
 from transpert.groups import Design
 
 from ._populations import design_of, log_values, populations
@@ -22,7 +22,7 @@ def effects(
     *,
     design: Design | None = None,
     perturbation_key: str | None = None,
-    control: str | None = None,
+    control: Controls | None = None,
     context_keys: str | Sequence[str] | None = None,
     pseudo_rate: float = 0.05,
     layer: str | None = None,

@@ -239,7 +239,7 @@ def _controls_by_context(
     """Draw the control cells of each context."""
     obs, design = frame(data.obs), model.design
     labels = obs[design.perturbation_key].astype(str)
-    control = np.array([not parse_perturbation(label, control=design.control) for label in labels])
+    control = np.array([not parse_perturbation(label, control=design.label_format) for label in labels])
     of = context_labels(obs, design).astype(str)
     wanted = [contexts] if isinstance(contexts, str) else list(contexts or dict.fromkeys(of))
     found = {}

@@ -476,7 +476,8 @@ def _bounds(data: AnnData, truth: AnnData, base: Task) -> pd.DataFrame:
     NoChange.setup_anndata(
         rows,
         perturbation_key=design.perturbation_key,
-        control=design.control,
+        control=design.controls,
+        combination_separator=design.combination_separator,
         context_keys=list(design.context_keys),
         layer=base.layer,
         **{

@@ -3,6 +3,7 @@
 from .anchor import Anchor, AnchorPrediction
 from .dependence import ContextScores, Dependence
 from .effects import GroupEffects, PopulationMeans, effects_from_statistics, group_effects, rows_of_groups
+from .mixture import EffectMixture, Evidence
 from .novelty import NOVELTIES, Novelty, amount_distance, predict_as_new
 from .options import AnchorOptions, ReadoutOptions
 from .perturbation_ridge import PerturbationRidge, RidgeChoice
@@ -21,7 +22,9 @@ __all__ = [
     "AnchorPrediction",
     "ContextScores",
     "Dependence",
+    "EffectMixture",
     "ErrorModel",
+    "Evidence",
     "GroupEffects",
     "GroupStatistics",
     "Novelty",

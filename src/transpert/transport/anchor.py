@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal, Self
 
@@ -16,9 +16,11 @@ from transpert.conditions import Condition, Embedding
 from transpert.errors import ModelFileError, list_names
 
 from .coefficients import EffectTable, condition_coefficients, context_coefficients, weighted_sum
-from .dependence import ContextScores, Dependence
+from .dependence import FEWEST_CONTEXTS, ContextScores, Dependence
 from .dose import given_parts, interpolate_over
 from .effects import GroupEffects
+from .evidence import FEWEST_CONTEXTS_OF_KERNEL, fit_mixture, gather_evidence
+from .mixture import EffectMixture
 from .options import AnchorOptions, EffectSpace
 from .perturbation_ridge import PerturbationRidge
 from .rates import shift_mean_log
@@ -79,6 +81,9 @@ class Anchor:
         Weight of each space.
     ridge
         How effects follow the embeddings of the perturbations; ``None`` without embeddings, or with too few.
+    mixtures
+        For each space how effects of a gene go together over contexts; none without ``adaptive``, and where no
+        condition was measured in two.
     """
 
     options: AnchorOptions
@@ -93,6 +98,7 @@ class Anchor:
     interaction: dict[str, float]
     stack: dict[str, float]
     ridge: PerturbationRidge | None = None
+    mixtures: Mapping[str, EffectMixture] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -139,6 +145,8 @@ class Anchor:
         ['log1p', 'log_fold']
         """
         say = progress or (lambda _: None)
+        if options.adaptive:
+            options = dataclasses.replace(options, pseudo_rate=max(options.pseudo_rate, effects.molecule()))
         measured = {space: effects.in_space(space, options.pseudo_rate) for space in options.spaces}
         table = EffectTable(
             effects.contexts,
@@ -171,6 +179,9 @@ class Anchor:
         anchor = dataclasses.replace(anchor, dependence=anchor._choose_dependence(left_out))
         say("Weighting main effects by leaving groups out")
         anchor = dataclasses.replace(anchor, parts=anchor._fit_parts(left_out))
+        if options.adaptive:
+            say("Learning how effects go together over contexts")
+            anchor = dataclasses.replace(anchor, mixtures=anchor._fit_mixtures(seed))
         anchor = dataclasses.replace(anchor, interaction=anchor._fit_interaction())
         say("Stacking the spaces of effects")
         return dataclasses.replace(anchor, stack=anchor._fit_stack(left_out, effects))
@@ -311,7 +322,37 @@ class Anchor:
             variance = factor**2 * np.sum([variance for _, variance in parts], axis=0)
         else:
             effect, variance = self._effect_and_variance(space, condition, context, profile, allowed, measured)
-        return shrink_effects(effect, self.options.shrinkage * variance)
+        weighted = shrink_effects(effect, self.options.shrinkage * variance)
+        adaptive = self._adaptive_effect(space, condition, context, profile, allowed, measured)
+        if adaptive is None:
+            return weighted
+        # one chooses weights for all genes, the other shrinks each by itself: they err differently
+        share = self.options.adaptive
+        return (1 - share) * weighted + share * adaptive
+
+    def _adaptive_effect(
+        self,
+        space: EffectSpace,
+        condition: Condition,
+        context: str,
+        profile: np.ndarray,
+        allowed: np.ndarray,
+        measured: bool,
+    ) -> np.ndarray | None:
+        """What the mixture says; nothing where no other context tells, or the context itself was measured."""
+        mixture, table = self.mixtures.get(space), self.table
+        known, here = table.of_action(condition) & allowed, table.of_context(context)
+        if mixture is None or (measured and (known & here).any()) or not (known & ~here).any():
+            return None
+        effects, variances = self.effects[space], self.variances[space]
+
+        def at(other: Condition) -> tuple[np.ndarray, np.ndarray]:
+            evidence = gather_evidence(table, effects, variances, other, context, profile, allowed)
+            mean = np.zeros(effects.shape[1]) if evidence is None else mixture.mean(evidence)
+            return mean, np.zeros_like(mean)
+
+        conditions = [table.conditions[row] for row in np.flatnonzero(known & ~here)]
+        return interpolate_over(condition, conditions, at)[0]
 
     def _effect_and_variance(
         self,
@@ -382,6 +423,17 @@ class Anchor:
             return "perturbation"
         return "pair"
 
+    def missing(self) -> list[str]:
+        """Return what is off because conditions were measured in too few contexts, one sentence each."""
+        if self.options.kind == "mean" or not self.table.conditions:
+            return []
+        most = max(int(self.table.of_condition(condition).sum()) for condition in set(self.table.conditions))
+        needed = {"how effects follow control profiles": FEWEST_CONTEXTS + 1}
+        if self.options.adaptive:
+            needed |= {"adaptive shrinkage": 2, "the likeness of contexts in it": FEWEST_CONTEXTS_OF_KERNEL}
+        found = f"no condition was measured in more than {most}"
+        return [f"{part} needs {n} contexts; {found}" for part, n in needed.items() if most < n]
+
     # --- learning from left-out groups ----------------------------------------------------------------------
 
     def _choose_dependence(self, rows: np.ndarray) -> dict[str, Dependence | None]:
@@ -437,6 +489,14 @@ class Anchor:
                 if gram.any():
                     fitted[space][situation] = _largest_good_weights(gram, moment)
         return fitted
+
+    def _fit_mixtures(self, seed: int) -> dict[str, EffectMixture]:
+        """How effects go together over contexts, for each space in which that can be learned."""
+        found = {
+            space: fit_mixture(self.table, self.effects[space], self.variances[space], seed=seed)
+            for space in self.options.spaces
+        }
+        return {space: mixture for space, mixture in found.items() if mixture is not None}
 
     def _fit_interaction(self) -> dict[str, float]:
         """How much of the sum of its parts the effect of a combination is, from combinations that were seen."""
@@ -505,6 +565,7 @@ class Anchor:
             "interaction": self.interaction,
             "stack": self.stack,
             "ridge": None if self.ridge is None else self.ridge.to_state(),
+            "mixtures": {space: dataclasses.asdict(mixture) for space, mixture in self.mixtures.items()},
         }
         arrays = {
             "weights": self.table.weights,
@@ -543,6 +604,7 @@ class Anchor:
             saved.interaction,
             saved.stack,
             ridge,
+            saved.mixtures,
         )
 
 
@@ -558,6 +620,7 @@ class _SavedAnchor(msgspec.Struct):
     interaction: dict[str, float]
     stack: dict[str, float]
     ridge: dict[str, dict[str, Any]] | None = None
+    mixtures: dict[str, EffectMixture] = {}
 
 
 def _check_shapes(saved: _SavedAnchor, arrays: Mapping[str, np.ndarray]) -> None:

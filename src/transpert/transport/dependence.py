@@ -12,7 +12,7 @@ from transpert.conditions import Condition
 from .coefficients import EffectTable, cell_weights
 
 # with fewer contexts there is nothing to learn about how an effect depends on them
-_FEWEST_CONTEXTS = 4
+FEWEST_CONTEXTS = 4
 # profiles whose differences are a smaller share of them are those of the same cells, but for rounding
 _ROUNDING = 1e-6
 
@@ -69,7 +69,7 @@ class ContextScores:
         The scores; ``None`` with fewer than four contexts, or where all have the same controls.
         """
         rows = np.flatnonzero(table.of_condition(condition) & allowed & ~table.of_context(context))
-        if len(rows) < _FEWEST_CONTEXTS:
+        if len(rows) < FEWEST_CONTEXTS:
             return None
         share = np.sqrt(table.weights[rows] / table.weights[rows].sum())
         centre = np.average(table.profiles[rows], axis=0, weights=share)

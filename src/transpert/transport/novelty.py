@@ -115,7 +115,10 @@ def _beyond(amount: float | None, known: set[float | None]) -> float:
     values = sorted(value for value in known if value is not None)
     if not values:
         return float("inf")
-    floor = min((value for value in values if value > 0), default=1.0) / 10
+    positive = [value for value in values if value > 0]
+    if not positive:  # any amount is as new as another: none was given
+        return float(amount > 0)
+    floor = min(positive) / 10
     places = np.log10(np.maximum(values, floor))
     place = np.log10(max(amount, floor))
     gaps = np.diff(np.unique(places))

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from scipy import sparse
 
+from transpert._amounts import amount_gap
 from transpert.conditions import Condition, Embedding
 from transpert.conditions.condition import opposed
 
@@ -374,8 +375,8 @@ def _apart(condition: Condition, setting: Setting) -> float:
     """How far dose and time of a condition are from those asked for, on log scales."""
     (dose, *_), time, _ = setting
     own = condition.doses[0]
-    doses = abs(np.log10(1 + own) - np.log10(1 + dose)) if own is not None and dose is not None else 0.0
-    times = abs(np.log1p(condition.time) - np.log1p(time)) if condition.time is not None and time is not None else 0.0
+    doses = amount_gap(own, dose) if own is not None and dose is not None else 0.0
+    times = amount_gap(condition.time, time) if condition.time is not None and time is not None else 0.0
     return float(doses + times)
 
 

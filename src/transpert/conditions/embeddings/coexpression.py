@@ -16,7 +16,7 @@ from transpert._arguments import check_arguments
 from transpert._counts import library_sizes, log1p_per_10k, read_counts
 from transpert.errors import ControlError, GeneError, OptionError, UnknownNameError
 
-from ..controls import control_cells
+from ..labels import Controls, LabelFormat
 from .embedding import Embedding
 
 _FEWEST_CELLS = 10
@@ -27,7 +27,7 @@ def coexpression(
     adata: AnnData,
     *,
     perturbation_key: str,
-    control: str = "control",
+    control: Controls = "control",
     context_keys: str | Sequence[str] = (),
     layer: str | None = None,
     library_size_key: str | None = None,
@@ -93,7 +93,7 @@ def coexpression(
         raise UnknownNameError("layer", [layer], layer_names(adata), where="layers")
     if n_dimensions < 1:
         raise OptionError(f"n_dimensions is {n_dimensions}", remedy="At least 1.")
-    controls = np.flatnonzero(control_cells(obs[perturbation_key], control=control))
+    controls = np.flatnonzero(LabelFormat.of(control).control_cells(obs[perturbation_key]))
     where = "X" if layer is None else f"layers[{layer!r}]"
     matrix = read_counts(adata.X if layer is None else adata.layers[layer], where=where)
     counts = sparse.csr_matrix(matrix[controls], dtype=np.float32)

@@ -19,7 +19,6 @@ from transpert._arguments import check_arguments
 from transpert._folders import folder_written
 from transpert._matrices import check_starts, csr_of_parts, narrowed
 from transpert._schema import checked, read_toml
-from transpert.conditions.controls import control_cells
 from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError, list_names
 from transpert.groups import Design
 
@@ -176,7 +175,7 @@ class _HeldOut:
         self._found[file] = pd.DataFrame({"cell_type": cell_type, "label": label}).drop_duplicates()
         if len(self._found) == self._n_files:
             self._check_names()
-        perturbed = ~control_cells(obs[self._design.perturbation_key], control=self._design.control)
+        perturbed = ~self._design.control_cells(obs)
         for name, into in self._zeroshot.items():
             split[perturbed & (cell_type == name)] = _SPLITS[into]
         for name, lists in self._fewshot.items():

@@ -96,6 +96,7 @@ def read_input(
     key = library_column(readers, library_size_key)
     required = [*design.columns, *([key] if key else [])]
     obs, names = collect_obs(readers, required, obs_columns)
+    design.report_labels(obs, aligned)
     return BuildInput(readers, aligned, obs, names, key)
 
 

@@ -235,7 +235,7 @@ class Store(StoreContents):
             raise ControlError(
                 "none of the chosen cells is a control",
                 where="Store.subset",
-                remedy=f"Choose cells labelled {self.design.control!r} too: a store without them cannot be used.",
+                remedy=f"Choose cells labelled {self.design.named_controls} too: a store without them cannot be used.",
             )
         chosen_cells = BuildInput([reader], self.genes, obs, names, _keys.LIBRARY_SIZE)
         with progress_bars(progress) as report:

@@ -80,6 +80,11 @@ class KernelTransport(ClosedFormModel):
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "anchor": self._chosen.to_dict()}
 
+    @override
+    def summary(self) -> str:
+        missing = self.anchor.missing() if self.anchor is not None else []
+        return "\n".join([super().summary(), *(f"  off: {reason}" for reason in missing)])
+
     @classmethod
     @override
     def _from_options(cls, adata, registry, options):

@@ -41,6 +41,7 @@ class ContextMean(ShiftRule):
     """
 
     _place = 2
+    _ignores_perturbation = True
 
     @override
     def _shift(self, condition: Condition, context: str, before: np.ndarray) -> np.ndarray:

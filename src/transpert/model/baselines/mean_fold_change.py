@@ -39,6 +39,7 @@ class MeanFoldChange(ClosedFormModel):
     """
 
     _place = 3
+    _ignores_perturbation = True
 
     @property
     @override

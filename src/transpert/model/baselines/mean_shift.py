@@ -42,6 +42,7 @@ class MeanShift(ShiftRule):
     """
 
     _place = 1
+    _ignores_perturbation = True
 
     @override
     def _shift(self, condition: Condition, context: str, before: np.ndarray) -> np.ndarray:

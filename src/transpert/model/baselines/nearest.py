@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import override
 
 import numpy as np
 
+from transpert._amounts import amount_gap
 from transpert.conditions import Condition, Embedding
 
 from .closed_form import ShiftRule
@@ -85,9 +85,9 @@ def _apart(condition: Condition, other: Condition) -> tuple[int, float]:
             continue
         opposed += direction is not None and asked[0] is not None and direction != asked[0]
         if dose is not None and asked[1] is not None:
-            distance += abs(math.log10(1 + dose) - math.log10(1 + asked[1]))
+            distance += amount_gap(dose, asked[1])
     if condition.time is not None and other.time is not None:
-        distance += abs(math.log1p(condition.time) - math.log1p(other.time))
+        distance += amount_gap(condition.time, other.time)
     return opposed, distance
 
 

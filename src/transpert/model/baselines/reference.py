@@ -34,6 +34,7 @@ class NoChange(PerturbationModel):
     """
 
     _place = 0
+    _ignores_perturbation = True
 
     @override
     def _fit(self, effects: GroupEffects) -> None:

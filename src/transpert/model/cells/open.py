@@ -14,7 +14,7 @@ from scipy import sparse
 
 from transpert._anndata import frame, modality_of
 from transpert.data import CellSource, Store
-from transpert.errors import GeneError, OptionError, StoreError, UnknownNameError, list_names
+from transpert.errors import CellError, GeneError, OptionError, StoreError, UnknownNameError, list_names
 from transpert.transport import PooledStatistics
 
 from .in_memory import Cells, DataSource, Keeping, read_cells
@@ -116,6 +116,21 @@ def check_in_memory(data: Any, method: str) -> None:
         )
     if isinstance(data, AnnData) and data.is_view:
         raise OptionError(f"{method} was given a view of another AnnData", remedy="Pass a copy: adata[...].copy().")
+    if isinstance(data, MuData):
+        _check_paired(data)
+
+
+def _check_paired(mdata: MuData) -> None:
+    """Refuse a MuData in which a modality lacks cells, which scvi-tools cannot register."""
+    unpaired = [name for name, modality in mdata.mod.items() if modality.n_obs < mdata.n_obs]
+    if unpaired:
+        whole = next((name for name in mdata.mod if name not in unpaired), "rna")
+        raise CellError(
+            f"{list_names(unpaired)} lack some of the {mdata.n_obs} cells",
+            where="mdata.mod",
+            remedy=f"Set up the modality alone, setup_anndata(mdata[{whole!r}]), or keep the cells that all have, "
+            "muon.pp.intersect_obs(mdata).",
+        )
 
 
 def check_loaded(data: Data | None, source: DataSource, genes: np.ndarray, fingerprint: str | None) -> None:

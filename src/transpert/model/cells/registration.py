@@ -12,8 +12,8 @@ from mudata import MuData
 from scvi.data import fields
 
 from transpert import _keys
-from transpert._arguments import check_arguments
-from transpert.errors import ConditionError, OptionError, list_names
+from transpert.conditions.labels import control_labels
+from transpert.errors import ConditionError, ControlError, OptionError, list_names
 from transpert.groups import Design, make_groups, match_controls
 from transpert.groups.table import check_sizes
 
@@ -132,13 +132,14 @@ def source_of(arguments: dict[str, Any]) -> DataSource:
     check_arguments(arguments)
     design = Design(
         arguments["perturbation_key"],
-        arguments["control"],
+        [*control_labels(arguments["control"]), *arguments.get("further_controls", ())],
         arguments["context_keys"],
         arguments["batch_key"],
         arguments["dose_key"],
         arguments["time_key"],
         arguments["split_key"],
         arguments.get("direction_key"),
+        arguments.get("combination_separator", _keys.COMBINATION),
     )
     check_names(design)
     return DataSource(
@@ -156,20 +157,31 @@ def check_names(design: Design) -> None:
     dataclasses.replace(design, split_key=None).check_not_written((*_keys.PREDICTION_COLUMNS, _keys.OOD_SCORE))
 
 
-def check_groups(cells: Cells | StoredCells, design: Design) -> None:
-    """Refuse data that no model could be trained on, before anything is registered."""
+def check_groups(cells: Cells | StoredCells, design: Design, *, report: bool = True) -> None:
+    """Refuse data that no model could be trained on, before anything is registered; report labels that look odd."""
+    _check_no_dates(cells.obs, design)
+    if report:
+        design.report_labels(cells.obs, cells.genes)
+    # batches are parts of a group: one cell in a batch is common, one cell of a condition in a context is a mistake
+    groups = make_groups(cells.obs, dataclasses.replace(design, batch_key=None))
+    if not len(groups.perturbed_groups):
+        raise ControlError(
+            f"all {len(cells.obs)} cells are controls, labelled {design.named_controls}",
+            where=f"obs[{design.perturbation_key!r}]",
+            remedy="Add perturbed cells to learn from, or correct control= or combination_separator=.",
+        )
+    amounts = [key for key in (design.dose_key, design.time_key, design.direction_key) if key is not None]
+    remedy = f"Drop these cells, merge contexts{f', or correct {list_names(amounts)}' if amounts else ''}."
+    check_sizes(groups, 2, remedy=remedy)
+    match_controls(groups, warn=False)
+
+
+def _check_no_dates(obs: pd.DataFrame, design: Design) -> None:
+    """Refuse dates as labels."""
     for column in design.columns:
-        if pd.api.types.is_datetime64_any_dtype(cells.obs[column]) or pd.api.types.is_timedelta64_dtype(
-            cells.obs[column]
-        ):
+        if pd.api.types.is_datetime64_any_dtype(obs[column]) or pd.api.types.is_timedelta64_dtype(obs[column]):
             raise ConditionError(
                 "dates are no labels, and cannot be saved with a model",
                 where=f"obs[{column!r}]",
                 remedy=f"Turn them into text: adata.obs[{column!r}] = adata.obs[{column!r}].astype(str).",
             )
-    # batches are parts of a group: one cell in a batch is common, one cell of a condition in a context is a mistake
-    groups = make_groups(cells.obs, dataclasses.replace(design, batch_key=None))
-    amounts = [key for key in (design.dose_key, design.time_key, design.direction_key) if key is not None]
-    remedy = f"Drop these cells, merge contexts{f', or correct {list_names(amounts)}' if amounts else ''}."
-    check_sizes(groups, 2, remedy=remedy)
-    match_controls(groups, warn=False)

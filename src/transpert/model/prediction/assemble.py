@@ -15,6 +15,7 @@ from scipy import sparse
 from transpert import _keys
 from transpert._amounts import written_amount
 from transpert._counts import log1p_per_10k
+from transpert.conditions.written import label_texts
 from transpert.groups import Design
 from transpert.transport import ReadoutOptions, transport_counts
 
@@ -88,6 +89,7 @@ def assemble(
     first: int = 0,
     as_text: Collection[str] | None = None,
     library_size_key: str | None = None,
+    unseen: Sequence[str] = (),
 ) -> AnnData:
     """Put populations into one AnnData, in the slots that scanpy and pertpy look into."""
     obs = pd.concat([_annotate(population, design) for population in populations])
@@ -97,7 +99,7 @@ def assemble(
             obs[key] = _in_one_type(obs[key], as_text=_holds_text(obs[key]) if as_text is None else key in as_text)
     for column in (design.perturbation_key, *design.context_keys, _keys.SOURCE, design.batch_key):
         if column is not None:
-            obs[column] = pd.Categorical(obs[column].astype(str))
+            obs[column] = pd.Categorical(label_texts(obs[column]))
     obs[_keys.MODEL] = pd.Categorical([model] * len(obs))
     adata = AnnData(
         X=_stacked([population.log1p() for population in populations]),
@@ -114,6 +116,8 @@ def assemble(
     adata.uns[_keys.UNS] = {"design": {k: v for k, v in design.to_dict().items() if v is not None}, "model": model}
     if library_size_key is not None:
         adata.uns[_keys.UNS][_keys.LIBRARY_KEY] = library_size_key
+    if unseen:
+        adata.uns[_keys.UNS][_keys.UNSEEN] = list(unseen)
     return adata
 
 
@@ -155,8 +159,8 @@ def _in_one_type(column: pd.Series, *, as_text: bool) -> pd.Series:
 def _annotate(population: Population, design: Design) -> pd.DataFrame:
     cells, request = population.cells, population.request
     obs = cells.obs.drop(columns=[design.split_key] if design.split_key else [], errors="ignore").copy()
+    obs[design.perturbation_key] = design.control if request is None else request.label
     if request is not None:
-        obs[design.perturbation_key] = request.label
         for key, value in request.context_values.items():
             obs[key] = value
         if design.dose_key is not None:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from transpert._amounts import rounded
-from transpert.conditions.controls import control_cells
 from transpert.errors import ControlError
 from transpert.groups import Design
 from transpert.groups.table import context_labels
@@ -60,7 +59,7 @@ def control_positions(
         raise ControlError(
             f"the context {origin[0]!r} has no control cells to move",
             where=f"obs[{design.perturbation_key!r}]",
-            remedy=f"Add cells labelled {design.control!r} of this context.",
+            remedy=f"Add cells labelled {design.named_controls} of this context.",
         )
     if n_cells is not None and n_cells < len(positions):
         positions = np.sort(np.random.default_rng(seed).choice(positions, size=n_cells, replace=False))
@@ -73,7 +72,7 @@ def _controls_by_origin(cells: Cells | StoredCells, design: Design) -> dict[Orig
 
 
 def _find_controls(cells: Cells | StoredCells, design: Design) -> dict[Origin, np.ndarray]:
-    positions = np.flatnonzero(control_cells(cells.obs[design.perturbation_key], control=design.control))
+    positions = np.flatnonzero(design.control_cells(cells.obs))
     positions.flags.writeable = False
     labels = context_labels(cells.obs.iloc[positions], design)
     rows = pd.Series(positions).groupby(labels, sort=False).indices

@@ -25,6 +25,7 @@ from .assemble import Population, SetPrediction, assemble, read_out, text_column
 from .controls import Origin, control_positions, origin_of, origins_of, shown_controls
 from .requests import Request, expand_requests
 from .sizes import most_cells, population_sizes, warn_of_memory
+from .unseen import Unseen, check_seen, unseen_parts
 
 
 class Predictor(RegisteredModel):
@@ -32,6 +33,7 @@ class Predictor(RegisteredModel):
 
     # what turns a predicted mean into cells; a user's choice overrides it
     _default_readout: str = "counts"
+    _ignores_perturbation = False  # whether what it predicts is the same for all, and so defined for any
 
     @abstractmethod
     def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
@@ -64,7 +66,8 @@ class Predictor(RegisteredModel):
                 populations.append(self._population(moved, request, readout, seed=request.seed(seed)))
         if include_controls:
             populations += [self._control_population(controls[origin]) for origin in shown_controls(origins)]
-        return self._assembled(populations, as_text=text_columns(cells.obs, requests, self.design))
+        as_text = text_columns(cells.obs, requests, self.design)
+        return self._assembled(populations, as_text=as_text, unseen=self._unseen(requests))
 
     def _assembled(self, populations: Sequence[Population], **shared: Any) -> AnnData:
         components, name = self._principal_components, type(self).__name__
@@ -72,12 +75,19 @@ class Predictor(RegisteredModel):
         return assemble(populations, self.design, model=name, components=components, **shared)
 
     def _requested(
-        self, adata: Data | str | os.PathLike[str] | None, *, max_missing_genes: float | None = None, **asked: Any
+        self,
+        adata: Data | str | os.PathLike[str] | None,
+        *,
+        max_missing_genes: float | None = None,
+        unseen: Unseen = "error",
+        **asked: Any,
     ) -> tuple[Cells | StoredCells, list[Request]]:
         """Return the cells to move and what is asked of them, once it is known that the model can answer."""
         self._check_trained()
         cells = self.cells if adata is None else self._other_cells(open_data(adata), max_missing_genes)
-        return cells, expand_requests(cells, self.source, self.vocabulary, check=self._check_requests, **asked)
+        requests = expand_requests(cells, self.source, self.vocabulary, check=self._check_requests, **asked)
+        check_seen(self._unseen(requests), unseen)
+        return cells, requests
 
     def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
         # a split says what to train on; other data is only predicted for
@@ -94,6 +104,11 @@ class Predictor(RegisteredModel):
     def _check_requests(self, requests: Sequence[Request]) -> None:
         """Raise for conditions the model cannot predict; perturbations must be known by default."""
         self.vocabulary.require(request.label for request in requests)
+
+    def _unseen(self, requests: Sequence[Request]) -> list[str]:
+        """Return the perturbations that would be predicted as the mean of the others."""
+        trained = None if self._ignores_perturbation else self._trained_parts
+        return unseen_parts(requests, trained, getattr(self, "embedding", None))
 
     def _controls(self, cells: Cells | StoredCells, origin: Origin, n_cells: int | None, seed: int) -> Cells:
         """Read the control cells of a context at a time, or at all, at most so many of them."""

@@ -15,8 +15,7 @@ import pandas as pd
 from transpert import _keys
 from transpert._seeds import check_seed
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition, parse_perturbation
-from transpert.conditions.controls import is_control_label
-from transpert.conditions.parts import split_parts
+from transpert.conditions.written import label_text, label_texts
 from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import context_labels, written_direction, written_dose
@@ -91,14 +90,14 @@ def expand_requests(
             raise ConditionError("nothing is asked for", where=f"{kind}s=", remedy=f"Name at least one {kind}.")
     labels = _as_list(perturbations)
     if labels is None:
-        labels = [label for label in vocabulary.labels if not is_control_label(label, control=vocabulary.control)]
+        labels = [label for label in vocabulary.labels if not vocabulary.label_format.is_control(label)]
     # a name that is not known has no doses to look up
     check(list(_by_name(labels, vocabulary)))
     # a combination may be spelled in two ways, and is one condition nonetheless
     conditions = dict.fromkeys(
         condition
         for label in labels
-        for condition in _wanted_conditions(str(label), design, vocabulary, doses, times, directions)
+        for condition in _wanted_conditions(label_text(label), design, vocabulary, doses, times, directions)
     )
     places = _contexts(cells, source, contexts)
     if not conditions or not places:
@@ -112,8 +111,8 @@ def expand_requests(
 
 def _by_name(labels: Iterable[object], vocabulary: PerturbationVocabulary) -> Iterator[Request]:
     """Yield requests for perturbations at whatever dose and time, in no context."""
-    for label in map(str, labels):
-        condition = Condition(parse_perturbation(label, control=vocabulary.control))
+    for label in map(label_text, labels):
+        condition = Condition(parse_perturbation(label, control=vocabulary.label_format))
         if not condition.is_control:
             yield Request("", {}, condition, label)
 
@@ -124,8 +123,9 @@ def _request(
     unknown = sorted({direction for direction in condition.directions if direction} - set(vocabulary.directions))
     if unknown:
         raise UnknownNameError("direction", unknown, vocabulary.directions, where=condition.label)
-    label = vocabulary.spelling(condition.label)
-    dose, direction = written_dose(condition, label), written_direction(condition, label)
+    label = vocabulary.spelling_of(condition.parts)
+    spelled = vocabulary.label_format.split(label)
+    dose, direction = written_dose(condition, spelled), written_direction(condition, spelled)
     return Request(context, values, condition, label, dose, direction)
 
 
@@ -133,7 +133,7 @@ def _wanted_conditions(
     label: str, design: Design, vocabulary: PerturbationVocabulary, doses: object, times: object, directions: object
 ) -> list[Condition]:
     """What is asked for with one label; what is not said is as it was measured."""
-    parts = parse_perturbation(label, control=vocabulary.control)
+    parts = parse_perturbation(label, control=vocabulary.label_format)
     if not parts:
         raise ConditionError(
             f"{label!r} are the control cells", remedy="They come with a prediction (include_controls=True)."
@@ -145,7 +145,7 @@ def _wanted_conditions(
     if turned is None:
         turned = [_usual_directions(label, parts, vocabulary) if design.direction_key else None]
     return [
-        parse_condition(label, control=vocabulary.control, dose=dose, time=time, direction=direction)
+        parse_condition(label, control=vocabulary.label_format, dose=dose, time=time, direction=direction)
         for (dose, time), direction in product(amounts, turned)
     ]
 
@@ -174,7 +174,8 @@ def _usual_amounts(
         usual: list[tuple[Any, Any]] = [(next(iter(other.doses), None), other.time) for other in found]
         usual = usual or [(None, None)]
     else:
-        usual = [(_in_order(label, condition.parts, condition.doses), condition.time) for condition in found]
+        spelled = vocabulary.label_format.split(label)
+        usual = [(_in_order(spelled, condition.parts, condition.doses), condition.time) for condition in found]
     amounts = [
         (usual_dose if dose is None else dose, usual_time if time is None else time)
         for (usual_dose, usual_time), dose, time in product(usual, _one_or_more(doses), _one_or_more(times))
@@ -182,17 +183,17 @@ def _usual_amounts(
     return list(dict.fromkeys(amounts))
 
 
-def _in_order[V](label: str, parts: tuple[str, ...], values: tuple[V, ...]) -> tuple[V, ...]:
+def _in_order[V](spelled: Sequence[str], parts: tuple[str, ...], values: tuple[V, ...]) -> tuple[V, ...]:
     """Values of the sorted parts, in the order in which a label names them."""
     by_part = dict(zip(parts, values, strict=True))
-    return tuple(by_part[part] for part in split_parts(label) if part in by_part)
+    return tuple(by_part[part] for part in spelled if part in by_part)
 
 
 def _usual_directions(label: str, parts: tuple[str, ...], vocabulary: PerturbationVocabulary) -> object:
     """The one way in which a perturbation was given, or else the one in which all were."""
     ways = sorted({condition.directions for condition in vocabulary.measured(parts)}, key=str)
     if len(ways) == 1:
-        return _in_order(label, parts, ways[0])
+        return _in_order(vocabulary.label_format.split(label), parts, ways[0])
     if not ways and len(vocabulary.directions) == 1:
         return vocabulary.directions[0]
     found = [_keys.COMBINATION.join(map(str, way)) for way in ways] or vocabulary.directions
@@ -218,7 +219,7 @@ def _one_or_more(values: object) -> list:
 def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts) -> dict[str, dict[str, str]]:
     """The wanted contexts that have cells, by label."""
     keys = source.design.context_keys
-    known = cells.keep(("contexts", keys), lambda: cells.obs[list(keys)].astype(str).drop_duplicates())
+    known = cells.keep(("contexts", keys), lambda: _as_texts(cells.obs, keys))
     chosen = np.zeros(len(known), dtype=bool)
     for row in _context_rows(contexts, keys):
         unknown = [column for column in row if column not in keys]
@@ -226,7 +227,7 @@ def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts
             raise UnknownNameError("context column", unknown, keys, where="contexts")
         hit = np.ones(len(known), dtype=bool)
         for column, value in row.items():
-            names = [str(name) for name in _as_list(value) or []]
+            names = [label_text(name) for name in _as_list(value) or []]
             absent = sorted(set(names) - set(known[column]))
             if absent:
                 raise UnknownNameError("context", absent, sorted(set(known[column])), where=f"obs[{column!r}]")
@@ -236,6 +237,12 @@ def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts
         chosen |= hit
     found = known[chosen]
     return dict(zip(context_labels(found, source.design), found.to_dict(orient="records"), strict=True))
+
+
+def _as_texts(obs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the distinct rows of columns as text."""
+    distinct = obs[list(columns)].drop_duplicates()
+    return distinct.assign(**{column: label_texts(distinct[column]) for column in columns}).drop_duplicates()
 
 
 def _context_rows(contexts: Contexts, keys: Sequence[str]) -> Sequence[Mapping[Any, object]]:
@@ -273,13 +280,13 @@ def _condition_of(label: str, design: Design, vocabulary: PerturbationVocabulary
     readings = list(_readings(label, design))
     for name, amounts in readings:
         try:
-            condition = parse_condition(name, control=vocabulary.control, **amounts)
+            condition = parse_condition(name, control=vocabulary.label_format, **amounts)
         except ConditionError:
             continue  # this is not how it is to be read
         if condition in vocabulary.measured(condition.parts):
             return condition
     name, amounts = readings[-1]
-    return parse_condition(name, control=vocabulary.control, **amounts)
+    return parse_condition(name, control=vocabulary.label_format, **amounts)
 
 
 def _readings(label: str, design: Design) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -14,7 +14,6 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._anndata import frame
-from transpert.conditions.controls import control_cells
 from transpert.groups import Design
 
 from ..cells.in_memory import Cells, repeated
@@ -53,6 +52,7 @@ def predict_into_store(
     blocks = _blocks(origins, population_sizes(cells, design, origins, n_cells), cells_per_part)
     controls = shown_controls(origins) if include_controls else []
     as_text = text_columns(cells.obs, requests, design)
+    said: dict[str, Any] = {"as_text": as_text, "unseen": predictor._unseen(requests)}
     plan = {
         "model": digest_of(*state, _weights(predictor)),
         "requests": digest_of([[r.context, str(r.condition), r.label, str(r.dose)] for r in requests]),
@@ -74,17 +74,17 @@ def predict_into_store(
                     block = blocks[number]
                     control = predictor._controls(cells, origins[block[0]], n_controls, seed)
                     populations = _predicted_part(predictor, control, requests, block, n_cells, readout, seed)
-                    made = predictor._assembled(populations, first=block[0], as_text=as_text)
+                    made = predictor._assembled(populations, first=block[0], **said)
                 else:
                     control = predictor._controls(cells, controls[number - len(blocks)], n_controls, seed)
-                    made = predictor._assembled([predictor._control_population(control)], as_text=as_text)
+                    made = predictor._assembled([predictor._control_population(control)], **said)
                 parts.write(number, _as_stored(made, design.columns))
         return None if parts.missing else parts.finish()
 
 
 def _identity(cells: Cells | StoredCells, design: Design) -> str:
     """A checksum of the cells that are moved: names, labels, genes and counts of the controls."""
-    controls = np.flatnonzero(control_cells(cells.obs[design.perturbation_key], control=design.control))
+    controls = np.flatnonzero(design.control_cells(cells.obs))
     known: dict[str, Any] = {
         "library_size": np.asarray(cells.library_size)[controls],
         "labels": pd.util.hash_pandas_object(cells.obs.iloc[controls]).to_numpy(),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
 
+from transpert._amounts import AmountScale
 from transpert._schema import DAMAGED, checked
 from transpert.conditions import Condition
 from transpert.errors import ModelFileError, UnknownNameError
@@ -27,6 +28,8 @@ class ConditionTable:
     batches: tuple[str, ...]
     directions: tuple[str, ...] = ()
     timed: bool = False
+    dose_scale: AmountScale = AmountScale()  # where doses and times lie in the training data, whatever their unit
+    time_scale: AmountScale = AmountScale()
 
     @classmethod
     def of(cls, groups: Groups, perturbations: Sequence[str]) -> Self:
@@ -36,7 +39,15 @@ class ConditionTable:
         directions = {direction for condition in groups.conditions for direction in condition.directions if direction}
         timed = any(condition.time is not None for condition in groups.conditions)
         batches = tuple(sorted(pd.unique(table["batch"])))
-        return cls(tuple(perturbations), contexts, batches, tuple(sorted(directions)), timed)
+        return cls(
+            tuple(perturbations),
+            contexts,
+            batches,
+            tuple(sorted(directions)),
+            timed,
+            AmountScale.of(dose for condition in groups.conditions for dose in condition.doses),
+            AmountScale.of(condition.time for condition in groups.conditions),
+        )
 
     def encode(
         self,
@@ -63,8 +74,8 @@ class ConditionTable:
                 parts[i, j] = row[part]
                 directions[i, j] = turned.get(condition.directions[j] or "", 0)
                 given[i, j] = dose is not None
-                doses[i, j] = 0.0 if dose is None else np.log10(1 + dose)
-        times = [np.log1p(condition.time or 0.0) for condition in conditions]
+                doses[i, j] = self.dose_scale.place(dose)
+        times = [self.time_scale.place(condition.time) for condition in conditions]
         codes = {key: {value: i for i, value in enumerate(values, 1)} for key, values in self.contexts.items()}
         context = [[codes[key].get(values.get(key, ""), 0) for key in self.contexts] for values in contexts]
         batch_codes = {name: i for i, name in enumerate(self.batches, 1)}
@@ -92,6 +103,8 @@ class ConditionTable:
             "batches": list(self.batches),
             "directions": list(self.directions),
             "timed": self.timed,
+            "dose_scale": asdict(self.dose_scale),
+            "time_scale": asdict(self.time_scale),
         }
 
     @classmethod

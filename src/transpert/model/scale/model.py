@@ -396,6 +396,8 @@ class SCALE(GatedModel):
             f"coupling {options.network.flow.coupling}",
             f"  anchor {anchor}; joining {options.joining.kind}; read-out {options.readout.kind}",
         ]
+        if self.anchor is not None:
+            lines += [f"  off: {reason}" for reason in self.anchor.missing()]
         if self.is_trained_:
             lines.append(f"  gate {self.gate:.2f}: the weight of the network{self._what_speaks_for_the_gate()}")
         return "\n".join(lines)

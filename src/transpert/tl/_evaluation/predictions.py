@@ -77,7 +77,7 @@ class BaselinePrediction:
         """Predict a population."""
         key = (context, label)
         seed = seed_of(self.seed, context, label)
-        adata = self.model.predict_populations([key], n_cells=self.sizes[key], seed=seed)
+        adata = self.model.predict_populations([key], n_cells=self.sizes[key], unseen="mean", seed=seed)
         return partial(_part, *self._values(adata, _keys.PREDICTED, with_counts))
 
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
@@ -206,11 +206,12 @@ def fit_baselines(
         cls.setup_anndata(
             truth,
             perturbation_key=design.perturbation_key,
-            control=design.control,
+            control=design.controls,
             context_keys=list(design.context_keys),
             dose_key=design.dose_key,
             time_key=design.time_key,
             direction_key=design.direction_key,
+            combination_separator=design.combination_separator,
             split_key=split_key,
             layer=counts_layer if counts_layer in truth.layers else None,
             library_size_key=library_size_key,

@@ -12,7 +12,6 @@ from anndata import AnnData
 
 from transpert import _keys
 from transpert._anndata import frame
-from transpert.conditions.controls import is_control_label
 from transpert.errors import OptionError, SplitError, UnknownNameError
 from transpert.groups import Design, make_groups
 from transpert.groups.table import context_labels
@@ -66,7 +65,7 @@ class Cells:
         """Read them off the annotation, whose split says what is the test set."""
         obs = frame(adata.obs)
         labels = obs[design.perturbation_key].astype(str).to_numpy(dtype=object)
-        known = {label: is_control_label(label, control=design.control) for label in set(labels)}
+        known = {label: design.label_format.is_control(label) for label in set(labels)}
         control = np.array([known[label] for label in labels])
         split = obs[design.split_key].astype(str).to_numpy()
         train = np.isin(split, [_keys.TRAIN, _keys.VALIDATION]) & ~control

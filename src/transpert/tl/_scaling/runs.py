@@ -144,7 +144,8 @@ def _made(cells: AnnData, task: Task) -> Any:
     task.model.setup_anndata(  # type: ignore[attr-defined]
         cells,
         perturbation_key=design.perturbation_key,
-        control=design.control,
+        control=design.controls,
+        combination_separator=design.combination_separator,
         context_keys=list(design.context_keys),
         split_key=design.split_key,
         layer=task.layer,
