@@ -11,10 +11,11 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._amounts import written_amount
+from transpert._arguments import check_arguments, refused
 from transpert.conditions import Condition, parse_condition
 from transpert.conditions.labels import LabelFormat
 from transpert.conditions.written import label_texts
-from transpert.errors import ConditionError, GroupSizeError, list_names
+from transpert.errors import ConditionError, GroupSizeError, OptionError, list_names
 
 from .design import Design
 from .labels import combined_codes, label_codes, value_codes

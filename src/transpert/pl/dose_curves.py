@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from transpert._amounts import written_amount
 from transpert._anndata import check_kind, frame
-from transpert._arguments import check_whole
+from transpert._arguments import check_arguments, check_whole
 from transpert.conditions.written import label_texts
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design

@@ -18,7 +18,7 @@ from transpert._arguments import check_arguments
 from transpert.conditions import Condition, parse_perturbation
 from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_text
-from transpert.errors import AssumptionWarning, ControlError, UnknownNameError, list_names
+from transpert.errors import AssumptionWarning, ControlError, MetricInputError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import written_direction, written_dose
 from transpert.pp.alignment import align_as_asked

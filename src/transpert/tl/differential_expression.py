@@ -14,10 +14,11 @@ from scipy import sparse
 from scipy.stats import ttest_ind_from_stats
 
 from transpert import _keys
-from transpert._anndata import frame, modality_of, modality_to_write
+from transpert._anndata import frame, metadata_of, modality_of, modality_to_write
+from transpert._arguments import check_arguments, check_choice
 from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_texts
-from transpert.errors import AssumptionWarning, ControlError, OptionError, UnknownNameError, list_names
+from transpert.errors import AssumptionWarning, ControlError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.metrics import Convention, DifferentialExpression, RankSums
 from transpert.metrics.differential_expression import assemble

@@ -16,7 +16,7 @@ from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments
 from transpert._seeds import check_seed
 from transpert.conditions.labels import Controls
-from transpert.errors import MetricInputError
+from transpert.errors import GeneError, MetricInputError
 from transpert.groups import Design
 from transpert.pp.alignment import align_as_asked
 

@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from transpert._arguments import check_arguments
 from transpert.conditions.labels import Controls
 from transpert.errors import ControlError, OptionError
 from transpert.groups import Design

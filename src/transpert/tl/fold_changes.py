@@ -11,6 +11,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert._anndata import frame, modality_of, modality_to_write, writable_name
+from transpert._arguments import check_arguments
 from transpert.conditions.labels import Controls
 from transpert.groups import Design
 

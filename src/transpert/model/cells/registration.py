@@ -12,6 +12,7 @@ from mudata import MuData
 from scvi.data import fields
 
 from transpert import _keys
+from transpert._arguments import check_arguments
 from transpert.conditions.labels import control_labels
 from transpert.errors import ConditionError, ControlError, OptionError, list_names
 from transpert.groups import Design, make_groups, match_controls
