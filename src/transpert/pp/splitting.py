@@ -133,7 +133,7 @@ def split(
     design.report_labels(frame(adata.obs), genes)
     groups = make_groups(frame(adata.obs), design)
     table = groups.table[["context", "perturbation", "is_control", "n_cells"]].copy()
-    together = [list(names) for names in together]
+    together = _sets_of_names(together)
     guides = shared_targets(sorted({part for parts in _parts(groups) for part in parts}), genes)
     units = _together(groups, [*guides.values(), *together])
     of_guide = {name: target for target, names in guides.items() for name in names}
