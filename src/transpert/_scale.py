@@ -42,7 +42,7 @@ def sizes_behind(values: Any, counts: Any) -> np.ndarray:
     --------
     >>> import numpy as np
     >>> from transpert._scale import sizes_behind
-    >>> sizes_behind(np.log1p([[5.0, 10.0], [5.0, 5.0]]), np.array([[1, 2], [1, 2]])).tolist()
+    >>> sizes_behind(np.log1p([[5.0, 10.0], [5.0, 5.0]]), np.array([[1, 2], [1, 2]])).round(6).tolist()
     [2000.0, nan]
     """
     return _factors(_dense(counts), _rates(values)) * _keys.SCALE_FACTOR
@@ -64,7 +64,7 @@ def proportion(values: Any, others: Any) -> np.ndarray:
     --------
     >>> import numpy as np
     >>> from transpert._scale import proportion
-    >>> proportion(np.log1p([[5.0, 10.0], [5.0, 5.0]]), np.log1p([[10.0, 20.0], [1.0, 2.0]])).tolist()
+    >>> proportion(np.log1p([[5.0, 10.0], [5.0, 5.0]]), np.log1p([[10.0, 20.0], [1.0, 2.0]])).round(6).tolist()
     [2.0, nan]
     """
     return _factors(_rates(others), _rates(values))

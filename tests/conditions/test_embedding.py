@@ -147,7 +147,7 @@ def test_names_stored_as_objects_are_refused_with_the_remedy(tmp_path) -> None:
     np.save(tmp_path / "x.npy", objects)
     with pytest.raises(ConditionError, match="no npz file"):
         Embedding.from_npz(tmp_path / "x.npy")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ConditionError, match="does not exist.*Check the path"):
         Embedding.from_npz(tmp_path / "absent.npz")
 
 

@@ -69,7 +69,8 @@ def test_ranked_genes_as_a_table(tested) -> None:
     assert np.isfinite(table[["scores", "logfoldchanges", "pvals", "pvals_adj"]]).all(axis=None)
     up = sc.get.rank_genes_groups_df(tested, group="P1", pval_cutoff=0.05, log2fc_min=0.5)
     means = {
-        label: tested.X[(tested.obs["perturbation"] == label).to_numpy()].mean(axis=0) for label in ("P1", "control")
+        label: tested.X[(tested.obs["perturbation"] == label).to_numpy()].toarray().mean(axis=0)
+        for label in ("P1", "control")
     }
     assert len(up) and (means["P1"] > means["control"])[tested.var_names.get_indexer(up["names"])].all()
 
@@ -83,7 +84,7 @@ def test_ranked_genes_are_filtered_by_scanpy(tested) -> None:
 def test_dot_plot_of_predicted_populations(pred) -> None:
     plot = sc.pl.dotplot(pred, list(pred.var_names[:4]), groupby="perturbation", return_fig=True)
     assert plot.dot_color_df.index.tolist() == [*PERTURBATIONS, "control"]
-    mean = pred.X[(pred.obs["perturbation"] == "P1").to_numpy()][:, :4].mean(axis=0)
+    mean = pred.X[(pred.obs["perturbation"] == "P1").to_numpy()][:, :4].toarray().mean(axis=0)
     np.testing.assert_allclose(plot.dot_color_df.loc["P1"], mean, rtol=1e-4)
 
 

@@ -328,7 +328,7 @@ def test_files_that_are_not_models(screen, tmp_path) -> None:
     with pytest.raises(ModelFileError, match="format 99"):
         tp.MeanShift.load(tmp_path / "m")
     (tmp_path / "m" / "model.json").write_text("{")
-    with pytest.raises(ModelFileError, match="cannot be read"):
+    with pytest.raises(ModelFileError, match="is no JSON file, or it is damaged"):
         tp.MeanShift.load(tmp_path / "m")
     with pytest.raises(NotTrainedError):
         make("SCALE", screen).save(tmp_path / "n")

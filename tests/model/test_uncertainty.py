@@ -206,7 +206,7 @@ def test_what_cannot_be_known_is_said(screen) -> None:
     tp.RidgeTransport.setup_anndata(screen, **SETUP)
     model = tp.RidgeTransport(screen)
     model.train()
-    found = model.get_uncertainty(perturbations=["P2"])
+    found = model.get_uncertainty(perturbations=["P2"], unseen="mean")
     assert np.isinf(found.conditions["ood_score"]).all()
     with pytest.raises(OptionError, match="level"):
         model.get_uncertainty(level=90)

@@ -46,7 +46,7 @@ def test_embeddings_beat_the_mean_and_shuffled_ones_do_not(large_screen) -> None
     adata, embedding = large_screen
     tables = {"mean": None, "true": embedding, "shuffled": embedding.shuffle(1)}
     predictions = {
-        name: fit(adata, table).predict(perturbations=HELD, n_cells=100, progress=False)
+        name: fit(adata, table).predict(perturbations=HELD, n_cells=100, unseen="mean", progress=False)
         for name, table in tables.items()
     }
     scores = tp.tl.evaluate(predictions, adata, metrics=METRICS, ceiling=False, progress=False)

@@ -186,6 +186,8 @@ class Design:
         >>> from transpert.groups import Design
         >>> Design("perturbation", "control").report_labels(pd.DataFrame({"perturbation": ["control", "A"]}))
         """
+        if self.perturbation_key not in obs:
+            return  # whoever reads the groups refuses that by name
         _, labels = label_codes(obs[self.perturbation_key])
         report_labels(labels, self.label_format, where=f"obs[{self.perturbation_key!r}]", genes=genes)
 
