@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transpert.conditions.written import label_texts
 from transpert.errors import (
     AssumptionWarning,
     ConditionError,
@@ -142,7 +143,7 @@ def test_contexts_are_those_of_the_definition(rows, n_keys, categories, block) -
     if categories:
         obs = obs.astype({"a": "category", "b": "category"})
     design = Design("p", "control", ("a", "b")[:n_keys])
-    columns = [obs[key].astype(str).tolist() for key in design.context_keys]
+    columns = [label_texts(obs[key]).tolist() for key in design.context_keys]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(labels, "_CELLS_PER_BLOCK", block)
         patch.setattr(labels, "_SMALL_TABLE", block)
