@@ -236,7 +236,7 @@ def test_what_is_there_is_not_overwritten(model, tmp_path) -> None:
     out.mkdir()
     with pytest.raises(StoreError, match="something already"):
         model.predict_to_store(out, **OPTIONS)
-    with pytest.raises(OptionError, match="rank 2 of 2"):
+    with pytest.raises(OptionError, match="rank is 2 of 2"):
         model.predict_to_store(tmp_path / "other.zarr", rank=2, world_size=2, **OPTIONS)
     assert list(out.iterdir()) == []
 
