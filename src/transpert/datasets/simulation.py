@@ -134,7 +134,7 @@ def _are_amounts(values: object) -> bool:
     """Whether values are a sequence of finite numbers above 0."""
     if not isinstance(values, list | tuple | np.ndarray):
         return False
-    return all(isinstance(value, Real) and 0 < value < np.inf for value in values)
+    return all(isinstance(value, Real) and 0 < float(value) < np.inf for value in values)
 
 
 def _wrong(name: str, value: object, remedy: str) -> OptionError:

@@ -249,13 +249,15 @@ class Design:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the design as plain data that JSON can hold."""
-        lists = {"context_keys": list(self.context_keys), "further_controls": list(self.further_controls)}
-        return {**asdict(self), **lists}
+        names = ("context_keys", "further_controls")
+        return asdict(self) | {name: list(getattr(self, name)) for name in names}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a design from what :meth:`to_dict` returned."""
-        lists = {name: tuple(values[name]) for name in ("context_keys", "further_controls") if name in values}
+        lists: dict[str, Any] = {
+            name: tuple(values[name]) for name in ("context_keys", "further_controls") if name in values
+        }
         return cls(**{**values, **lists})
 
 

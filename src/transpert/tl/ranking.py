@@ -312,11 +312,9 @@ def _scored(
     for start in range(0, len(candidates), _CHUNK):
         names = list(candidates[start : start + _CHUNK])
         if not sure:
-            effects = model.get_effects(perturbations=names, adata=controls)
-            labels = [spelled(name.split(": ", 1)[1]) for name in effects]
-            yield pd.DataFrame(
-                {"perturbation": labels, "score": score(effects.to_numpy(dtype=float).T), "abstained": ""}
-            )
+            table = model.get_effects(perturbations=names, adata=controls)
+            labels = [spelled(str(name).split(": ", 1)[1]) for name in table]
+            yield pd.DataFrame({"perturbation": labels, "score": score(table.to_numpy(dtype=float).T), "abstained": ""})
             continue
         found = model.get_uncertainty(perturbations=names, level=level, adata=controls)
         effects = found.effects.to_numpy(dtype=np.float64).T

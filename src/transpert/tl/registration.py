@@ -157,9 +157,9 @@ def score_registered(
     values = log_values(adata, None, where="the new cells")[:, adata.var_names.get_indexer(genes)]
     found = populations(frame(adata.obs), design)
     measured = {f"{context}: {label}": (context, label) for context, label in found}
-    names = [name for name in effect if name in measured]
+    names = [str(name) for name in effect if name in measured]
     if not names:
-        raise UnknownNameError("population", list(effect), measured, where="the new cells")
+        raise UnknownNameError("population", list(map(str, effect)), measured, where="the new cells")
     z = norm.ppf((1 + manifest["level"]) / 2)
     controls = {context: _moments(values[rows]) for context, rows in found.controls.items()}
     rows = {}

@@ -120,5 +120,5 @@ def _trained_on(model: PerturbationModel) -> list[str]:
 def _mean_effects(model: PerturbationModel, measured: Sequence[str], contexts: Contexts) -> pd.DataFrame:
     """Effects of what was measured, averaged over contexts; genes x perturbations."""
     table = model.get_effects(contexts, list(measured))
-    names = [name.split(": ", 1)[1].partition(", ")[0] for name in table]
+    names = [str(name).split(": ", 1)[1].partition(", ")[0] for name in table]
     return table.T.groupby(np.array(names), sort=True).mean().T

@@ -35,6 +35,7 @@ from transpert.transport import (
     GroupEffects,
     ReadoutOptions,
 )
+from transpert.transport.anchor_state import anchor_from_state, anchor_to_state
 
 from ..cells.open import Data
 from ..cells.registration import jsonable
@@ -365,7 +366,7 @@ class SCALE(GatedModel):
         more, arrays = embedding_arrays(self.embedding)
         plain |= more
         if self.anchor is not None:
-            plain["anchor"], anchor_arrays = self.anchor.to_state()
+            plain["anchor"], anchor_arrays = anchor_to_state(self.anchor)
             arrays |= {f"anchor_{key}": value for key, value in anchor_arrays.items()}
         return plain, arrays
 
@@ -380,7 +381,7 @@ class SCALE(GatedModel):
         self.embedding = embedding_from_arrays(plain, arrays)
         if "anchor" in plain:
             own = {k.removeprefix("anchor_"): v for k, v in arrays.items() if k.startswith("anchor_")}
-            self.anchor = Anchor.from_state(plain["anchor"], own, self.embedding)
+            self.anchor = anchor_from_state(plain["anchor"], own, self.embedding)
         self._table = ConditionTable.from_dict(plain["conditions"])
         self._make_module(saved.n_inputs)
 
