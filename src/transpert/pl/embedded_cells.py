@@ -17,6 +17,8 @@ from transpert.errors import UnknownNameError
 
 from ._style import SOURCE_COLOURS, finish, make_axes
 
+_ALPHA = 0.6  # of a point, so that what lies below it is seen
+
 
 def embedding(
     together: AnnData,
@@ -94,6 +96,7 @@ def embedding(
         palette=SOURCE_COLOURS,
         title=title,
         size=size,
+        alpha=_ALPHA,
         ax=axes,
         show=False,
     )
