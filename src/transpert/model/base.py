@@ -29,13 +29,13 @@ from . import saving
 from .cells.in_memory import Cells
 from .cells.open import Data, StoredCells, check_in_memory, check_loaded, open_cells, open_data
 from .cells.registration import jsonable, restore, source_of
+from .effects import EffectModel
 from .prediction.principal_components import PrincipalComponents, read_principal_components
 from .processes import is_first_process
 from .uncertainty.estimates import UncertaintyEstimates
-from .verbs import PredictingModel
 
 
-class PerturbationModel(PredictingModel):
+class PerturbationModel(EffectModel):
     """Base class of every model: it owns the data, the requests, the read-out and the files.
 
     A model says how it is fitted (:meth:`_fit`), what it predicts for one population (:meth:`_predict_set`), and

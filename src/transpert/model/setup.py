@@ -32,7 +32,7 @@ from .prediction.principal_components import PrincipalComponents
 
 
 class RegisteredModel(BaseModelClass):
-    """A model that knows its data: the first of the four classes that make a model, in a line."""
+    """A model that knows its data: the first of the five classes that make a model, in a line."""
 
     def __init__(self, adata: Data | None = None, registry: dict[str, Any] | None = None) -> None:
         # scvi-tools registers the annotation of a store in its place; the counts stay on disk
