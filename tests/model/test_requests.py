@@ -311,7 +311,7 @@ def test_whole_numbers_of_cells_may_be_floats(screen) -> None:
 # ---------------------------------------------------------------------------------------------- names and other data
 def test_a_misspelt_name_is_said_before_its_doses_are_looked_up() -> None:
     adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1.0, 10.0))
-    with pytest.raises(UnknownNameError, match="'P00' may be 'P0'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'P0'"):
         ridge(adata, dose_key="dose").predict(HERE, "P00", progress=False)
 
 

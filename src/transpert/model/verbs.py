@@ -15,7 +15,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert._anndata import writable_name
-from transpert._arguments import check_arguments, check_pairs
+from transpert._arguments import check_arguments, check_pairs, named_options
 from transpert.errors import OptionError
 from transpert.groups.table import context_labels
 from transpert.transport import log_fold_of_means
@@ -42,6 +42,7 @@ class PredictingModel(Predictor):
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return what a trained model must remember: plain data and arrays."""
 
+    @named_options()
     def predict(
         self,
         contexts: Contexts = None,
