@@ -53,7 +53,8 @@ class Embedding:
     [[0.0, 1.0]]
     >>> table.lookup(["GATA2"])
     Traceback (most recent call last):
-    transpert.errors.UnknownNameError: unknown name in the embedding: 'GATA2' (in a table). Did you mean 'GATA1'? A name without a vector is never replaced by zeros.
+    transpert.errors.UnknownNameError: unknown name in the embedding: 'GATA2' (in a table). Did you mean
+    'GATA1'? A name without a vector is never replaced by zeros.
     """
 
     names: tuple[str, ...]
