@@ -13,7 +13,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "transpert"
 _LEARNING = ["transport", "nn", "model", "metrics", "scaling"]
-ROOMS = ["datasets", "conditions", "groups", "pp", "data", *_LEARNING, "tl", "pl", "cli"]
+ROOMS = ["conditions", "groups", "datasets", "pp", "data", *_LEARNING, "tl", "pl", "cli"]
 FREE = {
     "__version__",
     "_amounts",

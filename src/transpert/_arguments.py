@@ -166,13 +166,13 @@ def check_labels(values: Any, *, name: str) -> Any:
     raise refused(name, values, "Give labels as text: one, or a list of them.")
 
 
-def check_pairs(wanted: Any) -> list[tuple[str, str]]:
-    """Return the populations asked for: context and label of each."""
+def check_pairs(wanted: Any, kind: type) -> list[tuple[str, Any]]:
+    """Return the populations asked for: the context of each, and its condition, of a kind or as text."""
     pairs = list(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str | bytes | dict) else []
     texts = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs)
-    if pairs and texts and all(isinstance(text, str) for pair in pairs for text in pair):
-        return [(str(context), str(label)) for context, label in pairs]
-    raise refused("wanted", wanted, "Give at least one pair of a context and a label, as text.")
+    if pairs and texts and all(isinstance(pair[0], str) and isinstance(pair[1], str | kind) for pair in pairs):
+        return [(str(context), condition) for context, condition in pairs]
+    raise refused("wanted", wanted, "Give at least one pair of a context and a condition, as text.")
 
 
 def check_table(value: Any, *, name: str) -> pd.DataFrame:

@@ -157,7 +157,7 @@ def test_vocabulary_keeps_the_spelling_of_the_data() -> None:
 def test_a_dose_is_what_its_label_says() -> None:
     made = Condition(("A",), (10 / 9,), time=100 / 3)
     assert made == parse_condition("A", control="control", dose=f"{10 / 9:g}", time=f"{100 / 3:g}")
-    assert str(Condition(("A",), (-0.0,), -0.0)) == "A (0), time 0"
+    assert str(Condition(("A",), (-0.0,), -0.0)) == "A, dose 0, time 0"
     assert Condition(time=1 / 3) == Condition(time=np.float32(1 / 3))
 
 

@@ -174,7 +174,7 @@ def test_effects_latents_and_counterfactuals(screen) -> None:
     model = trained("SCALE", screen)
     table = model.get_effects({"context": "context_1"}, ["P0"], key_added="scale")
     assert list(screen.varm["scale"].columns) == ["context_1: P0"]
-    truth = screen.varm["true_effects"]["context_1 | P0"]
+    truth = screen.varm["true_effects"]["context_1: P0"]
     assert np.corrcoef(table["context_1: P0"], truth)[0, 1] > 0.8
     assert model.get_latent_representation().shape == (screen.n_obs, 64)
     tp.tl.predict(screen, model, perturbation="P1")

@@ -85,7 +85,7 @@ def test_a_split_that_lets_baselines_see_what_is_scored_is_told(judged) -> None:
     for stale in ("train", "validation"):
         truth.obs["split"] = np.where(truth.obs["perturbation"] == "P1", stale, "test")
         truth.obs.loc[truth.obs["perturbation"].isin(["control", "P2", "P0+P1"]), "split"] = "train"
-        with pytest.warns(tp.errors.AssumptionWarning, match="trained on 1 of .*'context_0 / P1'. Pass") as told:
+        with pytest.warns(tp.errors.AssumptionWarning, match="trained on 1 of .*'context_0: P1'. Pass") as told:
             tp.tl.evaluate(pred, truth, baselines=["MeanShift", "NoChange"], **asked)
         told = [one for one in told if "not scored" not in str(one.message)]
         assert len([one for one in told if issubclass(one.category, tp.errors.AssumptionWarning)]) == 1

@@ -61,7 +61,7 @@ def test_effects_are_recovered_at_200_cells_a_group() -> None:
     adata = tp.datasets.simulate(n_contexts=3, n_perturbations=3, n_genes=300, n_cells=200, library_size=10_000)
     anchor, effects = fitted(adata)
     for context, condition in zip(effects.contexts, effects.conditions, strict=True):
-        known = adata.varm["true_effects"][f"{context} | {condition.label}"].to_numpy()
+        known = adata.varm["true_effects"][f"{context}: {condition.label}"].to_numpy()
         row = [i for i in range(len(effects)) if (effects.contexts[i], effects.conditions[i]) == (context, condition)][
             0
         ]

@@ -13,6 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from transpert._arguments import check_arguments, check_text
+from transpert.conditions.text import population_text
 from transpert.errors import OptionError, UnknownNameError
 from transpert.metrics import METRICS
 from transpert.tl.score_summary import CEILING, MEAN, check_scores, scores_of
@@ -114,7 +115,8 @@ def score_heatmap(
 def _arrange(rows: pd.DataFrame, columns: list[str], max_rows: int) -> tuple[pd.DataFrame, np.ndarray, int]:
     """Values and normalised values, populations x metrics, the best of the first metric on top."""
     rows = rows[(rows["context"] != MEAN) & rows["metric"].isin(columns)]
-    rows = rows.assign(population=rows["context"].astype(str) + ": " + rows["perturbation"].astype(str))
+    keys = zip(rows["context"].astype(str), rows["perturbation"].astype(str), strict=True)
+    rows = rows.assign(population=[population_text(*key) for key in keys])
     values = rows.pivot(index="population", columns="metric", values="value").reindex(columns=columns)
     normalised = rows.pivot(index="population", columns="metric", values="normalised").reindex_like(values)
     first = METRICS.get(columns[0])

@@ -244,7 +244,7 @@ def score_plan(
         for some in run_blocks(plan.blocks(), [metric.name for metric in metrics], client):
             scored += some
             bar.advance(task, len(some) / models)
-    order = {(context, plan.real.display(label)): number for number, (context, label) in enumerate(plan.wanted)}
+    order = {(context, label): number for number, (context, label) in enumerate(plan.wanted)}
     return sorted(scored, key=lambda score: order[score.context, score.label])
 
 

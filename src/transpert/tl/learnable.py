@@ -180,7 +180,7 @@ def _in_several_contexts(wanted: list[tuple[str, str]], found: Populations) -> l
         counts[label] = counts.get(label, 0) + 1
     several = [key for key in wanted if counts[key[1]] > 1]
     if several and len(several) < len(wanted):
-        single = [found.display(label) for label, count in counts.items() if count == 1]
+        single = [label for label, count in counts.items() if count == 1]
         warnings.warn(
             f"{len(single)} perturbations were measured in one context alone, which does not say what is conserved, "
             f"and are left out: {list_names(single)}.",
@@ -211,7 +211,7 @@ def _measure(
 ) -> _Measured:
     """Average the energies over several draws of halves."""
     contexts = np.unique([context for context, _ in wanted])
-    perturbations, n_contexts = np.unique([found.display(label) for _, label in wanted], return_counts=True)
+    perturbations, n_contexts = np.unique([label for _, label in wanted], return_counts=True)
     rng = np.random.default_rng(seed)
     weights = [
         np.vstack([np.ones(size), rng.multinomial(size, np.full(size, 1 / size), n_bootstrap)])
