@@ -17,6 +17,8 @@ from scipy.stats import norm
 
 from transpert import __version__, _keys
 from transpert._anndata import frame
+from transpert.conditions import Condition
+from transpert.conditions.text import population_text, split_population
 from transpert.errors import ModelFileError, NotTrainedError, UnknownNameError
 from transpert.groups import Design
 
@@ -148,7 +150,7 @@ def score_registered(
     """
     path = Path(folder)
     manifest = _checked(path, checksum)
-    effect, lower, upper = (pd.read_csv(path / f"{name}.csv", index_col="gene") for name in _TABLES)
+    effect, lower, upper = (_read_table(path / f"{name}.csv") for name in _TABLES)
     if design is None:
         design = Design.from_dict({"split_key": None, **manifest["design"]})
     genes = effect.index.intersection(adata.var_names)
@@ -156,10 +158,10 @@ def score_registered(
         raise UnknownNameError("gene", list(effect.index[:3]), adata.var_names[:1000], where="the new cells")
     values = log_values(adata, None, where="the new cells")[:, adata.var_names.get_indexer(genes)]
     found = populations(frame(adata.obs), design)
-    measured = {f"{context}: {label}": (context, label) for context, label in found}
-    names = [name for name in effect if name in measured]
+    measured = {population_text(*key): key for key in found}
+    names = [str(name) for name in effect if name in measured]
     if not names:
-        raise UnknownNameError("population", list(effect), measured, where="the new cells")
+        raise UnknownNameError("population", list(map(str, effect)), measured, where="the new cells")
     z = norm.ppf((1 + manifest["level"]) / 2)
     controls = {context: _moments(values[rows]) for context, rows in found.controls.items()}
     rows = {}
@@ -179,6 +181,14 @@ def score_registered(
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("population")
     table.attrs["not_measured"] = [name for name in effect if name not in measured]
+    return table
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a table of genes x populations, whose names may stand there without slashes."""
+    table = pd.read_csv(path, index_col="gene")
+    populations = [split_population(str(name)) for name in table]
+    table.columns = pd.Index([population_text(context, Condition.read(label)) for context, label in populations])
     return table
 
 

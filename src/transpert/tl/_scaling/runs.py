@@ -18,6 +18,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import __version__
+from transpert._anndata import frame
 from transpert.errors import OptionError, TranspertError
 from transpert.groups import Design
 
@@ -75,7 +76,7 @@ def digest_of_cells(adata: AnnData, design: Design, layer: str | None) -> str:
     """Return a digest of the counts, genes and labels of cells."""
     matrix = adata.X if layer is None else adata.layers[layer]
     counts = sparse.csr_matrix(matrix)
-    columns = [adata.obs[name].astype(str).to_numpy(dtype=object) for name in design.columns]
+    columns = [frame(adata.obs)[name].astype(str).to_numpy(dtype=object) for name in design.columns]
     names = adata.var_names.to_numpy(dtype=object).astype(str)
     return digest(counts.data, counts.indices, counts.indptr, names, *[column.astype(str) for column in columns])
 
