@@ -38,8 +38,8 @@ from .verbs import PredictingModel
 class PerturbationModel(PredictingModel):
     """Base class of every model: it owns the data, the requests, the read-out and the files.
 
-    A model says how it is fitted (:meth:`_fit`), what it predicts for one population (:meth:`_predict_set`), and
-    what it must remember (:meth:`_state`, :meth:`_restore`).
+    A model says how it is fitted (``_fit``), what it predicts for one population (``_predict_set``), and
+    what it must remember (``_state``, ``_restore``).
 
     Parameters
     ----------

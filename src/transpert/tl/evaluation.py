@@ -77,7 +77,7 @@ def evaluate(
         Columns that make a context, where they are others than the design says.
     metrics
         Name of a panel (``"default"``, ``"cell-eval"``, ``"vcc2026"``, ``"calibrated"``, ``"all"``), or names of
-        metrics (:data:`transpert.metrics.METRICS`).
+        metrics (``transpert.metrics.METRICS``).
     baselines
         Names of baselines, or ``"all"``: they are trained on the training cells of ``truth``, which are
         read into memory for it, predict as many cells as the first prediction has, and are scored alongside. The best
