@@ -167,7 +167,7 @@ def test_errors_say_what_where_and_how_to_mend_it() -> None:
     error = TranspertError("the counts are odd", where="X", remedy="Count again.")
     assert str(error) == "the counts are odd (in X). Count again."
     unknown = UnknownNameError("perturbation", ["IFNb"], ["IFNB", "TNF"])
-    assert "'IFNb' may be 'IFNB'" in str(unknown)
+    assert "Did you mean 'IFNB'" in str(unknown)
     assert isinstance(unknown, KeyError)
 
 

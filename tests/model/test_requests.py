@@ -312,7 +312,7 @@ def test_whole_numbers_of_cells_may_be_floats(screen) -> None:
 # ---------------------------------------------------------------------------------------------- names and other data
 def test_a_misspelt_name_is_said_before_its_doses_are_looked_up() -> None:
     adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1.0, 10.0))
-    with pytest.raises(UnknownNameError, match="'P00' may be 'P0'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'P0'"):
         ridge(adata, dose_key="dose").predict(HERE, "P00", progress=False)
 
 
@@ -521,7 +521,7 @@ def test_what_a_row_does_not_say_is_as_it_was_measured(dosed) -> None:
 @pytest.mark.parametrize(
     ("table", "more", "message"),
     [
-        ({"perturbation": ["P0"], "Dose": [1.0]}, {}, "'Dose'.* may be 'dose'"),
+        ({"perturbation": ["P0"], "Dose": [1.0]}, {}, "'Dose'.* Did you mean 'dose'"),
         ({"dose": [1.0]}, {}, "column 'perturbation'"),
         ({"perturbation": [None]}, {}, "names no perturbation"),
         ({"perturbation": ["P0"]}, {"doses": 1.0}, "'doses' and conditions are given"),

@@ -190,7 +190,7 @@ def test_the_strongest_population_is_drawn_or_the_one_of_a_perturbation_or_conte
     assert title(context="NK") == "NK: IFNB (the strongest of 2)"
     assert title(perturbation="IL6") == "NK: IL6"
     assert title(perturbation="IFNB", context="B") == "B: IFNB"
-    with pytest.raises(UnknownNameError, match="unknown perturbation: 'IFNG'.*'IFNG' may be 'IFNB'"):
+    with pytest.raises(UnknownNameError, match="unknown perturbation: 'IFNG'.*Did you mean 'IFNB'"):
         title(perturbation="IFNG")
     with pytest.raises(UnknownNameError, match="unknown context: 'B'"):
         title(context="B", perturbation="IL6")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from transpert._arguments import check_arguments, check_pairs
+from transpert._arguments import check_arguments, check_pairs, named_options
 from transpert.conditions import Condition
 from transpert.groups.table import context_labels
 
@@ -31,6 +32,11 @@ from .uncertainty.estimates import UncertaintyEstimates
 from .uncertainty.intervals import predict_uncertainty, write_uncertainty
 
 
+def _names_of(options: type) -> list[str]:
+    """Return the names of some options."""
+    return [spec.name for spec in fields(options)]
+
+
 class PredictingModel(Predictor):
     """A model that predicts populations: the third of the five classes that make a model."""
 
@@ -40,6 +46,7 @@ class PredictingModel(Predictor):
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return what a trained model must remember: plain data and arrays."""
 
+    @named_options(*_names_of(PredictionOptions))
     def predict(
         self,
         contexts: Contexts = None,
@@ -232,6 +239,7 @@ class PredictingModel(Predictor):
         control = self._controls(self.cells, origin_of(self.cells, self.design, request), n_cells, seed)
         return self._assembled([self._control_population(control)])
 
+    @named_options(*_names_of(StoreOptions))
     def predict_to_store(
         self,
         path: str | os.PathLike[str],
