@@ -56,7 +56,7 @@ nitpick_ignore_regex = [
     (
         r"py:class",
         r"AnnData|MuData|Client|Level|Controls|Contexts|Desired|d",
-    ),  # as written under TYPE_CHECKING; a shape
+    ),  # as written in annotations, and a shape
 ]
 suppress_warnings = ["ref.python"]  # a shape such as (n_obs,) is taken for a reference, and may have several targets
 
@@ -84,6 +84,8 @@ else:
 
 html_theme = "sphinx_book_theme"
 html_title = "transpert"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_theme_options = {
     "path_to_docs": "docs",
     "show_toc_level": 2,
