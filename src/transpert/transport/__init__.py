@@ -3,6 +3,7 @@
 from .anchor import Anchor, AnchorPrediction
 from .dependence import ContextScores, Dependence
 from .effects import GroupEffects, PopulationMeans, effects_from_statistics, group_effects, rows_of_groups
+from .exported import ExportedPredictor
 from .fitting import fit_anchor
 from .mixture import EffectMixture, Evidence
 from .novelty import NOVELTIES, Novelty, amount_distance, predict_as_new
@@ -25,6 +26,7 @@ __all__ = [
     "Dependence",
     "EffectMixture",
     "ErrorModel",
+    "ExportedPredictor",
     "Evidence",
     "GroupEffects",
     "GroupStatistics",
