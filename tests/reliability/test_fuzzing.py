@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.reliability.fuzzing import KEYS, Workshop, cells, run, state_of
+from tests.reliability.fuzzing import run, state_of
+from tests.reliability.odd import KEYS, cells
+from tests.reliability.workshop import Workshop
 
 
 def test_odd_calls_end_in_sound_results_or_in_errors_with_a_remedy() -> None:

@@ -15,7 +15,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert._anndata import writable_name
-from transpert._arguments import check_arguments, check_pairs
+from transpert._arguments import check_arguments, check_pairs, check_text
 from transpert.errors import OptionError
 from transpert.groups.table import context_labels
 from transpert.transport import log_fold_of_means
@@ -214,6 +214,9 @@ class PredictingModel(Predictor):
         transpert.errors.TranspertError
             As :meth:`predict`.
         """
+        check_arguments({"n_cells": n_cells, "seed": seed})
+        check_text(context, name="context")
+        check_text(label, name="label")
         request = request_of(self.cells, self.source, self.vocabulary, context, label)
         control = self._controls(self.cells, origin_of(self.cells, self.design, request), n_cells, seed)
         return self._assembled([self._control_population(control)])

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from transpert import _keys, tl
 from transpert._anndata import check_kind
 from transpert._arguments import check_path
+from transpert._signatures import as_annotated
 from transpert.errors import TranspertError
 
 from .effects import effects_scatter
@@ -45,6 +46,7 @@ figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; backgroun
 """
 
 
+@as_annotated()
 def report(
     pred: AnnData,
     truth: AnnData,

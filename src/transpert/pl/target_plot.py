@@ -7,11 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from transpert._arguments import check_table
+from transpert._signatures import as_annotated
 from transpert.errors import UnknownNameError
 
 from ._style import COLOURS, FAINT, MUTED, finish, make_axes
 
 
+@as_annotated()
 def targets(
     ranking: pd.DataFrame,
     *,
@@ -52,6 +55,7 @@ def targets(
     >>> [text.get_text() for text in axes.get_yticklabels()]
     ['STAT1', 'JAK2']
     """
+    check_table(ranking, name="ranking", columns=("context", "perturbation", "rank", "score", "abstained"))
     context = ranking["context"].iloc[0] if context is None else context
     if context not in set(ranking["context"]):
         raise UnknownNameError("context", [context], sorted(set(ranking["context"])), where="the ranking")

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from transpert._schema import DAMAGED, checked
+from transpert._signatures import as_annotated
 from transpert.conditions import Condition, Embedding
 from transpert.errors import ModelFileError, list_names
 
@@ -101,6 +102,7 @@ class Anchor:
     mixtures: Mapping[str, EffectMixture] = field(default_factory=dict)
 
     @classmethod
+    @as_annotated(dispersion="G")
     def fit(
         cls,
         effects: GroupEffects,

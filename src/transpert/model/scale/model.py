@@ -151,10 +151,10 @@ class SCALE(GatedModel):
         )
         self.options = ScaleOptions(
             network,
-            start.anchor if anchor == _KEEP else anchor,  # type: ignore[arg-type]
-            readout or start.readout,
-            joining or start.joining,
-            training or start.training,
+            start.anchor if isinstance(anchor, str) and anchor == _KEEP else anchor,  # type: ignore[arg-type]
+            start.readout if readout is None else readout,
+            start.joining if joining is None else joining,
+            start.training if training is None else training,
         )
         if self.options.anchor is None and self.options.joining.kind == "residual":
             remedy = "Leave anchor= out, or join otherwise."

@@ -18,7 +18,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import __version__
-from transpert.errors import OptionError, TranspertError
+from transpert._anndata import layer_names
+from transpert.errors import OptionError, TranspertError, UnknownNameError
 from transpert.groups import Design
 
 from ..evaluation import evaluate
@@ -73,6 +74,8 @@ def digest(*parts: object) -> str:
 
 def digest_of_cells(adata: AnnData, design: Design, layer: str | None) -> str:
     """Return a digest of the counts, genes and labels of cells."""
+    if layer is not None and layer not in adata.layers:
+        raise UnknownNameError("layer", [layer], layer_names(adata), where="adata.layers")
     matrix = adata.X if layer is None else adata.layers[layer]
     counts = sparse.csr_matrix(matrix)
     columns = [adata.obs[name].astype(str).to_numpy(dtype=object) for name in design.columns]
