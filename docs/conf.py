@@ -6,9 +6,11 @@ import importlib
 import os
 import re
 import shutil
+import sys
 from datetime import date
 from importlib.metadata import metadata
 from pathlib import Path
+from typing import TypeAliasType
 
 import transpert
 
@@ -42,6 +44,20 @@ napoleon_use_param = False
 napoleon_use_rtype = False
 
 napoleon_use_ivar = True
+nitpicky = True
+# annotations name objects of libraries by where they are defined, which no inventory knows; where there is no network
+# there is no inventory at all
+_LIBRARIES = (
+    "_io|anndata|annbatch|collections|distributed|lightning|matplotlib|mudata|numpy|os|pandas|pathlib|pd|pertpy|scanpy"
+    "|scipy|scvi|torch|types|typing"
+)
+nitpick_ignore_regex = [
+    (r"py:.*", rf"({_LIBRARIES})\..*"),
+    (
+        r"py:class",
+        r"AnnData|MuData|Client|Level|Controls|Contexts|Desired|d",
+    ),  # as written under TYPE_CHECKING; a shape
+]
 suppress_warnings = ["ref.python"]  # a shape such as (n_obs,) is taken for a reference, and may have several targets
 
 nb_execution_mode = "off"
@@ -109,6 +125,17 @@ def write_api_pages() -> None:
         (folder / f"{room}.rst").write_text(text, encoding="utf-8")
 
 
+def inner_names() -> list[tuple[str, str]]:
+    """List what signatures may name without a page of its own: aliases of types, and classes that are not public."""
+    names = set()
+    for module in [module for name, module in sys.modules.items() if name.startswith("transpert.")]:
+        for name, value in vars(module).items():
+            if isinstance(value, type | TypeAliasType):
+                names.add(f"{value.__module__}.{name}")
+    public = {f"transpert.{room}.{name}" for room in transpert._ROOMS for name in dir(getattr(transpert, room))}
+    return [("py:class", name) for name in sorted(names - public) if name.startswith("transpert.")]
+
+
 def foreign_bases() -> str:
     """Name the base classes that come from libraries: a page lists what transpert adds, not what they bring."""
     rooms = [importlib.import_module(f"transpert.{room}") for room in transpert._ROOMS]
@@ -134,11 +161,23 @@ def prose_returns(app: object, what: str, name: str, obj: object, options: objec
         lines[start:end] = ["", "", *field, "", ""]
 
 
+def top_level(app: object, env: object, node: dict, contnode: object) -> object:
+    """Find what is written as people import it, ``transpert.SCALE``, on the page of its room."""
+    name = node.get("reftarget", "").removeprefix("transpert.")
+    first = name.partition(".")[0]
+    if node.get("refdomain") != "py" or first not in transpert.__all__ or first in transpert._ROOMS:
+        return None
+    full = f"transpert.{'groups' if first == 'Design' else 'model'}.{name}"
+    return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, node["reftype"], full, node, contnode)
+
+
 def setup(app: object) -> None:
-    """Read Returns sections before napoleon does."""
+    """Read Returns sections before napoleon does, and find what has its page in a room."""
     app.connect("autodoc-process-docstring", prose_returns, priority=400)
+    app.connect("missing-reference", top_level)
 
 
 autosummary_context = {"foreign_bases": foreign_bases()}
 copy_tutorials()
 write_api_pages()
+nitpick_ignore = inner_names()  # of all modules, which are imported by now

@@ -13,7 +13,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "transpert"
 _LEARNING = ["transport", "nn", "model", "metrics", "scaling"]
-ROOMS = ["datasets", "conditions", "groups", "pp", "data", *_LEARNING, "tl", "pl", "cli"]
+ROOMS = ["conditions", "groups", "datasets", "pp", "data", *_LEARNING, "tl", "pl", "cli"]
 FREE = {
     "__version__",
     "_amounts",
@@ -168,7 +168,7 @@ def test_errors_say_what_where_and_how_to_mend_it() -> None:
     error = TranspertError("the counts are odd", where="X", remedy="Count again.")
     assert str(error) == "the counts are odd (in X). Count again."
     unknown = UnknownNameError("perturbation", ["IFNb"], ["IFNB", "TNF"])
-    assert "'IFNb' may be 'IFNB'" in str(unknown)
+    assert "Did you mean 'IFNB'" in str(unknown)
     assert isinstance(unknown, KeyError)
 
 

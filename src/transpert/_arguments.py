@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import numbers
 import operator
@@ -9,18 +11,45 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pandas as pd
 
-from transpert.errors import OptionError, list_names
+from transpert.errors import OptionError, UnknownOptionError, list_names
 
 
 def refused(name: str, value: object, remedy: str) -> OptionError:
     """Return the error that says which argument has which value, and what to give."""
     shown = repr(value)
     return OptionError(f"{name} is {shown if len(shown) <= 80 else shown[:77] + '...'}", remedy=remedy)
+
+
+def named_options[F: Callable[..., Any]](*more: str) -> Callable[[F], F]:
+    """Refuse options that a function, or the class of some options, does not have, and offer the nearest ones.
+
+    Where a function takes ``**kwargs``, ``more`` says which names these may have.
+    """
+
+    def decorate(function: F) -> F:
+        if isinstance(function, type):
+            function.__init__ = decorate(function.__init__)  # type: ignore[misc]
+            return function
+        entries = inspect.signature(function).parameters.values()
+        known = {entry.name for entry in entries if entry.kind not in (entry.VAR_KEYWORD, entry.VAR_POSITIONAL)}
+        shown = [name for name in known if name not in ("self", "cls", "registry")]
+        name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            unknown = [key for key in kwargs if key not in known and key not in more]
+            if unknown:
+                raise UnknownOptionError("option", unknown, sorted(shown), where=name)
+            return function(*args, **kwargs)
+
+        return cast(F, checked)
+
+    return decorate
 
 
 def check_whole(value: Any, *, name: str, least: int = 0, most: int | None = None, optional: bool = False) -> Any:
@@ -144,13 +173,13 @@ def check_labels(values: Any, *, name: str) -> Any:
     raise refused(name, values, "Give labels as text: one, or a list of them.")
 
 
-def check_pairs(wanted: Any) -> list[tuple[str, str]]:
-    """Return the populations asked for: context and label of each."""
+def check_pairs(wanted: Any, kind: type) -> list[tuple[str, Any]]:
+    """Return the populations asked for: the context of each, and its condition, of a kind or as text."""
     pairs = list(wanted) if is_several(wanted) else []
     texts = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs)
-    if pairs and texts and all(isinstance(text, str) for pair in pairs for text in pair):
-        return [(str(context), str(label)) for context, label in pairs]
-    raise refused("wanted", wanted, "Give at least one pair of a context and a label, as text.")
+    if pairs and texts and all(isinstance(pair[0], str) and isinstance(pair[1], str | kind) for pair in pairs):
+        return [(str(context), condition) for context, condition in pairs]
+    raise refused("wanted", wanted, "Give at least one pair of a context and a condition, as text.")
 
 
 def check_table(value: Any, *, name: str, columns: Collection[str] = ()) -> pd.DataFrame:
@@ -197,7 +226,10 @@ def check_mask(value: Any, *, name: str) -> Any:
 
 type Check = Callable[..., Any]
 
-_WHOLE = "n_cells n_components n_neighbors n_dimensions n_genes max_k cells_per_part min_genes min_cells max_epochs"
+_WHOLE = (
+    "n_cells n_components n_neighbors n_dimensions n_genes max_k cells_per_part min_genes min_cells max_cells "
+    "max_epochs"
+)
 _SHARES = "max_missing_genes validation_fraction share"
 _NAMES = "context_keys genes obs_columns groups metrics baselines"
 _FLAGS = (

@@ -12,13 +12,13 @@ import os
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Literal, TypeAliasType
+from typing import Any, Literal, TypeAliasType, cast
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from transpert._arguments import check_path, refused
+from transpert._arguments import check_path, named_options, refused
 from transpert._matrices import check_sound
 from transpert._seeds import check_seed
 from transpert.errors import OptionError, TranspertError, list_names
@@ -79,7 +79,8 @@ def as_annotated[**Given, Result](
             _check_together({name: bound.arguments.get(name) for name, axes in shapes.items() if axes == "..."}, error)
             return function(*bound.args, **bound.kwargs)
 
-        return wrapper
+        takes_more = any(entry.kind is entry.VAR_KEYWORD for entry in signature.parameters.values())
+        return wrapper if takes_more else named_options()(cast(Any, wrapper))
 
     return decorate
 

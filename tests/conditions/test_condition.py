@@ -147,7 +147,7 @@ def test_vocabulary_keeps_the_spelling_of_the_data() -> None:
     vocabulary = PerturbationVocabulary(("ctrl", "B+A", "A"), "ctrl")
     assert vocabulary.spelling("A+B") == "B+A"
     assert vocabulary.spelling("B") == "B"
-    with pytest.raises(UnknownNameError, match="'Aa' may be 'A'|Known"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'A'|Known"):
         vocabulary.require(["Aa+B"])
     with pytest.raises(ControlError, match="no cell is labelled 'DMSO'"):
         PerturbationVocabulary(("ctrl",), "DMSO")
@@ -157,7 +157,7 @@ def test_vocabulary_keeps_the_spelling_of_the_data() -> None:
 def test_a_dose_is_what_its_label_says() -> None:
     made = Condition(("A",), (10 / 9,), time=100 / 3)
     assert made == parse_condition("A", control="control", dose=f"{10 / 9:g}", time=f"{100 / 3:g}")
-    assert str(Condition(("A",), (-0.0,), -0.0)) == "A (0), time 0"
+    assert str(Condition(("A",), (-0.0,), -0.0)) == "A, dose 0, time 0"
     assert Condition(time=1 / 3) == Condition(time=np.float32(1 / 3))
 
 

@@ -43,7 +43,7 @@ def empirical(adata, context, label) -> np.ndarray:
 def test_simulated_effects_are_the_true_ones() -> None:
     adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=200, n_cells=1500, null=0.5)
     for name in adata.varm["true_effects"]:
-        context, label = name.split(" | ")
+        context, label = name.split(": ")
         truth = adata.varm["true_effects"][name]
         measured = empirical(adata, context, label)
         if (truth == 0).all():
@@ -63,10 +63,10 @@ def test_doses_are_monotone_and_pairs_interact() -> None:
         interaction=-0.5,
     )
     truth = adata.varm["true_effects"]
-    sizes = [np.abs(truth[f"context_0 | P0, dose {d:g}"]).sum() for d in (0.1, 1.0, 10.0)]
+    sizes = [np.abs(truth[f"context_0: P0, dose {d:g}"]).sum() for d in (0.1, 1.0, 10.0)]
     assert sizes == sorted(sizes)
-    total = truth["context_0 | P0, dose 10"] + truth["context_0 | P1, dose 10"]
-    np.testing.assert_allclose(truth["context_0 | P0+P1, dose 10"], 0.5 * total, rtol=1e-6)
+    total = truth["context_0: P0, dose 10"] + truth["context_0: P1, dose 10"]
+    np.testing.assert_allclose(truth["context_0: P0+P1, dose 10"], 0.5 * total, rtol=1e-6)
 
 
 def test_embeddings_explain_simulated_effects() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transpert.conditions.text import context_text
 from transpert.conditions.written import label_texts
 from transpert.errors import (
     AssumptionWarning,
@@ -153,7 +154,7 @@ def test_contexts_are_those_of_the_definition(rows, n_keys, categories, block) -
             return
         found = context_labels(obs, design)
     assert found.dtype == object and found.shape == (len(rows),)
-    expected = columns[0] if n_keys == 1 else [" | ".join(values) for values in zip(*columns, strict=True)]
+    expected = columns[0] if n_keys == 1 else [context_text(values) for values in zip(*columns, strict=True)]
     assert pd.isna(found).tolist() == pd.isna(pd.Series(expected, dtype=object)).tolist()
     assert [name for name in found if not pd.isna(name)] == [name for name in expected if not pd.isna(name)]
 
@@ -203,7 +204,7 @@ def test_columns_that_are_written_and_columns_with_other_names() -> None:
 
 def test_bad_designs_are_refused() -> None:
     obs = frame([("control", "x", "1"), ("A", "x", "1")])
-    with pytest.raises(UnknownNameError, match="'lin' may be 'line'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'line'"):
         make_groups(obs, Design("p", "control", ("lin",)))
     with pytest.raises(ControlError, match="'ctrl'"):
         make_groups(obs, Design("p", "ctrl", ("line",)))

@@ -82,7 +82,7 @@ def test_a_step_names_the_step_before_it(cells) -> None:
     ("change", "words"),
     [
         ("dat.file=x", "unknown section: 'dat'"),
-        ("train.step=5", "'step' may be 'steps'"),
+        ("train.step=5", "Did you mean 'steps'"),
         ("train.steps=many", "steps is 'many' (in [train] of transpert.toml). Give a whole number"),
         ("train.steps", "SECTION.NAME=VALUE"),
         ("data.context_keys=cell_line", "Give a list of texts"),

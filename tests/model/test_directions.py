@@ -31,7 +31,7 @@ def _both_ways():
     off, on = halves
     # the counts of one half move the other way: down by as much as up
     effects = on.varm["true_effects"]
-    rates = np.exp(-2 * np.array([effects[f"context_0 | {p}"] if p != "control" else np.zeros(80) for p in
+    rates = np.exp(-2 * np.array([effects[f"context_0: {p}"] if p != "control" else np.zeros(80) for p in
                                   on.obs["perturbation"].astype(str)]))  # fmt: skip
     counts = np.random.default_rng(0).poisson(on.layers["counts"].toarray() * rates).astype(np.float32)
     on.layers["counts"] = counts
@@ -50,13 +50,13 @@ def both_ways(_both_ways):
 
 
 def correlation(table: pd.DataFrame, column: str, effects: pd.DataFrame, name: str) -> float:
-    return float(np.corrcoef(table[column], effects[f"context_0 | {name}"])[0, 1])
+    return float(np.corrcoef(table[column], effects[f"context_0: {name}"])[0, 1])
 
 
 def test_a_direction_belongs_to_its_part_in_any_order() -> None:
     one = parse_condition("B+A", control="control", direction="CRISPRa+CRISPRi")
     assert one == parse_condition("A+B", control="control", direction=["CRISPRi", "CRISPRa"])
-    assert one.action == (("A", "CRISPRi"), ("B", "CRISPRa")) and str(one) == "A CRISPRi + B CRISPRa"
+    assert one.action == (("A", "CRISPRi"), ("B", "CRISPRa")) and str(one) == "A+B, direction CRISPRi+CRISPRa"
     assert one != parse_condition("A+B", control="control") and one.singles()[1] == Condition(
         ("B",), directions=("CRISPRa",)
     )
@@ -74,8 +74,8 @@ def test_opposite_directions_have_opposite_effects(both_ways, tmp_path) -> None:
     # seen in both directions, and in neither
     for name in ("P2", "P0"):
         found = model.get_effects(perturbations=name, directions=["CRISPRi", "CRISPRa"])
-        assert correlation(found, f"context_0: {name} CRISPRi", effects, name) > 0.6
-        assert correlation(found, f"context_0: {name} CRISPRa", effects, name) < -0.6
+        assert correlation(found, f"context_0: {name}, direction CRISPRi", effects, name) > 0.6
+        assert correlation(found, f"context_0: {name}, direction CRISPRa", effects, name) < -0.6
     with pytest.raises(ConditionError, match="several directions: 'CRISPRa', 'CRISPRi'.*directions="):
         model.predict(perturbations="P2")
     pred = model.predict(perturbations="P0", directions="CRISPRa", progress=False)
@@ -104,8 +104,8 @@ def test_the_network_knows_the_direction(both_ways) -> None:
     )
     model.train(enable_progress_bar=False, accelerator="cpu")
     found = model.get_effects(perturbations="P2", directions=["CRISPRi", "CRISPRa"])
-    up, down = (found[f"context_0: P2 {name}"] for name in ("CRISPRi", "CRISPRa"))
-    assert correlation(found, "context_0: P2 CRISPRi", effects, "P2") > 0.3
+    up, down = (found[f"context_0: P2, direction {name}"] for name in ("CRISPRi", "CRISPRa"))
+    assert correlation(found, "context_0: P2, direction CRISPRi", effects, "P2") > 0.3
     assert np.corrcoef(up, down)[0, 1] < 0
     with pytest.raises(UnknownNameError, match="direction: 'CRISPRoff'.*'CRISPRi'|direction: 'CRISPRoff'"):
         model.predict(perturbations="P2", directions="CRISPRoff", progress=False)
@@ -139,7 +139,7 @@ def test_a_gene_that_was_only_measured_in_the_other_direction_is_unseen(both_way
         found = model.get_uncertainty({"context": "context_0"}, **asked).conditions.set_index("perturbation")
         assert found["situation"].tolist() == ["perturbation", "seen", "seen"]
         assert found["perturbation_distance"].tolist()[1:] == [0, 0]
-        distance = found.loc["P0 CRISPRa", "perturbation_distance"]
+        distance = found.loc["P0, direction CRISPRa", "perturbation_distance"]
         assert distance == np.inf if table is None else 0 < distance < np.inf
 
 

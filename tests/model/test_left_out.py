@@ -12,7 +12,7 @@ from transpert.groups import Design, make_groups, match_controls
 from transpert.model.scale import held_out_anchor as left_out
 from transpert.model.scale.folds import Folds
 from transpert.model.scale.held_out_anchor import choose_groups, leave_folds_out
-from transpert.transport import Anchor, AnchorOptions, GroupEffects, estimate_dispersion, group_effects
+from transpert.transport import Anchor, AnchorOptions, GroupEffects, estimate_dispersion, fit_anchor, group_effects
 
 
 def effects_of(n_contexts: int, n_perturbations: int = 3) -> GroupEffects:
@@ -25,7 +25,7 @@ def effects_of(n_contexts: int, n_perturbations: int = 3) -> GroupEffects:
 
 
 def fit(effects: GroupEffects) -> Anchor:
-    return Anchor.fit(effects, AnchorOptions(), estimate_dispersion(effects.statistics))
+    return fit_anchor(effects, AnchorOptions(), estimate_dispersion(effects.statistics))
 
 
 def fold_of(effects: GroupEffects, n_folds: int) -> np.ndarray:

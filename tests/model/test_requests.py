@@ -56,7 +56,7 @@ def test_doses_with_many_digits_are_found_by_their_labels() -> None:
     model = tp.MeanShift(adata)
     model.train()
     effects = model.get_effects(HERE)
-    assert list(effects) == [f"context_0: P0 ({dose:g})" for dose in doses]
+    assert list(effects) == [f"context_0: P0, dose {dose:g}" for dose in doses]
     asked = [("context_0", f"P0, dose {dose:g}") for dose in doses]
     by_label = model.predict_populations(asked, n_cells=10)
     np.testing.assert_array_equal(
@@ -76,7 +76,7 @@ def test_doses_of_a_million_and_more_are_found_by_their_labels() -> None:
     # the baselines are asked for by label
     scores = tp.tl.evaluate(pred, adata, baselines=["MeanShift"], metrics=["pearson_delta"])
     assert "P1, dose 1000000" in set(scores["perturbation"])
-    assert "context_0 | P1, dose 1000000" in adata.varm["true_effects"]
+    assert "context_0: P1, dose 1000000" in adata.varm["true_effects"]
 
 
 def test_large_doses_of_parts_are_text_that_can_be_read() -> None:
@@ -255,7 +255,7 @@ def test_a_counterfactual_is_one_thing() -> None:
     adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1.0, 10.0))
     model = ridge(adata, dose_key="dose")
     controls = adata[adata.obs["perturbation"] == "control"].copy()
-    with pytest.raises(ConditionError, match=r"measured in several ways.*'P0 \(1\)', 'P0 \(10\)'"):
+    with pytest.raises(ConditionError, match=r"measured in several ways.*'P0, dose 1', 'P0, dose 10'"):
         model.counterfactual(controls, "P0")
     counts, _ = model.counterfactual(controls, "P0", dose=10.0)
     assert counts.shape == controls.shape
@@ -283,7 +283,7 @@ def test_a_population_is_the_same_whatever_is_predicted_beside_it(screen) -> Non
 
 def test_seeds_of_populations_are_the_same_on_every_machine() -> None:
     request = Request("T cell", {}, Condition(("A",), (0.1,)), "A")
-    assert request.seed(0) == 849966152
+    assert request.seed(0) == 481670457
     assert len({request.seed(seed) for seed in range(100)}) == 100
 
 
@@ -311,7 +311,7 @@ def test_whole_numbers_of_cells_may_be_floats(screen) -> None:
 # ---------------------------------------------------------------------------------------------- names and other data
 def test_a_misspelt_name_is_said_before_its_doses_are_looked_up() -> None:
     adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1.0, 10.0))
-    with pytest.raises(UnknownNameError, match="'P00' may be 'P0'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'P0'"):
         ridge(adata, dose_key="dose").predict(HERE, "P00", progress=False)
 
 
@@ -464,17 +464,17 @@ def test_names_that_read_like_conditions_are_names(name, doses) -> None:
     keys = {"dose_key": "dose"} if doses else {}
     pred = ridge(adata, **keys).predict(HERE, n_cells=10, progress=False)
     scores = tp.tl.evaluate(pred, adata, baselines=["MeanShift"], metrics=["mse_delta"], progress=False)
-    labels = {f"{name}, dose {dose:g}" for dose in doses} or {name}
+    labels = {f'"{name}", dose {dose:g}' for dose in doses} or {f'"{name}"'}
     assert labels < set(scores.loc[scores["model"] == "MeanShift", "perturbation"])
 
 
-def test_of_two_readings_of_a_label_the_one_that_was_measured_is_meant() -> None:
+def test_a_name_that_reads_like_a_dose_stands_in_quotes() -> None:
     adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=20, doses=(1.0, 10.0))
     named = adata.obs["perturbation"].astype(str).replace("P0", "P1, dose 5")
     adata.obs["perturbation"] = named
     adata.obs.loc[named == "P1, dose 5", "dose"] = np.nan
     model = ridge(adata, dose_key="dose")
-    asked = {"P1, dose 5": ("P1, dose 5", np.nan), "P1, dose 10": ("P1", 10.0), "P1, dose 7": ("P1", 7.0)}
+    asked = {'"P1, dose 5"': ("P1, dose 5", np.nan), "P1, dose 5": ("P1", 5.0), "P1, dose 10": ("P1", 10.0)}
     for label, (name, dose) in asked.items():
         pred = model.predict_populations([("context_0", label)], n_cells=10)
         cells = pred.obs[pred.obs["source"] == "predicted"]

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import transpert as tp
+from transpert.conditions import Condition
 from transpert.errors import AssumptionWarning, NotTrainedError, OptionError
+from transpert.model.uncertainty.familiarity import Familiarity
 from transpert.transport import ErrorModel, log_fold_of_means
 
 SETUP = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts", "split_key": "split"}
@@ -235,3 +237,11 @@ def test_errors_follow_genes_and_heavy_tails() -> None:
     assert 0.85 <= inside[:, 200:].mean() <= 0.95
     again = ErrorModel.from_state(*model.to_state())
     np.testing.assert_array_equal(again.half_width(0.9), model.half_width(0.9))
+
+
+def test_pairs_of_older_models_are_known_by_their_new_names() -> None:
+    condition = Condition(("A", "B"), (0.1, None), 24.0, (None, "CRISPRi"))
+    familiarity = Familiarity(("x",), np.zeros((1, 2)), 1.0, ("A", "B"), frozenset([condition]), frozenset())
+    plain, arrays = familiarity.to_state()
+    plain["pairs"] = [["x", "A (0.1) + B CRISPRi, time 24"]]
+    assert Familiarity.from_state(plain, arrays).pairs == {("x", "A+B, dose 0.1+nan, time 24, direction nan+CRISPRi")}

@@ -115,7 +115,7 @@ def test_scale_gates_several_tables_and_predicts_names_it_never_saw(large_screen
     model.train(enable_progress_bar=False, accelerator="cpu")
     assert model.anchor.ridge.choices["log1p"].block in (None, 0)
     found = model.get_effects(perturbations=["P0"])
-    truth = adata.varm["true_effects"]["context_0 | P0"]
+    truth = adata.varm["true_effects"]["context_0: P0"]
     assert np.corrcoef(found["all: P0"], truth)[0, 1] > 0.5
     model.save(tmp_path / "m")
     again = tp.SCALE.load(tmp_path / "m", adata).get_effects(perturbations=["P0"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -175,6 +176,40 @@ def test_effects_are_drawn_and_named() -> None:
         tp.pl.effects_scatter(pred, real, genes=["gene_x"])
 
 
+def test_the_strongest_population_is_drawn_or_the_one_of_a_perturbation_or_context() -> None:
+    genes = [f"gene_{i}" for i in range(30)]
+    one = np.sin(np.arange(30.0))
+    sizes = {"B: IFNB": 1.0, "B: IL6": 4.0, "NK: IFNB": 3.0, "NK: IL6": 2.0}
+    real = pd.DataFrame({name: size * one for name, size in sizes.items()}, index=genes)
+    pred = real[["B: IFNB", "NK: IL6", "NK: IFNB"]]
+
+    def title(**wanted) -> str:
+        return tp.pl.effects_scatter(pred, real, show=False, **wanted).get_title().splitlines()[0]
+
+    assert title() == "NK: IFNB (the strongest of 3)", "B: IL6 is stronger, but not predicted"
+    assert title(context="NK") == "NK: IFNB (the strongest of 2)"
+    assert title(perturbation="IL6") == "NK: IL6"
+    assert title(perturbation="IFNB", context="B") == "B: IFNB"
+    with pytest.raises(UnknownNameError, match="unknown perturbation: 'IFNG'.*Did you mean 'IFNB'"):
+        title(perturbation="IFNG")
+    with pytest.raises(UnknownNameError, match="unknown context: 'B'"):
+        title(context="B", perturbation="IL6")
+    with pytest.raises(UnknownNameError, match="Label the prediction like the truth"):
+        tp.pl.effects_scatter(pred.rename(columns=lambda name: f"x{name}"), real)
+
+
+def test_names_of_genes_lie_on_no_point() -> None:
+    pred, real = effect_tables()
+    figure = tp.pl.effects_scatter(pred, real, n_labels=20, return_fig=True)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    points = axes.transData.transform(axes.collections[0].get_offsets())
+    frame = axes.get_window_extent()
+    for text in axes.texts:
+        box = Text.get_window_extent(text)
+        assert not box.count_contains(points) and frame.x0 < box.x0 < box.x1 < frame.x1
+
+
 def test_drawing_effects_writes_nothing(truth, predictions) -> None:
     pred, real = predictions["replica"].copy(), truth.copy()
     real.varm["effects"] = np.zeros((truth.n_vars, 1))
@@ -283,6 +318,43 @@ def test_tables_that_hold_no_scores_are_refused(score_rows, draw) -> None:
         draw(tp.tl.score_table(score_rows)[["pearson_delta"]])
     with pytest.raises(OptionError, match="rows are of a model.*NoChange / B / IFNB / pearson_delta.*drop_duplicates"):
         draw(pd.concat([score_rows, score_rows]))
+
+
+@pytest.mark.parametrize("draw", [tp.pl.scores, tp.pl.score_heatmap])
+def test_scores_are_read_from_the_cells_that_were_evaluated(score_rows, truth, draw) -> None:
+    cells = truth.copy()
+    with pytest.raises(OptionError, match=r"carry no scores yet.*Run scores = tp.tl.evaluate\(pred, truth\) first"):
+        draw(cells)
+    cells.uns["transpert"] = {"scores": score_rows}
+    assert draw(cells, show=False).get_title() == draw(score_rows, show=False).get_title()
+
+
+def test_ratios_stand_on_a_logarithmic_axis_with_zero_at_its_end(score_rows) -> None:
+    rows = score_rows.copy()
+    rows.loc[(rows["model"] == "NoChange") & (rows["metric"] == "n_sig_ratio"), ["value", "ci_low", "ci_high"]] = 0.0
+    axes = tp.pl.scores(rows, metric="n_sig_ratio", show=False)
+    assert axes.get_xscale() == "log" and axes.get_xticklabels()[0].get_text() == "0"
+    points = {float(x) for container in axes.containers for x in container[0].get_xdata()}
+    assert points == {axes.get_xticks()[0], 1.9, 1.1, 3.0}
+    assert axes.get_xlim()[0] < axes.get_xticks()[0] and axes.get_xlim()[1] > 3.0
+    assert tp.pl.scores(score_rows, show=False).get_xscale() == "linear"
+
+
+def test_overlap_ends_where_populations_with_something_to_find_end(truth, predictions, monkeypatch) -> None:
+    from transpert.pl import overlap
+
+    tested = overlap.tested_populations(
+        predictions, truth, population=None, design=None, context_keys="context", layer=None
+    )
+    rich = max(tested, key=lambda item: item.real.n_significant)
+    number = rich.real.n_significant
+    assert number >= 40
+    poor = [item for item in tested if item.real.n_significant == 0]
+    few = replace(rich, name="few", real=replace(rich.real, adjusted=np.where(np.arange(120) < 2, 0.0, 1.0)))
+    assert poor and few.real.n_significant == 2
+    monkeypatch.setattr(overlap, "tested_populations", lambda *args, **kwargs: [rich, few, few, few])
+    axes = tp.pl.overlap_curve(predictions, truth, show=False, **KEYS)
+    assert axes.get_xlim() == (10, number)
 
 
 @pytest.mark.parametrize("perturbation", ["P0", "P1", "P2"])

@@ -86,7 +86,7 @@ class Report:
         return ", ".join(f"{n} {what}" for what, n in sorted(self.outcomes.items()))
 
 
-def run(n_calls: int, seed: int = 0, *, only: str | None = None, shown: bool = False) -> Report:
+def run(n_calls: int, seed: int = 0, *, only: str | None = None, shown: bool = False, slow: bool = True) -> Report:
     """Make so many calls, and report which end neither in a sound result nor in an error of ours with a remedy."""
     import matplotlib.pyplot as plt
 
@@ -96,7 +96,7 @@ def run(n_calls: int, seed: int = 0, *, only: str | None = None, shown: bool = F
         shop = Workshop(Path(folder))
         os.chdir(folder)  # odd paths land in it
         try:
-            entries = [entry for entry in shop.entries() if only is None or entry.name == only]
+            entries = [entry for entry in shop.entries() if only in (None, entry.name) and (slow or not entry.is_slow)]
             for number in range(n_calls):
                 _one(entries[rng.integers(len(entries))], rng, report, f"call {number}")
                 plt.close("all")

@@ -22,6 +22,9 @@ from transpert.errors import OptionError
 # --- entry points -----------------------------------------------------------------------------------------------------
 
 
+SLOW = ("predict_to_store", "train a network", "profile_training", "pl.report", "transpert report", "scaling_study")
+
+
 @dataclass
 class Entry:
     """A call that succeeds as it is, and the arguments that may be made odd."""
@@ -29,6 +32,11 @@ class Entry:
     name: str
     call: Callable[..., Any]
     given: Callable[[], dict[str, Any]]
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a call takes more than half a second."""
+        return self.name in SLOW
 
 
 @dataclass
@@ -160,7 +168,7 @@ class Workshop:
             ("predict_populations", model.predict_populations, lambda: {
                 "wanted": [("context_0", "P0")], "n_cells": 3, "unseen": "error", "seed": 0}),
             ("controls_of", model.controls_of, lambda: {
-                "context": "context_0", "label": "P0", "n_cells": 3, "seed": 0}),
+                "context": "context_0", "condition": "P0", "n_cells": 3, "seed": 0}),
             ("predict_to_store", model.predict_to_store, lambda: {
                 "path": self.fresh(), **asked, **drawn, "cells_per_part": 100, "rank": 0, "world_size": 1}),
             ("counterfactual", model.counterfactual, lambda: {
@@ -203,7 +211,8 @@ class Workshop:
             ("to_vcc", tp.tl.to_vcc, lambda: {
                 "pred": self.small(), "path": self.fresh().with_suffix(".vcc"), "genes": list(self.adata.var_names),
                 "perturbations": ["P0", "P1"], "contexts": ["context_0", "context_1", "context_2"], "n_cells": 3,
-                "perturbation_key": None, "control": None, "context_keys": None, "layer": None, "unmeasured": "refuse", "controls": None,
+                "perturbation_key": None, "control": None, "context_keys": None, "layer": "counts",
+                "unmeasured": "refuse", "controls": None,
                 "seed": 0, "overwrite": False}),
             ("compare", tp.tl.compare, lambda: {
                 "scores": self.scores.copy(), "model": "MeanShift", "against": "NoChange", "metrics": None,
@@ -462,7 +471,7 @@ class Workshop:
                 "statistics": statistics, "smallest": 1e-3, "largest": 10.0}),
             ("observed_log_folds", tp.transport.observed_log_folds, lambda: {"effects": effects}),
             ("rows_of_groups", tp.transport.rows_of_groups, lambda: {"groups": groups}),
-            ("Anchor.fit", tp.transport.Anchor.fit, lambda: {
+            ("fit_anchor", tp.transport.fit_anchor, lambda: {
                 "effects": effects, "options": tp.transport.AnchorOptions(), "dispersion": np.ones(12), "seed": 0}),
             ("effect_energies", tp.scaling.effect_energies, lambda: {
                 "effects": halves, "context_weights": np.ones((1, 2)), "perturbation_weights": np.ones((1, 2))}),

@@ -36,7 +36,7 @@ def rank(model, cells, desired, **options):
 @pytest.fixture
 def truth(cells):
     table = cells.varm["true_effects"]
-    return {name: table[f"context_0 | {name}"] for name in ("P3", "P7")}
+    return {name: table[f"context_0: {name}"] for name in ("P3", "P7")}
 
 
 def test_the_perturbation_behind_a_signature_comes_first(model, cells, truth) -> None:
@@ -60,7 +60,7 @@ def test_the_perturbation_that_made_these_cells_is_found(model, cells) -> None:
 def test_genes_that_are_to_go_up_do_so_under_the_first(model, cells, truth) -> None:
     wanted = truth["P7"].nlargest(5).index.tolist()
     best = rank(model, cells, wanted)["perturbation"].iloc[0]
-    sizes = {name: cells.varm["true_effects"].loc[wanted, f"context_0 | {name}"].mean() for name in ("P7", best)}
+    sizes = {name: cells.varm["true_effects"].loc[wanted, f"context_0: {name}"].mean() for name in ("P7", best)}
     assert sizes[best] >= 0.5 * sizes["P7"]
 
 
@@ -93,7 +93,7 @@ def test_the_table_is_written_and_a_retrospective_beats_chance(model, cells, tru
     ranking = rank(model, cells, truth["P3"])
     assert cells.uns["transpert"]["targets"].equals(ranking)
     table = cells.varm["true_effects"]
-    correlation = {name: np.corrcoef(table[f"context_0 | P{name}"], truth["P3"])[0, 1] for name in range(12)}
+    correlation = {name: np.corrcoef(table[f"context_0: P{name}"], truth["P3"])[0, 1] for name in range(12)}
     right = {f"P{name}" for name in sorted(correlation, key=correlation.get)[-4:]}
     judged = tp.tl.score_ranking(ranking, right, at=[4])
     assert judged["auc"] > 0.8 and judged["enrichment_4"] >= 2

@@ -139,9 +139,9 @@ def test_swapped_arguments_are_noticed(part) -> None:
 def test_populations_that_only_the_truth_has_are_named(part) -> None:
     pred = no_change(part)
     fewer = pred[pred.obs["perturbation"] != "P1"].copy()
-    with pytest.warns(AssumptionWarning, match="1 held-out populations .* not scored: 'context_0 / P1'"):
+    with pytest.warns(AssumptionWarning, match="1 held-out populations .* not scored: 'context_0: P1'"):
         scores = tp.tl.evaluate(fewer, part, **QUICK)
-    assert "context_0 / P1" in scores.attrs["not_predicted"] and "context_1 / P0" in scores.attrs["not_predicted"]
+    assert "context_0: P1" in scores.attrs["not_predicted"] and "context_1: P0" in scores.attrs["not_predicted"]
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*not predicted")
         tp.tl.evaluate(pred, part, **QUICK)  # what was trained on is not asked for

@@ -85,7 +85,7 @@ def test_a_split_that_lets_baselines_see_what_is_scored_is_told(judged) -> None:
     for stale in ("train", "validation"):
         truth.obs["split"] = np.where(truth.obs["perturbation"] == "P1", stale, "test")
         truth.obs.loc[truth.obs["perturbation"].isin(["control", "P2", "P0+P1"]), "split"] = "train"
-        with pytest.warns(tp.errors.AssumptionWarning, match="trained on 1 of .*'context_0 / P1'. Pass") as told:
+        with pytest.warns(tp.errors.AssumptionWarning, match="trained on 1 of .*'context_0: P1'. Pass") as told:
             tp.tl.evaluate(pred, truth, baselines=["MeanShift", "NoChange"], **asked)
         told = [one for one in told if "not scored" not in str(one.message)]
         assert len([one for one in told if issubclass(one.category, tp.errors.AssumptionWarning)]) == 1
@@ -311,3 +311,11 @@ def test_all_baselines_share_the_statistics_of_the_truth(judged, monkeypatch) ->
     # the best baseline of a metric depends on which there are, the scores of each do not
     mine, same = (table.loc[table["model"] == "MeanShift", "value"].to_numpy() for table in (alone, together))
     np.testing.assert_array_equal(mine, same)
+
+
+def test_few_cells_of_each_kind_are_put_together() -> None:
+    cells = tp.datasets.simulate(n_contexts=1, n_perturbations=2, n_genes=30, n_cells=40)
+    found = tp.tl.embed_together(cells, cells, n_components=4, umap=False, max_cells=25)
+    assert found.obs["source"].value_counts().to_dict() == {"control": 25, "observed": 25, "predicted": 25}
+    again = tp.tl.embed_together(cells, cells, n_components=4, umap=False, max_cells=25)
+    assert list(found.obs_names) == list(again.obs_names) and found.obs_names.is_unique

@@ -10,15 +10,16 @@ import transpert as tp
 from transpert.conditions import Condition
 from transpert.groups import Design, make_groups, match_controls
 from transpert.transport import (
-    Anchor,
     AnchorOptions,
     estimate_dispersion,
+    fit_anchor,
     fit_stack,
     group_effects,
     group_statistics,
     mean_log_of_rate,
     shrink_effects,
 )
+from transpert.transport.anchor_state import anchor_from_state, anchor_to_state
 
 
 def fitted(adata, mask=None, options=None, **design):
@@ -28,7 +29,7 @@ def fitted(adata, mask=None, options=None, **design):
     library = adata.obs["library_size"].to_numpy()
     effects = group_effects(adata.layers["counts"], library, groups, matching)
     dispersion = estimate_dispersion(effects.statistics)
-    return Anchor.fit(effects, options or AnchorOptions(), dispersion), effects
+    return fit_anchor(effects, options or AnchorOptions(), dispersion), effects
 
 
 def controls(adata, context):
@@ -60,7 +61,7 @@ def test_effects_are_recovered_at_200_cells_a_group() -> None:
     adata = tp.datasets.simulate(n_contexts=3, n_perturbations=3, n_genes=300, n_cells=200, library_size=10_000)
     anchor, effects = fitted(adata)
     for context, condition in zip(effects.contexts, effects.conditions, strict=True):
-        known = adata.varm["true_effects"][f"{context} | {condition.label}"].to_numpy()
+        known = adata.varm["true_effects"][f"{context}: {condition.label}"].to_numpy()
         row = [i for i in range(len(effects)) if (effects.contexts[i], effects.conditions[i]) == (context, condition)][
             0
         ]
@@ -146,8 +147,8 @@ def test_left_out_predictions_do_not_see_the_group() -> None:
 def test_a_saved_anchor_predicts_the_same() -> None:
     adata = tp.datasets.simulate(n_contexts=4, n_perturbations=2, n_genes=30, n_cells=30)
     anchor, _ = fitted(adata, options=AnchorOptions(adaptive=0.5))
-    plain, arrays = anchor.to_state()
-    again = Anchor.from_state(json.loads(json.dumps(plain)), arrays)
+    plain, arrays = anchor_to_state(anchor)
+    again = anchor_from_state(json.loads(json.dumps(plain)), arrays)
     before = controls(adata, "context_1")
     for condition, context in (
         (Condition(("P0",)), "context_1"),

@@ -87,7 +87,8 @@ def _control(labels: pd.Series, path: Path) -> str:
 
 def _find_counts(adata: ad.AnnData, path: Path, values: dict[str, Any], notes: dict[str, str]) -> None:
     """Find raw counts, and check that the library sizes can be theirs."""
-    slots = {"counts": adata.layers.get("counts"), None: adata.X, **{str(k): v for k, v in adata.layers.items()}}
+    slots: dict[str | None, Any] = {"counts": adata.layers.get("counts"), None: adata.X}
+    slots |= {str(name): matrix for name, matrix in adata.layers.items()}
     for layer, matrix in slots.items():
         try:
             if matrix is not None:

@@ -72,8 +72,11 @@ def predict(settings: Settings) -> AnnData:
 
 def _held_out(adata: AnnData, settings: Settings) -> dict[str, Any]:
     """Return the contexts and perturbations of the test set."""
+    from transpert._anndata import frame
+
     data = settings.data
-    test = adata.obs[adata.obs["split"] == "test"]
+    cells = frame(adata.obs)
+    test = cells[cells["split"] == "test"]
     contexts = test[data.context_keys].astype(str).drop_duplicates().to_dict("records") if data.context_keys else None
     return {"contexts": contexts, "perturbations": sorted(test[data.perturbation_key].astype(str).unique())}
 

@@ -65,24 +65,25 @@ def run_quickstart(
     tl.rank_genes_groups(pred)
     pred.write_h5ad(out / "prediction.h5ad")
     model.save(out / "model", overwrite=True)
-    console.print("Drawing three pictures ...")
+    console.print("Drawing three pictures and a page ...")
     for name, draw in _pictures(pred, adata, cell_type).items():
         draw()
         plt.savefig(out / name, dpi=150, bbox_inches="tight")
         plt.close("all")
+    page = pl.report(pred, adata, out / "report.html", scores=table, command="transpert quickstart", seed=seed)
     console.print(_table(table, cell_type))
     console.print(
         "PDCorr, DE overlap, direction: higher is better. E-dist: lower is better.\n"
         "n sig is the number of genes predicted significant over the real number: 1 is best.\n"
         "The ceiling is one half of the real cells scored against the other.\n"
-        f"{time.perf_counter() - start:.0f} s in all; results are in [bold]{out}[/]."
+        f"{time.perf_counter() - start:.0f} s in all; results are in [bold]{out}[/], all on one page: [bold]{page}[/]."
     )
     return table
 
 
 def _pictures(pred: AnnData, adata: AnnData, cell_type: str) -> dict[str, Callable[[], object]]:
     def umap() -> None:
-        together = tl.embed_together(pred, adata)
+        together = tl.embed_together(pred, adata, max_cells=1_000)
         colours = {"control": "#BBBBBB", "observed": "#0072B2", "predicted": "#D55E00"}
         sc.pl.umap(together, color="source", palette=colours, title=f"{cell_type}, interferon beta", show=False)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from transpert.cli._console import check_accelerator, named_errors, read_h5ad
+from transpert.cli._console import named_errors, read_h5ad
 from transpert.cli.settings import read_settings, written
 from transpert.errors import OptionError
 
@@ -50,6 +50,8 @@ def train(file: _File, changes: _Changes = None) -> None:
 
     with named_errors():
         settings = read_settings(file, changes or ())
+        from transpert.model.processes import check_accelerator
+
         check_accelerator(settings.train.accelerator)
         typer.echo(job.train(settings))
 
@@ -90,6 +92,8 @@ def run(file: _File, changes: _Changes = None) -> None:
 
     with named_errors():
         settings = read_settings(file, changes or ())
+        from transpert.model.processes import check_accelerator
+
         check_accelerator(settings.train.accelerator)
         job.split(settings)
         typer.echo(job.train(settings))

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
 from transpert import _keys
-from transpert._amounts import rounded, split_amounts, written_amount
+from transpert._amounts import rounded, split_amounts
 from transpert._signatures import check_fields
 from transpert.errors import ConditionError
 
 from .labels import Controls, LabelFormat
-from .parts import split_parts
+from .parts import by_part, split_parts
+from .text import read_fields, write_condition
 from .written import label_text
 
 
@@ -137,14 +138,36 @@ class Condition:
         return tuple(zip(self.parts, self.directions, strict=True))
 
     def __str__(self) -> str:
-        if self.is_control:
-            return "control" if self.time is None else f"control, time {written_amount(self.time)}"
-        doses = ["" if dose is None else f" ({written_amount(dose)})" for dose in self.doses]
-        parts = [
-            part + ("" if direction is None else f" {direction}") + dose
-            for part, dose, direction in zip(self.parts, doses, self.directions, strict=True)
-        ]
-        return " + ".join(parts) + ("" if self.time is None else f", time {written_amount(self.time)}")
+        """Write the condition as :meth:`read` reads it back."""
+        return write_condition(self.parts, self.doses, self.time, self.directions)
+
+    @classmethod
+    def read(cls, text: str, label_format: LabelFormat | None = None) -> Self:
+        """Read a condition from its text, ``"A+B, dose 0.1+10, time 24"``.
+
+        Parameters
+        ----------
+        text
+            What ``str(condition)`` wrote.
+        label_format
+            How a data set labels perturbations; its own labels are then read too, whatever joins combinations in it.
+
+        Returns
+        -------
+        The condition.
+
+        Raises
+        ------
+        transpert.errors.ConditionError
+            If the text cannot be read.
+
+        Examples
+        --------
+        >>> from transpert.conditions import Condition
+        >>> Condition.read("MAP2K6+KLF1, dose 1+2, time 24").doses
+        (2.0, 1.0)
+        """
+        return cls(*read_fields(text, label_format))
 
 
 def opposed(direction: str | None, other: str | None) -> bool:
@@ -224,7 +247,7 @@ def parse_condition(
     --------
     >>> from transpert.conditions import parse_condition
     >>> str(parse_condition("B+A", control="DMSO", dose="10+0.1", time=24))
-    'A (0.1) + B (10), time 24'
+    'A+B, dose 0.1+10, time 24'
     """
     label, labels = label_text(label), LabelFormat.of(control)
     parts = labels.parts(label)
@@ -232,23 +255,9 @@ def parse_condition(
     if not parts:
         return Condition(time=moment)
     spelled = labels.split(label)
-    doses = _by_part(_doses(dose, label, labels), spelled, parts, label, "dose")
-    ways = _by_part(_directions(direction, label, labels), spelled, parts, label, "direction")
+    doses = by_part(_doses(dose, label, labels), spelled, parts, label, "dose")
+    ways = by_part(_directions(direction, label, labels), spelled, parts, label, "direction")
     return Condition(parts, doses, moment, ways)
-
-
-def _by_part[V](given: list[V], spelled: list[str], parts: tuple[str, ...], label: str, kind: str) -> tuple[V, ...]:
-    """Deal out what was given in the order of the label to the sorted parts."""
-    if len(given) == 1:
-        return tuple(given * len(parts))
-    if len(given) != len(spelled):
-        raise ConditionError(
-            f"{len(given)} {kind}s for {len(spelled)} perturbations",
-            where=label,
-            remedy=f"Give one {kind} for each part, or one for all.",
-        )
-    by_name = dict(zip(spelled, given, strict=True))
-    return tuple(by_name[part] for part in parts)
 
 
 def _directions(direction: object, label: str, labels: LabelFormat) -> list[str | None]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from transpert import _keys
+from transpert.errors import ConditionError
 
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 _LIST_SEPARATOR = ","  # what separates the entries of a list as text, "['A', 'B']"
@@ -46,3 +49,19 @@ def is_balanced(name: str) -> bool:
         elif sign in _BRACKETS.values() and (not awaited or awaited.pop() != sign):
             return False
     return not awaited
+
+
+def by_part[V](
+    given: Sequence[V], spelled: Sequence[str], parts: tuple[str, ...], label: str, kind: str
+) -> tuple[V, ...]:
+    """Deal out what was given in the order of the label to the sorted parts."""
+    if len(given) == 1:
+        return tuple(given) * len(parts)
+    if len(given) != len(spelled):
+        raise ConditionError(
+            f"{len(given)} {kind}s for {len(spelled)} perturbations",
+            where=label,
+            remedy=f"Give one {kind} for each part, or one for all.",
+        )
+    by_name = dict(zip(spelled, given, strict=True))
+    return tuple(by_name[part] for part in parts)

@@ -86,6 +86,26 @@ class PerturbationVocabulary:
             return self.label_format.control
         return self._spellings.get(parts) or self.label_format.join(parts)
 
+    def read(self, label: str) -> Condition:
+        """Read a label as the data has it, or else the text of a condition.
+
+        Parameters
+        ----------
+        label
+            A label of the data, or a text such as ``"KLF1+MAP2K6, dose 1"``.
+
+        Returns
+        -------
+        The condition; a label of the data says no more than the perturbations.
+        """
+        if label in self._known_labels:
+            return Condition(self.label_format.parts(label))
+        return Condition.read(label, self.label_format)
+
+    @cached_property
+    def _known_labels(self) -> frozenset[str]:
+        return frozenset(self.labels)
+
     @cached_property
     def directions(self) -> tuple[str, ...]:
         """The directions of the data, sorted."""

@@ -13,16 +13,16 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import _keys
-from transpert._amounts import written_amount
 from transpert._arguments import check_number, check_share, check_whole
 from transpert._counts import log1p_per_10k
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated, check_fields
+from transpert.conditions import parse_condition
+from transpert.conditions.text import population_text, split_population
 from transpert.errors import OptionError, UnknownNameError
 
 _EFFECTS = "true_effects"
 _STATE = "state"
-_SEPARATOR = " | "  # between context and condition in the names of the columns of the truth
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def _are_amounts(values: object) -> bool:
     """Whether values are a sequence of finite numbers above 0."""
     if not isinstance(values, list | tuple | np.ndarray):
         return False
-    return all(isinstance(value, Real) and 0 < value < np.inf for value in values)
+    return all(isinstance(value, Real) and 0 < float(value) < np.inf for value in values)
 
 
 def _wrong(name: str, value: object, remedy: str) -> OptionError:
@@ -157,7 +157,7 @@ def simulate(settings: SimulationOptions | None = None, /, **options: Any) -> An
     -------
     AnnData with log1p counts per 10k in ``X``, raw counts in ``layers["counts"]``; ``obs``: ``perturbation``
     (``"control"``, ``"P0"``, ``"P0+P1"``), ``context``, ``batch``, ``dose`` and ``time`` where there are
-    some, ``library_size``; ``varm["true_effects"]``: genes x ``"context | condition"``, natural-log fold changes of the
+    some, ``library_size``; ``varm["true_effects"]``: genes x ``"context: condition"``, natural-log fold changes of the
     rates in the average cell; ``obsm["state"]``: how active each programme is in a cell beyond its context;
     ``uns["simulation"]``: the options, and the embeddings in ``uns["simulation"]["embedding"]``.
 
@@ -216,9 +216,9 @@ def true_effects(adata: AnnData) -> pd.DataFrame:
         )
     table = cast(pd.DataFrame, adata.varm[_EFFECTS])
     tidy = table.rename_axis("gene").reset_index().melt(id_vars="gene", var_name="group", value_name="log_fold_change")
-    split = tidy.pop("group").str.split(_SEPARATOR, regex=False, expand=True)
-    tidy.insert(0, "context", split[0])
-    tidy.insert(1, "condition", split[1])
+    populations = tidy.pop("group").map(split_population)
+    tidy.insert(0, "context", populations.str[0])
+    tidy.insert(1, "condition", populations.str[1])
     return tidy
 
 
@@ -302,12 +302,8 @@ def _draw(
     for label, context, dose, time, effect in [*controls, *groups]:
         name = f"context_{context}"
         if label != "control":
-            tags = [
-                label,
-                *([] if np.isnan(dose) else [f"dose {written_amount(dose)}"]),
-                *([] if np.isnan(time) else [f"time {written_amount(time)}"]),
-            ]
-            truth[f"{name}{_SEPARATOR}{', '.join(tags)}"] = effect
+            condition = parse_condition(label, control="control", dose=dose, time=time)
+            truth[population_text(name, condition)] = effect
         n_cells = o.n_cells if label != "control" or o.n_control_cells is None else o.n_control_cells
         for batch in range(o.n_batches):
             state = rng.normal(scale=o.cell_spread, size=(n_cells, loadings.shape[0]))

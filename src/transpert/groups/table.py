@@ -14,13 +14,13 @@ from transpert._amounts import written_amount
 from transpert._arguments import check_arguments, refused
 from transpert.conditions import Condition, parse_condition
 from transpert.conditions.labels import LabelFormat
+from transpert.conditions.text import context_text
 from transpert.conditions.written import label_texts
 from transpert.errors import ConditionError, GroupSizeError, OptionError, list_names
 
 from .design import Design
 from .labels import combined_codes, label_codes, value_codes
 
-CONTEXT_SEPARATOR = " | "
 _ALL = "all"  # the one context, or batch, of a design that names none
 
 
@@ -123,9 +123,8 @@ def _context_codes(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, np.nd
             )
     number, first = combined_codes([codes for codes, _ in columns])
     values = zip(*(labels[codes[first]] for codes, labels in columns), strict=True)
-    joined = np.array([CONTEXT_SEPARATOR.join(parts) for parts in values], dtype=object)
-    of_number, distinct = pd.factorize(joined)  # "a | b" and "c" are written as "a" and "b | c" are
-    return of_number[number], distinct
+    joined = np.array([context_text(parts) for parts in values], dtype=object)
+    return number, joined
 
 
 def make_groups(

@@ -15,7 +15,8 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert._anndata import writable_name
-from transpert._arguments import check_arguments, check_pairs, check_text
+from transpert._arguments import check_arguments, check_pairs, named_options
+from transpert.conditions import Condition
 from transpert.errors import OptionError
 from transpert.groups.table import context_labels
 from transpert.transport import log_fold_of_means
@@ -42,6 +43,7 @@ class PredictingModel(Predictor):
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return what a trained model must remember: plain data and arrays."""
 
+    @named_options()
     def predict(
         self,
         contexts: Contexts = None,
@@ -156,15 +158,20 @@ class PredictingModel(Predictor):
         return pred
 
     def predict_populations(
-        self, wanted: Sequence[tuple[str, str]], *, n_cells: int | None = None, unseen: Unseen = "error", seed: int = 0
+        self,
+        wanted: Sequence[tuple[str, str | Condition]],
+        *,
+        n_cells: int | None = None,
+        unseen: Unseen = "error",
+        seed: int = 0,
     ) -> AnnData:
         """Predict populations by their labels.
 
         Parameters
         ----------
         wanted
-            Context (values of the context columns joined by ``" | "``) and condition label of each population, as
-            :func:`transpert.tl.evaluate` names them.
+            Context (values of the context columns joined by ``" | "``) and condition of each population, as
+            :func:`transpert.tl.evaluate` names them, ``("B", "KLF1+MAP2K6, dose 1")``.
         n_cells
             Number of cells of each, as in :meth:`predict`.
         unseen
@@ -185,7 +192,8 @@ class PredictingModel(Predictor):
         self._check_trained()
         n_cells = check_drawing(n_cells, None, seed)
         requests = [
-            request_of(self.cells, self.source, self.vocabulary, *population) for population in check_pairs(wanted)
+            request_of(self.cells, self.source, self.vocabulary, *population)
+            for population in check_pairs(wanted, Condition)
         ]
         self._check_requests(requests)
         check_seen(self._unseen(requests), unseen)
@@ -193,13 +201,15 @@ class PredictingModel(Predictor):
             self.cells, requests, n_cells, None, include_controls=True, progress=False, seed=seed
         )
 
-    def controls_of(self, context: str, label: str, *, n_cells: int | None = None, seed: int = 0) -> AnnData:
+    def controls_of(
+        self, context: str, condition: str | Condition, *, n_cells: int | None = None, seed: int = 0
+    ) -> AnnData:
         """Return the control cells that would be moved to predict a population.
 
         Parameters
         ----------
-        context, label
-            Context and condition label of the population, as in :meth:`predict_populations`.
+        context, condition
+            Context and condition of the population, as in :meth:`predict_populations`.
         n_cells
             How many are drawn; all by default.
         seed
@@ -215,9 +225,8 @@ class PredictingModel(Predictor):
             As :meth:`predict`.
         """
         check_arguments({"n_cells": n_cells, "seed": seed})
-        check_text(context, name="context")
-        check_text(label, name="label")
-        request = request_of(self.cells, self.source, self.vocabulary, context, label)
+        check_pairs([(context, condition)], Condition)
+        request = request_of(self.cells, self.source, self.vocabulary, context, condition)
         control = self._controls(self.cells, origin_of(self.cells, self.design, request), n_cells, seed)
         return self._assembled([self._control_population(control)])
 
@@ -449,7 +458,7 @@ class PredictingModel(Predictor):
         for request, control, statistics in self._with_controls(cells, requests, seed):
             before = statistics.mean_log[0]
             after = self._predict_set(control, request, seed=seed, each_cell=False).mean_log
-            columns[f"{request.context}: {request.condition}"] = log_fold_of_means(after, before)
+            columns[request.text] = log_fold_of_means(after, before)
         table = pd.DataFrame(columns, index=pd.Index(self.genes.astype(str)), dtype=np.float32)
         if key_added is not None:
             self.adata.varm[key_added] = table.reindex(self.adata.var_names.astype(str)).rename(columns=writable_name)

@@ -10,6 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert._anndata import check_kind, frame, metadata_of
+from transpert.conditions.text import population_text
 from transpert.errors import MetricInputError, OptionError, UnknownNameError
 from transpert.groups import Design
 from transpert.metrics import DifferentialExpression
@@ -67,7 +68,7 @@ def tested_populations(
         name: populations(frame(adata.obs), design, need_controls=False, name=name).cells
         for name, adata in aligned.items()
     }
-    shared = {f"{key[0]}: {key[1]}": key for key in real if all(key in cells for cells in rows.values())}
+    shared = {population_text(*key): key for key in real if all(key in cells for cells in rows.values())}
     if not shared:
         raise MetricInputError(
             "no population is both real and predicted by every model",

@@ -9,7 +9,6 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from transpert._anndata import check_kind, metadata_of
 from transpert._arguments import check_arguments
@@ -18,7 +17,10 @@ from transpert.groups import Design
 from transpert.tl._populations import design_of_metadata
 from transpert.tl.fold_changes import effects_of
 
-from ._style import COLOURS, finish, make_axes
+from ._style import COLOURS, FAINT, finish, make_axes
+
+_BETWEEN = ": "  # stands between context and condition in the name of a population
+_ROOM = 0.3  # of the width, for names of genes
 
 
 def effects_scatter(
@@ -26,6 +28,8 @@ def effects_scatter(
     truth: AnnData | pd.DataFrame,
     *,
     population: str | None = None,
+    perturbation: str | None = None,
+    context: str | None = None,
     genes: str | Sequence[str] | None = None,
     n_labels: int = 12,
     design: Design | None = None,
@@ -41,7 +45,10 @@ def effects_scatter(
     pred, truth
         Cells with their controls, or tables of :func:`transpert.tl.effects`.
     population
-        Which one, ``"context: condition"``; the first of the prediction by default.
+        Which one, ``"context: condition"``. By default the one with the largest observed effect of those that are both
+        predicted and observed; the title says which.
+    perturbation, context
+        The same among the populations of this perturbation or context alone.
     genes
         Which ones are named; by default the ``n_labels`` with the largest fold changes.
     n_labels
@@ -84,31 +91,64 @@ def effects_scatter(
         context_keys=context_keys,
     )
     tables = [data if isinstance(data, pd.DataFrame) else effects_of(data, design) for data in (pred, truth)]
-    name = population or tables[0].columns[0]
-    for table in tables:
-        if name not in table:
-            raise UnknownNameError("population", [name], table.columns)
+    name, note = _choose_population(tables[0], tables[1], population, perturbation, context)
     shared = tables[0].index.intersection(tables[1].index)
     predicted, observed = (table.loc[shared, name].to_numpy(float) / np.log(2) for table in tables)
     chosen = _choose_genes(genes, n_labels, np.abs(observed) + np.abs(predicted), shared)
-    figure, axes = make_axes(ax, (5.2, 5.2))
-    limit = 1.12 * max(np.abs(predicted).max(), np.abs(observed).max(), 0.1)
-    axes.axline((0, 0), slope=1, color="#BBBBBB", linewidth=1, zorder=0)
-    axes.axhline(0, color="#DDDDDD", linewidth=0.8, zorder=0)
-    axes.axvline(0, color="#DDDDDD", linewidth=0.8, zorder=0)
+    figure, axes = make_axes(ax, (6.2, 5.2))
+    low, high = (float(function([predicted, observed])) for function in (np.min, np.max))
+    margin = 0.06 * max(high - low, 0.2)
+    low, high = low - margin, high + margin
+    axes.plot([low, high], [low, high], color="#BBBBBB", linewidth=1, zorder=0)
+    axes.plot([low, high], [0, 0], color=FAINT, linewidth=0.8, zorder=0)
+    axes.plot([0, 0], [low, high], color=FAINT, linewidth=0.8, zorder=0)
     axes.scatter(observed, predicted, s=9, color=COLOURS[0], alpha=0.6, linewidths=0, rasterized=True)
     axes.scatter(observed[chosen], predicted[chosen], s=14, color=COLOURS[1], linewidths=0, rasterized=True)
-    _name_genes(axes, shared, observed, predicted, chosen, limit)
+    _name_genes(axes, shared, observed, predicted, chosen, (low, high))
     correlation = np.corrcoef(observed, predicted)[0, 1] if predicted.std() and observed.std() else np.nan
     axes.set(
-        xlim=(-limit, limit),
-        ylim=(-limit, limit),
+        xlim=(low, high + (_ROOM * (high - low) if len(chosen) else 0)),
+        ylim=(low, high),
         xlabel="observed log2 fold change",
         ylabel="predicted log2 fold change",
-        title=f"{name}\nPearson r = {correlation:.2f}, {len(shared):,} genes",
+        title=f"{name}{note}\nPearson r = {correlation:.2f}, {len(shared):,} genes",
     )
+    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
     axes.set_aspect("equal")
     return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)
+
+
+def _choose_population(
+    predicted: pd.DataFrame,
+    observed: pd.DataFrame,
+    population: str | None,
+    perturbation: str | None,
+    context: str | None,
+) -> tuple[str, str]:
+    """Return the population that is asked for, the strongest of several, and what the title says of the choice."""
+    if population is not None:
+        for table in (predicted, observed):
+            if population not in table:
+                raise UnknownNameError("population", [population], table.columns)
+        return population, ""
+    shared = [str(name) for name in predicted.columns.intersection(observed.columns)]
+    parts = {name: name.partition(_BETWEEN) for name in shared}
+    for kind, wanted, place in (("perturbation", perturbation, 2), ("context", context, 0)):
+        found = [name for name in shared if wanted in (None, parts[name][place])]
+        if shared and not found:
+            known = dict.fromkeys(parts[name][place] for name in shared)
+            raise UnknownNameError(kind, [str(wanted)], known, where="the populations")
+        shared = found
+    if not shared:
+        raise UnknownNameError(
+            "population",
+            map(str, predicted.columns),
+            map(str, observed.columns),
+            where="the prediction",
+            remedy="Label the prediction like the truth, contexts included.",
+        )
+    strongest = str((observed[shared] ** 2).sum().idxmax())
+    return strongest, f" (the strongest of {len(shared)})" if len(shared) > 1 else ""
 
 
 def _choose_genes(genes: str | Sequence[str] | None, n_labels: int, sizes: np.ndarray, known: pd.Index) -> np.ndarray:
@@ -122,29 +162,33 @@ def _choose_genes(genes: str | Sequence[str] | None, n_labels: int, sizes: np.nd
 
 
 def _name_genes(
-    axes: Axes, genes: pd.Index, observed: np.ndarray, predicted: np.ndarray, chosen: np.ndarray, limit: float
+    axes: Axes,
+    genes: pd.Index,
+    observed: np.ndarray,
+    predicted: np.ndarray,
+    chosen: np.ndarray,
+    limits: tuple[float, float],
 ) -> None:
-    """Name genes beside their points, each at a height of its own, so that names never cover each other."""
+    """Name genes in a column right of all points, in the order of their points, so that names cover nothing."""
+    low, high = limits
     order = sorted(chosen, key=lambda i: (predicted[i], observed[i]))
-    gap = min(0.09 * limit, 1.9 * limit / max(len(order), 1))
+    span = high - low
+    gap = min(0.045 * span, 0.96 * span / max(len(order), 1))
     # as near to the points as the gaps allow, and never above the frame
-    heights = [max(float(predicted[i]), -0.95 * limit) for i in order]
+    heights = [max(float(predicted[i]), low + 0.02 * span) for i in order]
     for k in range(1, len(heights)):
         heights[k] = max(heights[k], heights[k - 1] + gap)
-    ceiling = 0.95 * limit
+    ceiling = low + 0.98 * span
     for k in reversed(range(len(heights))):
         heights[k] = min(heights[k], ceiling)
         ceiling = heights[k] - gap
     for i, height in zip(order, heights, strict=True):
-        # names of genes that go up stand to the left of their points, where there is room
-        side = 1 if observed[i] >= 0 else -1
         axes.annotate(
             str(genes[i]),
             (observed[i], predicted[i]),
-            xytext=(observed[i] - side * 0.3 * limit, height),
+            xytext=(high + 0.04 * span, height),
             fontsize=7.5,
-            ha="right" if side > 0 else "left",
+            ha="left",
             va="center",
-            path_effects=[withStroke(linewidth=2, foreground="white")],
-            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
+            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 2},
         )

@@ -17,6 +17,8 @@ from transpert.errors import UnknownNameError
 
 from ._style import SOURCE_COLOURS, finish, make_axes
 
+_ALPHA = 0.6  # of a point, so that what lies below it is seen
+
 
 def embedding(
     together: AnnData,
@@ -70,7 +72,8 @@ def embedding(
     check_kind(together, name="together")
     key = basis if basis in together.obsm else f"X_{basis}"
     if key not in together.obsm:
-        raise UnknownNameError("embedding", [basis], map(str, together.obsm), where="obsm")
+        remedy = None if _keys.SOURCE in together.obs and together.obsm else "tp.tl.embed_together computes it."
+        raise UnknownNameError("embedding", [basis], map(str, together.obsm), where="obsm", remedy=remedy)
     if _keys.SOURCE not in together.obs:
         raise UnknownNameError(
             "column",
@@ -94,6 +97,7 @@ def embedding(
         palette=SOURCE_COLOURS,
         title=title,
         size=size,
+        alpha=_ALPHA,
         ax=axes,
         show=False,
     )

@@ -18,6 +18,8 @@ from transpert.metrics import DifferentialExpression
 from ._comparison import tested_populations
 from ._style import MUTED, finish, legend_beside, make_axes, styles
 
+_ENOUGH = 10  # genes in a list whose overlap says something
+
 
 def overlap_curve(
     pred: AnnData | Mapping[str, AnnData],
@@ -45,7 +47,7 @@ def overlap_curve(
         The real cells with controls, log1p counts per 10k in ``X``.
     population
         Which one, ``"context: condition"``. By default the mean over all populations that have ``k`` significant
-        genes; it ends where fewer than half of them do.
+        genes; it ends where fewer than half of those with at least ten of them do.
     max_k
         Longest list; the number of really significant genes by default.
     design
@@ -96,7 +98,9 @@ def overlap_curve(
             where="overlap_curve",
             remedy="There is nothing to compare: give more cells, or other populations.",
         )
-    length = int(np.median([item.real.n_significant for item in found]))
+    numbers = [item.real.n_significant for item in found]
+    # populations in which hardly anything changes would end the curve before it says something
+    length = int(np.median([number for number in numbers if number >= _ENOUGH] or numbers))
     length = length if max_k is None else min(length, max_k)
     lists = np.arange(1, length + 1)
     figure, axes = make_axes(ax, (6.4, 4.0))
@@ -107,8 +111,8 @@ def overlap_curve(
     axes.plot(lists, lists / truth.n_vars, color=MUTED, linestyle=":", linewidth=1.4, label="by chance")
     title = found[0].name if len(found) == 1 else f"mean over {len(found)} populations"
     axes.set(xlabel="k, genes in the list", ylabel="overlap of the top k", title=title, ylim=(0, 1.02))
-    # a curve over a single list has no width
-    axes.set_xlim(1, max(length, 2))
+    # overlaps of a few genes jump; a curve over a single list has no width
+    axes.set_xlim(_ENOUGH if length >= 4 * _ENOUGH else 1, max(length, 2))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.spines[["top", "right"]].set_visible(False)
     legend_beside(axes, own=ax is None)

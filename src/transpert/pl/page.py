@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import os
 import platform
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from anndata import AnnData
-from matplotlib.axes import Axes
 
 from transpert import _keys, tl
-from transpert._anndata import check_kind
-from transpert._arguments import check_path
+from transpert._anndata import check_kind, metadata_of
+from transpert._arguments import check_arguments
 from transpert._signatures import as_annotated
-from transpert.errors import TranspertError
+from transpert.metrics import METRICS
+from transpert.tl.score_summary import CEILING, MEAN, score_table
 
+from ._page_html import document, facts, heading, paragraph, picture, section, table
+from ._style import direction_hint
 from .effects import effects_scatter
 from .embedded_cells import embedding
 from .overlap import overlap_curve
@@ -30,20 +27,8 @@ from .score_map import score_heatmap
 from .score_plot import scores as draw_scores
 
 _LIBRARIES = ("transpert", "scvi-tools", "anndata", "scanpy", "torch", "numpy")
-_STYLE = """
-:root { color-scheme: light dark; --text: #1b1f24; --back: #ffffff; --line: #d0d7de; --soft: #57606a; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --back: #0d1117; --line: #30363d; --soft: #9198a1; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); margin: 0 auto;
-  max-width: 1180px; padding: 1rem; overflow-wrap: anywhere; }
-h1, h2 { line-height: 1.2; } h2 { border-top: 1px solid var(--line); padding-top: 1rem; margin-top: 2rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; overflow-wrap: normal; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child, td.text { text-align: left; } td.text { white-space: normal; min-width: 12rem; }
-figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 1rem; }
-.note, figcaption { color: var(--soft); font-size: 14px; }
-@media print { body { max-width: none; } figure, tr { break-inside: avoid; } .wide { overflow: visible; } }
-"""
+_MOST_ROWS = 60  # of the table of populations
+_MOST_CELLS = 2_000  # of each kind in the UMAP
 
 
 @as_annotated()
@@ -57,6 +42,7 @@ def report(
     baselines: str | list[str] | None = "all",
     command: str | None = None,
     seed: int = 0,
+    progress: bool = True,
 ) -> Path:
     """Write one page about a prediction: what was asked, scores between floor and ceiling, pictures, versions.
 
@@ -80,6 +66,8 @@ def report(
         The command that made the prediction.
     seed
         Seed of everything random.
+    progress
+        Show a progress bar while scores are computed.
 
     Returns
     -------
@@ -95,30 +83,28 @@ def report(
     >>> import tempfile, transpert as tp
     >>> cells = tp.datasets.simulate(n_contexts=1, n_perturbations=2, n_genes=20, n_cells=20)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     page = tp.pl.report(cells, cells, f"{folder}/report.html", baselines=None)
+    ...     page = tp.pl.report(cells, cells, f"{folder}/report.html", baselines=None, progress=False)
     ...     page.name
     'report.html'
     """
+    check_arguments(locals(), but=("scores", "baselines"))
     check_kind(pred, name="the prediction")
     check_kind(truth, name="the truth")
-    target = check_path(path, name="path")
+    target = Path(path)
     if scores is None:
-        scores = tl.evaluate(pred, truth, baselines=baselines, seed=seed, progress=False)
-    parts = [
-        f"<h1>{html.escape(_title(pred))}</h1>",
-        _section("What was asked", _asked(pred, truth)),
-        _section("What the training could know", _leakage(truth)),
-        _section("Scores between floor and ceiling", _score_tables(scores)),
-        _section("Pictures", _pictures(pred, truth, scores, seed)),
-        _section("Audit", "" if audit is None else _table(audit)),
-        _section("How this page was made", _versions(pred, command)),
-    ]
-    text = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(_title(pred))}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body></html>\n"
+        scores = tl.evaluate(pred, truth, baselines=baselines, seed=seed, progress=progress)
+    text = document(
+        f"Prediction of {metadata_of(pred).get('model', 'a model')}",
+        [
+            section("At a glance", _glance(scores)),
+            section("What was asked", _asked(pred, truth)),
+            section("What the training could know", _leakage(truth)),
+            section("Scores between floor and ceiling", _score_tables(scores)),
+            section("How sure the model is", _uncertainty(pred)),
+            section("Pictures", _pictures(pred, truth, scores, seed)),
+            section("Audit", "" if audit is None else table(audit)),
+            section("How this page was made", _versions(pred, command)),
+        ],
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
@@ -127,108 +113,137 @@ def report(
     return target
 
 
-def _title(pred: AnnData) -> str:
-    """Name the page after the model."""
-    return f"Prediction of {pred.uns.get(_keys.UNS, {}).get('model', 'a model')}"
-
-
-def _section(title: str, body: str) -> str:
-    """Write a section, or nothing where there is nothing to say."""
-    return f"<section><h2>{title}</h2>\n{body}</section>" if body else ""
-
-
-def _table(frame: pd.DataFrame) -> str:
-    """Write a table that scrolls in itself where the page is narrow."""
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in frame.columns)
-    rows = ("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in frame.itertuples(index=False))
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _cell(value: Any) -> str:
-    """Write one value."""
-    if isinstance(value, float):
-        return "<td>undefined</td>" if pd.isna(value) else f"<td>{value:.3f}</td>"
-    text = html.escape(str(value))
-    return f'<td class="text">{text}</td>' if len(text) > 24 else f"<td>{text}</td>"
+def _glance(scores: pd.DataFrame) -> str:
+    """Say in words where the prediction stands between floor and ceiling."""
+    means = scores[scores["context"] == MEAN]
+    model = str(means["model"].iloc[0])
+    own = means[(means["model"] == model) & means["value"].notna()]
+    if not len(own):
+        return paragraph(f"No score of {model} is defined.")
+    first = own.iloc[0]
+    floor = means[(means["metric"] == first["metric"]) & ~means["model"].isin([model, CEILING])]
+    best = floor.loc[floor["value"] == first["baseline"], "model"]
+    words = f"{first['metric']} of {model} is {first['value']:.3f}"
+    if len(best):
+        words += f"; that of the best baseline ({best.iloc[0]}) is {first['baseline']:.3f}"
+    if pd.notna(first["ceiling"]):
+        words += f"; that of one half of the real cells against the other is {first['ceiling']:.3f}"
+    known = own[own["metric"].isin(list(METRICS)) & own["baseline"].notna()]
+    pairs = zip(known["metric"], known["value"], known["baseline"], strict=True)
+    won = sum(METRICS[name].better(value, baseline) for name, value, baseline in pairs)
+    both = f" {model} is better than the best baseline of each metric in {won} of {len(known)} metrics."
+    return paragraph(words + "." + (both if len(known) else ""))
 
 
 def _asked(pred: AnnData, truth: AnnData) -> str:
     """Say what was predicted from how much."""
-    said = pred.uns.get(_keys.UNS, {})
-    design = {key: value for key, value in dict(said.get("design", {})).items() if value is not None}
+    design = dict(metadata_of(pred).get("design", {}))
     rows = [
         ("predicted", f"{pred.n_obs:,} cells x {pred.n_vars:,} genes"),
         ("real", f"{truth.n_obs:,} cells x {truth.n_vars:,} genes"),
-        *(
-            (key.replace("_", " "), value if isinstance(value, str) else ", ".join(value))
-            for key, value in design.items()
-        ),
     ]
-    return _table(pd.DataFrame(rows, columns=["what", "value"]))
+    rows += [(key.replace("_", " "), _as_text(value)) for key, value in design.items() if value is not None]
+    unseen = metadata_of(pred).get(_keys.UNSEEN)
+    rows += [] if unseen is None else [("predicted as the mean of the others", _as_text(unseen))]
+    return facts(rows)
+
+
+def _as_text(value: Any) -> str:
+    """Write one name or several."""
+    return value if isinstance(value, str) else ", ".join(map(str, value))
 
 
 def _leakage(truth: AnnData) -> str:
     """Show the leakage report of the split."""
     found = truth.uns.get(_keys.SPLIT, {})
     if not isinstance(found, dict) or "leakage" not in found:
-        return '<p class="note">The real cells carry no split, so what the training could know is not known here.</p>'
-    return f"<p>Held out: {html.escape(str(found.get('kind', '')))}.</p>" + _table(pd.DataFrame(found["leakage"]))
+        return paragraph("The real cells carry no split, so what the training could know is not known here.", note=True)
+    return paragraph(f"Held out by {found.get('kind', '')}. Every number below should be 0.") + table(
+        pd.DataFrame(found["leakage"])
+    )
 
 
 def _score_tables(scores: pd.DataFrame) -> str:
-    """Show the mean scores, and those of each population."""
-    means = tl.score_table(scores).reset_index()
-    note = ""
+    """Show the mean scores, their intervals, and those of each population."""
+    means = score_table(scores).reset_index()
+    own = str(means["model"].iloc[0])
+    hints = {name: direction_hint(metric.direction).strip(" ()") for name, metric in METRICS.items()}
     undefined = [str(name) for name in means.columns[1:] if means[name].isna().any()]
-    if undefined:
-        names = html.escape(", ".join(undefined))
-        note = f'<p class="note">Undefined for some models: {names}. A correlation needs a change.</p>'
-    single = scores[(scores["context"] != "mean") & ~scores["model"].isin(["ceiling"])]
-    first = str(single["model"].iloc[0]) if len(single) else ""
-    own = single[single["model"] == first]
-    wide = own.pivot_table(index=["context", "perturbation"], columns="metric", values="value", sort=False)
-    each = f"<h3>Each population, {html.escape(first)}</h3>" + _table(wide.reset_index()) if len(wide) else ""
-    return (
-        "<p>The floor is the best simple baseline. "
-        "The ceiling is one half of the real cells scored against the other.</p>" + _table(means) + note + each
+    note = f"Undefined for some models: {', '.join(undefined)}. A correlation needs a change." if undefined else ""
+    return "".join(
+        [
+            paragraph(
+                "The floor is the best simple baseline. The ceiling is one half of the real cells scored against the "
+                "other."
+            ),
+            table(means, hints=hints, own=own),
+            paragraph(note, note=True) if note else "",
+            _intervals(scores, own),
+            _each_population(scores, own, hints),
+        ]
     )
+
+
+def _intervals(scores: pd.DataFrame, own: str) -> str:
+    """Show the intervals of the mean scores, where there are any."""
+    rows = scores[(scores["context"] == MEAN) & (scores["model"] == own) & scores["ci_low"].notna()]
+    if not len(rows):
+        return paragraph("Intervals over populations need at least two of them.", note=True)
+    shown = rows[["metric", "value", "ci_low", "ci_high", "n", "n_undefined"]]
+    shown = shown.set_axis(["metric", "mean", "95 % from", "to", "populations", "undefined"], axis=1)
+    return heading(f"Intervals over populations, {own}") + table(shown)
+
+
+def _each_population(scores: pd.DataFrame, own: str, hints: dict[str, str]) -> str:
+    """Show the scores of each population, or the first and last of many."""
+    rows = scores[(scores["context"] != MEAN) & (scores["model"] == own)]
+    if not len(rows):
+        return ""
+    wide = rows.pivot_table(index=["context", "perturbation"], columns="metric", values="value", sort=False)
+    wide = wide.reindex(columns=[name for name in rows["metric"].unique() if name in wide])
+    title, order = f"Each population, {own}", wide.sort_values(wide.columns[0], kind="stable")
+    if len(wide) > _MOST_ROWS:
+        wide = pd.concat([order.head(_MOST_ROWS // 2), order.tail(_MOST_ROWS // 2)])
+        title = f"{_MOST_ROWS} of {len(order):,} populations, the lowest and the highest {wide.columns[0]}, {own}"
+    return heading(title) + table(wide.reset_index(), hints=hints)
+
+
+def _uncertainty(pred: AnnData) -> str:
+    """Say how far each population is from the training, where the prediction brings it."""
+    found = metadata_of(pred).get(_keys.UNCERTAINTY)
+    if found is None:
+        return paragraph(
+            "The prediction brings no intervals: model.predict(..., interval=0.9) writes them, and how far each "
+            "population is from the training.",
+            note=True,
+        )
+    rows = pd.DataFrame(found["conditions"]).sort_values(_keys.OOD_SCORE, ascending=False)
+    shown = paragraph(
+        f"Effects have {float(found['level']):.0%} intervals, from errors on n_left_out groups that were left out. "
+        "A distance of 0 was trained on, 1 is that between neighbours in the training, much more than 1 is far out."
+    )
+    more = f"The farthest {_MOST_ROWS} of {len(rows):,}." if len(rows) > _MOST_ROWS else ""
+    return shown + table(rows.head(_MOST_ROWS)) + (paragraph(more, note=True) if more else "")
 
 
 def _pictures(pred: AnnData, truth: AnnData, scores: pd.DataFrame, seed: int) -> str:
     """Draw what can be drawn, and say of the rest why not."""
-    drawn: dict[str, Callable[[Axes | None], object]] = {
-        "Mean score of every model": lambda ax: draw_scores(scores, show=False, ax=ax),
-        "Predicted against observed effects": lambda ax: effects_scatter(pred, truth, show=False, ax=ax),
-        "Shared genes of the longest effects": lambda ax: overlap_curve(pred, truth, show=False, ax=ax),
-        "Scores of each population": lambda ax: score_heatmap(scores, show=False, ax=ax),
-        "Control, observed and predicted cells": lambda ax: embedding(
-            tl.embed_together(pred, truth, seed=seed), show=False, ax=ax
+    drawn = [
+        picture("Mean score of every model", lambda: draw_scores(scores, show=False)),
+        picture("Predicted against observed effects", lambda: effects_scatter(pred, truth, show=False)),
+        picture("Shared genes of the longest effects", lambda: overlap_curve(pred, truth, show=False)),
+        picture(
+            "Control, observed and predicted cells",
+            lambda: embedding(tl.embed_together(pred, truth, max_cells=_MOST_CELLS, seed=seed), show=False),
         ),
-    }
-    return '<div class="pictures">' + "\n".join(_picture(name, draw) for name, draw in drawn.items()) + "</div>"
-
-
-def _picture(caption: str, draw: Callable[[Axes | None], object]) -> str:
-    """Draw one picture into the page."""
-    before = set(plt.get_fignums())
-    try:
-        draw(None)
-        sink = io.BytesIO()
-        plt.savefig(sink, format="png", dpi=110, bbox_inches="tight")
-    except TranspertError as error:
-        return f'<p class="note">{html.escape(caption)}: {html.escape(str(error))}</p>'
-    finally:
-        for number in set(plt.get_fignums()) - before:
-            plt.close(number)
-    data = base64.b64encode(sink.getvalue()).decode("ascii")
-    name = html.escape(caption)
-    return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{name}</figcaption></figure>'
+        picture("Scores of each population", lambda: score_heatmap(scores, show=False), whole=True),
+    ]
+    return '<div class="pictures">' + "\n".join(drawn) + "</div>"
 
 
 def _versions(pred: AnnData, command: str | None) -> str:
     """List versions and the command."""
-    rows = [("command", command)] if command else []
-    rows += [("Python", platform.python_version()), *((name, version(name)) for name in _LIBRARIES)]
-    seed = pred.uns.get(_keys.UNS, {}).get("seed")
-    rows += [] if seed is None else [("seed of the prediction", str(seed))]
-    return _table(pd.DataFrame(rows, columns=["what", "value"]))
+    seed = metadata_of(pred).get("seed")
+    rows = [("command", command or ""), ("Python", platform.python_version())]
+    rows += [(name, version(name)) for name in _LIBRARIES]
+    return facts([*rows, ("seed of the prediction", "" if seed is None else str(seed))])

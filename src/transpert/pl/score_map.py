@@ -7,22 +7,22 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from transpert._arguments import check_arguments, check_text
+from transpert.conditions.text import population_text
 from transpert.errors import OptionError, UnknownNameError
 from transpert.metrics import METRICS
-from transpert.tl.score_summary import MEAN, check_scores
+from transpert.tl.score_summary import CEILING, MEAN, check_scores, scores_of
 
 from ._style import FAINT, MUTED, finish, make_axes
 
-_CEILING = "ceiling"
-
 
 def score_heatmap(
-    table: pd.DataFrame,
+    table: pd.DataFrame | AnnData,
     *,
     model: str | None = None,
     metrics: str | Sequence[str] | None = None,
@@ -41,7 +41,8 @@ def score_heatmap(
     Parameters
     ----------
     table
-        What :func:`transpert.tl.evaluate` returned, with baselines and ceiling.
+        What :func:`transpert.tl.evaluate` returned, with baselines and ceiling, or the real cells, into which it wrote
+        the same.
     model
         Which one; by default the first of the table.
     metrics
@@ -71,26 +72,27 @@ def score_heatmap(
     >>> [label.get_text() for label in axes.get_yticklabels()]
     ['NK: IFNB', 'B: IFNB']
     """
-    check_arguments(locals())
+    check_arguments(locals(), but=("table",))
     check_text(model, name="model", optional=True)
     if max_rows < 2:
         raise OptionError(f"max_rows is {max_rows}", where="score_heatmap", remedy="Give 2 or more.")
-    check_scores(table, values=("value", "normalised"))
-    models = [name for name in table["model"].unique() if name != _CEILING]
+    given = scores_of(table)
+    check_scores(given, values=("value", "normalised"))
+    models = [name for name in given["model"].unique() if name != CEILING]
     if not models:
-        raise OptionError("no row is of a model", where="the scores", remedy="Keep the rows of a model in the table.")
+        raise OptionError("no row is of a model", where="the scores", remedy="Keep the rows of a model in the given.")
     model = models[0] if model is None else model
     if model not in models:
         raise UnknownNameError("model", [model], models, where="the scores")
-    known = list(table["metric"].unique())
+    known = list(given["metric"].unique())
     columns = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
     if not columns:
         raise OptionError("no metric is asked for", where="metrics", remedy="Leave metrics= out to draw all.")
     absent = [name for name in columns if name not in known]
     if absent:
         raise UnknownNameError("metric", absent, known, where="the scores")
-    values, normalised, left_out = _arrange(table[table["model"] == model], columns, max_rows)
-    figure, axes = make_axes(ax, (1.9 + 0.72 * len(columns) + 0.8, 1.9 + 0.27 * len(values)))
+    values, normalised, left_out = _arrange(given[given["model"] == model], columns, max_rows)
+    figure, axes = make_axes(ax, (1.9 + 0.72 * len(columns) + 0.8, 2.0 + 0.27 * max(len(values), 3)))
     colours = mpl.colormaps["PRGn"].with_extremes(bad="white")
     edges = [np.arange(n + 1) - 0.5 for n in (len(columns), len(values))]
     image = axes.pcolormesh(
@@ -113,7 +115,8 @@ def score_heatmap(
 def _arrange(rows: pd.DataFrame, columns: list[str], max_rows: int) -> tuple[pd.DataFrame, np.ndarray, int]:
     """Values and normalised values, populations x metrics, the best of the first metric on top."""
     rows = rows[(rows["context"] != MEAN) & rows["metric"].isin(columns)]
-    rows = rows.assign(population=rows["context"].astype(str) + ": " + rows["perturbation"].astype(str))
+    keys = zip(rows["context"].astype(str), rows["perturbation"].astype(str), strict=True)
+    rows = rows.assign(population=[population_text(*key) for key in keys])
     values = rows.pivot(index="population", columns="metric", values="value").reindex(columns=columns)
     normalised = rows.pivot(index="population", columns="metric", values="normalised").reindex_like(values)
     first = METRICS.get(columns[0])

@@ -156,7 +156,7 @@ def fit_curve(
     draws = np.vstack([means, _bootstrap(scores, n_bootstrap, np.random.default_rng(check_seed(seed)))])
     spread = ((runs - means[:, None]) ** 2).sum()
     fits = {kind: _fit(kind, sizes, draws) for kind in _KINDS}
-    aicc = {
+    aicc: dict[str, float] = {
         kind: _aicc(fit[3][0] * runs.shape[1] + spread, runs.size, 2 if kind == "constant" else 4)
         for kind, fit in fits.items()
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from transpert.conditions.text import population_text
 from transpert.errors import AssumptionWarning, GroupSizeError, list_names
 from transpert.scaling import HalvedEffects
 
@@ -32,7 +33,7 @@ def large_populations(found: Populations) -> list[tuple[str, str]]:
             remedy="Effects are measured in two halves of the cells: pool contexts, or take more cells.",
         )
     if len(large) < len(found.cells):
-        small = [f"{context}: {found.display(label)}" for context, label in found if (context, label) not in set(large)]
+        small = [population_text(*key) for key in found if key not in set(large)]
         warnings.warn(
             f"{len(small)} populations with fewer than {_FEWEST} cells or controls are left out: {list_names(small)}.",
             AssumptionWarning,
@@ -71,7 +72,7 @@ def halved_effects(
         for row, (context, _) in enumerate(wanted):
             after[row] -= before[context].mean(batches[treated[row][half]])
         sides.append(after)
-    names = [found.display(label) for _, label in wanted]
+    names = [label for _, label in wanted]
     of = np.array([context for context, _ in wanted], dtype=object)
     return HalvedEffects(sides[0], sides[1], of, np.array(names, dtype=object))
 

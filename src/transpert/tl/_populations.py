@@ -13,7 +13,6 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import _keys
-from transpert._amounts import written_amount
 from transpert._anndata import are_of_prediction, layer_names, metadata_of
 from transpert._counts import read_log1p
 from transpert.conditions import Condition, parse_condition
@@ -131,13 +130,6 @@ class Populations:
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self.cells)
 
-    def display(self, label: str) -> str:
-        """Return a label in the spelling of the data."""
-        if label not in self.spelling:
-            return label
-        plain = _keys.COMBINATION.join(self.conditions[label].parts)
-        return self.spelling[label] + label.removeprefix(plain)
-
 
 def populations(
     obs: pd.DataFrame, design: Design, *, need_controls: bool = True, name: str | None = None
@@ -182,27 +174,11 @@ def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Co
     for row in written.iloc[first].to_dict(orient="records"):
         given = {name: None if pd.isna(row[name]) else row[name] for _, name in tags}
         condition = parse_condition(row["name"], control=design.label_format, **given)
-        names.append(_label(condition))
+        names.append("" if condition.is_control else str(condition))
         if not condition.is_control:
             conditions.setdefault(names[-1], condition)
             spelling.setdefault(names[-1], row["name"])
     return np.array(names, dtype=object)[number], conditions, spelling
-
-
-def _label(condition: Condition) -> str:
-    """Write a condition as models read it back, ``"A+B, dose 0.1+10, time 24"``; empty for controls."""
-    if condition.is_control:
-        return ""
-    tags = [_keys.COMBINATION.join(condition.parts)]
-    doses = ["nan" if dose is None else written_amount(dose) for dose in condition.doses]
-    if set(doses) != {"nan"}:
-        tags.append("dose " + (doses[0] if len(set(doses)) == 1 else _keys.COMBINATION.join(doses)))
-    if condition.time is not None:
-        tags.append(f"time {written_amount(condition.time)}")
-    if any(condition.directions):
-        directions = [direction or "nan" for direction in condition.directions]
-        tags.append("direction " + (directions[0] if len(set(directions)) == 1 else _keys.COMBINATION.join(directions)))
-    return ", ".join(tags)
 
 
 def log_values(adata: AnnData, layer: str | None, *, where: str) -> np.ndarray | sparse.csr_matrix:

@@ -7,6 +7,7 @@ import os
 import shutil
 import tarfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -284,7 +285,7 @@ def _are_controls(names: np.ndarray, design: Design) -> np.ndarray:
 def _check_populations(labels: _Labels, expected: Mapping[tuple[str, str], int], contexts: tuple[str, ...]) -> None:
     """Compare contexts, targets and numbers of cells with those asked for."""
     kept = ~labels.is_control
-    found = pd.Series(list(zip(labels.context[kept], labels.target[kept], strict=True))).value_counts().to_dict()
+    found = Counter(zip(labels.context[kept], labels.target[kept], strict=True))
     own = sorted({context for context, _ in found})
     if set(own) != set(contexts):
         raise UnknownNameError(

@@ -34,6 +34,7 @@ def embed_together(
     n_components: int = 30,
     n_neighbors: int = 15,
     umap: bool = True,
+    max_cells: int | None = None,
     seed: int = 0,
 ) -> AnnData:
     """Put predicted cells, the observed cells of the same populations, and their controls into one UMAP.
@@ -56,8 +57,10 @@ def embed_together(
         Of the principal components and of the neighbour graph.
     umap
         Also compute the UMAP.
+    max_cells
+        Of each kind (control, observed, predicted), drawn at random; all by default.
     seed
-        Seed of the UMAP.
+        Seed of the UMAP and of the drawing.
 
     Returns
     -------
@@ -116,7 +119,10 @@ def embed_together(
         _keys.PREDICTED: (pred, np.concatenate([own.cells[key] for key in shared])),
     }
     blocks = []
+    rng = np.random.default_rng(seed)
     for source, (adata, rows) in parts.items():
+        if max_cells is not None and len(rows) > max_cells:
+            rows = rows[np.sort(rng.permutation(len(rows))[:max_cells])]
         values = log_values(adata, None, where=source)[rows]
         obs = frame(adata.obs).iloc[rows][columns].astype(str)
         obs.index = pd.Index([f"{name}-{source}" for name in obs.index], dtype=object)

@@ -101,8 +101,8 @@ def to_cell_eval(
     own = find_populations({predicted.name: predicted}, design, need_controls=False)[predicted.name]
     wanted = wanted_populations({predicted.name: own}, observed, design)
     genes, _ = align(real, {predicted.name: predicted}, 0.0)
-    names = {label: observed.display(label) for _, label in wanted}
-    if control_label in names.values():
+    names = {label for _, label in wanted}
+    if control_label in names:
         raise OptionError(f"a perturbation is called {control_label!r}", remedy="Choose another control_label.")
     contexts = list(dict.fromkeys(context for context, _ in wanted))
     lacking = [context for context in contexts if context not in own.controls]
@@ -115,8 +115,8 @@ def to_cell_eval(
     real, predicted = real.with_genes(genes), predicted.with_genes(genes)
     controls = (real, observed) if lacking else (predicted, own)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    _write(paths[0], (predicted, own), controls, wanted, names, control_label)
-    _write(paths[1], (real, observed), (real, observed), wanted, names, control_label)
+    _write(paths[0], (predicted, own), controls, wanted, control_label)
+    _write(paths[1], (real, observed), (real, observed), wanted, control_label)
     return paths
 
 
@@ -125,7 +125,6 @@ def _write(
     cells: tuple[CellReader, Populations],
     controls: tuple[CellReader, Populations],
     wanted: Sequence[tuple[str, str]],
-    names: dict[str, str],
     control_label: str,
 ) -> None:
     blocks, labels = [], []
@@ -136,7 +135,7 @@ def _write(
         for context, label in keys:
             rows = found.controls[context] if label is None else found.cells[context, label]
             blocks.append(sparse.csr_matrix(reader.read(rows, f"{context} / {label or 'controls'}")))
-            labels += [(control_label if label is None else names[label], context)] * len(rows)
+            labels += [(control_label if label is None else label, context)] * len(rows)
     obs = pd.DataFrame(labels, columns=["target_gene", "celltype"]).astype("category")
     obs.index = pd.Index([f"cell_{number}" for number in np.arange(len(obs))], dtype=object)
     var = pd.DataFrame(index=cells[0].genes)

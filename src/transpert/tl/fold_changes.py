@@ -13,6 +13,7 @@ from scipy import sparse
 from transpert._anndata import frame, modality_of, modality_to_write, writable_name
 from transpert._arguments import check_arguments
 from transpert.conditions.labels import Controls
+from transpert.conditions.text import population_text
 from transpert.groups import Design
 
 from ._populations import design_of, log_values, populations
@@ -94,5 +95,5 @@ def effects_of(adata: AnnData, design: Design, *, pseudo_rate: float = 0.05, lay
         return np.log(np.asarray(rates.mean(axis=0), dtype=np.float64).ravel() + pseudo_rate)
 
     controls = {context: log_rate(rows) for context, rows in found.controls.items()}
-    columns = {f"{c}: {label}": log_rate(rows) - controls[c] for (c, label), rows in found.cells.items()}
+    columns = {population_text(*key): log_rate(rows) - controls[key[0]] for key, rows in found.cells.items()}
     return pd.DataFrame(columns, index=adata.var_names, dtype=np.float32)

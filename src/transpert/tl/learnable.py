@@ -154,7 +154,7 @@ def effect_shares(
     wanted = _in_several_contexts(large_populations(found), found)
     batches = np.zeros(cells.n_obs, dtype=np.int64)
     if design.batch_key is not None:
-        batches = np.asarray(label_codes(cells.obs[design.batch_key])[0], dtype=np.int64)
+        batches = np.asarray(label_codes(frame(cells.obs)[design.batch_key])[0], dtype=np.int64)
     measured = _measure(values, found, batches, wanted, n_splits, n_bootstrap, check_seed(seed))
     shares = _share_table(measured, level)
     perturbations = _perturbation_table(measured, level)
@@ -182,7 +182,7 @@ def _in_several_contexts(wanted: list[tuple[str, str]], found: Populations) -> l
         counts[label] = counts.get(label, 0) + 1
     several = [key for key in wanted if counts[key[1]] > 1]
     if several and len(several) < len(wanted):
-        single = [found.display(label) for label, count in counts.items() if count == 1]
+        single = [label for label, count in counts.items() if count == 1]
         warnings.warn(
             f"{len(single)} perturbations were measured in one context alone, which does not say what is conserved, "
             f"and are left out: {list_names(single)}.",
@@ -213,7 +213,7 @@ def _measure(
 ) -> _Measured:
     """Average the energies over several draws of halves."""
     contexts = np.unique([context for context, _ in wanted])
-    perturbations, n_contexts = np.unique([found.display(label) for _, label in wanted], return_counts=True)
+    perturbations, n_contexts = np.unique([label for _, label in wanted], return_counts=True)
     rng = np.random.default_rng(seed)
     weights = [
         np.vstack([np.ones(size), rng.multinomial(size, np.full(size, 1 / size), n_bootstrap)])
@@ -365,14 +365,14 @@ def _in_words(shares: pd.DataFrame, expected: pd.DataFrame) -> str:
         f"; of the rest, {parts['conserved']:.0%} is what a perturbation does in every context, {parts['context']:.0%} "
         f"what a context does whatever the perturbation, and {parts['interaction']:.0%} their interaction. "
     )
-    best = expected.loc["the true effect", "pearson_delta"]
+    delta = expected["pearson_delta"].to_dict()
     if shares.loc["interaction", "ci_high"] <= _LITTLE * share["signal"]:
         enough = "MeanShift" if parts["context"] <= _LITTLE else "the sum of both main effects"
         return f"{said}{enough} is enough: there is little else to learn."
     if low["interaction"] <= 0:
         return f"{said}The interval of the interaction includes 0: a model of contexts may or may not help."
-    main = expected.loc["both main effects", "pearson_delta"]
     return (
-        f"{said}Main effects alone correlate with the response at about {main:.2f}, the true effect at {best:.2f}: "
+        f"{said}Main effects alone correlate with the response at about {delta['both main effects']:.2f}, "
+        f"the true effect at {delta['the true effect']:.2f}: "
         "a model of how effects depend on the context can help."
     )

@@ -18,7 +18,8 @@ from transpert._anndata import frame
 from transpert._arguments import check_model, check_table
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
-from transpert.conditions import parse_perturbation
+from transpert.conditions import Condition
+from transpert.conditions.text import split_population
 from transpert.errors import AssumptionWarning, ControlError, GeneError, NotTrainedError, OptionError
 from transpert.groups.table import context_labels
 from transpert.scaling import approach_scores, gene_set_scores, retrieval, signature_scores
@@ -219,20 +220,21 @@ class _Candidates:
     @classmethod
     def of(cls, model: PerturbationModel, candidates: Sequence[str] | None) -> _Candidates:
         """Sort candidates by whether every part was measured or has a vector."""
-        control = model.design.control
+        vocabulary = model.vocabulary
         if candidates is None:
-            candidates = [label for label in model.vocabulary.labels if parse_perturbation(label, control=control)]
+            candidates = [label for label in vocabulary.labels if vocabulary.read(label).parts]
         if isinstance(candidates, str) or not len(candidates):
             raise OptionError(f"candidates is {candidates!r}", remedy="Give a list of perturbations.")
         embedding: Any = getattr(model, "embedding", None)
-        measured = set(model.vocabulary.parts)
+        measured = set(vocabulary.parts)
 
-        def says(label: str) -> bool:
-            parts = parse_perturbation(label, control=control)
-            return all(part in measured or (embedding is not None and part in embedding) for part in parts)
+        def is_known(condition: Condition) -> bool:
+            return all(part in measured or (embedding is not None and part in embedding) for part in condition.parts)
 
-        names = list(dict.fromkeys(map(str, candidates)))
-        return cls(tuple(filter(says, names)), tuple(name for name in names if not says(name)))
+        asked = {label: vocabulary.read(label) for label in map(str, candidates)}
+        known = tuple(label for label, condition in asked.items() if is_known(condition))
+        unknown = dict.fromkeys(str(condition) for condition in asked.values() if not is_known(condition))
+        return cls(known, tuple(unknown))
 
 
 def _controls_by_context(
@@ -244,8 +246,7 @@ def _controls_by_context(
 ) -> dict[str, AnnData]:
     """Draw the control cells of each context."""
     obs, design = frame(data.obs), model.design
-    labels = obs[design.perturbation_key].astype(str)
-    control = np.array([not parse_perturbation(label, control=design.label_format) for label in labels])
+    control = design.label_format.control_cells(obs[design.perturbation_key])
     of = context_labels(obs, design).astype(str)
     wanted = [contexts] if isinstance(contexts, str) else list(contexts or dict.fromkeys(of))
     found = {}
@@ -312,21 +313,12 @@ def _scored(
             stacklevel=4,
         )
     width = norm.ppf((1 + level) / 2)
-    asked = {parse_perturbation(name, control=model.design.control): name for name in candidates}
-
-    def spelled(label: str) -> str:
-        name, comma, amounts = label.partition(", ")
-        parts = parse_perturbation(name.replace(" + ", _keys.COMBINATION), control=model.design.control)
-        return asked.get(parts, name) + comma + amounts
-
     for start in range(0, len(candidates), _CHUNK):
         names = list(candidates[start : start + _CHUNK])
         if not sure:
-            effects = model.get_effects(perturbations=names, adata=controls)
-            labels = [spelled(name.split(": ", 1)[1]) for name in effects]
-            yield pd.DataFrame(
-                {"perturbation": labels, "score": score(effects.to_numpy(dtype=float).T), "abstained": ""}
-            )
+            table = model.get_effects(perturbations=names, adata=controls)
+            labels = [split_population(str(name))[1] for name in table]
+            yield pd.DataFrame({"perturbation": labels, "score": score(table.to_numpy(dtype=float).T), "abstained": ""})
             continue
         found = model.get_uncertainty(perturbations=names, level=level, adata=controls)
         effects = found.effects.to_numpy(dtype=np.float64).T
@@ -339,7 +331,7 @@ def _scored(
         conditions = found.conditions
         yield pd.DataFrame(
             {
-                "perturbation": [spelled(label) for label in conditions["perturbation"]],
+                "perturbation": conditions["perturbation"].to_numpy(),
                 "score": value,
                 "ci_low": low + centre,
                 "ci_high": high + centre,

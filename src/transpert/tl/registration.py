@@ -24,6 +24,8 @@ from transpert._files import Inside, reading
 from transpert._folders import folder_written
 from transpert._schema import checked
 from transpert._signatures import as_annotated
+from transpert.conditions import Condition
+from transpert.conditions.text import population_text, split_population
 from transpert.errors import ModelFileError, NotTrainedError, UnknownNameError, list_names
 from transpert.groups import Design
 
@@ -174,7 +176,7 @@ def score_registered(
     path = check_path(folder, name="folder")
     manifest = _checked(path, checksum)
     with reading(ModelFileError, path, "registration", _REMEDY):
-        effect, lower, upper = (pd.read_csv(path / f"{name}.csv", index_col="gene") for name in _TABLES)
+        effect, lower, upper = (_read_table(path / f"{name}.csv") for name in _TABLES)
     if design is None:
         design = Design.from_dict({"split_key": None, **manifest.design})
     genes = effect.index.intersection(adata.var_names)
@@ -182,10 +184,10 @@ def score_registered(
         raise UnknownNameError("gene", list(effect.index[:3]), adata.var_names[:1000], where="the new cells")
     values = log_values(adata, None, where="the new cells")[:, adata.var_names.get_indexer(genes)]
     found = populations(frame(adata.obs), design)
-    measured = {f"{context}: {label}": (context, label) for context, label in found}
-    names = [name for name in effect if name in measured]
+    measured = {population_text(*key): key for key in found}
+    names = [str(name) for name in effect if name in measured]
     if not names:
-        raise UnknownNameError("population", list(effect), measured, where="the new cells")
+        raise UnknownNameError("population", list(map(str, effect)), measured, where="the new cells")
     z = norm.ppf((1 + manifest.level) / 2)
     controls = {context: _moments(values[rows]) for context, rows in found.controls.items()}
     rows = {}
@@ -205,6 +207,14 @@ def score_registered(
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("population")
     table.attrs["not_measured"] = [name for name in effect if name not in measured]
+    return table
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a table of genes x populations, whose names may stand there without slashes."""
+    table = pd.read_csv(path, index_col="gene")
+    populations = [split_population(str(name)) for name in table]
+    table.columns = pd.Index([population_text(context, Condition.read(label)) for context, label in populations])
     return table
 
 

@@ -334,15 +334,17 @@ def _with_interval(name: str, draws: np.ndarray, level: float) -> dict[str, floa
 
 def _builders(models: Models) -> dict[str, tuple[Builder, Mapping[str, Any]]]:
     """Return the class or function of every model, and its arguments."""
-    known = {"SCALE": SCALE, **BASELINES}
+    known: dict[str, Builder] = {"SCALE": SCALE, **BASELINES}
     if isinstance(models, Mapping):
-        pairs = {name: value if isinstance(value, tuple) else (value, {}) for name, value in models.items()}
+        pairs: dict[str, Any] = {
+            name: value if isinstance(value, tuple) else (value, {}) for name, value in models.items()
+        }
         return {str(name): (builder, dict(options)) for name, (builder, options) in pairs.items()}
     names = [models] if isinstance(models, str) else list(models)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UnknownNameError("model", unknown, known, where="models")
-    return {name: (known[name], {}) for name in names}
+    return {str(name): (known[name], {}) for name in names}
 
 
 def _with_spike(adata: AnnData, spike: AnnData | None, design: Design) -> tuple[AnnData, np.ndarray]:
@@ -472,7 +474,7 @@ def _rows_of_runs(
 def _bounds(data: AnnData, truth: AnnData, base: Task) -> pd.DataFrame:
     """Floor and ceiling of every population and metric."""
     rows = data[base.keep].copy()
-    split = rows.obs[base.design.split_key].astype(str).to_numpy(dtype=object)
+    split = frame(rows.obs)[base.design.split_key].astype(str).to_numpy(dtype=object)
     rows.obs[base.design.split_key] = np.where(split == _keys.TEST, _keys.TRAIN, split)  # it learns nothing
     design = base.design
     NoChange.setup_anndata(
@@ -508,15 +510,16 @@ def _between(rows: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFrame:
         return rows
     table = rows.merge(bounds, on=["context", "perturbation", "metric"], how="left")
     nothing = table.drop_duplicates(["model", "scheme", "seed", "context", "perturbation", "metric"]).copy()
-    sizes = [name for name in table if name.startswith("n_")]
+    sizes = [str(name) for name in table if str(name).startswith("n_")]
     nothing[sizes], nothing["seconds"], nothing["value"] = 0, 0.0, nothing[_FLOOR]
     for axis in set(table) & {"cells", "perturbations", "contexts", "cells_per_condition", "steps"}:
         nothing[axis] = 0
     table = pd.concat([nothing, table], ignore_index=True)
     table["value"] = table["value"].astype(float).fillna(table[_FLOOR])
+    columns = ["value", _FLOOR, _CEILING]
     parts = [
         part.assign(
-            normalised=normalise(part["value"], part[_FLOOR], part[_CEILING], direction=METRICS[str(name)].direction)
+            normalised=normalise(*part[columns].to_numpy(dtype=float).T, direction=METRICS[str(name)].direction)
         )
         for name, part in table.groupby("metric", sort=False)
     ]

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
+from transpert import _keys
+from transpert._anndata import metadata_of
 from transpert._arguments import check_arguments, check_table
 from transpert.errors import OptionError, UnknownNameError, list_names
 from transpert.metrics import Metric, Panel, bootstrap_interval, normalise
@@ -135,6 +138,20 @@ def best_of(metric: Metric, values: Mapping[str, float]) -> str | None:
         if np.isfinite(value) and (best is None or metric.better(value, values[best])):
             best = name
     return best
+
+
+def scores_of(table: pd.DataFrame | AnnData) -> pd.DataFrame:
+    """Return a table of scores, or the one that :func:`evaluate` wrote into cells."""
+    if not isinstance(table, AnnData):
+        return table  # checked by check_scores
+    found = metadata_of(table).get(_keys.SCORES)
+    if found is None:
+        raise OptionError(
+            "the cells carry no scores yet",
+            where=f"uns[{_keys.UNS!r}]",
+            remedy="Run scores = tp.tl.evaluate(pred, truth) first, and give scores or the truth.",
+        )
+    return found
 
 
 def check_scores(scores: pd.DataFrame, *, values: Sequence[str] = ("value",)) -> None:

@@ -12,6 +12,8 @@ import pandas as pd
 from transpert._arguments import check_model
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
+from transpert.conditions import Condition
+from transpert.conditions.text import split_population
 from transpert.errors import AssumptionWarning, NotTrainedError, OptionError
 from transpert.scaling import choose_next, fit_similarity
 
@@ -128,5 +130,5 @@ def _trained_on(model: PerturbationModel) -> list[str]:
 def _mean_effects(model: PerturbationModel, measured: Sequence[str], contexts: Contexts) -> pd.DataFrame:
     """Effects of what was measured, averaged over contexts; genes x perturbations."""
     table = model.get_effects(contexts, list(measured))
-    names = [name.split(": ", 1)[1].partition(", ")[0] for name in table]
+    names = [Condition.read(split_population(str(name))[1]).label for name in table]
     return table.T.groupby(np.array(names), sort=True).mean().T

@@ -3,6 +3,7 @@
 from .anchor import Anchor, AnchorPrediction
 from .dependence import ContextScores, Dependence
 from .effects import GroupEffects, PopulationMeans, effects_from_statistics, group_effects, rows_of_groups
+from .fitting import fit_anchor
 from .mixture import EffectMixture, Evidence
 from .novelty import NOVELTIES, Novelty, amount_distance, predict_as_new
 from .options import AnchorOptions, ReadoutOptions
@@ -36,6 +37,7 @@ __all__ = [
     "amount_distance",
     "effects_from_statistics",
     "estimate_dispersion",
+    "fit_anchor",
     "fit_stack",
     "group_effects",
     "group_statistics",

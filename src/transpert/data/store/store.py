@@ -129,6 +129,7 @@ class Store(StoreContents):
         """
         self.manifest.check(self.path, checksum=True)
 
+    @as_annotated(but=("files",))
     def append(
         self,
         files: Cells | Sequence[Cells],

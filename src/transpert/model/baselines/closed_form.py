@@ -9,7 +9,14 @@ from typing import Any, Literal, override
 import numpy as np
 
 from transpert.conditions import Condition, Embedding
-from transpert.transport import Anchor, AnchorOptions, GroupEffects, GroupStatistics
+from transpert.transport import (
+    Anchor,
+    AnchorOptions,
+    GroupEffects,
+    GroupStatistics,
+    fit_anchor,
+)
+from transpert.transport.anchor_state import anchor_from_state, anchor_to_state
 
 from ..base import PerturbationModel
 from ..cells.in_memory import Cells
@@ -72,7 +79,7 @@ class ClosedFormModel(PerturbationModel):
 
     @override
     def _fit(self, effects: GroupEffects) -> None:
-        self.anchor = Anchor.fit(effects, self._anchor_options, np.asarray(self._dispersion), embedding=self.embedding)
+        self.anchor = fit_anchor(effects, self._anchor_options, np.asarray(self._dispersion), embedding=self.embedding)
 
     @override
     def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
@@ -95,14 +102,14 @@ class ClosedFormModel(PerturbationModel):
 
     @override
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        plain, arrays = self._fitted.to_state()
+        plain, arrays = anchor_to_state(self._fitted)
         more, vectors = embedding_arrays(self.embedding)
         return {**plain, **more}, {**arrays, **vectors}
 
     @override
     def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self.embedding = embedding_from_arrays(plain, arrays)
-        self.anchor = Anchor.from_state(plain, arrays, self.embedding)
+        self.anchor = anchor_from_state(plain, arrays, self.embedding)
 
 
 class ShiftRule(ClosedFormModel):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ import pandas as pd
 from transpert import _keys
 from transpert._arguments import is_several, refused
 from transpert._seeds import check_seed
-from transpert.conditions import Condition, PerturbationVocabulary, parse_condition, parse_perturbation
+from transpert.conditions import Condition, PerturbationVocabulary, parse_condition
+from transpert.conditions.text import population_text
 from transpert.conditions.written import label_text, label_texts
 from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
@@ -37,6 +37,11 @@ class Request:
     label: str
     dose: float | str = float("nan")
     direction: str | float = float("nan")
+
+    @property
+    def text(self) -> str:
+        """The population as text."""
+        return population_text(self.context, self.condition)
 
     def seed(self, seed: int) -> int:
         """Make the seed of this population, whatever else is asked for beside it and in whatever order."""
@@ -113,9 +118,9 @@ def expand_requests(
 def _by_name(labels: Iterable[object], vocabulary: PerturbationVocabulary) -> Iterator[Request]:
     """Yield requests for perturbations at whatever dose and time, in no context."""
     for label in map(label_text, labels):
-        condition = Condition(parse_perturbation(label, control=vocabulary.label_format))
+        condition = vocabulary.read(label)
         if not condition.is_control:
-            yield Request("", {}, condition, label)
+            yield Request("", {}, Condition(condition.parts), vocabulary.spelling_of(condition.parts))
 
 
 def _request(
@@ -134,11 +139,15 @@ def _wanted_conditions(
     label: str, design: Design, vocabulary: PerturbationVocabulary, doses: object, times: object, directions: object
 ) -> list[Condition]:
     """What is asked for with one label; what is not said is as it was measured."""
-    parts = parse_perturbation(label, control=vocabulary.label_format)
+    condition = vocabulary.read(label)
+    parts = condition.parts
     if not parts:
-        raise ConditionError(
-            f"{label!r} are the control cells", remedy="They come with a prediction (include_controls=True)."
-        )
+        raise _are_controls(label)
+    if condition != Condition(parts):  # the label says more than a name
+        label = vocabulary.label_format.join(parts)
+        doses = [condition.doses] if any(dose is not None for dose in condition.doses) else doses
+        times = times if condition.time is None else condition.time
+        directions = [condition.directions] if any(condition.directions) else directions
     amounts: list[tuple[Any, Any]] = list(product(_one_or_more(doses), _one_or_more(times)))
     if (doses is None and design.dose_key) or (times is None and design.time_key):
         amounts = _usual_amounts(label, parts, vocabulary, doses, times, design)
@@ -268,44 +277,27 @@ def _context_rows(contexts: Contexts, keys: Sequence[str]) -> Sequence[Mapping[A
 
 
 def request_of(
-    cells: Cells | StoredCells, source: DataSource, vocabulary: PerturbationVocabulary, context: str, label: str
+    cells: Cells | StoredCells,
+    source: DataSource,
+    vocabulary: PerturbationVocabulary,
+    context: str,
+    condition: str | Condition,
 ) -> Request:
-    """Read one request from the labels of a population, ``"A+B, dose 1, time 2"``."""
+    """Make the request of one population, whose condition may be given as text."""
     values = _contexts(cells, source, None)
     if context not in values:
         raise UnknownNameError("context", [context], values)
-    condition = _condition_of(label, source.design, vocabulary)
+    condition = Condition.read(condition, vocabulary.label_format) if isinstance(condition, str) else condition
+    if condition.is_control:
+        raise _are_controls(str(condition))
     return _request(context, values[context], condition, vocabulary)
 
 
-def _condition_of(label: str, design: Design, vocabulary: PerturbationVocabulary) -> Condition:
-    """Read what was done from the label of a population: of its readings the shortest that was measured."""
-    readings = list(_readings(label, design))
-    for name, amounts in readings:
-        try:
-            condition = parse_condition(name, control=vocabulary.label_format, **amounts)
-        except ConditionError:
-            continue  # this is not how it is to be read
-        if condition in vocabulary.measured(condition.parts):
-            return condition
-    name, amounts = readings[-1]
-    return parse_condition(name, control=vocabulary.label_format, **amounts)
-
-
-def _readings(label: str, design: Design) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield a name with its dose, time and direction, from nothing but a name to all that the design has columns for.
-
-    A name may read as a name and a dose: only the data tells them apart.
-    """
-    columns = {"dose": design.dose_key, "time": design.time_key, "direction": design.direction_key}
-    kinds = [kind for kind, key in columns.items() if key is not None]
-    for number in range(len(kinds) + 1):
-        for written in combinations(kinds, number):
-            tags = "".join(f", {kind} (?P<{kind}>[^,]+)" for kind in written)
-            found = re.fullmatch(f"(?P<name>.*){tags}", label, re.DOTALL)
-            if found is not None:
-                amounts: dict[str, Any] = found.groupdict()
-                yield amounts.pop("name"), amounts
+def _are_controls(label: str) -> ConditionError:
+    """Say that controls are not predicted."""
+    return ConditionError(
+        f"{label!r} are the control cells", remedy="They come with a prediction (include_controls=True)."
+    )
 
 
 def require_one_condition(requests: Sequence[Request]) -> None:

@@ -14,6 +14,7 @@ from transpert.transport import (
     AnchorOptions,
     GroupEffects,
     Novelty,
+    fit_anchor,
     predict_as_new,
 )
 
@@ -45,7 +46,7 @@ class GatedModel(NetworkModel):
 
     def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions, say: Say) -> Anchor:
         dispersion = np.asarray(self._dispersion)
-        return Anchor.fit(effects, options, dispersion, embedding=self.embedding, seed=self.seed, progress=say)
+        return fit_anchor(effects, options, dispersion, embedding=self.embedding, seed=self.seed, progress=say)
 
     def _left_out_anchor(self, effects: GroupEffects, folds: Folds, say: Say) -> LeftOutShifts:
         """What the anchor predicts for rows of the effects without the rows that their fold leaves out."""

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from lightning.pytorch.strategies import Strategy
 
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, named_options
 from transpert._compat import SETUP_ARGS_KEY
 from transpert._schema import DAMAGED, checked
 from transpert._seeds import check_seed
@@ -35,6 +35,7 @@ from transpert.transport import (
     GroupEffects,
     ReadoutOptions,
 )
+from transpert.transport.anchor_state import anchor_from_state, anchor_to_state
 
 from ..cells.open import Data
 from ..cells.registration import jsonable
@@ -45,7 +46,7 @@ from ..embeddings import (
     resolve_embedding,
     warn_of_unused,
 )
-from ..processes import is_sharded
+from ..processes import check_accelerator, is_sharded
 from .condition_codes import ConditionTable
 from .folds import Folds, assign_folds, resolve_level
 from .gate import FittedGate
@@ -62,6 +63,7 @@ from .training.run import (
     SetTrainRunner,
     TrainerSettings,
     check_precision,
+    check_trainer_options,
     checkpoint_to_resume,
     default_precision,
     group_names,
@@ -120,6 +122,7 @@ class SCALE(GatedModel):
     _train_runner_cls = SetTrainRunner
     module: TransportModule
 
+    @named_options()
     def __init__(
         self,
         adata: Data | None = None,
@@ -142,12 +145,12 @@ class SCALE(GatedModel):
         super().__init__(adata, registry)
         start = ScaleOptions.preset(preset)
         network = NetworkOptions(
-            encoder or start.network.encoder,
-            sets or start.network.sets,
-            conditions or start.network.conditions,
-            flow or start.network.flow,
-            losses or start.network.losses,
-            decoder or start.network.decoder,
+            start.network.encoder if encoder is None else encoder,
+            start.network.sets if sets is None else sets,
+            start.network.conditions if conditions is None else conditions,
+            start.network.flow if flow is None else flow,
+            start.network.losses if losses is None else losses,
+            start.network.decoder if decoder is None else decoder,
         )
         self.options = ScaleOptions(
             network,
@@ -242,6 +245,8 @@ class SCALE(GatedModel):
             None if checkpoint_dir is None else Path(checkpoint_dir), checkpoint_every_n_steps, resume
         )
         check_precision(precision)
+        check_accelerator(accelerator)
+        check_trainer_options(trainer_kwargs, type(self).train)
         groups, matching = self._training_groups()
         self.left_out_level = resolve_level(groups, self.options.joining.leave_out, self._split_kind())
         n_folds, kind = self.options.joining.folds, self._split_kind()
@@ -365,7 +370,7 @@ class SCALE(GatedModel):
         more, arrays = embedding_arrays(self.embedding)
         plain |= more
         if self.anchor is not None:
-            plain["anchor"], anchor_arrays = self.anchor.to_state()
+            plain["anchor"], anchor_arrays = anchor_to_state(self.anchor)
             arrays |= {f"anchor_{key}": value for key, value in anchor_arrays.items()}
         return plain, arrays
 
@@ -380,7 +385,7 @@ class SCALE(GatedModel):
         self.embedding = embedding_from_arrays(plain, arrays)
         if "anchor" in plain:
             own = {k.removeprefix("anchor_"): v for k, v in arrays.items() if k.startswith("anchor_")}
-            self.anchor = Anchor.from_state(plain["anchor"], own, self.embedding)
+            self.anchor = anchor_from_state(plain["anchor"], own, self.embedding)
         self._table = ConditionTable.from_dict(plain["conditions"])
         self._make_module(saved.n_inputs)
 

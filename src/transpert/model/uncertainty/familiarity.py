@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from transpert._amounts import written_amount
 from transpert.conditions import Condition, Embedding
 from transpert.conditions.condition import opposed
 from transpert.transport import (
@@ -131,7 +132,18 @@ class Familiarity:
     @classmethod
     def from_state(cls, plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """Make it from what :meth:`to_state` returned."""
-        pairs = frozenset((context, label) for context, label in plain["pairs"])
         names, contexts = tuple(plain["perturbations"]), tuple(plain["contexts"])
         conditions = frozenset(Condition(**condition) for condition in plain["conditions"])
+        renamed = {_former_text(condition): str(condition) for condition in conditions}
+        pairs = frozenset((context, renamed.get(label, label)) for context, label in plain["pairs"])
         return cls(contexts, arrays["profiles"], float(plain["unit"]), names, conditions, pairs)
+
+
+def _former_text(condition: Condition) -> str:
+    """Write a condition as models of version 0.1 hold it."""
+    said = zip(condition.parts, condition.directions, condition.doses, strict=True)
+    parts = [
+        part + (f" {direction}" if direction else "") + ("" if dose is None else f" ({written_amount(dose)})")
+        for part, direction, dose in said
+    ]
+    return " + ".join(parts) + ("" if condition.time is None else f", time {written_amount(condition.time)}")

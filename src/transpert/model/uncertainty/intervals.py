@@ -83,7 +83,7 @@ def predict_uncertainty(
         assert errors is not None
         variance = 0.0 if n_cells is None else _sampling_variance(statistics, after, n_cells)
         half = errors.half_width(level, variance)
-        name = f"{request.context}: {request.condition}"
+        name = request.text
         effects[name] = log_fold_of_means(after, before)
         # no gene falls below zero counts
         floor = log_fold_of_means(np.zeros_like(before), before)

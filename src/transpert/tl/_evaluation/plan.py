@@ -11,6 +11,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._anndata import predicted_cells
+from transpert.conditions.text import population_text
 from transpert.errors import (
     AssumptionWarning,
     ControlError,
@@ -37,7 +38,7 @@ def wanted_populations(found: Mapping[str, Populations], truth: Populations, des
     wanted: list[tuple[str, str]] | None = None
     for name, own in found.items():
         here = list(own)
-        unknown = _named([key for key in here if key not in truth.cells], own)
+        unknown = [population_text(*key) for key in here if key not in truth.cells]
         if unknown:
             swapped = set(truth).issubset(here)
             raise MetricInputError(
@@ -88,16 +89,11 @@ def not_predicted(
         held = " held-out" if len(told) < len(missing) or split_key in obs else ""
         warnings.warn(
             f"{len(told)}{held} populations of the truth are not predicted, and not scored: "
-            f"{list_names(_named(told, observed))}.",
+            f"{list_names([population_text(*key) for key in told])}.",
             AssumptionWarning,
             stacklevel=3,
         )
-    return _named(missing, observed)
-
-
-def _named(keys: Sequence[tuple[str, str]], own: Populations) -> list[str]:
-    """Write populations as users see them."""
-    return [f"{context} / {own.display(label)}" for context, label in keys]
+    return [population_text(*key) for key in missing]
 
 
 def align(
@@ -187,7 +183,7 @@ class Plan:
         }
         return Block(
             context,
-            tuple(self.real.display(label) for label in labels),
+            tuple(labels),
             tuple(tuple(position[part] for part in names if part in position) for names in parts),
             tuple(real.cells(context, label, with_counts=self.with_counts) for label in labels),
             predicted,

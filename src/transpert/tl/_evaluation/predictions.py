@@ -20,6 +20,8 @@ from mudata import MuData
 
 from transpert import _keys
 from transpert._anndata import frame, layer_names, modality_of, modality_to_write
+from transpert.conditions import Condition
+from transpert.conditions.text import population_text
 from transpert.errors import AssumptionWarning, SplitError, UnknownNameError, list_names
 from transpert.groups import Design
 
@@ -71,19 +73,22 @@ class BaselinePrediction:
     model: PerturbationModel
     genes: pd.Index
     sizes: dict[tuple[str, str], int]
+    conditions: Mapping[str, Condition]
     seed: int
 
     def cells(self, context: str, label: str, *, with_counts: bool) -> Fetch:
         """Predict a population."""
         key = (context, label)
         seed = seed_of(self.seed, context, label)
-        adata = self.model.predict_populations([key], n_cells=self.sizes[key], unseen="mean", seed=seed)
+        adata = self.model.predict_populations(
+            [(context, self.conditions[label])], n_cells=self.sizes[key], unseen="mean", seed=seed
+        )
         return partial(_part, *self._values(adata, _keys.PREDICTED, with_counts))
 
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
         """Return the controls that the baseline moves."""
         label = next(label for other, label in self.sizes if other == context)
-        adata = self.model.controls_of(context, label, n_cells=limit, seed=seed)
+        adata = self.model.controls_of(context, self.conditions[label], n_cells=limit, seed=seed)
         return partial(_part, *self._values(adata, _keys.CONTROL, with_counts))
 
     def _values(self, adata: AnnData, source: str, with_counts: bool) -> tuple[Matrix, Matrix | None]:
@@ -114,7 +119,7 @@ def _warn_of_leaks(split: pd.Series, held: Populations, wanted: Iterable[tuple[s
     seen = split.astype(str).isin([_keys.TRAIN, _keys.VALIDATION]).to_numpy()
     leaks = [key for key in wanted if seen[held.cells[key]].any()]
     if leaks:
-        names = list_names(f"{context} / {held.display(label)}" for context, label in leaks)
+        names = list_names(population_text(*key) for key in leaks)
         warnings.warn(
             f"The baselines are trained on {len(leaks)} of the populations that are scored, for they have cells in "
             f"{_keys.TRAIN!r} or {_keys.VALIDATION!r} of obs[{split.name!r}] of the truth: {names}. "
@@ -221,4 +226,6 @@ def fit_baselines(
         model.deregister_manager(truth)
         models[name] = model
     train_together(list(models.values()))
-    return {name: BaselinePrediction(model, genes, dict(wanted), seed) for name, model in models.items()}
+    return {
+        name: BaselinePrediction(model, genes, dict(wanted), held.conditions, seed) for name, model in models.items()
+    }

@@ -18,7 +18,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import __version__
-from transpert._anndata import layer_names
+from transpert._anndata import frame, layer_names
 from transpert.errors import OptionError, TranspertError, UnknownNameError
 from transpert.groups import Design
 
@@ -78,7 +78,7 @@ def digest_of_cells(adata: AnnData, design: Design, layer: str | None) -> str:
         raise UnknownNameError("layer", [layer], layer_names(adata), where="adata.layers")
     matrix = adata.X if layer is None else adata.layers[layer]
     counts = sparse.csr_matrix(matrix)
-    columns = [adata.obs[name].astype(str).to_numpy(dtype=object) for name in design.columns]
+    columns = [frame(adata.obs)[name].astype(str).to_numpy(dtype=object) for name in design.columns]
     names = adata.var_names.to_numpy(dtype=object).astype(str)
     return digest(counts.data, counts.indices, counts.indptr, names, *[column.astype(str) for column in columns])
 

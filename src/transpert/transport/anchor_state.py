@@ -1,0 +1,103 @@
+"""An anchor as plain data and arrays, as it stands in the file of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from transpert._schema import DAMAGED, checked
+from transpert.conditions import Condition, Embedding
+from transpert.errors import ModelFileError, list_names
+
+from .anchor import Anchor
+from .coefficients import EffectTable
+from .dependence import Dependence
+from .mixture import EffectMixture
+from .options import AnchorOptions
+from .perturbation_ridge import PerturbationRidge
+
+
+def anchor_to_state(anchor: Anchor) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the anchor as plain data and arrays."""
+    plain = {
+        "options": anchor.options.to_dict(),
+        "contexts": list(anchor.table.contexts),
+        "conditions": [dataclasses.asdict(condition) for condition in anchor.table.conditions],
+        "scale": anchor.scale,
+        "dependence": {s: None if d is None else dataclasses.asdict(d) for s, d in anchor.dependence.items()},
+        "parts": {s: {k: list(map(float, v)) for k, v in by.items()} for s, by in anchor.parts.items()},
+        "interaction": anchor.interaction,
+        "stack": anchor.stack,
+        "ridge": None if anchor.ridge is None else anchor.ridge.to_state(),
+        "mixtures": {space: dataclasses.asdict(mixture) for space, mixture in anchor.mixtures.items()},
+    }
+    arrays = {
+        "weights": anchor.table.weights,
+        "profiles": anchor.table.profiles,
+        "rates": anchor.rates,
+        "dispersion": anchor.dispersion,
+    }
+    for space in anchor.options.spaces:
+        arrays[f"effects_{space}"] = anchor.effects[space]
+        arrays[f"variances_{space}"] = anchor.variances[space]
+    return plain, arrays
+
+
+def anchor_from_state(
+    plain: dict[str, Any], arrays: dict[str, np.ndarray], embedding: Embedding | None = None
+) -> Anchor:
+    """Make an anchor from what :func:`anchor_to_state` returned, and the embedding it was fitted with."""
+    saved = checked(plain, _SavedAnchor, ModelFileError, "anchor", DAMAGED)
+    options = saved.options
+    _check_shapes(saved, arrays)
+    contexts = np.array(saved.contexts, dtype=object)
+    table = EffectTable(contexts, tuple(saved.conditions), arrays["weights"], arrays["profiles"])
+    ridge = None
+    if saved.ridge is not None and embedding is not None:
+        ridge = PerturbationRidge.from_state(saved.ridge, table, embedding)
+    return Anchor(
+        options,
+        table,
+        arrays["rates"],
+        {space: arrays[f"effects_{space}"] for space in options.spaces},
+        {space: arrays[f"variances_{space}"] for space in options.spaces},
+        arrays["dispersion"],
+        saved.scale,
+        saved.dependence,
+        {space: {k: np.array(v) for k, v in by.items()} for space, by in saved.parts.items()},
+        saved.interaction,
+        saved.stack,
+        ridge,
+        saved.mixtures,
+    )
+
+
+class _SavedAnchor(msgspec.Struct):
+    """What an anchor remembers beside its arrays."""
+
+    options: AnchorOptions
+    contexts: list[str]
+    conditions: list[Condition]
+    scale: float
+    dependence: dict[str, Dependence | None]
+    parts: dict[str, dict[str, list[float]]]
+    interaction: dict[str, float]
+    stack: dict[str, float]
+    ridge: dict[str, dict[str, Any]] | None = None
+    mixtures: dict[str, EffectMixture] = {}
+
+
+def _check_shapes(saved: _SavedAnchor, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse arrays that are not those of the measured effects and their genes."""
+    names = [f"{kind}_{space}" for space in saved.options.spaces for kind in ("effects", "variances")]
+    rows, genes = len(saved.conditions), arrays["dispersion"].shape
+    expected = {"weights": (rows,), **dict.fromkeys(["profiles", "rates", *names], (rows, *genes))}
+    wrong = [name for name, shape in expected.items() if arrays[name].shape != shape or arrays[name].dtype.kind != "f"]
+    if wrong or len(saved.contexts) != rows:
+        raise ModelFileError(
+            f"{list_names(wrong or ['contexts'])} do not fit the conditions", where="anchor", remedy=DAMAGED
+        )

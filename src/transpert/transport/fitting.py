@@ -1,0 +1,249 @@
+"""Fit an anchor: what it leaves open is chosen by predicting measured groups that are left out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import numpy as np
+
+from transpert._signatures import as_annotated
+from transpert.conditions import Embedding
+
+from .anchor import Anchor, Situation, as_statistics
+from .coefficients import EffectTable, condition_coefficients, weighted_sum
+from .dependence import ContextScores, Dependence
+from .effects import GroupEffects
+from .evidence import fit_mixture
+from .mixture import EffectMixture
+from .options import AnchorOptions
+from .perturbation_ridge import PerturbationRidge
+from .stack import fit_stack
+
+# weights are learned from at most this many left-out groups
+_MOST_LEFT_OUT = 150
+# weights of the parts of a prediction that are tried, and the share of the gain that a larger weight may cost
+_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_TOLERANCE = 0.05
+
+
+@as_annotated(dispersion="G")
+def fit_anchor(
+    effects: GroupEffects,
+    options: AnchorOptions,
+    dispersion: np.ndarray,
+    *,
+    embedding: Embedding | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Anchor:
+    """Fit the anchor to measured effects.
+
+    Parameters
+    ----------
+    effects
+        Effects of the training groups.
+    options
+        How to predict.
+    dispersion : (G,)
+        Negative-binomial dispersion of every gene.
+    embedding
+        A vector for every perturbation, from which those that were not measured are predicted.
+    seed
+        Seed for choosing which groups are left out where there are many.
+    progress
+        Called with a line of text before each part.
+
+    Returns
+    -------
+    The fitted anchor.
+
+    Examples
+    --------
+    >>> import transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=30, n_cells=50)
+    >>> tp.RidgeTransport.setup_anndata(
+    ...     adata, perturbation_key="perturbation", context_keys="context", layer="counts"
+    ... )
+    >>> model = tp.RidgeTransport(adata)
+    >>> model.train()
+    >>> sorted(model.anchor.stack)
+    ['log1p', 'log_fold']
+    """
+    say = progress or (lambda _: None)
+    if options.adaptive:
+        options = dataclasses.replace(options, pseudo_rate=max(options.pseudo_rate, effects.molecule()))
+    measured = {space: effects.in_space(space, options.pseudo_rate) for space in options.spaces}
+    table = EffectTable(
+        effects.contexts,
+        effects.conditions,
+        np.minimum(effects.treated.n_cells, effects.control.n_cells).astype(float),
+        effects.control.mean_log,
+    )
+    cells = effects.statistics
+    scale = float(np.average(cells.mean_inverse_library, weights=np.maximum(cells.n_cells, 1e-9)))
+    anchor = Anchor(
+        options,
+        table,
+        effects.control.mean_rate,
+        {space: effect for space, (effect, _) in measured.items()},
+        {space: variance for space, (_, variance) in measured.items()},
+        np.asarray(dispersion, dtype=float),
+        scale,
+        dict.fromkeys(options.spaces),
+        {space: {} for space in options.spaces},
+        dict.fromkeys(options.spaces, 1.0),
+        dict.fromkeys(options.spaces, 1 / len(options.spaces)),
+    )
+    if embedding is not None:
+        say("Choosing how effects follow the embeddings by leaving perturbations out")
+        ridge = PerturbationRidge.fit(table, anchor.effects, anchor.variances, embedding)
+        anchor = dataclasses.replace(anchor, ridge=ridge)
+    rng = np.random.default_rng(seed)
+    left_out = rng.permutation(len(effects))[:_MOST_LEFT_OUT]
+    say("Choosing how effects depend on the context by leaving contexts out")
+    anchor = dataclasses.replace(anchor, dependence=_choose_dependence(anchor, left_out))
+    say("Weighting main effects by leaving groups out")
+    anchor = dataclasses.replace(anchor, parts=_fit_parts(anchor, left_out))
+    if options.adaptive:
+        say("Learning how effects go together over contexts")
+        anchor = dataclasses.replace(anchor, mixtures=_fit_mixtures(anchor, seed))
+    anchor = dataclasses.replace(anchor, interaction=_fit_interaction(anchor))
+    say("Stacking the spaces of effects")
+    return dataclasses.replace(anchor, stack=_fit_stack(anchor, left_out, effects))
+
+
+def _choose_dependence(anchor: Anchor, rows: np.ndarray) -> dict[str, Dependence | None]:
+    tried = anchor.options.dependences()
+    if len(tried) < 2:
+        return dict.fromkeys(anchor.options.spaces, tried[0] if tried else None)
+    errors: dict[str, np.ndarray] = {space: np.zeros(len(tried)) for space in anchor.options.spaces}
+    for row in rows:
+        for space, found in _left_out_errors(anchor, int(row), tried).items():
+            errors[space] += found
+    # where no context can be left out, nothing speaks for any of them
+    return {space: tried[int(np.argmin(found))] if found.any() else None for space, found in errors.items()}
+
+
+def _left_out_errors(anchor: Anchor, row: int, tried: Sequence[Dependence]) -> dict[str, np.ndarray]:
+    """Squared error of each dependence in a context that it has not seen, by space."""
+    table = anchor.table
+    condition, context, before = table.conditions[row], table.contexts[row], table.profiles[row]
+    allowed = ~anchor.leave_out(row, "context")
+    most = max(dependence.n_components for dependence in tried)
+    contexts = ContextScores.of(table, condition, context, before, allowed, n_components=most)
+    if contexts is None:
+        return {}
+    mean = condition_coefficients(table, condition, context, allowed)
+    coefficients = np.array([mean + dependence.coefficients(contexts, len(mean)) for dependence in tried])
+    errors: dict[str, np.ndarray] = {}
+    for space in anchor.options.spaces:
+        observed = anchor.apply(space, anchor.effects[space][row], before, anchor.rates[row])
+        # errors count as they will show: in mean log1p, where genes that are hardly expressed weigh little
+        effects = weighted_sum(coefficients, anchor.effects[space])
+        predicted = [anchor.apply(space, effect, before, anchor.rates[row]) for effect in effects]
+        errors[space] = np.sqrt(table.weights[row]) * np.square(np.array(predicted) - observed).mean(axis=1)
+    return errors
+
+
+def _fit_parts(anchor: Anchor, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Non-negative weights of the three parts, for each situation that can be imitated."""
+    fitted: dict[str, dict[str, np.ndarray]] = {}
+    for space in anchor.options.spaces:
+        fitted[space] = {}
+        for situation in ("pair", "context", "perturbation"):
+            gram, moment = np.zeros((3, 3)), np.zeros(3)
+            for row in rows:
+                allowed = ~anchor.leave_out(row, situation)
+                condition, context = anchor.table.conditions[row], anchor.table.contexts[row]
+                if condition.is_combination or not allowed.any():
+                    continue
+                if anchor.situation(condition, context, allowed) != situation:
+                    continue
+                three = anchor.three_parts(space, condition, context, anchor.table.profiles[row], allowed)
+                parts = weighted_sum(three, anchor.effects[space])
+                weight = np.sqrt(anchor.table.weights[row])
+                gram += weight * (parts @ parts.T)
+                moment += weight * (parts @ anchor.effects[space][row])
+            if gram.any():
+                fitted[space][situation] = _largest_good_weights(gram, moment)
+    return fitted
+
+
+def _fit_mixtures(anchor: Anchor, seed: int) -> dict[str, EffectMixture]:
+    """How effects go together over contexts, for each space in which that can be learned."""
+    found = {
+        space: fit_mixture(anchor.table, anchor.effects[space], anchor.variances[space], seed=seed)
+        for space in anchor.options.spaces
+    }
+    return {space: mixture for space, mixture in found.items() if mixture is not None}
+
+
+def _fit_interaction(anchor: Anchor) -> dict[str, float]:
+    """How much of the sum of its parts the effect of a combination is, from combinations that were seen."""
+    factors: dict[str, float] = {}
+    everything = np.ones(len(anchor.table.weights), dtype=bool)
+    for space in anchor.options.spaces:
+        top = bottom = 0.0
+        for row, condition in enumerate(anchor.table.conditions):
+            if not condition.is_combination or not all(anchor.is_known(c, everything) for c in condition.singles()):
+                continue
+            context, profile = anchor.table.contexts[row], anchor.table.profiles[row]
+            parts = [
+                anchor.effect_and_variance(space, single, context, profile, everything, True)[0]
+                for single in condition.singles()
+            ]
+            total = np.sum(parts, axis=0)
+            top += float(total @ anchor.effects[space][row])
+            bottom += float(total @ total)
+        # one pseudo-combination that is additive keeps a few noisy ones from deciding
+        factors[space] = (top + bottom / 5) / (bottom + bottom / 5) if bottom else 1.0
+    return factors
+
+
+def _fit_stack(anchor: Anchor, rows: np.ndarray, effects: GroupEffects) -> dict[str, float]:
+    if len(anchor.options.spaces) == 1:
+        return {anchor.options.spaces[0]: 1.0}
+    situation = _main_situation(anchor)
+    predicted: dict[str, list[np.ndarray]] = {space: [] for space in anchor.options.spaces}
+    used = []
+    for row in rows:
+        allowed = ~anchor.leave_out(row, situation)
+        if not allowed.any():
+            continue
+        control = as_statistics(effects, int(row))
+        prediction = anchor.predict(
+            anchor.table.conditions[row], anchor.table.contexts[row], control, allowed=allowed, measured=False
+        )
+        used.append(row)
+        for space, mean in prediction.by_space.items():
+            predicted[space].append(mean - control.mean_log[0])
+    if not used:
+        return anchor.stack
+    return fit_stack(
+        {space: np.array(values) for space, values in predicted.items()},
+        effects.shift()[used],
+        np.sqrt(anchor.table.weights[used]),
+    )
+
+
+def _main_situation(anchor: Anchor) -> Situation:
+    """What most data sets of this shape are used to predict."""
+    contexts = len(set(anchor.table.contexts))
+    if contexts == 1:
+        return "perturbation"
+    return "context" if len(anchor.table.weights) < 2 * contexts else "pair"
+
+
+def _largest_good_weights(gram: np.ndarray, moment: np.ndarray) -> np.ndarray:
+    """Choose, among weights that predict left-out groups about equally well, the largest.
+
+    Least squares draws weights towards zero by the noise in what is weighted. That costs little error, but makes every
+    effect smaller than it is, and then too few genes come out significant.
+    """
+    grid = np.array(list(product(_WEIGHTS, repeat=3)))
+    gain = 2 * grid @ moment - np.einsum("ij,jk,ik->i", grid, gram, grid)
+    good = gain >= gain.max() - _TOLERANCE * max(gain.max(), 0.0)
+    # a part that never varies says nothing about its weight, and keeps its meaning: 1
+    return grid[good][np.argmax(grid[good].sum(axis=1) + 1e-6 * gain[good] / max(gain.max(), 1e-12))]
