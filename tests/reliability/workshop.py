@@ -365,7 +365,7 @@ class Workshop:
         return self.folder / "x.gaf"
 
     def small(self) -> ad.AnnData:
-        return self.model.predict(n_cells=3, progress=False)
+        return self.anchored.predict(n_cells=3, progress=False)
 
     def raw(self) -> ad.AnnData:
         return ad.AnnData(self.adata.layers["counts"].copy(), obs=self.adata.obs.copy(), var=self.adata.var.copy())

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from transpert import _keys
+from transpert._anndata import metadata_of
 from transpert._arguments import check_table
 from transpert._signatures import as_annotated
-from transpert.errors import UnknownNameError
+from transpert.errors import OptionError, UnknownNameError
 
 from ._style import COLOURS, FAINT, MUTED, finish, make_axes
 
 
 @as_annotated()
 def targets(
-    ranking: pd.DataFrame,
+    ranking: pd.DataFrame | AnnData,
     *,
     context: str | None = None,
     n_targets: int = 20,
@@ -29,7 +32,7 @@ def targets(
     Parameters
     ----------
     ranking
-        What :func:`transpert.tl.rank_targets` returned.
+        What :func:`transpert.tl.rank_targets` returned, or the cells into which it wrote the same.
     context
         Which context; the first by default.
     n_targets
@@ -45,6 +48,8 @@ def targets(
     ------
     transpert.errors.UnknownNameError
         If the ranking has no such context.
+    transpert.errors.OptionError
+        If the cells carry no ranking.
 
     Examples
     --------
@@ -55,6 +60,8 @@ def targets(
     >>> [text.get_text() for text in axes.get_yticklabels()]
     ['STAT1', 'JAK2']
     """
+    if isinstance(ranking, AnnData):
+        ranking = _ranking_of(ranking)
     check_table(ranking, name="ranking", columns=("context", "perturbation", "rank", "score", "abstained"))
     context = ranking["context"].iloc[0] if context is None else context
     if context not in set(ranking["context"]):
@@ -76,3 +83,15 @@ def targets(
     axes.set(xlabel="score", title=context + (f" ({abstained} not judged)" if abstained else ""))
     axes.legend(frameon=False, fontsize=8, loc="best")
     return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)
+
+
+def _ranking_of(adata: AnnData) -> pd.DataFrame:
+    """Return the ranking that was written into cells."""
+    found = metadata_of(adata).get("targets")
+    if found is None:
+        raise OptionError(
+            "the cells carry no ranking yet",
+            where=f"uns[{_keys.UNS!r}]",
+            remedy="Run ranking = tp.tl.rank_targets(model, desired) first, and give ranking.",
+        )
+    return found
