@@ -14,7 +14,7 @@ from rich.progress import Progress
 from scipy.stats import norm
 
 from transpert import _keys
-from transpert._anndata import frame
+from transpert._anndata import check_writable, frame
 from transpert._arguments import check_model, check_table
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
@@ -142,6 +142,7 @@ def rank_targets(
     data = adata if adata is not None else model.adata
     if data is None:
         raise NotTrainedError("the model was loaded without data", remedy="Pass adata= with control cells.")
+    check_writable(data, key_added)
     rng = np.random.default_rng(check_seed(seed))
     asked = _Candidates.of(model, candidates)
     genes = pd.Index(model.genes.astype(str))
