@@ -39,7 +39,8 @@ def _range(name: str, value: float, low: float, high: float = math.inf) -> None:
         raise OptionError(f"{name} is {value}", remedy=f"Give a number {bounds}.")
 
 
-def _count(name: str, value: int) -> None:
+def check_count(name: str, value: int) -> None:
+    """Refuse what is no whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise OptionError(f"{name} is {value!r}", remedy="Give a whole number of at least 1.")
 
@@ -106,7 +107,7 @@ class EncoderOptions:
     def __post_init__(self) -> None:
         _choice("kind", self.kind, EncoderKind)
         for name in ("width", "depth", "n_tokens", "n_heads", "n_key_heads"):
-            _count(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         _range("dropout", self.dropout, 0, 0.99)
         _flag("checkpoint", self.checkpoint)
         if self.input_scale is not None:
@@ -132,7 +133,7 @@ class SetOptions:
 
     def __post_init__(self) -> None:
         _choice("pooling", self.pooling, Pooling)
-        _count("hidden", self.hidden)
+        check_count("hidden", self.hidden)
 
 
 @named_options()
@@ -230,7 +231,7 @@ class FlowOptions:
         ):
             _choice(name, getattr(self, name), choices)
         for name in ("depth", "n_heads", "n_key_heads", "steps"):
-            _count(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         _flag("checkpoint", self.checkpoint)
 
 
@@ -257,7 +258,7 @@ class DecoderOptions:
     def __post_init__(self) -> None:
         _choice("output", self.output, DecoderOutput)
         for name in ("hidden", "depth"):
-            _count(name, getattr(self, name))
+            check_count(name, getattr(self, name))
 
 
 @named_options()

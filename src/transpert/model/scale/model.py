@@ -10,6 +10,7 @@ from typing import Any, Literal, override
 
 import numpy as np
 import pandas as pd
+import torch
 from lightning.pytorch.strategies import Strategy
 
 from transpert._arguments import check_arguments, named_options
@@ -25,6 +26,7 @@ from transpert.nn import (
     DecoderOptions,
     EncoderOptions,
     FlowOptions,
+    GeneComponents,
     LossOptions,
     NetworkOptions,
     SetOptions,
@@ -47,6 +49,8 @@ from ..embeddings import (
     warn_of_unused,
 )
 from ..processes import check_accelerator, is_sharded
+from ..saving import below
+from .components import in_components
 from .condition_codes import ConditionTable
 from .folds import Folds, assign_folds, resolve_level
 from .gate import FittedGate
@@ -89,10 +93,14 @@ class SCALE(GatedModel):
     registry
         Registry of a saved model, in place of ``adata``.
     preset
-        ``"tiny"``, ``"small"``, ``"base"``, ``"large"`` (for atlases, on GPUs), or ``"paper"`` (the choices of the
+        ``"auto"``: ``"small"`` networks, which read and write 256 components of the cells where there are at least ten
+        times as many genes, as :meth:`summary` says; or ``"tiny"``, ``"small"``, ``"base"``, ``"large"`` (for atlases, on GPUs), or ``"paper"`` (the choices of the
         paper).
     encoder, sets, conditions, flow, losses, decoder, anchor, readout, joining, training
         Options that replace those of the preset; ``anchor=None`` goes without an anchor.
+    n_components
+        Principal components in which the networks read and write cells, see :class:`~transpert.model.ScaleOptions`;
+        ``None`` for genes.
     embeddings
         A vector for every perturbation: an :class:`~transpert.conditions.Embedding`, a DataFrame, several of either,
         or ``"coexpression"`` to make one of the control cells. Perturbations are then predicted from what they are,
@@ -128,7 +136,7 @@ class SCALE(GatedModel):
         adata: Data | None = None,
         registry: dict[str, Any] | None = None,
         *,
-        preset: str = "small",
+        preset: str = "auto",
         encoder: EncoderOptions | None = None,
         sets: SetOptions | None = None,
         conditions: ConditionOptions | None = None,
@@ -139,6 +147,7 @@ class SCALE(GatedModel):
         readout: ReadoutOptions | None = None,
         joining: JoiningOptions | None = None,
         training: TrainingOptions | None = None,
+        n_components: int | None | Literal["keep"] = _KEEP,  # type: ignore[assignment]
         embeddings: EmbeddingLike = None,
         seed: int = 0,
     ) -> None:
@@ -158,6 +167,7 @@ class SCALE(GatedModel):
             readout or start.readout,
             joining or start.joining,
             training or start.training,
+            start.n_components if n_components == _KEEP else n_components,  # type: ignore[arg-type]
         )
         if self.options.anchor is None and self.options.joining.kind == "residual":
             remedy = "Leave anchor= out, or join otherwise."
@@ -174,6 +184,7 @@ class SCALE(GatedModel):
         self.gate_table: pd.DataFrame | None = None
         self.gate_evidence: FittedGate | None = None
         self.left_out_level = ""
+        self.components: list[GeneComponents] = []
         self.completed_history: dict[str, pd.DataFrame] = {}
         self._table: ConditionTable | None = None
         if self._cells is not None:
@@ -262,7 +273,7 @@ class SCALE(GatedModel):
             first = np.array([own[0] for own in members], dtype=int)
             anchored = self._left_out_anchor(effects, folds[first], say)
         shifts = anchored.of_groups(members, len(groups)) if self.options.joining.kind == "residual" else None
-        self._set_statistics(effects.statistics, groups)
+        self._set_statistics(effects, groups, folds)
         data = self._data_module(groups, matching, folds)
         training = self.options.training
         assert training.steps is not None and training.steps_per_epoch is not None  # fitted to the groups
@@ -283,7 +294,7 @@ class SCALE(GatedModel):
             "early_stopping": settings.early_stopping,
             "epochs of earlier trainings": len(self.completed_history.get("train_loss", ())),
             "setup": jsonable(self.registry_[SETUP_ARGS_KEY]),
-            "data": data_fingerprint(data.source, groups, self.genes, self.embedding),
+            "data": data_fingerprint(self.cells.source(), groups, self.genes, self.embedding),
         }
         plan = TransportTrainingPlan(
             self.module,
@@ -292,6 +303,7 @@ class SCALE(GatedModel):
             folds,
             anchor=shifts,
             names=group_names(groups),
+            in_components=bool(self.components),
             seed=self.seed,
             fingerprint=fingerprint,
         )
@@ -323,6 +335,8 @@ class SCALE(GatedModel):
     def _data_module(self, groups: Groups, matching: ControlMatching, folds: Folds) -> SetDataModule:
         cells, options = self.cells, self.options.training
         source = cells.source()
+        if self.components:
+            source = in_components(source, groups, self.components)
         assert options.steps_per_epoch is not None  # fitted to the groups
         shared: dict[str, Any] = {
             "set_size": self._set_size,
@@ -372,6 +386,10 @@ class SCALE(GatedModel):
         if self.anchor is not None:
             plain["anchor"], anchor_arrays = anchor_to_state(self.anchor)
             arrays |= {f"anchor_{key}": value for key, value in anchor_arrays.items()}
+        if self.components:
+            # of the network that predicts; those of the others served to fit the gate
+            state = self.components[-1].state_dict()
+            arrays |= {f"components_{key}": value.cpu().numpy() for key, value in state.items()}
         return plain, arrays
 
     @override
@@ -386,6 +404,10 @@ class SCALE(GatedModel):
         if "anchor" in plain:
             own = {k.removeprefix("anchor_"): v for k, v in arrays.items() if k.startswith("anchor_")}
             self.anchor = anchor_from_state(plain["anchor"], own, self.embedding)
+        if self.options.n_components is not None:
+            found = {name: torch.from_numpy(value) for name, value in below("components_", arrays).items()}
+            self.components = [GeneComponents(len(self.genes), self.options.n_components)]
+            self.components[0].load_state_dict(found, assign=True)
         self._table = ConditionTable.from_dict(plain["conditions"])
         self._make_module(saved.n_inputs)
 
@@ -401,6 +423,8 @@ class SCALE(GatedModel):
             f"coupling {options.network.flow.coupling}",
             f"  anchor {anchor}; joining {options.joining.kind}; read-out {options.readout.kind}",
         ]
+        read = options.n_components
+        lines.append("  networks read and write " + ("every gene" if read is None else f"{read} components of the cells"))
         if self.anchor is not None:
             lines += [f"  off: {reason}" for reason in self.anchor.missing()]
         if self.is_trained_:

@@ -14,7 +14,7 @@ from transpert._files import Count
 from transpert._schema import DAMAGED, checked
 from transpert.errors import ModelFileError, OptionError, UnknownNameError
 from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOptions, NetworkOptions, SetOptions
-from transpert.nn.options import EncoderKind, check_part
+from transpert.nn.options import EncoderKind, check_count, check_part
 from transpert.transport import AnchorOptions, ReadoutOptions
 
 from .gate import FittedGate
@@ -170,6 +170,11 @@ class ScaleOptions:
         How network and anchor are joined.
     training
         How the network is trained.
+    n_components
+        Principal components, of cells and of groups, in which the networks read and write cells, so that a step takes
+        the same time however many genes there are. ``None`` for the genes themselves, which are taken in any case
+        where there are fewer than ten for a component, where the components of all cells would take more than 2 GB,
+        where an embedding is the state space, and with ``kind="residual"``.
     """
 
     network: NetworkOptions = field(default_factory=NetworkOptions)
@@ -177,10 +182,13 @@ class ScaleOptions:
     readout: ReadoutOptions = field(default_factory=ReadoutOptions)
     joining: JoiningOptions = field(default_factory=JoiningOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    n_components: int | None = None
 
     def __post_init__(self) -> None:
+        if self.n_components is not None:
+            check_count("n_components", self.n_components)
         for spec in dataclasses.fields(self):
-            if spec.name != "anchor" or self.anchor is not None:
+            if spec.name != "n_components" and (spec.name != "anchor" or self.anchor is not None):
                 check_part(spec.name, getattr(self, spec.name), spec.default_factory)  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
@@ -191,6 +199,7 @@ class ScaleOptions:
             "readout": self.readout.to_dict(),
             "joining": dataclasses.asdict(self.joining),
             "training": dataclasses.asdict(self.training),
+            "n_components": self.n_components,
         }
 
     @classmethod
@@ -268,6 +277,7 @@ PRESETS: dict[str, ScaleOptions] = {
         training=TrainingOptions(steps=120, steps_per_epoch=20, set_size=32, sets_per_batch=6),
     ),
     "small": ScaleOptions(network=_network("mlp", 128, 1, 4, 8, 2)),
+    "auto": ScaleOptions(network=_network("mlp", 128, 1, 4, 8, 2), n_components=256),
     "base": ScaleOptions(
         network=_network("llama", 512, 4, 8, 32, 4),
         training=TrainingOptions(steps=20_000, steps_per_epoch=500, set_size=128, sets_per_batch=16, average=0.999),
