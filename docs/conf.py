@@ -56,7 +56,7 @@ nitpick_ignore_regex = [
     (
         r"py:class",
         r"AnnData|MuData|Client|Level|Controls|Contexts|Desired|d",
-    ),  # as written under TYPE_CHECKING; a shape
+    ),  # as written in annotations, and a shape
 ]
 suppress_warnings = ["ref.python"]  # a shape such as (n_obs,) is taken for a reference, and may have several targets
 
@@ -84,6 +84,8 @@ else:
 
 html_theme = "sphinx_book_theme"
 html_title = "transpert"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_theme_options = {
     "path_to_docs": "docs",
     "show_toc_level": 2,
@@ -102,27 +104,42 @@ def copy_tutorials() -> None:
 
 
 def write_api_pages() -> None:
-    """Write a page for each room from its ``__all__``, so that a new public name appears by itself."""
+    """Write a page for each room, so that a new name appears by itself: what is public, then what it is made of."""
     folder = HERE / "api" / "generated"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for room in transpert._ROOMS:
         module = importlib.import_module(f"transpert.{room}")
         summary = (module.__doc__ or "").strip().splitlines()[0]
-        documented, plain = [], []
+        public, plain = [], []
         for name in sorted(module.__all__, key=str.lower):
             is_data = isinstance(getattr(module, name), dict)
-            (plain if is_data else documented).append(name)
-        names = "\n   ".join(documented)
+            (plain if is_data else public).append(name)
+        parts = [
+            name
+            for name, value in sorted(vars(module).items(), key=lambda item: item[0].lower())
+            if not name.startswith("_") and name not in module.__all__ and _is_of(value, room)
+        ]
         text = (
-            f"{room}\n{'=' * len(room)}\n\n{summary}\n\n.. currentmodule:: transpert.{room}\n\n"
-            f".. autosummary::\n   :toctree: {room}\n   :nosignatures:\n\n   {names}\n"
+            f"{room}\n{'=' * len(room)}\n\n{summary}\n\n.. currentmodule:: transpert.{room}\n\n{_summary(room, public)}"
         )
+        if parts:
+            text += f"\nParts\n-----\n\n{_summary(room, parts)}"
         if plain:
             # tables of names: the docstring of a dict says nothing of what is in it
             lines = [f"- ``{name}``: {', '.join(map(str, getattr(module, name)))}" for name in plain]
             text += "\nTables by name\n--------------\n\n" + "\n".join(lines) + "\n"
         (folder / f"{room}.rst").write_text(text, encoding="utf-8")
+
+
+def _is_of(value: object, room: str) -> bool:
+    """Whether something is a class or function of a room."""
+    return callable(value) and str(getattr(value, "__module__", "")).startswith(f"transpert.{room}.")
+
+
+def _summary(room: str, names: list[str]) -> str:
+    lines = "\n   ".join(names)
+    return f".. autosummary::\n   :toctree: {room}\n   :nosignatures:\n\n   {lines}\n"
 
 
 def inner_names() -> list[tuple[str, str]]:
@@ -139,7 +156,7 @@ def inner_names() -> list[tuple[str, str]]:
 def foreign_bases() -> str:
     """Name the base classes that come from libraries: a page lists what transpert adds, not what they bring."""
     rooms = [importlib.import_module(f"transpert.{room}") for room in transpert._ROOMS]
-    public = [getattr(room, name) for room in rooms for name in room.__all__]
+    public = [value for room in rooms for value in vars(room).values()]
     bases = {base for value in public if isinstance(value, type) for base in value.__mro__}
     return ", ".join(sorted({base.__name__ for base in bases if not base.__module__.startswith("transpert")}))
 

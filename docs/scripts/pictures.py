@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation: python docs/scripts/pictures.py (a minute; nothing but the embedded cells)."""
+"""Draw the pictures of the documentation: python docs/scripts/pictures.py (a minute, the embedded cells)."""
 
 from pathlib import Path
 

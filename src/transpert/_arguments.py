@@ -37,7 +37,7 @@ def named_options[F: Callable[..., Any]](*more: str) -> Callable[[F], F]:
             return function
         entries = inspect.signature(function).parameters.values()
         known = {entry.name for entry in entries if entry.kind not in (entry.VAR_KEYWORD, entry.VAR_POSITIONAL)}
-        shown = [name for name in known if name not in ("self", "cls", "registry")]
+        shown = [name for name in (*known, *more) if name not in ("self", "cls", "registry")]
         name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
         @functools.wraps(function)

@@ -37,7 +37,7 @@ _PASSED_ON = ("source_registry", "extend_categories")
 
 
 class RegisteredModel(BaseModelClass):
-    """A model that knows its data: the first of the four classes that make a model, in a line."""
+    """A model that knows its data: the first of the five classes that make a model, in a line."""
 
     def __init__(self, adata: Data | None = None, registry: dict[str, Any] | None = None) -> None:
         # scvi-tools registers the annotation of a store in its place; the counts stay on disk

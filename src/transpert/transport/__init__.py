@@ -3,6 +3,7 @@
 from .anchor import Anchor, AnchorPrediction
 from .dependence import ContextScores, Dependence
 from .effects import GroupEffects, PopulationMeans, effects_from_statistics, group_effects, rows_of_groups
+from .exported import ExportedPredictor
 from .fitting import fit_anchor
 from .mixture import EffectMixture, Evidence
 from .novelty import NOVELTIES, Novelty, amount_distance, predict_as_new
@@ -16,37 +17,9 @@ from .statistics import GroupStatistics, PooledStatistics, group_statistics
 from .uncertainty import PSEUDO_RATE, ErrorModel, log_fold_of_means, observed_log_folds
 
 __all__ = [
-    "NOVELTIES",
-    "PSEUDO_RATE",
     "Anchor",
     "AnchorOptions",
-    "AnchorPrediction",
-    "ContextScores",
-    "Dependence",
-    "EffectMixture",
-    "ErrorModel",
-    "Evidence",
-    "GroupEffects",
-    "GroupStatistics",
-    "Novelty",
-    "PerturbationRidge",
-    "PooledStatistics",
-    "PopulationMeans",
+    "ExportedPredictor",
     "ReadoutOptions",
-    "RidgeChoice",
-    "amount_distance",
-    "effects_from_statistics",
-    "estimate_dispersion",
     "fit_anchor",
-    "fit_stack",
-    "group_effects",
-    "group_statistics",
-    "log_fold_of_means",
-    "mean_log_of_rate",
-    "observed_log_folds",
-    "predict_as_new",
-    "rows_of_groups",
-    "shift_mean_log",
-    "shrink_effects",
-    "transport_counts",
 ]
