@@ -27,7 +27,6 @@ __all__ = [
     "DecoderOptions",
     "EncoderOptions",
     "FlowOptions",
-    "GeneComponents",
     "LossOptions",
     "NetworkOptions",
     "SetOptions",

@@ -94,8 +94,8 @@ class SCALE(GatedModel):
         Registry of a saved model, in place of ``adata``.
     preset
         ``"auto"``: ``"small"`` networks, which read and write 256 components of the cells where there are at least ten
-        times as many genes, as :meth:`summary` says; or ``"tiny"``, ``"small"``, ``"base"``, ``"large"`` (for atlases, on GPUs), or ``"paper"`` (the choices of the
-        paper).
+        times as many genes, as :meth:`summary` says; or ``"tiny"``, ``"small"``, ``"base"``,
+        ``"large"`` (for atlases, on GPUs), or ``"paper"`` (the choices of the paper).
     encoder, sets, conditions, flow, losses, decoder, anchor, readout, joining, training
         Options that replace those of the preset; ``anchor=None`` goes without an anchor.
     n_components
@@ -424,7 +424,9 @@ class SCALE(GatedModel):
             f"  anchor {anchor}; joining {options.joining.kind}; read-out {options.readout.kind}",
         ]
         read = options.n_components
-        lines.append("  networks read and write " + ("every gene" if read is None else f"{read} components of the cells"))
+        lines.append(
+            "  networks read and write " + ("every gene" if read is None else f"{read} components of the cells")
+        )
         if self.anchor is not None:
             lines += [f"  off: {reason}" for reason in self.anchor.missing()]
         if self.is_trained_:

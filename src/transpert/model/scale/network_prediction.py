@@ -29,9 +29,7 @@ def _in_sets(n_cells: int, set_size: int, seed: int) -> Iterator[np.ndarray]:
 
 
 @torch.no_grad()
-def encode_cells(
-    network: TransportNetwork, states: np.ndarray, components: GeneComponents | None = None
-) -> Tensor:
+def encode_cells(network: TransportNetwork, states: np.ndarray, components: GeneComponents | None = None) -> Tensor:
     """Return what a network makes of every cell ``(N, D)`` on its own, ``(N, d)``, for any number of conditions."""
     device = network.gene_mean.device
     parts = (part.to(device) for part in torch.from_numpy(states).split(_CELLS_AT_ONCE))
