@@ -4,7 +4,6 @@ from .anchor import Anchor, AnchorPrediction
 from .dependence import ContextScores, Dependence
 from .effects import GroupEffects, PopulationMeans, effects_from_statistics, group_effects, rows_of_groups
 from .fitting import fit_anchor
-from .mixture import EffectMixture, Evidence
 from .novelty import NOVELTIES, Novelty, amount_distance, predict_as_new
 from .options import AnchorOptions, ReadoutOptions
 from .perturbation_ridge import PerturbationRidge, RidgeChoice
@@ -23,9 +22,7 @@ __all__ = [
     "AnchorPrediction",
     "ContextScores",
     "Dependence",
-    "EffectMixture",
     "ErrorModel",
-    "Evidence",
     "GroupEffects",
     "GroupStatistics",
     "Novelty",

@@ -91,7 +91,8 @@ class SCALE(GatedModel):
         ``"tiny"``, ``"small"``, ``"base"``, ``"large"`` (for atlases, on GPUs), or ``"paper"`` (the choices of the
         paper).
     encoder, sets, conditions, flow, losses, decoder, anchor, readout, joining, training
-        Options that replace those of the preset; ``anchor=None`` goes without an anchor.
+        Options that replace those of the preset; ``anchor=None`` goes without an anchor, and ``joining="always"``
+        trains networks also where they could not count beside it.
     embeddings
         A vector for every perturbation: an :class:`~transpert.conditions.Embedding`, a DataFrame, several of either,
         or ``"coexpression"`` to make one of the control cells. Perturbations are then predicted from what they are,
@@ -135,7 +136,7 @@ class SCALE(GatedModel):
         decoder: DecoderOptions | None = None,
         anchor: AnchorOptions | None | Literal["keep"] = _KEEP,  # type: ignore[assignment]
         readout: ReadoutOptions | None = None,
-        joining: JoiningOptions | None = None,
+        joining: JoiningOptions | Literal["always"] | None = None,
         training: TrainingOptions | None = None,
         embeddings: EmbeddingLike = None,
         seed: int = 0,
@@ -154,7 +155,9 @@ class SCALE(GatedModel):
             network,
             start.anchor if anchor == _KEEP else anchor,  # type: ignore[arg-type]
             readout or start.readout,
-            joining or start.joining,
+            dataclasses.replace(start.joining, train_networks="always")
+            if joining == "always"
+            else joining or start.joining,
             training or start.training,
         )
         if self.options.anchor is None and self.options.joining.kind == "residual":
@@ -172,6 +175,7 @@ class SCALE(GatedModel):
         self.gate_table: pd.DataFrame | None = None
         self.gate_evidence: FittedGate | None = None
         self.left_out_level = ""
+        self.without_networks = ""
         self.completed_history: dict[str, pd.DataFrame] = {}
         self._table: ConditionTable | None = None
         if self._cells is not None:
@@ -194,6 +198,9 @@ class SCALE(GatedModel):
         **trainer_kwargs: Any,
     ) -> None:
         """Fit the anchor, train the networks, and fit the gate on what the networks have not seen.
+
+        Where no network could count beside the anchor, none is trained, and ``summary()`` says why
+        (``joining="always"`` insists).
 
         A second call trains further: it starts from the weights there are, with a new optimiser and schedule and the
         same sets of cells, and its epochs are appended to ``history``.
@@ -257,6 +264,19 @@ class SCALE(GatedModel):
             members = groups_of(effects, groups)
             first = np.array([own[0] for own in members], dtype=int)
             anchored = self._left_out_anchor(effects, folds[first], say)
+            self.without_networks = self._why_no_networks(effects, folds[first], anchored)
+        if self.without_networks:
+            self._set_statistics(effects.statistics, groups)
+            self._set_trained()
+            with stages(shown) as say:
+                self._fit_gate(effects, groups, first, folds[first], anchored, say)
+            warnings.warn(
+                f"No network was trained, the anchor predicts alone: {self.without_networks}. "
+                'To train one all the same, make the model with joining="always".',
+                AssumptionWarning,
+                stacklevel=2,
+            )
+            return
         shifts = anchored.of_groups(members, len(groups)) if self.options.joining.kind == "residual" else None
         self._set_statistics(effects.statistics, groups)
         data = self._data_module(groups, matching, folds)
@@ -357,6 +377,7 @@ class SCALE(GatedModel):
         plain: dict[str, Any] = {
             "gate": self.gate,
             "left_out_level": self.left_out_level,
+            "without_networks": self.without_networks,
             "gate_evidence": None if self.gate_evidence is None else dataclasses.asdict(self.gate_evidence),
             "conditions": self._conditions_table.to_dict(),
             "n_inputs": self.module.networks[0].sizes.n_inputs,
@@ -375,6 +396,7 @@ class SCALE(GatedModel):
         saved = checked(plain, SavedState, ModelFileError, "state", DAMAGED)
         self.gate, self.left_out_level = saved.gate, saved.left_out_level
         self.gate_evidence = saved.gate_evidence
+        self.without_networks = saved.without_networks
         self.gate_table = None if saved.gate_table is None else pd.DataFrame(saved.gate_table)
         self.completed_history = {key: pd.DataFrame({key: values}) for key, values in saved.history.items()}
         self.history_ = dict(self.completed_history)

@@ -39,6 +39,10 @@ class JoiningOptions:
         What a part is made of: whole contexts, whole perturbations, pairs of both, or what the split imitates.
     gate
         Weight of the network; ``None`` fits it on the left-out groups, between 0 and 1.
+    train_networks
+        ``"auto"``: networks are trained only where the gate could open: if there are at least five contexts (or
+        perturbations, or pairs) to leave out, and what the anchor leaves unexplained of them is more than the
+        sampling error of their cells. ``"always"`` insists. With ``gate`` given they are always trained.
 
     Examples
     --------
@@ -51,6 +55,7 @@ class JoiningOptions:
     folds: int = 3
     leave_out: LeaveOut = "auto"
     gate: float | None = None
+    train_networks: Literal["auto", "always"] = "auto"
 
     @property
     def n_networks(self) -> int:
@@ -70,6 +75,8 @@ class JoiningOptions:
             raise OptionError(f"folds is {self.folds}", remedy="A whole number; at least one network is needed.")
         if self.gate is not None and not 0 <= self.gate <= 1:
             raise OptionError(f"gate is {self.gate}", remedy="Give a number from 0 to 1, or None to fit it.")
+        if self.train_networks not in ("auto", "always"):
+            raise OptionError(f"train_networks is {self.train_networks!r}", remedy="Choose 'auto' or 'always'.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +240,7 @@ class SavedState(msgspec.Struct, kw_only=True):
     n_inputs: Count
     gate_table: dict[str, list[Any]] | None
     gate_evidence: FittedGate | None = None
+    without_networks: str = ""
     history: dict[str, list[float | None]]
 
 
