@@ -6,9 +6,11 @@ import importlib
 import os
 import re
 import shutil
+import sys
 from datetime import date
 from importlib.metadata import metadata
 from pathlib import Path
+from typing import TypeAliasType
 
 import transpert
 
@@ -42,6 +44,20 @@ napoleon_use_param = False
 napoleon_use_rtype = False
 
 napoleon_use_ivar = True
+nitpicky = True
+# annotations name objects of libraries by where they are defined, which no inventory knows; where there is no network
+# there is no inventory at all
+_LIBRARIES = (
+    "_io|anndata|annbatch|collections|distributed|lightning|matplotlib|mudata|numpy|os|pandas|pathlib|pd|pertpy|scanpy"
+    "|scipy|scvi|torch|types|typing"
+)
+nitpick_ignore_regex = [
+    (r"py:.*", rf"({_LIBRARIES})\..*"),
+    (
+        r"py:class",
+        r"AnnData|MuData|Client|Level|Controls|Contexts|Desired|d",
+    ),  # as written in annotations, and a shape
+]
 suppress_warnings = ["ref.python"]  # a shape such as (n_obs,) is taken for a reference, and may have several targets
 
 nb_execution_mode = "off"
@@ -68,6 +84,8 @@ else:
 
 html_theme = "sphinx_book_theme"
 html_title = "transpert"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_theme_options = {
     "path_to_docs": "docs",
     "show_toc_level": 2,
@@ -86,22 +104,27 @@ def copy_tutorials() -> None:
 
 
 def write_api_pages() -> None:
-    """Write a page for each room from its ``__all__``, so that a new public name appears by itself."""
+    """Write a page for each room, so that a new name appears by itself: what is public, then what it is made of."""
     folder = HERE / "api" / "generated"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for room in transpert._ROOMS:
         module = importlib.import_module(f"transpert.{room}")
         summary = (module.__doc__ or "").strip().splitlines()[0]
-        documented, plain = [], []
+        public, plain = [], []
         for name in sorted(module.__all__, key=str.lower):
             is_data = isinstance(getattr(module, name), dict)
-            (plain if is_data else documented).append(name)
-        names = "\n   ".join(documented)
+            (plain if is_data else public).append(name)
+        parts = [
+            name
+            for name, value in sorted(vars(module).items(), key=lambda item: item[0].lower())
+            if not name.startswith("_") and name not in module.__all__ and _is_of(value, room)
+        ]
         text = (
-            f"{room}\n{'=' * len(room)}\n\n{summary}\n\n.. currentmodule:: transpert.{room}\n\n"
-            f".. autosummary::\n   :toctree: {room}\n   :nosignatures:\n\n   {names}\n"
+            f"{room}\n{'=' * len(room)}\n\n{summary}\n\n.. currentmodule:: transpert.{room}\n\n{_summary(room, public)}"
         )
+        if parts:
+            text += f"\nParts\n-----\n\n{_summary(room, parts)}"
         if plain:
             # tables of names: the docstring of a dict says nothing of what is in it
             lines = [f"- ``{name}``: {', '.join(map(str, getattr(module, name)))}" for name in plain]
@@ -109,10 +132,31 @@ def write_api_pages() -> None:
         (folder / f"{room}.rst").write_text(text, encoding="utf-8")
 
 
+def _is_of(value: object, room: str) -> bool:
+    """Whether something is a class or function of a room."""
+    return callable(value) and str(getattr(value, "__module__", "")).startswith(f"transpert.{room}.")
+
+
+def _summary(room: str, names: list[str]) -> str:
+    lines = "\n   ".join(names)
+    return f".. autosummary::\n   :toctree: {room}\n   :nosignatures:\n\n   {lines}\n"
+
+
+def inner_names() -> list[tuple[str, str]]:
+    """List what signatures may name without a page of its own: aliases of types, and classes that are not public."""
+    names = set()
+    for module in [module for name, module in sys.modules.items() if name.startswith("transpert.")]:
+        for name, value in vars(module).items():
+            if isinstance(value, type | TypeAliasType):
+                names.add(f"{value.__module__}.{name}")
+    public = {f"transpert.{room}.{name}" for room in transpert._ROOMS for name in dir(getattr(transpert, room))}
+    return [("py:class", name) for name in sorted(names - public) if name.startswith("transpert.")]
+
+
 def foreign_bases() -> str:
     """Name the base classes that come from libraries: a page lists what transpert adds, not what they bring."""
     rooms = [importlib.import_module(f"transpert.{room}") for room in transpert._ROOMS]
-    public = [getattr(room, name) for room in rooms for name in room.__all__]
+    public = [value for room in rooms for value in vars(room).values()]
     bases = {base for value in public if isinstance(value, type) for base in value.__mro__}
     return ", ".join(sorted({base.__name__ for base in bases if not base.__module__.startswith("transpert")}))
 
@@ -134,11 +178,23 @@ def prose_returns(app: object, what: str, name: str, obj: object, options: objec
         lines[start:end] = ["", "", *field, "", ""]
 
 
+def top_level(app: object, env: object, node: dict, contnode: object) -> object:
+    """Find what is written as people import it, ``transpert.SCALE``, on the page of its room."""
+    name = node.get("reftarget", "").removeprefix("transpert.")
+    first = name.partition(".")[0]
+    if node.get("refdomain") != "py" or first not in transpert.__all__ or first in transpert._ROOMS:
+        return None
+    full = f"transpert.{'groups' if first == 'Design' else 'model'}.{name}"
+    return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, node["reftype"], full, node, contnode)
+
+
 def setup(app: object) -> None:
-    """Read Returns sections before napoleon does."""
+    """Read Returns sections before napoleon does, and find what has its page in a room."""
     app.connect("autodoc-process-docstring", prose_returns, priority=400)
+    app.connect("missing-reference", top_level)
 
 
 autosummary_context = {"foreign_bases": foreign_bases()}
 copy_tutorials()
 write_api_pages()
+nitpick_ignore = inner_names()  # of all modules, which are imported by now

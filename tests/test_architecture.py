@@ -116,9 +116,9 @@ def test_init_lists_public_names_and_nothing_else(room: str) -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_public_functions_and_classes_are_documented(room: str) -> None:
     module = importlib.import_module(f"transpert.{room}")
-    for name in module.__all__:
-        value = getattr(module, name)
-        if not (inspect.isfunction(value) or inspect.isclass(value)):
+    # names that a face passes on without listing them are documented too
+    for name, value in vars(module).items():
+        if name.startswith("_") or not (inspect.isfunction(value) or inspect.isclass(value)):
             continue
         text = inspect.getdoc(value)
         assert text, f"{room}.{name} has no docstring"
@@ -167,7 +167,7 @@ def test_errors_say_what_where_and_how_to_mend_it() -> None:
     error = TranspertError("the counts are odd", where="X", remedy="Count again.")
     assert str(error) == "the counts are odd (in X). Count again."
     unknown = UnknownNameError("perturbation", ["IFNb"], ["IFNB", "TNF"])
-    assert "'IFNb' may be 'IFNB'" in str(unknown)
+    assert "Did you mean 'IFNB'" in str(unknown)
     assert isinstance(unknown, KeyError)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import numbers
 import operator
@@ -9,18 +11,45 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pandas as pd
 
-from transpert.errors import OptionError, list_names
+from transpert.errors import OptionError, UnknownOptionError, list_names
 
 
 def refused(name: str, value: object, remedy: str) -> OptionError:
     """Return the error that says which argument has which value, and what to give."""
     shown = repr(value)
     return OptionError(f"{name} is {shown if len(shown) <= 80 else shown[:77] + '...'}", remedy=remedy)
+
+
+def named_options[F: Callable[..., Any]](*more: str) -> Callable[[F], F]:
+    """Refuse options that a function, or the class of some options, does not have, and offer the nearest ones.
+
+    Where a function takes ``**kwargs``, ``more`` says which names these may have.
+    """
+
+    def decorate(function: F) -> F:
+        if isinstance(function, type):
+            function.__init__ = decorate(function.__init__)  # type: ignore[misc]
+            return function
+        entries = inspect.signature(function).parameters.values()
+        known = {entry.name for entry in entries if entry.kind not in (entry.VAR_KEYWORD, entry.VAR_POSITIONAL)}
+        shown = [name for name in (*known, *more) if name not in ("self", "cls", "registry")]
+        name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            unknown = [key for key in kwargs if key not in known and key not in more]
+            if unknown:
+                raise UnknownOptionError("option", unknown, sorted(shown), where=name)
+            return function(*args, **kwargs)
+
+        return cast(F, checked)
+
+    return decorate
 
 
 def check_whole(value: Any, *, name: str, least: int = 0, most: int | None = None, optional: bool = False) -> Any:

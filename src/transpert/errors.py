@@ -31,6 +31,7 @@ __all__ = [
     "TrainingError",
     "TranspertError",
     "UnknownNameError",
+    "UnknownOptionError",
     "list_names",
 ]
 
@@ -166,12 +167,23 @@ class UnknownNameError(TranspertError, KeyError):
     ) -> None:
         self.kind, self.names = kind, tuple(map(str, names))
         self.known = tuple(name for name in map(str, known) if not name.startswith(_PRIVATE))
-        nearest = {name: get_close_matches(name, self.known, n=1, cutoff=0.5) for name in self.names}
-        hints = [f"{name!r} may be {close[0]!r}" for name, close in nearest.items() if close]
         if remedy is None:
             known_ones = f"Known: {list_names(self.known)}." if self.known else f"There is no {kind} to choose from."
-            remedy = f"Did you mean: {list_names(hints, quote=False)}?" if hints else known_ones
+            remedy = self._nearest() or known_ones
         super().__init__(f"unknown {kind}: {list_names(self.names)}", where=where, remedy=remedy)
+
+    def _nearest(self) -> str:
+        """Ask for the nearest known names; nothing where none is near."""
+        found = {name: get_close_matches(name, self.known, n=1, cutoff=0.5) for name in self.names}
+        near = {name: close[0] for name, close in found.items() if close}
+        if len(self.names) == 1 and near:
+            return f"Did you mean {near[self.names[0]]!r}?"
+        hints = [f"{name!r} may be {close!r}" for name, close in near.items()]
+        return f"Did you mean: {list_names(hints, quote=False)}?" if hints else ""
+
+
+class UnknownOptionError(UnknownNameError, TypeError):
+    """A function has no option of this name; the message offers the nearest one."""
 
 
 def list_names(names: Iterable[object], *, limit: int = 8, quote: bool = True) -> str:

@@ -139,7 +139,7 @@ def test_names_stored_as_objects_are_refused_with_the_remedy(tmp_path) -> None:
     for keys in ({}, {"names": "genes"}, {"names": "genes", "values": "vectors"}):
         with pytest.raises(ConditionError, match="'genes' hold objects.*x.npz.*dtype=str"):
             Embedding.from_npz(path, **keys)
-    with pytest.raises(UnknownNameError, match="'gene' may be 'genes'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'genes'"):
         Embedding.from_npz(path, names="gene")
     # what is not needed may be of any kind
     np.savez(path, genes=objects.astype(str), vectors=np.eye(2), notes=objects)

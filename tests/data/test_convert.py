@@ -84,16 +84,16 @@ def test_controls_are_not_held_out_however_they_are_spelled(cell_load, tmp_path)
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (("[training]\nfirst", "[training]\nfrist"), UnknownNameError, "'frist' may be 'first'"),
+        (("[training]\nfirst", "[training]\nfrist"), UnknownNameError, "Did you mean 'first'"),
         (('= "test"', '= "tset"'), UnknownNameError, "unknown split: 'tset'"),
         (
             ("first.rpe1", "first.rpe_1"),
             UnknownNameError,
-            "cell type: 'rpe_1'.*data set 'first'.*may be 'rpe1'",
+            "cell type: 'rpe_1'.*data set 'first'.*Did you mean 'rpe1'",
         ),
         (("first.rpe1", "first"), UnknownNameError, "unknown cell type: ''"),
         (("second.k562", "second.K562"), UnknownNameError, "unknown cell type: 'K562'.*data set 'second'"),
-        (('test = ["B"]', 'test = ["B", "BB"]'), UnknownNameError, "unknown perturbation: 'BB'.*'k562'.*may be 'B'"),
+        (('test = ["B"]', 'test = ["B", "BB"]'), UnknownNameError, "'BB'.*'k562'.*Did you mean 'B'"),
         (("/second/*.h5", "/nothing"), StoreError, "no .h5 or .h5ad files"),
         (("[datasets]", "[datasets"), StoreError, "no TOML file, or it is damaged"),
     ],

@@ -365,7 +365,7 @@ def repeated_genes():
         (lambda p: [without_counts()], {}, CountsError, "1 cells have no counts"),
         (lambda p: [make_cells(1)], {"library_size_key": "score"}, CountsError, "obs\\['score'\\]"),
         (lambda p: [make_cells(1)], {"library_size_key": "total"}, UnknownNameError, "unknown column: 'total'"),
-        (lambda p: [make_cells(1)], {"obs_columns": ["scor"]}, UnknownNameError, "may be 'score'"),
+        (lambda p: [make_cells(1)], {"obs_columns": ["scor"]}, UnknownNameError, "Did you mean 'score'"),
     ],
 )
 def test_unusable_input_leaves_nothing_behind(tmp_path, make, options, error, message):

@@ -429,7 +429,7 @@ def shorten_obs(group):
             "1 genes are asked for more than once: 'g0'",
         ),
         (lambda p: make_cells(1), {"genes": "genes.txt"}, GeneError, "1 of 1 genes are missing: 'genes.txt'"),
-        (lambda p: make_cells(1), {"obs_columns": "scores"}, UnknownNameError, "'scores' may be 'score'"),
+        (lambda p: make_cells(1), {"obs_columns": "scores"}, UnknownNameError, "Did you mean 'score'"),
         (lambda p: make_cells(1), {"cells_per_part": 0}, OptionError, "cells_per_part is 0"),
     ],
 )
@@ -518,7 +518,7 @@ def test_positions_that_no_cell_has_are_not_taken_for_damage(store) -> None:
         with pytest.raises(OptionError, match="positions are not those of cells") as caught:
             source.read(positions)
         assert "damaged" not in str(caught.value)
-    with pytest.raises(UnknownNameError, match="'scor' may be 'score'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'score'"):
         store.read_obs(["scor"])
 
 

@@ -56,7 +56,7 @@ def test_damage_and_mistakes_are_one_readable_line(files, tmp_path) -> None:
         (["build", files[0]], "name at least one file with cells"),
         (["build", *files, out, "--layer", "counts"], "something already"),
         (["info", str(tmp_path)], "no manifest"),
-        (["subset", out, str(tmp_path / "x.zarr"), "--where", "context=contxt_1"], "may be 'context_1'"),
+        (["subset", out, str(tmp_path / "x.zarr"), "--where", "context=contxt_1"], "Did you mean 'context_1'"),
         (["subset", out, str(tmp_path / "x.zarr"), "--where", "context"], "no condition"),
         (
             ["subset", out, str(tmp_path / "x.zarr"), "--where", "perturbation=P0"],

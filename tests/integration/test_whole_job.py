@@ -5,6 +5,8 @@ from __future__ import annotations
 import tomllib
 
 import anndata
+import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -82,7 +84,8 @@ def test_a_step_names_the_step_before_it(cells) -> None:
     ("change", "words"),
     [
         ("dat.file=x", "unknown section: 'dat'"),
-        ("train.step=5", "'step' may be 'steps'"),
+        ("train.step=5", "Did you mean 'steps'"),
+        ("train.checkpoints=often", "checkpoints is 'often' (in [train] of transpert.toml). Give true or false"),
         ("train.steps=many", "steps is 'many' (in [train] of transpert.toml). Give a whole number"),
         ("train.steps", "SECTION.NAME=VALUE"),
         ("data.context_keys=cell_line", "Give a list of texts"),
@@ -106,3 +109,38 @@ def test_page_from_two_files(cells, screen, tmp_path) -> None:
 
 def test_info_prints_the_version() -> None:
     assert f"transpert {tp.__version__}" in run("info")[1]
+
+
+def test_rank_and_scaling_read_their_sections(cells, tmp_path) -> None:
+    run("init", "screen.h5ad")
+    asked = ("train.preset=tiny", "train.steps=4", "train.accelerator=cpu", "train.checkpoints=true")
+    quick = [word for change in asked for word in ("--set", change)]
+    for step in ("split", "train"):
+        code, output = run(step, "transpert.toml", *quick)
+        assert code == 0, output
+    assert list((tmp_path / "results" / "checkpoints").iterdir())
+    code, output = run("rank", "transpert.toml")
+    assert code == 1 and "nothing says what is wanted (in [rank]). Give one of signature" in output
+    signature = pd.Series(np.linspace(-1, 1, 40), cells.var_names, name="log_fold_change")
+    signature.to_csv(tmp_path / "signature.csv", index_label="gene")
+    code, output = run("rank", "transpert.toml", "--set", "rank.signature=signature.csv")
+    assert code == 0 and "Written to results/ranking.csv" in output, output
+    ranking = pd.read_csv(tmp_path / "results" / "ranking.csv")
+    assert set(ranking["perturbation"]) <= set(cells.obs["Target_Gene"]) and ranking["rank"].min() == 1
+    (tmp_path / "signature.csv").write_text("gene\nA\n")
+    code, output = run("rank", "transpert.toml", "--set", "rank.signature=signature.csv")
+    assert code == 1 and "Write a header and two columns" in output
+    small = ['scaling.models=["MeanShift"]', "scaling.axes={cells = [0.5, 1.0]}", "scaling.seeds=1"]
+    code, output = run("scaling", "transpert.toml", *[word for change in small for word in ("--set", change)])
+    assert code == 0 and "at least 4 sizes" in output, output
+    assert "failed" not in output
+    assert (tmp_path / "results" / "scaling.png").exists()
+    scores = pd.read_csv(tmp_path / "results" / "scaling.csv")
+    assert {"MeanShift"} <= set(scores["model"]) and scores["n_cells"].nunique() >= 2
+
+
+def test_exit_codes_tell_mistakes_of_the_command_from_those_of_the_data(cells) -> None:
+    assert run("info")[0] == 0
+    assert run("train", "absent.toml")[0] == 2
+    run("init", "screen.h5ad")
+    assert run("train", "transpert.toml")[0] == 1

@@ -167,7 +167,7 @@ def test_no_metric_depends_on_which_others_run() -> None:
 
 
 def test_unknown_metrics_are_named() -> None:
-    with pytest.raises(UnknownNameError, match="'pearson_detla' may be 'pearson_delta'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'pearson_delta'"):
         metrics.resolve_metrics(["pearson_detla"])
 
 

@@ -193,7 +193,7 @@ def test_mudata_as_anndata(screen) -> None:
     model.train()
     expected = trained("RidgeTransport", screen).predict(perturbations=["P0"], progress=False)
     np.testing.assert_array_equal(model.predict(perturbations=["P0"], progress=False).to_df(), expected.to_df())
-    with pytest.raises(UnknownNameError, match="'rnaa' may be 'rna'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'rna'"):
         tp.RidgeTransport.setup_mudata(mdata, modality="rnaa", perturbation_key="perturbation")
 
 
@@ -225,10 +225,10 @@ def test_bad_data_is_refused_and_nothing_is_written(spoil, error, message, scree
     ("setup", "error", "message"),
     [
         ({"control": "DMSO"}, ControlError, "no cell is labelled 'DMSO'"),
-        ({"perturbation_key": "perturbatoin"}, UnknownNameError, "may be 'perturbation'"),
-        ({"context_keys": ["contxt"]}, UnknownNameError, "may be 'context'"),
-        ({"layer": "count"}, UnknownNameError, "may be 'counts'"),
-        ({"library_size_key": "librarysize"}, UnknownNameError, "may be 'library_size'"),
+        ({"perturbation_key": "perturbatoin"}, UnknownNameError, "Did you mean 'perturbation'"),
+        ({"context_keys": ["contxt"]}, UnknownNameError, "Did you mean 'context'"),
+        ({"layer": "count"}, UnknownNameError, "Did you mean 'counts'"),
+        ({"library_size_key": "librarysize"}, UnknownNameError, "Did you mean 'library_size'"),
         ({"layer": None}, CountsError, "look like log1p"),
         ({"embedding_key": "X_pca"}, UnknownNameError, "X_pca"),
     ],
@@ -260,9 +260,9 @@ def test_unknown_names_when_predicting(screen) -> None:
     with pytest.raises(NotTrainedError, match="train"):
         model.predict()
     model.train()
-    with pytest.raises(UnknownNameError, match="'p0' may be 'P0'|Known"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'P0'|Known"):
         model.predict(perturbations=["p0"])
-    with pytest.raises(UnknownNameError, match="'context_9' may be"):
+    with pytest.raises(UnknownNameError, match="'context_9'.*Did you mean"):
         model.predict({"context": "context_9"})
     with pytest.raises(UnknownNameError, match="cell_type"):
         model.predict({"cell_type": "B"})
@@ -395,7 +395,7 @@ def test_residual_joining_trains_and_loads(screen, tmp_path) -> None:
     np.testing.assert_array_equal(pred, again)
     with pytest.raises(OptionError, match="no anchor"):
         tp.SCALE(screen, anchor=None, joining=tp.model.JoiningOptions(kind="residual"))
-    with pytest.raises(UnknownNameError, match="'smal' may be 'small'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'small'"):
         tp.SCALE(screen, preset="smal")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from scipy import sparse
 
 import transpert as tp
 from transpert.conditions import Condition
-from transpert.errors import ConditionError, ControlError, OptionError, StoreError, UnknownNameError
+from transpert.errors import ConditionError, ControlError, OptionError, StoreError, TranspertError, UnknownNameError
 from transpert.model.cells.in_memory import read_cells
 from transpert.model.prediction import controls as origins
 from transpert.model.prediction import requests
@@ -311,7 +312,7 @@ def test_whole_numbers_of_cells_may_be_floats(screen) -> None:
 # ---------------------------------------------------------------------------------------------- names and other data
 def test_a_misspelt_name_is_said_before_its_doses_are_looked_up() -> None:
     adata = tp.datasets.simulate(n_contexts=2, n_perturbations=2, n_genes=40, n_cells=30, doses=(1.0, 10.0))
-    with pytest.raises(UnknownNameError, match="'P00' may be 'P0'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'P0'"):
         ridge(adata, dose_key="dose").predict(HERE, "P00", progress=False)
 
 
@@ -480,3 +481,54 @@ def test_a_name_that_reads_like_a_dose_stands_in_quotes() -> None:
         cells = pred.obs[pred.obs["source"] == "predicted"]
         assert set(cells["perturbation"]) == {name}
         np.testing.assert_array_equal(cells["dose"].astype(float).unique(), [dose])
+
+
+# --------------------------------------------------------------------------------------------- a table of conditions
+@pytest.fixture(scope="module")
+def dosed() -> tuple[AnnData, tp.RidgeTransport]:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=40, n_cells=30, doses=(1.0, 10.0))
+    return adata, ridge(adata, dose_key="dose")
+
+
+def test_a_table_of_conditions_asks_for_its_rows_and_no_others(dosed, tmp_path) -> None:
+    _, model = dosed
+    asked = pd.DataFrame(
+        {"context": ["context_1", "context_0"], "perturbation": ["P1", "P0"], "dose": [3.0, 10.0], "n_cells": [7, 12]}
+    )
+    pred = model.predict(conditions=asked, progress=False, include_controls=False)
+    found = pred.obs.groupby(["context", "perturbation", "dose"], observed=True).size()
+    assert found.to_dict() == {("context_1", "P1", 3.0): 7, ("context_0", "P0", 10.0): 12}
+    path = model.predict_to_store(tmp_path / "pred.zarr", conditions=asked, progress=False, include_controls=False)
+    np.testing.assert_array_equal(anndata.read_zarr(path).to_df(), pred.to_df())
+    names = ["context_1: P1, dose 3", "context_0: P0, dose 10"]
+    assert list(model.get_effects(conditions=asked)) == names
+    one = model.get_effects({"context": "context_0"}, "P0", doses=10.0)
+    np.testing.assert_array_equal(model.get_effects(conditions=asked)[names[1]], one.iloc[:, 0])
+
+
+def test_controls_beside_populations_of_many_sizes_stand_there_once(dosed) -> None:
+    asked = pd.DataFrame({"context": "context_0", "perturbation": ["P0", "P1"], "dose": 1.0, "n_cells": [4, 9]})
+    pred = dosed[1].predict(conditions=asked, progress=False)
+    controls = pred.obs.loc[pred.obs["source"] == "control", "control_id"]
+    assert len(controls) == 9 and controls.is_unique
+
+
+def test_what_a_row_does_not_say_is_as_it_was_measured(dosed) -> None:
+    effects = dosed[1].get_effects(conditions=pd.DataFrame({"perturbation": ["P0"]}))
+    assert len(list(effects)) == 3 * 2  # contexts, doses
+
+
+@pytest.mark.parametrize(
+    ("table", "more", "message"),
+    [
+        ({"perturbation": ["P0"], "Dose": [1.0]}, {}, "'Dose'.* Did you mean 'dose'"),
+        ({"dose": [1.0]}, {}, "column 'perturbation'"),
+        ({"perturbation": [None]}, {}, "names no perturbation"),
+        ({"perturbation": ["P0"]}, {"doses": 1.0}, "'doses' and conditions are given"),
+        ({"perturbation": []}, {}, "nothing is asked for"),
+        ({"perturbation": ["P0"], "n_cells": [0]}, {}, "n_cells is 0"),
+    ],
+)
+def test_tables_of_conditions_that_cannot_be_read_are_refused(dosed, table, more, message) -> None:
+    with pytest.raises(TranspertError, match=message):
+        dosed[1].predict(conditions=pd.DataFrame(table), progress=False, **more)

@@ -11,8 +11,7 @@ from scipy import sparse
 
 import transpert as tp
 from transpert.errors import AssumptionWarning
-from transpert.model import verbs
-from transpert.model.prediction import sizes
+from transpert.model.prediction import sizes, to_store
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
 
@@ -63,7 +62,7 @@ def test_a_prediction_larger_than_memory_is_warned_of(model, monkeypatch) -> Non
 def test_parts_of_a_store_are_smaller_where_there_are_more_genes(model, tmp_path, monkeypatch) -> None:
     held = []
     original = model._assembled
-    monkeypatch.setattr(verbs, "VALUES_PER_PART", 400 * 30)
+    monkeypatch.setattr(to_store, "_VALUES_PER_PART", 400 * 30)
     monkeypatch.setattr(
         type(model), "_assembled", lambda self, made, **known: held.append(len(made)) or original(made, **known)
     )

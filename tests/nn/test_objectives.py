@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from transpert.nn import (
     CellDecoder,
@@ -183,7 +184,7 @@ def test_products_of_cells_give_the_losses_of_written_cells(masked) -> None:
     def values(kernels: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         comparison = compare_decoded(decoder, true, mean, scale, mask, kernels=kernels)
         assert isinstance(comparison, WrittenCells if kernels else InnerProducts)
-        before, after = (comparison.decode(cells) for cells in latent)
+        before, after = comparison.decode(*latent)
         found = [
             comparison.squared_error(before, 0),
             comparison.squared_error(after, 1, partners),
@@ -211,3 +212,27 @@ def test_cells_are_written_out_where_products_would_not_do() -> None:
     assert kind(CellDecoder(4, 60, DecoderOptions(output="softplus"))) is WrittenCells
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert kind(CellDecoder(4, 60, DecoderOptions())) is WrittenCells
+
+
+class Operators(TorchDispatchMode):
+    """Names of the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(str(function).removeprefix("aten.").split(".")[0])
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_treats_populations_together_and_waits_for_no_value(make_network, conditions) -> None:
+    network = make_network(flow={"coupling": "sinkhorn"}).train()
+    cells = torch.rand(3, 12, 10)
+    batch = SetBatch(cells, cells + 0.1, conditions([[1], [2], [3]]))
+    with Operators() as seen:
+        network.losses(batch, generator=torch.Generator().manual_seed(0))["total"].backward()
+    # the token of the condition, and each block of the flow once: a part of the way and all of it go together
+    assert seen.names.count("_scaled_dot_product_flash_attention_for_cpu") == 2 + 1
+    # each would make the host wait for a GPU
+    assert not {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select"} & set(seen.names)

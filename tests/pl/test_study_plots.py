@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import transpert as tp
-from transpert.errors import UnknownNameError
+from transpert.errors import OptionError, UnknownNameError
 from transpert.tl import ScalingStudy
 
 
@@ -76,3 +76,14 @@ def test_targets_stand_in_their_order_and_a_missing_context_is_refused() -> None
     assert "1 not judged" in axes.get_title()
     with pytest.raises(UnknownNameError, match="context"):
         tp.pl.targets(ranking, context="NK")
+
+
+def test_targets_are_read_from_the_cells_that_were_ranked() -> None:
+    cells = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=5)
+    with pytest.raises(OptionError, match="carry no ranking yet.*tp.tl.rank_targets"):
+        tp.pl.targets(cells)
+    rows = {"context": "B", "perturbation": ["a", "b"], "rank": [2, 1], "score": [0.1, 0.3], "ci_low": 0.0}
+    ranking = pd.DataFrame({**rows, "ci_high": 0.5, "situation": "seen", "abstained": ""})
+    cells.uns["transpert"] = {"targets": ranking}
+    axes = tp.pl.targets(cells, show=False)
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["b", "a"]

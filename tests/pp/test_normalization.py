@@ -32,7 +32,7 @@ def test_counts_of_a_layer_stay_there(cells) -> None:
     ("arguments", "error", "words"),
     [
         ({"layer": "raw"}, errors.UnknownNameError, "unknown layer: 'raw'"),
-        ({"library_size_key": "totl"}, errors.UnknownNameError, "'totl' may be 'total'"),
+        ({"library_size_key": "totl"}, errors.UnknownNameError, "Did you mean 'total'"),
         ({"library_size_key": "few"}, errors.CountsError, "fewer counts in all"),
         ({"library_size_key": "words"}, errors.CountsError, "no numbers"),
     ],

@@ -132,3 +132,23 @@ def test_names_that_do_not_exist_and_data_without_a_test_set_are_refused(cells, 
     whole.obs["split"] = "train"
     with pytest.raises(SplitError, match="0 perturbed test cells"):
         study(whole, tmp_path)
+
+
+def test_library_sizes_of_another_name_are_used(tmp_path, recwarn) -> None:
+    adata = tp.datasets.simulate(n_contexts=4, n_perturbations=3, n_genes=40, n_cells=30)
+    tp.pp.split(adata, holdout={"context": "context_0"})
+    named = adata.copy()
+    named.obs["nCount_RNA"] = named.obs["library_size"]
+    del named.obs["library_size"]
+    design = tp.Design("perturbation", "control", ("context",), split_key="split")
+    asked = {"models": "KernelTransport", "axes": {"cells": [1.0]}, "seeds": 1, "metrics": "pearson_delta"}
+    asked["progress"] = False
+    studies = [
+        tp.tl.scaling_study(adata, design, **asked, out=tmp_path / "a"),
+        tp.tl.scaling_study(named, design, **asked, library_size_key="nCount_RNA", out=tmp_path / "b"),
+    ]
+    first, second = (study.table["value"].to_numpy() for study in studies)
+    np.testing.assert_array_equal(first, second)
+    assert "library_size" not in named.obs and not [w for w in recwarn if "failed" in str(w.message)]
+    with pytest.raises(tp.errors.UnknownNameError, match="nCounts"):
+        tp.tl.scaling_study(named, design, **asked, library_size_key="nCounts", out=tmp_path / "c")

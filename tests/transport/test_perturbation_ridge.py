@@ -7,8 +7,9 @@ import pytest
 
 from transpert.conditions import Condition, Embedding, combine
 from transpert.errors import UnknownNameError
-from transpert.transport import PerturbationRidge
+from transpert.transport import PerturbationRidge, perturbation_ridge
 from transpert.transport.coefficients import EffectTable
+from transpert.transport.perturbation_ridge import _LeftOutErrors
 
 N, G, E = 40, 30, 4
 
@@ -133,3 +134,28 @@ def test_what_has_no_vector_or_is_too_little_is_said() -> None:
         ridge.coefficients("log1p", table, Condition(("Q",)), "c0", np.ones(N, dtype=bool))
     pair = ridge.coefficients("log1p", table, Condition(("P0", "P1")), "c0", np.ones(N, dtype=bool))
     assert not pair.any()
+
+
+def test_errors_by_inner_products_are_those_of_every_prediction_written_out() -> None:
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(6, 6))
+    inverse = root @ root.T + np.eye(6)
+    errors, expected = _LeftOutErrors(), 0.0
+    for own in ((0, 1, 2, 3, 4, 5), (1, 4, 5), (0, 1, 2, 3, 4, 5)):
+        observed, deviations = rng.normal(size=(len(own), 9)), rng.normal(size=(6, 9))
+        errors.add(own, observed, deviations)
+        left_out = deviations - (inverse @ deviations) / np.diag(inverse)[:, None]
+        expected += ((observed - left_out[list(own)]) ** 2).sum()
+    assert errors.of(inverse) == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_choice_among_some_perturbations_still_uses_all_of_them(monkeypatch) -> None:
+    table, effects, variances, embedding, _ = screen(noise=0.5)
+    whole = PerturbationRidge.fit(table, effects, variances, embedding)
+    monkeypatch.setattr(perturbation_ridge, "_MOST_PERTURBATIONS", 25)
+    some = PerturbationRidge.fit(table, effects, variances, embedding)
+    assert whole is not None and some is not None
+    assert some.choices["log1p"].kernel == whole.choices["log1p"].kernel == "linear"
+    assert some.inverse["log1p"].shape == (N, N)
+    found = [left_out(ridge, table, effects, "P0") for ridge in (some, whole)]
+    assert np.corrcoef(*found)[0, 1] > 0.99

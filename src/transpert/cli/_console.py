@@ -37,21 +37,3 @@ def read_h5ad(path: Path) -> Any:
             where=str(path),
             remedy="Check the file. A store is a folder.",
         ) from error
-
-
-def check_accelerator(name: str) -> None:
-    """Refuse what Lightning would refuse with a traceback, before anything is read."""
-    from lightning.pytorch.accelerators import AcceleratorRegistry
-
-    from transpert.errors import OptionError, list_names
-
-    known = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
-    if name not in known:
-        raise OptionError(
-            f"there is no accelerator {name!r}", where="--accelerator", remedy=f"Use {list_names(known)}."
-        )
-    asked = {"auto": [], "gpu": ["cuda", "mps"]}.get(name, [name])
-    if asked and not any(AcceleratorRegistry[kind]["accelerator"].is_available() for kind in asked):
-        raise OptionError(
-            f"this machine has no {name} that torch can use", where="--accelerator", remedy="Use cpu or auto."
-        )

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from transpert.cli._console import read_h5ad
 from transpert.cli.settings import Settings
-from transpert.errors import StoreError
+from transpert.errors import OptionError, StoreError, list_names
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+    from transpert.tl import ScalingStudy
+
 CELLS, MODEL, PREDICTION, SCORES, REPORT = "cells.h5ad", "model", "prediction.h5ad", "scores.csv", "report.html"
+RANKING, CHECKPOINTS = "ranking.csv", "checkpoints"
 
 
 def split(settings: Settings) -> AnnData:
@@ -51,8 +54,10 @@ def train(settings: Settings) -> str:
     SCALE.setup_anndata(adata, **{**design, "layer": "counts"}, split_key="split")
     training = None if asked.steps is None else TrainingOptions(steps=asked.steps)
     model = SCALE(adata, preset=asked.preset, training=training, seed=asked.seed)
-    model.train(accelerator=asked.accelerator)
-    model.save(Path(settings.output.folder) / MODEL, overwrite=True)
+    folder = Path(settings.output.folder)
+    again: dict[str, Any] = {"checkpoint_dir": folder / CHECKPOINTS, "resume": "auto"} if asked.checkpoints else {}
+    model.train(accelerator=asked.accelerator, devices=asked.devices, strategy=asked.strategy, **again)
+    model.save(folder / MODEL, overwrite=True)
     return model.summary()
 
 
@@ -109,6 +114,86 @@ def report(settings: Settings, command: str) -> Path:
     truth = read_h5ad(_found(settings, CELLS, "split"))
     scores = pd.read_csv(_found(settings, SCORES, "evaluate"))
     return pl.report(pred, truth, Path(settings.output.folder) / REPORT, scores=scores, command=command)
+
+
+def rank(settings: Settings) -> pd.DataFrame:
+    """Rank perturbations by what is asked for, and write the ranking."""
+    import pandas as pd
+
+    from transpert import tl
+    from transpert.model import SCALE
+
+    asked = settings.rank
+    given = {"signature": asked.signature, "cells": asked.cells, "genes": asked.genes}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        raise OptionError(
+            f"{list_names(named, quote=False) or 'nothing'} says what is wanted",
+            where="[rank]",
+            remedy="Give one of signature (a CSV file), cells (h5ad) and genes (a list).",
+        )
+    wanted: Any = asked.genes
+    if asked.cells is not None:
+        wanted = read_h5ad(Path(asked.cells))
+    elif asked.signature is not None:
+        wanted = _signature(Path(asked.signature))
+    adata = read_h5ad(_found(settings, CELLS, "split"))
+    model = SCALE.load(_found(settings, MODEL, "train"), adata)
+    ranking = tl.rank_targets(
+        model,
+        wanted,
+        candidates=asked.candidates,
+        contexts=asked.contexts,
+        direction=asked.direction,  # type: ignore[arg-type]  # rank_targets says which there are
+        seed=asked.seed,
+    )
+    pd.DataFrame(ranking).to_csv(Path(settings.output.folder) / RANKING, index=False)
+    return ranking
+
+
+def _signature(path: Path) -> pd.Series:
+    """Read log fold changes by gene."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, index_col=0)
+        return table.iloc[:, 0].astype(float)
+    except (ValueError, IndexError, UnicodeDecodeError) as error:
+        raise OptionError(
+            "the signature has no column of genes and one of log fold changes",
+            where=str(path),
+            remedy="Write a header and two columns: gene, log fold change.",
+        ) from error
+
+
+def scaling(settings: Settings) -> ScalingStudy:
+    """Train models on parts of the cells, and write scores, saturation and a picture."""
+    import matplotlib.pyplot as plt
+
+    from transpert import pl, tl
+    from transpert.groups import Design
+
+    asked, data, folder = settings.scaling, settings.data, Path(settings.output.folder)
+    columns = dataclasses.asdict(data)
+    for name in ("file", "layer", "library_size_key"):
+        columns.pop(name)
+    columns["context_keys"] = tuple(columns["context_keys"])
+    adata = read_h5ad(_found(settings, CELLS, "split"))
+    study = tl.scaling_study(
+        adata,
+        Design(**columns, split_key="split"),
+        models=asked.models,
+        axes=asked.axes,
+        seeds=asked.seeds,
+        metrics=asked.metrics,
+        library_size_key=data.library_size_key,
+        out=folder / "study",
+    )
+    study.table.to_csv(folder / "scaling.csv", index=False)
+    pl.scaling(study, show=False)
+    plt.savefig(folder / "scaling.png", dpi=150, bbox_inches="tight")
+    plt.close()
+    return study
 
 
 def _found(settings: Settings, name: str, step: str) -> Path:

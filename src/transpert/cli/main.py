@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from transpert.cli._console import check_accelerator, named_errors, read_h5ad
+from transpert.cli._console import named_errors, read_h5ad
 from transpert.cli.export import export_app
 from transpert.cli.settings import read_settings
 from transpert.cli.steps import add_steps
@@ -62,6 +62,8 @@ def quickstart(
     from transpert.cli.quickstart import run_quickstart
 
     with named_errors():
+        from transpert.model.processes import check_accelerator
+
         check_accelerator(accelerator)
         run_quickstart(out, cell_type=cell_type, preset=preset, steps=steps, accelerator=accelerator, seed=seed)
 
@@ -221,6 +223,8 @@ def profile(
     from transpert.model import SCALE, profile_training
 
     with named_errors():
+        from transpert.model.processes import check_accelerator
+
         check_accelerator(accelerator)
         optional: dict[str, Any] = {
             "context_keys": tuple(context_key or ()),

@@ -45,6 +45,9 @@ class TrainSettings:
     preset: str = "small"
     steps: int | None = None
     accelerator: str = "auto"
+    devices: str | int = "auto"
+    strategy: str = "auto"
+    checkpoints: bool = False
     seed: int = 0
 
 
@@ -69,6 +72,29 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class RankSettings:
+    """What perturbations are ranked by: one of signature (CSV), cells (h5ad) and genes that are to go up."""
+
+    signature: str | None = None
+    cells: str | None = None
+    genes: list[str] | None = None
+    candidates: list[str] | None = None
+    contexts: list[str] | None = None
+    direction: str = "toward"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ScalingSettings:
+    """Which models are trained on how much of the data."""
+
+    models: list[str] = field(default_factory=lambda: ["MeanShift", "KernelTransport"])
+    axes: str | list[str] | dict[str, Any] = "cells"
+    seeds: int = 3
+    metrics: list[str] = field(default_factory=lambda: ["pearson_delta", "overlap_at_n"])
+
+
+@dataclass(frozen=True)
 class OutputSettings:
     """Where results are written."""
 
@@ -84,6 +110,8 @@ class Settings:
     train: TrainSettings = field(default_factory=TrainSettings)
     predict: PredictSettings = field(default_factory=PredictSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    rank: RankSettings = field(default_factory=RankSettings)
+    scaling: ScalingSettings = field(default_factory=ScalingSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
 
 
@@ -91,6 +119,7 @@ SECTIONS: dict[str, Any] = get_type_hints(Settings)
 _WORDS = {
     str: "text",
     int: "a whole number",
+    bool: "true or false",
     float: "a number",
     list: "a list of texts",
     dict: "a table",
@@ -150,7 +179,7 @@ def _check_kind(key: str, value: Any, kind: Any, where: str) -> None:
     if not kinds or getattr(kind, "__origin__", None) in (list, dict):
         kinds = [getattr(kind, "__origin__", kind)]
     fits = any(isinstance(value, own) or (own is float and isinstance(value, int)) for own in kinds)
-    if not fits or isinstance(value, bool):
+    if not fits or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join(word for word in (_WORDS[own] for own in kinds) if word)
         raise OptionError(f"{key} is {value!r}", where=where, remedy=f"Give {wanted}.")
 

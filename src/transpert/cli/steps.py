@@ -1,4 +1,4 @@
-"""The commands of a whole job: ``init``, ``split``, ``train``, ``predict``, ``report``, and ``run`` for all of them."""
+"""The commands of a whole job, ``init`` to ``report``, ``run`` for all of them, and what a trained model is asked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from transpert.cli._console import check_accelerator, named_errors, read_h5ad
+from transpert.cli._console import named_errors, read_h5ad
 from transpert.cli.settings import read_settings, written
 from transpert.errors import OptionError
 
@@ -17,6 +17,8 @@ _Changes = Annotated[
     list[str] | None, typer.Option("--set", help="SECTION.NAME=VALUE, in place of that of the file; may be repeated.")
 ]
 _JOB = "A whole job from one file"
+_FEWEST_SIZES = 4  # that a curve is fitted to
+_TOO_FEW = f"A curve needs at least {_FEWEST_SIZES} sizes; the scores are written."
 
 
 def init(
@@ -50,6 +52,8 @@ def train(file: _File, changes: _Changes = None) -> None:
 
     with named_errors():
         settings = read_settings(file, changes or ())
+        from transpert.model.processes import check_accelerator
+
         check_accelerator(settings.train.accelerator)
         typer.echo(job.train(settings))
 
@@ -90,12 +94,36 @@ def run(file: _File, changes: _Changes = None) -> None:
 
     with named_errors():
         settings = read_settings(file, changes or ())
+        from transpert.model.processes import check_accelerator
+
         check_accelerator(settings.train.accelerator)
         job.split(settings)
         typer.echo(job.train(settings))
         job.predict(settings)
         typer.echo(tl.score_table(job.evaluate(settings)).round(3).to_string())
         typer.echo(f"Written to {job.report(settings, _command())}.")
+
+
+def rank(file: _File, changes: _Changes = None) -> None:
+    """Rank perturbations by a signature, a target population or a set of genes, as [rank] says."""
+    from transpert.cli import job
+
+    with named_errors():
+        settings = read_settings(file, changes or ())
+        typer.echo(job.rank(settings).head(20).round(3).to_string(index=False))
+        typer.echo(f"Written to {Path(settings.output.folder) / job.RANKING}.")
+
+
+def scaling(file: _File, changes: _Changes = None) -> None:
+    """Train models on parts of the cells, and say where more stops helping, as [scaling] says."""
+    from transpert.cli import job
+
+    with named_errors():
+        settings = read_settings(file, changes or ())
+        study = job.scaling(settings)
+        sizes = study.table[f"n_{study.axes[0]}"].nunique()
+        typer.echo(study.saturation().round(3).to_string(index=False) if sizes >= _FEWEST_SIZES else _TOO_FEW)
+        typer.echo(f"Written to {settings.output.folder}: scaling.csv and scaling.png.")
 
 
 def _command() -> str:
@@ -105,5 +133,5 @@ def _command() -> str:
 
 def add_steps(app: typer.Typer) -> None:
     """Add the commands of a whole job."""
-    for step in (init, run, split, train, predict, report):
+    for step in (init, run, split, train, predict, report, rank, scaling):
         app.command(rich_help_panel=_JOB)(step)

@@ -9,13 +9,10 @@ from .embeddings.gene_ontology import gene_ontology
 from .vocabulary import PerturbationVocabulary
 
 __all__ = [
-    "CONTROL_CONDITION",
     "Condition",
     "Embedding",
     "PerturbationVocabulary",
-    "as_embedding",
     "coexpression",
-    "coexpression_of",
     "combine",
     "fingerprints",
     "gene_ontology",

@@ -10,20 +10,12 @@ from .store.store import Store, build_store
 
 __all__ = [
     "CellSets",
-    "CellSource",
-    "DeviceCells",
-    "MemorySource",
     "SetDataModule",
-    "SetLoader",
-    "SetPlan",
-    "SetSampler",
     "Store",
-    "StoreSource",
     "build_store",
     "from_annbatch",
     "from_cell_load",
     "from_scdl",
     "read_sets",
     "to_scdl",
-    "validation_masks",
 ]

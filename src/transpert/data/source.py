@@ -147,12 +147,12 @@ class MemorySource:
 
     @property
     def cells_per_read(self) -> int:
-        """1: memory answers small requests as well as large ones."""
+        """One, since memory answers small requests as well as large ones."""
         return 1
 
     @property
     def fingerprint(self) -> str:
-        """Size and sum of the counts: cheap, and different for other data."""
+        """Size and sum of the counts, which are cheap, and differ for other data."""
         return f"memory-{self.n_obs}x{self.n_vars}-{self.counts.nnz}-{self.counts.data.sum(dtype=np.float64):.0f}"
 
     def read(self, positions: np.ndarray) -> sparse.csr_matrix:

@@ -6,8 +6,6 @@ from .simulation import SimulationOptions, simulate, true_effects
 
 __all__ = [
     "PUBLIC_SETS",
-    "PublicSet",
-    "SimulationOptions",
     "kang18",
     "kang18_full",
     "norman19",

@@ -162,7 +162,7 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
     Notes
     -----
     What a file is called, and what its columns are, follows the loaders of pertpy (Heumos et al. 2025, "Pertpy: an
-    end-to-end framework for perturbation analysis", Nature Methods); the entries of :data:`PUBLIC_SETS` say what is
+    end-to-end framework for perturbation analysis", Nature Methods); the entries of ``PUBLIC_SETS`` say what is
     assumed. Counts are looked for in one slot; there is no attempt to undo a normalisation.
     """
     source = Path(path) if path is not None else _fetch(entry)

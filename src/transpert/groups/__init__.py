@@ -4,4 +4,9 @@ from .design import Design
 from .matching import ControlMatching, match_controls
 from .table import Groups, make_groups
 
-__all__ = ["ControlMatching", "Design", "Groups", "make_groups", "match_controls"]
+__all__ = [
+    "Design",
+    "Groups",
+    "make_groups",
+    "match_controls",
+]

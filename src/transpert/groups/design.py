@@ -11,7 +11,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._amounts import check_amounts
-from transpert._arguments import check_arguments, check_text
+from transpert._arguments import check_arguments, check_text, named_options
 from transpert.conditions.labels import LabelFormat, control_labels
 from transpert.conditions.lookalikes import report_labels
 from transpert.errors import ControlError, OptionError, UnknownNameError, list_names
@@ -19,6 +19,7 @@ from transpert.errors import ControlError, OptionError, UnknownNameError, list_n
 from .labels import check_labelled, label_codes
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class Design:
     """The columns of ``obs`` that describe an experiment.
@@ -117,7 +118,9 @@ class Design:
         """
         absent = [column for column in self.columns if column not in obs]
         if absent:
-            raise UnknownNameError("column", absent, map(str, obs.columns), where="obs")
+            # the one column of a design that this package writes
+            remedy = "Call tp.pp.split(adata, ...) first." if absent == [self.split_key] == [_keys.SPLIT] else None
+            raise UnknownNameError("column", absent, map(str, obs.columns), where="obs", remedy=remedy)
         check_labelled(obs, (self.perturbation_key,), label_format=self.label_format)
         check_labelled(obs, (*self.context_keys, *_given(self.batch_key, self.split_key)))
         for column in _given(self.dose_key, self.time_key):

@@ -33,9 +33,6 @@ __all__ = [
     "PerturbationModel",
     "Replicate",
     "RidgeTransport",
-    "ScaleOptions",
     "TrainingOptions",
-    "TrainingProfile",
-    "Uncertainty",
     "profile_training",
 ]

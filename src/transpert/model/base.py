@@ -13,7 +13,7 @@ import torch
 
 from transpert import _keys
 from transpert._anndata import modality_of, restored_on_failure
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, named_options
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert.data import Store
 from transpert.errors import ModelFileError, OptionError
@@ -29,17 +29,17 @@ from . import saving
 from .cells.in_memory import Cells
 from .cells.open import Data, StoredCells, check_in_memory, check_loaded, open_cells, open_data
 from .cells.registration import jsonable, restore, source_of
+from .effects import EffectModel
 from .prediction.principal_components import PrincipalComponents, read_principal_components
 from .processes import is_first_process
 from .uncertainty.estimates import UncertaintyEstimates
-from .verbs import PredictingModel
 
 
-class PerturbationModel(PredictingModel):
+class PerturbationModel(EffectModel):
     """Base class of every model: it owns the data, the requests, the read-out and the files.
 
-    A model says how it is fitted (:meth:`_fit`), what it predicts for one population (:meth:`_predict_set`), and
-    what it must remember (:meth:`_state`, :meth:`_restore`).
+    A model says how it is fitted (``_fit``), what it predicts for one population (``_predict_set``), and
+    what it must remember (``_state``, ``_restore``).
 
     Parameters
     ----------
@@ -62,6 +62,7 @@ class PerturbationModel(PredictingModel):
         return {}
 
     @override
+    @named_options()
     def train(self) -> None:
         """Fit the model to the perturbed training groups and their controls."""
         train_together([self])
@@ -80,6 +81,7 @@ class PerturbationModel(PredictingModel):
         return effects
 
     @override
+    @named_options()
     def save(self, dir_path: str | os.PathLike[str], *, overwrite: bool = False, save_anndata: bool = False) -> None:
         """Write the model into a folder: JSON, safetensors and npz, no pickle, all or nothing.
 
@@ -135,6 +137,7 @@ class PerturbationModel(PredictingModel):
 
     @classmethod
     @override
+    @named_options()
     def load(
         cls,
         dir_path: str | os.PathLike[str],

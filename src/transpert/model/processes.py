@@ -10,6 +10,7 @@ from typing import Any, override
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, distributed, nn
@@ -23,7 +24,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
-from transpert.errors import OptionError, ProcessError, TranspertError
+from transpert.errors import OptionError, ProcessError, TranspertError, list_names
 from transpert.nn.blocks import TransformerBlock
 
 # a process that does not answer for so long is taken to be dead
@@ -35,6 +36,20 @@ _LOST = re.compile(
     r"|ncclRemoteError|communicator was aborted|(?<!launch )timed out|(?<!launch)timeout",
     re.IGNORECASE,
 )
+
+
+def check_accelerator(name: Any) -> None:
+    """Refuse what Lightning would refuse with a traceback, before anything is read."""
+    known = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
+    if not isinstance(name, str):
+        return  # an accelerator of Lightning knows itself
+    if name not in known:
+        raise OptionError(f"there is no accelerator {name!r}", where="accelerator", remedy=f"Use {list_names(known)}.")
+    asked = {"auto": [], "gpu": ["cuda", "mps"]}.get(name, [name])
+    if asked and not any(AcceleratorRegistry[kind]["accelerator"].is_available() for kind in asked):
+        raise OptionError(
+            f"this machine has no {name} that torch can use", where="accelerator", remedy="Use 'cpu' or 'auto'."
+        )
 
 
 class ShardedStrategy(ModelParallelStrategy):

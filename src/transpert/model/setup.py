@@ -15,6 +15,8 @@ from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 
 from transpert import _keys
+from transpert._anndata import check_kind
+from transpert._arguments import named_options
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert.conditions import Condition, PerturbationVocabulary
 from transpert.conditions.labels import Controls, control_labels
@@ -30,13 +32,19 @@ from .cells.open import Data, StoredCells, check_in_memory, open_cells
 from .cells.registration import check_groups, check_names, registry_fields, source_of
 from .prediction.principal_components import PrincipalComponents
 
+# what load() passes through setup_anndata to scvi-tools
+_PASSED_ON = ("source_registry", "extend_categories")
+
 
 class RegisteredModel(BaseModelClass):
-    """A model that knows its data: the first of the four classes that make a model, in a line."""
+    """A model that knows its data: the first of the five classes that make a model, in a line."""
 
     def __init__(self, adata: Data | None = None, registry: dict[str, Any] | None = None) -> None:
         # scvi-tools registers the annotation of a store in its place; the counts stay on disk
-        super().__init__(adata.annotation if isinstance(adata, Store) else adata, registry)
+        data = adata.annotation if isinstance(adata, Store) else adata
+        if data is not None:
+            self._check_set_up(data)
+        super().__init__(data, registry)
         arguments = dict(self.registry_[SETUP_ARGS_KEY])
         if isinstance(adata, Store) and adata.manifest.library_size_key is not None:
             self.registry_.setdefault(LIBRARY_FROM, "column")  # as that of the same cells in memory
@@ -60,7 +68,19 @@ class RegisteredModel(BaseModelClass):
             self._labels = tuple(sorted(pd.unique(column)))
 
     @classmethod
+    def _check_set_up(cls, data: AnnData | MuData) -> None:
+        """Refuse cells that were not set up for this class of models."""
+        check_kind(data, (AnnData, MuData), name="adata")
+        if cls._get_most_recent_anndata_manager(data) is None:
+            raise OptionError(
+                f"these cells are not set up for {cls.__name__}",
+                remedy=f"Call {cls.__name__}.setup_anndata(adata, perturbation_key=...) first, on the same object. "
+                "A call that ended with an error set nothing up.",
+            )
+
+    @classmethod
     @override
+    @named_options(*_PASSED_ON)
     def setup_anndata(
         cls,
         adata: AnnData,
@@ -136,6 +156,7 @@ class RegisteredModel(BaseModelClass):
         cls._register(adata, arguments, **kwargs)
 
     @classmethod
+    @named_options(*_PASSED_ON)
     def setup_mudata(
         cls,
         mdata: MuData,
@@ -182,6 +203,7 @@ class RegisteredModel(BaseModelClass):
         cls._register(mdata, arguments, **kwargs)
 
     @classmethod
+    @named_options(*_PASSED_ON)
     def setup_store(
         cls, store: Store, *, split_key: str | None = None, layer: str | None = None, design: Design | None = None
     ) -> None:

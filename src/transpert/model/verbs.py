@@ -1,10 +1,11 @@
-"""What a trained model answers: populations, effects, intervals, in memory or into a store."""
+"""The populations that a trained model predicts, in memory or into a store."""
 
 from __future__ import annotations
 
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,30 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from transpert._anndata import writable_name
-from transpert._arguments import check_arguments, check_pairs
+from transpert._arguments import check_arguments, check_pairs, named_options
 from transpert.conditions import Condition
-from transpert.errors import OptionError
 from transpert.groups.table import context_labels
-from transpert.transport import log_fold_of_means
 
-from .cells.in_memory import Cells
 from .cells.open import Data
 from .prediction.assemble import Population
 from .prediction.controls import origin_of, origins_of
+from .prediction.options import PredictionOptions, StoreOptions
 from .prediction.predictor import Predictor
-from .prediction.requests import Contexts, check_drawing, request_of, require_one_condition
-from .prediction.sizes import population_sizes
-from .prediction.to_store import VALUES_PER_PART, predict_into_store
+from .prediction.requests import Asked, Contexts, check_drawing, request_of, require_one_condition
+from .prediction.sizes import population_sizes, wanted_sizes
+from .prediction.to_store import predict_into_store
 from .prediction.unseen import Unseen, check_seen
 from .uncertainty.estimates import UncertaintyEstimates
-from .uncertainty.intervals import Uncertainty, predict_uncertainty, write_uncertainty
+from .uncertainty.intervals import predict_uncertainty, write_uncertainty
+
+
+def _names_of(options: type) -> list[str]:
+    """Return the names of some options."""
+    return [spec.name for spec in fields(options)]
 
 
 class PredictingModel(Predictor):
-    """A model that answers: the third of the four classes that make a model."""
+    """A model that predicts populations: the third of the five classes that make a model."""
 
     uncertainty: UncertaintyEstimates | None = None
 
@@ -43,23 +46,22 @@ class PredictingModel(Predictor):
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return what a trained model must remember: plain data and arrays."""
 
+    @named_options(*_names_of(PredictionOptions))
     def predict(
         self,
         contexts: Contexts = None,
         perturbations: str | Sequence[str] | None = None,
         *,
+        conditions: pd.DataFrame | None = None,
         doses: Sequence[float | str] | float | str | None = None,
         times: Sequence[float] | float | None = None,
         directions: Sequence[str] | str | None = None,
         adata: Data | str | os.PathLike[str] | None = None,
         n_cells: int | None = None,
-        readout: str | None = None,
-        include_controls: bool = True,
-        max_missing_genes: float = 0.0,
         interval: float | None = None,
         progress: bool = True,
-        unseen: Unseen = "error",
         seed: int = 0,
+        **options: Any,
     ) -> AnnData:
         """Predict the populations that perturbations would make of control cells.
 
@@ -72,6 +74,9 @@ class PredictingModel(Predictor):
             moved where there are any, else those of all times.
         perturbations
             Labels; all labels of the data by default.
+        conditions
+            In their place a table with a row for each population: ``perturbation``, the context columns, and where they
+            are wanted ``dose``, ``time``, ``direction`` and ``n_cells``. What a row does not say is as without it.
         doses, times, directions
             Crossed with the perturbations; by default those that each perturbation has in the data.
         adata
@@ -82,23 +87,26 @@ class PredictingModel(Predictor):
             most 1,000. With fewer, so many control cells are drawn without replacement; with more, every control cell
             is moved equally often, up to one. A test of differential expression has the power of one on so many real
             cells.
-        readout
-            ``"counts"``, ``"expected"`` or ``"added"``; the model's own by default.
-        include_controls
-            Add the control cells, which the tools of scanpy and pertpy need as a reference.
-        max_missing_genes
-            Share of the model's genes that ``adata`` may lack.
         interval
             Also write effects with intervals of this level, as :meth:`get_uncertainty` gives them: ``varm["effect"]``,
             ``varm["effect_lower"]``, ``varm["effect_upper"]``, ``uns["transpert"]["uncertainty"]`` and
             ``obs["ood_score"]``.
-        unseen
-            ``"mean"`` predicts a perturbation that was not trained on, and has no embedding, as the mean of the others,
-            and names it in ``uns["transpert"]["unseen"]``. It is an error by default.
         progress
             Show a progress bar.
         seed
             Seed of every draw.
+        **options
+            Rarely needed.
+
+            readout
+                ``"counts"``, ``"expected"`` or ``"added"``; the model's own by default.
+            include_controls
+                Add the control cells, which the tools of scanpy and pertpy need as a reference; True by default.
+            max_missing_genes
+                Share of the model's genes that ``adata`` may lack; 0 by default.
+            unseen
+                ``"mean"`` predicts a perturbation that was not trained on, and has no embedding, as the mean of the
+                others, and names it in ``uns["transpert"]["unseen"]``. It is an error by default, ``"error"``.
 
         Returns
         -------
@@ -132,27 +140,31 @@ class PredictingModel(Predictor):
         {'control': 10, 'predicted': 10}
         """
         check_arguments(locals())
+        chosen = PredictionOptions(**options)
         cells, requests = self._requested(
             adata,
-            contexts=contexts,
-            perturbations=perturbations,
-            doses=doses,
-            times=times,
-            directions=directions,
-            max_missing_genes=max_missing_genes,
-            unseen=unseen,
+            Asked(contexts, perturbations, conditions, doses, times, directions),
+            max_missing_genes=chosen.max_missing_genes,
+            unseen=chosen.unseen,
         )
-        n_cells = check_drawing(n_cells, readout, seed)
+        n_cells = check_drawing(n_cells, chosen.readout, seed)
         found = None
         if interval is not None:
             found = predict_uncertainty(
                 self, cells, requests, self.uncertainty, level=interval, n_cells=None, seed=seed
             )
         pred = self._predict_requests(
-            cells, requests, n_cells, readout, include_controls=include_controls, progress=progress, seed=seed
+            cells,
+            requests,
+            n_cells,
+            chosen.readout,
+            include_controls=chosen.include_controls,
+            progress=progress,
+            seed=seed,
         )
         if found is not None:
-            sizes = population_sizes(cells, self.design, origins_of(cells, self.design, requests), n_cells)
+            origins = origins_of(cells, self.design, requests)
+            sizes = population_sizes(cells, self.design, origins, wanted_sizes(requests, n_cells))
             write_uncertainty(pred, found, sizes)
         return pred
 
@@ -227,25 +239,22 @@ class PredictingModel(Predictor):
         control = self._controls(self.cells, origin_of(self.cells, self.design, request), n_cells, seed)
         return self._assembled([self._control_population(control)])
 
+    @named_options(*_names_of(StoreOptions))
     def predict_to_store(
         self,
         path: str | os.PathLike[str],
         contexts: Contexts = None,
         perturbations: str | Sequence[str] | None = None,
         *,
+        conditions: pd.DataFrame | None = None,
         doses: Sequence[float | str] | float | str | None = None,
         times: Sequence[float] | float | None = None,
         directions: Sequence[str] | str | None = None,
         adata: Data | str | os.PathLike[str] | None = None,
         n_cells: int | None = None,
-        readout: str | None = None,
-        include_controls: bool = True,
-        cells_per_part: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
         progress: bool = True,
-        unseen: Unseen = "error",
         seed: int = 0,
+        **options: Any,
     ) -> Path | None:
         """Predict populations into a zarr store, without holding them.
 
@@ -258,16 +267,18 @@ class PredictingModel(Predictor):
         path
             The store to make, which :func:`anndata.read_zarr` reads. Until it is complete there is a folder
             ``<path>.partial``; while it is put together both together take twice its size.
-        contexts, perturbations, doses, times, directions, adata, n_cells, readout, include_controls, unseen, seed
+        contexts, perturbations, conditions, doses, times, directions, adata, n_cells, progress, seed
             As in :meth:`predict`.
-        cells_per_part
-            About how many cells are held at a time; fewer by default where there are more genes, 33,000 of 2,000 genes.
-        rank, world_size
-            Number of this process and of all processes, if several share the work, on one machine or with one file
-            system: all make this call with the same arguments but for ``rank``. The one that finds every part done
-            puts them together.
-        progress
-            Show a progress bar.
+        **options
+            Rarely needed: those of :meth:`predict`, and more.
+
+            cells_per_part
+                About how many cells are held at a time; fewer by default where there are more genes, 33,000 of 2,000
+                genes.
+            rank, world_size
+                Number of this process and of all processes, if several share the work, on one machine or with one file
+                system: all make this call with the same arguments but for ``rank``. The one that finds every part done
+                puts them together.
 
         Returns
         -------
@@ -296,22 +307,12 @@ class PredictingModel(Predictor):
         """
         check_arguments(locals())
         self._check_trained()
-        if cells_per_part is None:
-            cells_per_part = max(VALUES_PER_PART // len(self.genes), 1)
-        if rank >= world_size:
-            raise OptionError(
-                f"rank is {rank} of {world_size}",
-                where="predict_to_store",
-                remedy="Count processes from 0 to one less than world_size.",
-            )
+        chosen = StoreOptions(**options)
         cells, requests = self._requested(
             adata,
-            contexts=contexts,
-            perturbations=perturbations,
-            doses=doses,
-            times=times,
-            directions=directions,
-            unseen=unseen,
+            Asked(contexts, perturbations, conditions, doses, times, directions),
+            max_missing_genes=chosen.max_missing_genes,
+            unseen=chosen.unseen,
         )
         return predict_into_store(
             self,
@@ -319,12 +320,8 @@ class PredictingModel(Predictor):
             cells,
             requests,
             state=(*self._state(), self._component_arrays()),
-            n_cells=check_drawing(n_cells, readout, seed),
-            readout=readout,
-            include_controls=include_controls,
-            cells_per_part=cells_per_part,
-            rank=rank,
-            world_size=world_size,
+            n_cells=check_drawing(n_cells, chosen.readout, seed),
+            options=chosen,
             progress=progress,
             seed=seed,
         )
@@ -369,11 +366,7 @@ class PredictingModel(Predictor):
         check_drawing(None, None, seed)
         cells, requests = self._requested(
             adata,
-            contexts=None,
-            perturbations=perturbation,
-            doses=dose,
-            times=time,
-            directions=direction,
+            Asked(None, perturbation, None, dose, time, direction),
             unseen=unseen,
         )
         require_one_condition(requests)
@@ -389,147 +382,3 @@ class PredictingModel(Predictor):
         latents = [population.latent for population in moved if population.latent is not None]
         latent = np.concatenate(latents)[back] if len(latents) == len(moved) else None
         return counts, latent
-
-    def get_effects(
-        self,
-        contexts: Contexts = None,
-        perturbations: str | Sequence[str] | None = None,
-        *,
-        doses: Sequence[float | str] | float | str | None = None,
-        times: Sequence[float] | float | None = None,
-        directions: Sequence[str] | str | None = None,
-        adata: Data | None = None,
-        key_added: str | None = None,
-        unseen: Unseen = "error",
-        seed: int = 0,
-    ) -> pd.DataFrame:
-        """Predict log fold changes, without drawing cells.
-
-        Parameters
-        ----------
-        contexts, perturbations, doses, times, directions, adata, unseen, seed
-            As in :meth:`predict`.
-        key_added
-            Also write the table to ``varm[key_added]`` of the data of the model, an AnnData; ``/``, which no file can
-            hold in a name, becomes another slash there.
-
-        Returns
-        -------
-        Genes x populations: natural-log fold changes of the mean counts per 10k implied by the predicted mean log1p,
-        ``log(expm1(predicted) + 0.05) - log(expm1(control) + 0.05)``.
-
-        Raises
-        ------
-        transpert.errors.TranspertError
-            As :meth:`predict`.
-
-        Examples
-        --------
-        >>> import transpert as tp
-        >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
-        >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
-        >>> tp.KernelTransport.setup_anndata(adata, **keys)
-        >>> model = tp.KernelTransport(adata)
-        >>> model.train()
-        >>> model.get_effects({"context": "context_0"}, "P0").shape
-        (20, 1)
-        """
-        check_arguments(locals())
-        if key_added is not None and not (isinstance(self._cells, Cells) and isinstance(self.adata, AnnData)):
-            raise OptionError(
-                "the model has no AnnData to write into",
-                where="key_added",
-                remedy="Leave it out, and put the table that is returned where you want it.",
-            )
-        check_drawing(None, None, seed)
-        cells, requests = self._requested(
-            adata,
-            contexts=contexts,
-            perturbations=perturbations,
-            doses=doses,
-            times=times,
-            directions=directions,
-            unseen=unseen,
-        )
-        columns = {}
-        for request, control, statistics in self._with_controls(cells, requests, seed):
-            before = statistics.mean_log[0]
-            after = self._predict_set(control, request, seed=seed, each_cell=False).mean_log
-            columns[request.text] = log_fold_of_means(after, before)
-        table = pd.DataFrame(columns, index=pd.Index(self.genes.astype(str)), dtype=np.float32)
-        if key_added is not None:
-            self.adata.varm[key_added] = table.reindex(self.adata.var_names.astype(str)).rename(columns=writable_name)
-        return table
-
-    def get_uncertainty(
-        self,
-        contexts: Contexts = None,
-        perturbations: str | Sequence[str] | None = None,
-        *,
-        doses: Sequence[float | str] | float | str | None = None,
-        times: Sequence[float] | float | None = None,
-        directions: Sequence[str] | str | None = None,
-        level: float = 0.9,
-        n_cells: int | None = None,
-        adata: Data | None = None,
-        unseen: Unseen = "error",
-        seed: int = 0,
-    ) -> Uncertainty:
-        """Predict effects with intervals, and say how far each condition is from what was trained on.
-
-        While training, the model predicts groups that it has not seen: with their context, their perturbation, their
-        combination, their dose or just their pair left out. How far it is off, gene by gene and less the sampling
-        error of what it is compared with, gives the interval in each of these situations.
-
-        Parameters
-        ----------
-        contexts, perturbations, doses, times, directions, adata, unseen, seed
-            As in :meth:`predict`.
-        level
-            Share of effects that an interval is to contain.
-        n_cells
-            Cells in which the effect is measured, whose sampling error then belongs to the interval; by default the
-            interval is for the effect in the whole population.
-
-        Returns
-        -------
-        Effects and bounds as genes x populations, natural-log fold changes; and for every population what is new
-        about it and its distances from the training data. A distance of 1 is that between neighbours in the
-        training data; it is infinite for a perturbation without a vector.
-
-        Warns
-        -----
-        transpert.errors.AssumptionWarning
-            If the training data could not imitate what is new: too few contexts, doses or combinations.
-
-        Raises
-        ------
-        transpert.errors.NotTrainedError
-            If the model is not trained, or has no left-out predictions to learn from.
-        transpert.errors.TranspertError
-            As :meth:`predict`.
-
-        Examples
-        --------
-        >>> import transpert as tp
-        >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
-        >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
-        >>> tp.KernelTransport.setup_anndata(adata, **keys)
-        >>> model = tp.KernelTransport(adata)
-        >>> model.train()
-        >>> found = model.get_uncertainty({"context": "context_0"}, ["P0", "P1"], level=0.8)
-        >>> bool((found.lower <= found.upper).all(axis=None)), found.conditions["situation"].tolist()
-        (True, ['seen', 'seen'])
-        """
-        check_arguments(locals())
-        check_drawing(None, None, seed)
-        cells, requests = self._requested(
-            adata,
-            contexts=contexts,
-            perturbations=perturbations,
-            doses=doses,
-            times=times,
-            directions=directions,
-            unseen=unseen,
-        )
-        return predict_uncertainty(self, cells, requests, self.uncertainty, level=level, n_cells=n_cells, seed=seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,11 +21,11 @@ _GENES_PER_UNIT = 4
 class Comparison(Protocol):
     """What the losses ask about decoded cells, standardised, and the control (0) and perturbed (1) cells of a batch.
 
-    ``decode`` maps latent states ``(S, N, d)`` to whatever the other methods take.
+    ``decode`` maps each of several latent states ``(S, N, d)`` to whatever the other methods take.
     """
 
-    def decode(self, latent: Tensor) -> Any:
-        """Decode cells."""
+    def decode(self, *latent: Tensor) -> Sequence[Any]:
+        """Decode several populations at once."""
 
     def squared_error(self, decoded: Any, population: int, partners: Tensor | None = None) -> Tensor:
         """Mean squared difference from the cells of a population, or from the ones of them numbered ``(S, N)``."""
@@ -66,9 +67,9 @@ class WrittenCells:
     ) -> None:
         self._decoder, self._true, self._mean, self._scale, self._mask = decoder, true, mean, scale, mask
 
-    def decode(self, latent: Tensor) -> Tensor:
+    def decode(self, *latent: Tensor) -> Sequence[Tensor]:
         """Return all genes, ``(S, N, G)``, standardised."""
-        return self._decoder.standardised(latent, self._mean, self._scale)
+        return self._decoder.standardised(torch.cat(latent), self._mean, self._scale).chunk(len(latent))
 
     def squared_error(self, decoded: Tensor, population: int, partners: Tensor | None = None) -> Tensor:
         """As :class:`Comparison` says."""
@@ -102,6 +103,20 @@ class _Products:
     squares: Tensor
 
 
+class _Gram(torch.autograd.Function):
+    """Inner products of the columns of a matrix, whose symmetry halves the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(matrix)
+        return matrix.T @ matrix
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (matrix,) = ctx.saved_tensors
+        return matrix @ (gradient + gradient.T)
+
+
 class InnerProducts:
     r"""Compare by inner products of cells, without decoding a gene.
 
@@ -113,15 +128,17 @@ class InnerProducts:
     def __init__(self, decoder: CellDecoder, true: tuple[Tensor, Tensor], mask: Tensor | None) -> None:
         self._decoder, self._true, self._mask = decoder, true, mask
         self._weight = torch.cat([decoder.last.weight, decoder.last.bias[:, None]], dim=1)
-        self._gram = self._weight.T @ self._weight
+        self._gram = _Gram.apply(self._weight)
         self._projected = tuple(cells @ self._weight for cells in true)
         self._squares = tuple(cells.square().sum(dim=-1) for cells in true)
 
-    def decode(self, latent: Tensor) -> _Products:
+    def decode(self, *latent: Tensor) -> Sequence[_Products]:
         """Return what is needed of the cells."""
-        units = functional.pad(self._decoder.units(latent), (0, 1), value=1.0)
+        units = functional.pad(self._decoder.units(torch.cat(latent)), (0, 1), value=1.0)
         images = units @ self._gram
-        return _Products(units, images, (units * images).sum(dim=-1))
+        squares = (units * images).sum(dim=-1)
+        parts = (values.chunk(len(latent)) for values in (units, images, squares))
+        return [_Products(*of_one) for of_one in zip(*parts, strict=True)]
 
     def squared_error(self, decoded: _Products, population: int, partners: Tensor | None = None) -> Tensor:
         """As :class:`Comparison` says."""

@@ -34,6 +34,10 @@ class EncodedCondition:
     vector: Tensor
     strength: Tensor
 
+    def repeated(self, times: int) -> EncodedCondition:
+        """Return the conditions of that many copies of the sets, one copy after the other."""
+        return EncodedCondition(*(torch.cat([part] * times) for part in (self.tokens, self.vector, self.strength)))
+
 
 # of a part: its dose, the dose squared, and whether there is one
 _DOSE_FEATURES = 3

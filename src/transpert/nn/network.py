@@ -218,7 +218,9 @@ class TransportNetwork(nn.Module):
         """
         flow, weights, mask = self.options.flow, self.options.losses, batch.mask
         states = (batch.x0, batch.x1) if batch.state0 is None else (batch.state0, batch.state1)
-        z0, z1 = self.encode(states[0], mask), self.encode(states[1], mask)  # type: ignore[arg-type]
+        twice = None if mask is None else torch.cat([mask, mask])
+        # what is done to several populations is done to them at once: fewer and larger operations
+        z0, z1 = self.encode(torch.cat(states), twice).chunk(2)  # type: ignore[arg-type]
         target = z1.detach() if weights.stop_gradient else z1
         partners = couple(z0, target, flow.coupling, mask=mask, generator=generator)
         target = target.gather(1, partners[..., None].expand_as(target))
@@ -226,20 +228,30 @@ class TransportNetwork(nn.Module):
         start = start_of_path(z0, flow.prior, generator)
         t = draw_uniform((len(z0),), generator, z0)
         zt = interpolate(t, start, target)
-        output = self.field(t, zt, encoded, mask)
+        arrives = bool(weights.set_level or weights.mean_shift)
+        if arrives:
+            # a set also goes the whole way in one step, as transport does
+            times, cells = torch.cat([t, torch.zeros_like(t)]), torch.cat([zt, start])
+            output, step = self.field(times, cells, encoded.repeated(2), twice).chunk(2)
+        else:
+            output = self.field(t, zt, encoded, mask)
         # decoded cells are compared in standard deviations of the genes, in which the decoder puts them out
         comparison = compare_decoded(
             self.decoder, (batch.x0, batch.x1), self.gene_mean, self.gene_scale, mask, kernels=self._wants_kernels
         )
-        decoded = comparison.decode(z0), comparison.decode(z1)
-        terms = {"endpoint": self._endpoint_error(output, target, t, zt, start, mask)}
-        terms |= self._reconstruction_terms(comparison, decoded)
+        latent = {"control": z0, "perturbed": z1}
         if weights.decoded_endpoint:
-            endpoint = endpoint_of(output, flow.predict, flow.conversion, t, zt, start)
-            terms["decoded_endpoint"] = comparison.squared_error(comparison.decode(endpoint), 1, partners)
-        if weights.set_level or weights.mean_shift:
-            arrived = comparison.decode(self._arrive(start, encoded, mask))
-            terms |= self._set_terms(comparison, arrived, decoded[0])
+            latent["endpoint"] = endpoint_of(output, flow.predict, flow.conversion, t, zt, start)
+        if arrives:
+            zero = torch.zeros_like(t)
+            latent["arrived"] = endpoint_of(step, flow.predict, flow.conversion, zero, start, start)
+        decoded = dict(zip(latent, comparison.decode(*latent.values()), strict=True))
+        terms = {"endpoint": self._endpoint_error(output, target, t, zt, start, mask)}
+        terms |= self._reconstruction_terms(comparison, (decoded["control"], decoded["perturbed"]))
+        if weights.decoded_endpoint:
+            terms["decoded_endpoint"] = comparison.squared_error(decoded["endpoint"], 1, partners)
+        if arrives:
+            terms |= self._set_terms(comparison, decoded["arrived"], decoded["control"])
         weighted = [getattr(weights, name) * value for name, value in terms.items()]
         terms["total"] = torch.stack(weighted).sum()
         return terms
@@ -273,13 +285,6 @@ class TransportNetwork(nn.Module):
         if self.options.losses.reconstruction_mmd:
             terms["reconstruction_mmd"] = _half_sum(comparison.mmd(cells, number).mean() for number, cells in seen)
         return terms
-
-    def _arrive(self, start: Tensor, encoded: EncodedCondition, mask: Tensor | None) -> Tensor:
-        """Predict the latent states of whole sets as transport does with one step: from start to end."""
-        flow = self.options.flow
-        zero = torch.zeros(len(start), device=start.device, dtype=start.dtype)
-        output = self.field(zero, start, encoded, mask)
-        return endpoint_of(output, flow.predict, flow.conversion, zero, start, start)
 
     def _set_terms(self, comparison: Comparison, predicted: Any, decoded_control: Any) -> dict[str, Tensor]:
         """Errors of whole sets, which do not know which cell became which."""

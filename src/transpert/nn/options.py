@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
+from transpert._arguments import named_options
 from transpert.errors import OptionError, list_names
 
 EncoderKind = Literal["llama", "mlp"]
@@ -65,6 +66,7 @@ def _heads(width: int, n_heads: int, n_key_heads: int, where: str) -> None:
         )
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class EncoderOptions:
     """The cell encoder.
@@ -112,6 +114,7 @@ class EncoderOptions:
         _heads(self.width, self.n_heads, self.n_key_heads, "EncoderOptions")
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class SetOptions:
     """The set encoder.
@@ -132,6 +135,7 @@ class SetOptions:
         _count("hidden", self.hidden)
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class ConditionOptions:
     """The condition encoder.
@@ -170,6 +174,7 @@ class ConditionOptions:
         _range("unknown_perturbation_rate", self.unknown_perturbation_rate, 0, 1)
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class FlowOptions:
     """The flow from control to perturbed cells in latent space.
@@ -229,6 +234,7 @@ class FlowOptions:
         _flag("checkpoint", self.checkpoint)
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class DecoderOptions:
     """The decoder, which sees one cell at a time.
@@ -254,6 +260,7 @@ class DecoderOptions:
             _count(name, getattr(self, name))
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class LossOptions:
     """Weights of the terms of the loss; 0 switches a term off.
@@ -305,6 +312,7 @@ class LossOptions:
                 _range(spec.name, getattr(self, spec.name), 0)
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
     """All parts of the network.

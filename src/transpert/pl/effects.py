@@ -134,7 +134,7 @@ def _choose_population(
     shared = [str(name) for name in predicted.columns.intersection(observed.columns)]
     parts = {name: name.partition(_BETWEEN) for name in shared}
     for kind, wanted, place in (("perturbation", perturbation, 2), ("context", context, 0)):
-        found = [name for name in shared if wanted in (None, parts[name][place])]
+        found = [name for name in shared if wanted is None or _is_of(parts[name][place], wanted)]
         if shared and not found:
             known = dict.fromkeys(parts[name][place] for name in shared)
             raise UnknownNameError(kind, [str(wanted)], known, where="the populations")
@@ -149,6 +149,11 @@ def _choose_population(
         )
     strongest = str((observed[shared] ** 2).sum().idxmax())
     return strongest, f" (the strongest of {len(shared)})" if len(shared) > 1 else ""
+
+
+def _is_of(label: str, wanted: str) -> bool:
+    """Whether a label is the one wanted, at whatever dose, time or direction."""
+    return label == wanted or label.startswith(f"{wanted}, ")
 
 
 def _choose_genes(genes: str | Sequence[str] | None, n_labels: int, sizes: np.ndarray, known: pd.Index) -> np.ndarray:

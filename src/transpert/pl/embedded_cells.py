@@ -72,7 +72,8 @@ def embedding(
     check_kind(together, name="together")
     key = basis if basis in together.obsm else f"X_{basis}"
     if key not in together.obsm:
-        raise UnknownNameError("embedding", [basis], map(str, together.obsm), where="obsm")
+        remedy = None if _keys.SOURCE in together.obs and together.obsm else "tp.tl.embed_together computes it."
+        raise UnknownNameError("embedding", [basis], map(str, together.obsm), where="obsm", remedy=remedy)
     if _keys.SOURCE not in together.obs:
         raise UnknownNameError(
             "column",

@@ -127,7 +127,8 @@ def _glance(scores: pd.DataFrame) -> str:
     if pd.notna(first["ceiling"]):
         words += f"; that of one half of the real cells against the other is {first['ceiling']:.3f}"
     known = own[own["metric"].isin(list(METRICS)) & own["baseline"].notna()]
-    won = sum(METRICS[row.metric].better(row.value, row.baseline) for row in known.itertuples())
+    pairs = zip(known["metric"], known["value"], known["baseline"], strict=True)
+    won = sum(METRICS[name].better(value, baseline) for name, value, baseline in pairs)
     both = f" {model} is better than the best baseline of each metric in {won} of {len(known)} metrics."
     return paragraph(words + "." + (both if len(known) else ""))
 

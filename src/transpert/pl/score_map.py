@@ -76,22 +76,22 @@ def score_heatmap(
     check_text(model, name="model", optional=True)
     if max_rows < 2:
         raise OptionError(f"max_rows is {max_rows}", where="score_heatmap", remedy="Give 2 or more.")
-    table = scores_of(table)
-    check_scores(table, values=("value", "normalised"))
-    models = [name for name in table["model"].unique() if name != CEILING]
+    given = scores_of(table)
+    check_scores(given, values=("value", "normalised"))
+    models = [name for name in given["model"].unique() if name != CEILING]
     if not models:
-        raise OptionError("no row is of a model", where="the scores", remedy="Keep the rows of a model in the table.")
+        raise OptionError("no row is of a model", where="the scores", remedy="Keep the rows of a model in the given.")
     model = models[0] if model is None else model
     if model not in models:
         raise UnknownNameError("model", [model], models, where="the scores")
-    known = list(table["metric"].unique())
+    known = list(given["metric"].unique())
     columns = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
     if not columns:
         raise OptionError("no metric is asked for", where="metrics", remedy="Leave metrics= out to draw all.")
     absent = [name for name in columns if name not in known]
     if absent:
         raise UnknownNameError("metric", absent, known, where="the scores")
-    values, normalised, left_out = _arrange(table[table["model"] == model], columns, max_rows)
+    values, normalised, left_out = _arrange(given[given["model"] == model], columns, max_rows)
     figure, axes = make_axes(ax, (1.9 + 0.72 * len(columns) + 0.8, 2.0 + 0.27 * max(len(values), 3)))
     colours = mpl.colormaps["PRGn"].with_extremes(bad="white")
     edges = [np.arange(n + 1) - 0.5 for n in (len(columns), len(values))]

@@ -61,12 +61,12 @@ def scores(
     'pearson_delta (higher is better)'
     """
     check_arguments(locals(), but=("table",))
-    table = scores_of(table)
-    check_scores(table, values=("value", "baseline", CEILING, "ci_low", "ci_high"))
-    if metric not in set(table["metric"]):
-        raise UnknownNameError("metric", [metric], sorted(set(table["metric"])), where="the scores")
+    given = scores_of(table)
+    check_scores(given, values=("value", "baseline", CEILING, "ci_low", "ci_high"))
+    if metric not in set(given["metric"]):
+        raise UnknownNameError("metric", [metric], sorted(set(given["metric"])), where="the scores")
     direction = METRICS[metric].direction if metric in METRICS else None
-    rows = table[(table["metric"] == metric) & (table["model"] != CEILING)]
+    rows = given[(given["metric"] == metric) & (given["model"] != CEILING)]
     means = rows[rows["context"] == MEAN]
     models = means.iloc[_best_last(means["value"].to_numpy(dtype=float), direction)]
     if direction == "one":

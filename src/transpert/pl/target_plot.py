@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from transpert.errors import UnknownNameError
+from transpert import _keys
+from transpert._anndata import metadata_of
+from transpert.errors import OptionError, UnknownNameError
 
 from ._style import COLOURS, FAINT, MUTED, finish, make_axes
 
 
 def targets(
-    ranking: pd.DataFrame,
+    ranking: pd.DataFrame | AnnData,
     *,
     context: str | None = None,
     n_targets: int = 20,
@@ -26,7 +29,7 @@ def targets(
     Parameters
     ----------
     ranking
-        What :func:`transpert.tl.rank_targets` returned.
+        What :func:`transpert.tl.rank_targets` returned, or the cells into which it wrote the same.
     context
         Which context; the first by default.
     n_targets
@@ -42,6 +45,8 @@ def targets(
     ------
     transpert.errors.UnknownNameError
         If the ranking has no such context.
+    transpert.errors.OptionError
+        If the cells carry no ranking.
 
     Examples
     --------
@@ -52,6 +57,8 @@ def targets(
     >>> [text.get_text() for text in axes.get_yticklabels()]
     ['STAT1', 'JAK2']
     """
+    if isinstance(ranking, AnnData):
+        ranking = _ranking_of(ranking)
     context = ranking["context"].iloc[0] if context is None else context
     if context not in set(ranking["context"]):
         raise UnknownNameError("context", [context], sorted(set(ranking["context"])), where="the ranking")
@@ -72,3 +79,15 @@ def targets(
     axes.set(xlabel="score", title=context + (f" ({abstained} not judged)" if abstained else ""))
     axes.legend(frameon=False, fontsize=8, loc="best")
     return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)
+
+
+def _ranking_of(adata: AnnData) -> pd.DataFrame:
+    """Return the ranking that was written into cells."""
+    found = metadata_of(adata).get("targets")
+    if found is None:
+        raise OptionError(
+            "the cells carry no ranking yet",
+            where=f"uns[{_keys.UNS!r}]",
+            remedy="Run ranking = tp.tl.rank_targets(model, desired) first, and give ranking.",
+        )
+    return found

@@ -10,7 +10,6 @@ from .normalization import normalize
 from .splitting import split
 
 __all__ = [
-    "AlignmentReport",
     "align_genes",
     "amounts",
     "check_counts",

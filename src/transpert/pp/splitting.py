@@ -11,7 +11,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame
-from transpert._arguments import check_arguments, check_names, refused
+from transpert._arguments import check_arguments, check_names, named_options, refused
 from transpert._seeds import check_seed
 from transpert.conditions.guides import shared_targets
 from transpert.conditions.labels import Controls, control_labels
@@ -28,6 +28,7 @@ Level = Literal["context", "perturbation", "pair", "combination"]
 _LEVELS: tuple[str, ...] = ("context", "perturbation", "pair", "combination")
 
 
+@named_options()
 def split(
     adata: AnnData,
     *,

@@ -8,24 +8,12 @@ from .subsets import balanced_order, sketch_order, spiked_order
 from .suggestion import Similarity, choose_next, fit_similarity
 
 __all__ = [
-    "COMPONENTS",
-    "Energies",
-    "HalvedEffects",
     "ScalingCurve",
-    "Similarity",
-    "approach_scores",
-    "balanced_order",
-    "choose_next",
     "effect_energies",
     "fit_curve",
-    "fit_similarity",
-    "gene_set_scores",
     "gini_simpson",
     "published_saturation",
     "retrieval",
     "shannon",
-    "signature_scores",
-    "sketch_order",
-    "spiked_order",
     "vendi",
 ]

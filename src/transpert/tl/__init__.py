@@ -20,9 +20,7 @@ from .suggestion import suggest
 
 __all__ = [
     "AuditLimits",
-    "EffectShares",
     "EvaluationOptions",
-    "ScalingStudy",
     "audit",
     "compare",
     "effect_shares",

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from transpert import _keys
 from transpert._anndata import metadata_of, modality_to_write
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, named_options
 from transpert.errors import OptionError, UnknownNameError
 from transpert.groups import Design
 from transpert.metrics import Metric
@@ -38,6 +38,7 @@ from .score_summary import tabulate
 _UNNAMED = "prediction"  # the name of a prediction that brings none, or that of a baseline it is compared with
 
 
+@named_options()
 def evaluate(
     pred: Data | Mapping[str, Data],
     truth: Data,
@@ -76,7 +77,7 @@ def evaluate(
         Columns that make a context, where they are others than the design says.
     metrics
         Name of a panel (``"default"``, ``"cell-eval"``, ``"vcc2026"``, ``"calibrated"``, ``"all"``), or names of
-        metrics (:data:`transpert.metrics.METRICS`).
+        metrics (``transpert.metrics.METRICS``).
     baselines
         Names of baselines, or ``"all"``: they are trained on the training cells of ``truth``, which are
         read into memory for it, predict as many cells as the first prediction has, and are scored alongside. The best

@@ -27,7 +27,16 @@ from transpert.scaling import ScalingCurve, fit_curve, published_saturation
 
 from ._populations import populations
 from ._scaling.choices import Cells, Choice, Size, check_axes, check_schemes, choose, diversity
-from ._scaling.runs import Builder, Task, digest, digest_of_cells, read_result, run, spread_axes
+from ._scaling.runs import (
+    Builder,
+    Task,
+    digest,
+    digest_of_cells,
+    read_result,
+    run,
+    spread_axes,
+    with_library_sizes,
+)
 from .evaluation import evaluate
 
 _FLOOR = "floor"
@@ -200,6 +209,7 @@ def scaling_study(
     spike: AnnData | None = None,
     metrics: str | Sequence[str] = ("pearson_delta", "overlap_at_n"),
     layer: str | None = _keys.COUNTS_LAYER,
+    library_size_key: str | None = None,
     type_key: str | None = None,
     n_cells: int | None = None,
     out: str | Path = "study",
@@ -238,6 +248,8 @@ def scaling_study(
         Names of metrics or of a panel.
     layer
         Layer with raw counts.
+    library_size_key
+        Column with the library sizes; ``"library_size"`` by default, and where that is missing the sum over the genes.
     type_key
         Column with the types for re-weighting and diversity; the context by default.
     n_cells
@@ -296,6 +308,7 @@ def scaling_study(
     if design.split_key is None:
         raise OptionError("the design has no split_key", where="design", remedy="Name the column of pp.split.")
     design.check(frame(adata.obs))
+    adata = with_library_sizes(adata, library_size_key)
     data, spiked = _with_spike(adata, spike, design)
     cells = Cells.of(data, design, spiked=spiked, points=_points(data), type_key=type_key)
     choices = choose(cells, grid, names, list(draws))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -141,10 +140,10 @@ def best_of(metric: Metric, values: Mapping[str, float]) -> str | None:
     return best
 
 
-def scores_of(table: Any) -> Any:
+def scores_of(table: pd.DataFrame | AnnData) -> pd.DataFrame:
     """Return a table of scores, or the one that :func:`evaluate` wrote into cells."""
     if not isinstance(table, AnnData):
-        return table
+        return table  # checked by check_scores
     found = metadata_of(table).get(_keys.SCORES)
     if found is None:
         raise OptionError(

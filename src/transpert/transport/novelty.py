@@ -95,7 +95,7 @@ def amount_distance(condition: Condition, known: Iterable[Condition]) -> float:
     Returns
     -------
     0 between known doses and times, and 1 as far beyond them as they lie apart (the median over neighbours; a factor of
-    10 if there is one only). As in :func:`transpert.transport.interpolate_over`, a tenth of the smallest one counts as
+    10 if there is one only). As in the curve through doses, a tenth of the smallest one counts as
     none. Infinite where no dose or time is known.
 
     Examples

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any, Literal, Self, get_args
 
+from transpert._arguments import check_number, named_options
 from transpert._schema import DAMAGED, checked
 from transpert.errors import ModelFileError, OptionError, list_names
 
@@ -26,10 +27,10 @@ def _check_choice(name: str, value: object, choices: object) -> None:
 
 
 def _check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    if not low <= value <= high:
-        raise OptionError(f"{name} is {value}", remedy=f"Give a number from {low:g} to {high:g}.")
+    check_number(value, name=name, least=low, most=high)
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class ReadoutOptions:
     """How a predicted mean becomes cells.
@@ -59,6 +60,7 @@ class ReadoutOptions:
         return checked(values, cls, ModelFileError, cls.__name__, DAMAGED)
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class AnchorOptions:
     """How the closed-form anchor predicts the mean effect of a condition in a context.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import lapack
 
 from transpert._amounts import amount_gap
 from transpert.conditions import Condition, Embedding
@@ -32,9 +34,11 @@ _LARGEST_WEIGHT = 3.0
 # hyperparameters are compared on at most this many contexts
 _MOST_CONTEXTS = 12
 
+# and on at most this many perturbations
+_MOST_PERTURBATIONS = 800
+
 type Setting = tuple[tuple[float | None, ...], float | None, tuple[str | None, ...]]
 type _Question = tuple[Setting, str, bytes]
-type _Target = tuple[list[int], np.ndarray, list[np.ndarray]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +141,10 @@ class PerturbationRidge:
         if len(parts) < FEWEST_PERTURBATIONS:
             return None
         unfitted = cls(embedding, parts, weights, {}, {})
-        choices = {space: unfitted._choose(table, effects[space], variances[space]) for space in effects}
-        return unfitted._with(choices)
+        # evenly spaced by name, so that the time to choose does not grow with the third power of the perturbations
+        some = np.unique(np.linspace(0, len(parts) - 1, min(len(parts), _MOST_PERTURBATIONS)).astype(int))
+        compared = cls(embedding, tuple(parts[i] for i in some), weights[some], {}, {})
+        return unfitted._with(compared._choose(table, effects, variances))
 
     def coefficients(
         self, space: str, table: EffectTable, condition: Condition, context: str, allowed: np.ndarray
@@ -181,12 +187,11 @@ class PerturbationRidge:
             return nothing
         target = self._kernel(choice, self._standard(condition.parts), self._known)[0]
         inverse, left = self.inverse[space], ~kept
-        by_part = np.zeros(len(self.parts))
-        by_part[kept] = target[kept] @ inverse[np.ix_(kept, kept)]
+        by_part = inverse @ np.where(kept, target, 0.0)
         if left.any():
             # the inverse without some rows, from the one with all of them
-            onto = np.linalg.solve(inverse[np.ix_(left, left)], inverse[np.ix_(left, kept)])
-            by_part[kept] -= (target[kept] @ inverse[np.ix_(kept, left)]) @ onto
+            by_part -= np.linalg.solve(inverse[np.ix_(left, left)], by_part[left]) @ inverse[left]
+            by_part[left] = 0.0
         return deviations.weights_of(by_part, choice.own_share)
 
     def _deviations(self, table: EffectTable, setting: Setting, context: str, allowed: np.ndarray) -> _Deviations:
@@ -200,56 +205,71 @@ class PerturbationRidge:
 
     # --- choosing -------------------------------------------------------------------------------------------
 
-    def _choose(self, table: EffectTable, effects: np.ndarray, variances: np.ndarray) -> RidgeChoice:
-        everything = np.ones(len(table.weights), dtype=bool)
-        single = np.array([len(condition.parts) == 1 for condition in table.conditions])
-        # genes count by how well they are measured
-        precision = 1 / np.sqrt(np.maximum(variances[single].mean(axis=0), 1e-12))
-        weighted = effects * precision
+    def _choose(
+        self, table: EffectTable, effects: Mapping[str, np.ndarray], variances: Mapping[str, np.ndarray]
+    ) -> dict[str, RidgeChoice]:
+        """Choose for every space by the error of what the others say about each perturbation."""
         place = {part: i for i, part in enumerate(self.parts)}
-        targets: list[_Target] = []
-        contexts = list(dict.fromkeys(table.contexts[single]))[:_MOST_CONTEXTS]
-        settings = {_setting(c) for c, ok in zip(table.conditions, single, strict=True) if ok}
+        usable = np.array([len(c.parts) == 1 and c.parts[0] in place for c in table.conditions])
+        contexts = list(dict.fromkeys(table.contexts[usable]))[:_MOST_CONTEXTS]
+        n_shares = len(_OWN_SHARES) if len(contexts) > 1 else 1
+        # genes count by how well they are measured
+        weighted = {
+            space: values / np.sqrt(np.maximum(variances[space][usable].mean(axis=0), 1e-12))
+            for space, values in effects.items()
+        }
+        errors = {space: [_LeftOutErrors() for _ in range(n_shares)] for space in effects}
+        settings = list(dict.fromkeys(_setting(c) for c, ok in zip(table.conditions, usable, strict=True) if ok))
         for context in contexts:
-            main = context_coefficients(table, context, single) @ weighted
+            main, here = context_coefficients(table, context, usable), usable & table.of_context(context)
             for setting in settings:
-                rows = [
-                    row
-                    for row in np.flatnonzero(single & table.of_context(context))
-                    if _setting(table.conditions[row]) == setting
-                ]
+                rows = [row for row in np.flatnonzero(here) if _setting(table.conditions[row]) == setting]
                 if len(rows) < FEWEST_PERTURBATIONS:
                     continue
-                own = [place[table.conditions[row].parts[0]] for row in rows]
-                deviations = _deviations(table, self.parts, setting, context, everything)
-                aggregated = [deviations.apply(weighted, share) for share in _OWN_SHARES]
-                targets.append((own, weighted[rows] - main, aggregated))
+                own = tuple(place[table.conditions[row].parts[0]] for row in rows)
+                deviations = _deviations(table, self.parts, setting, context, usable)
+                for space, values in weighted.items():
+                    observed = values[rows] - main @ values
+                    for share, found in zip(_OWN_SHARES, errors[space], strict=False):
+                        found.add(own, observed, deviations.apply(values, share))
+        return self._best_of_all(errors)
+
+    def _best_of_all(self, errors: Mapping[str, list[_LeftOutErrors]]) -> dict[str, RidgeChoice]:
+        """Try every kernel, table and penalty, and in every space every weight of the own context."""
+        alone = np.linalg.inv(np.diag(1 / self.weights) + _INTERCEPT)
+        total = {space: max(found[0].of(alone), 1e-12) for space, found in errors.items()}
+        best = dict.fromkeys(errors, RidgeChoice("linear", None, max(_PENALTIES), _OWN_SHARES[0], 0.0))
         blocks: list[int | None] = [None]
         if len(self.embedding.blocks) > 1:
             blocks += list(range(len(self.embedding.blocks)))
-        best = RidgeChoice("linear", None, max(_PENALTIES), _OWN_SHARES[0], 0.0)
-        alone = np.linalg.inv(np.diag(1 / self.weights) + _INTERCEPT)
-        total = _left_out_error(alone, targets, 0)
-        shares = _OWN_SHARES if len(contexts) > 1 else _OWN_SHARES[:1]
-        for kernel in ("linear", "gaussian"):
-            for block in blocks:
-                for penalty in _PENALTIES:
-                    trial = RidgeChoice(kernel, block, penalty, 0.0, 0.0)
-                    inverse = self._inverse(trial)
-                    for number, share in enumerate(shares):
-                        error = _left_out_error(inverse, targets, number)
-                        gain = 1 - error / max(total, 1e-12)
-                        if gain > best.gain:
-                            best = RidgeChoice(kernel, block, penalty, share, gain)
+        kernels: tuple[Kernel, ...] = ("linear", "gaussian")
+        for kernel, block, penalty in itertools.product(kernels, blocks, _PENALTIES):
+            inverse = self._inverse(RidgeChoice(kernel, block, penalty, 0.0, 0.0))
+            for space, found in errors.items():
+                for share, own in zip(_OWN_SHARES, found, strict=False):
+                    gain = 1 - own.of(inverse) / total[space]
+                    if gain > best[space].gain:
+                        best[space] = RidgeChoice(kernel, block, penalty, share, gain)
         return best
 
     def _with(self, choices: Mapping[str, RidgeChoice]) -> Self:
-        inverse = {space: self._inverse(choice) for space, choice in choices.items()}
+        # spaces mostly choose alike
+        made: dict[tuple[Kernel, int | None, float], np.ndarray] = {}
+        inverse = {}
+        for space, choice in choices.items():
+            key = choice.kernel, choice.block, choice.penalty
+            made[key] = inverse[space] = made[key] if key in made else self._inverse(choice)
         return type(self)(self.embedding, self.parts, self.weights, choices, inverse)
 
     def _inverse(self, choice: RidgeChoice) -> np.ndarray:
+        """Invert the penalised kernel, which is positive definite, by its Cholesky factor."""
         kernel = self._kernel(choice, self._known, self._known)
-        return np.linalg.inv(kernel + np.diag(choice.penalty / self.weights))
+        kernel[np.diag_indices(len(kernel))] += choice.penalty / self.weights
+        factor, failed = lapack.dpotrf(kernel, lower=True, overwrite_a=True)
+        assert not failed  # the penalties are far above what rounding leaves of equal vectors
+        inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
+        lower = np.tril(inverse, -1)
+        return lower + lower.T + np.diag(np.diag(inverse))
 
     def _standard(self, parts: Sequence[str]) -> np.ndarray:
         """Vectors on the scale of the measured ones, every table on the same footing."""
@@ -280,13 +300,31 @@ class PerturbationRidge:
         return cls(embedding, parts, weights, {}, {})._with(choices)
 
 
-def _left_out_error(inverse: np.ndarray, targets: list[_Target], number: int) -> float:
-    """Squared error of what the others say about each perturbation: the closed form of leaving one out."""
-    error, diagonal = 0.0, np.diag(inverse)[:, None]
-    for own, observed, aggregated in targets:
-        left_out = aggregated[number] - (inverse @ aggregated[number]) / diagonal
-        error += float(((observed - left_out[own]) ** 2).sum())
-    return error
+class _LeftOutErrors:
+    """Squared errors of what the others say about each perturbation, the closed form of leaving one out.
+
+    The effects are reduced to their inner products once, so that another penalty costs nothing per gene. Contexts in
+    which the same perturbations were measured are one sum.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[int, ...], list[Any]] = {}
+
+    def add(self, own: tuple[int, ...], observed: np.ndarray, deviations: np.ndarray) -> None:
+        """Add a context: deviations ``(Q, G)``, and what was observed ``(m, G)`` of the perturbations ``own``."""
+        rest = observed - deviations[list(own)]
+        found = float((rest**2).sum()), rest @ deviations.T, deviations @ deviations.T
+        before = self._sums.get(own)
+        self._sums[own] = list(found) if before is None else [a + b for a, b in zip(before, found, strict=True)]
+
+    def of(self, inverse: np.ndarray) -> float:
+        """Return the error with the inverse ``(Q, Q)`` of a penalised kernel."""
+        error, diagonal = 0.0, np.diag(inverse)[:, None]
+        for own, (square, crossed, within) in self._sums.items():
+            chosen = list(own)
+            smoothed = inverse[chosen] / diagonal[chosen]
+            error += square + float((smoothed * (2 * crossed + smoothed @ within)).sum())
+        return error
 
 
 def _measured(table: EffectTable) -> tuple[tuple[str, ...], np.ndarray]:

@@ -53,7 +53,7 @@ class Embedding:
     [[0.0, 1.0]]
     >>> table.lookup(["GATA2"])
     Traceback (most recent call last):
-    transpert.errors.UnknownNameError: unknown name in the embedding: 'GATA2' (in a table). Did you mean: 'GATA2' may be
+    transpert.errors.UnknownNameError: unknown name in the embedding: 'GATA2' (in a table). Did you mean
     'GATA1'? A name without a vector is never replaced by zeros.
     """
 
@@ -138,8 +138,8 @@ class Embedding:
         >>> table.require(["GATA1"])
         >>> table.require(["GATA1", "KLF2"], where="the test split")
         Traceback (most recent call last):
-        transpert.errors.UnknownNameError: unknown name in the embedding: 'KLF2' (in the test split). Did you mean:
-        'KLF2' may be 'KLF1'? A name without a vector is never replaced by zeros.
+        transpert.errors.UnknownNameError: unknown name in the embedding: 'KLF2' (in the test split). Did you mean
+        'KLF1'? A name without a vector is never replaced by zeros.
         """
         missing = sorted(set(name_list(names)) - self._places.keys())
         if missing:

@@ -251,7 +251,7 @@ class SetSampler(Sampler):
 
     @property
     def shuffle(self) -> bool:
-        """False: annbatch is to keep the order of the plan."""
+        """Never, since annbatch is to keep the order of the plan."""
         return False
 
     def n_batches(self, n_obs: int) -> int:

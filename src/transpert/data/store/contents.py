@@ -71,7 +71,7 @@ class StoreContents:
 
     @property
     def annotation(self) -> ad.AnnData:
-        """The cells without their counts: ``obs`` and ``var`` in an AnnData whose matrix is empty; made once.
+        """The cells without their counts, with ``obs`` and ``var`` in an AnnData whose matrix is empty; made once.
 
         What is written into its ``obs`` counts for models that are set up with the store, so a split is made with
         ``tp.pp.split(store.annotation, ...)``. Nothing is written to disk. The cells are called by their position.

@@ -12,16 +12,3 @@ from .reference import NoChange, Replicate
 from .registry import find_baselines
 
 BASELINES = find_baselines(sys.modules[__name__])
-
-__all__ = [
-    "BASELINES",
-    "Additive",
-    "ContextMean",
-    "KernelTransport",
-    "MeanFoldChange",
-    "MeanShift",
-    "NearestPerturbation",
-    "NoChange",
-    "Replicate",
-    "RidgeTransport",
-]

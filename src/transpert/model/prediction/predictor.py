@@ -22,14 +22,14 @@ from ..cells.in_memory import Cells, read_cells, repeated
 from ..cells.open import Data, StoredCells, check_in_memory, open_cells, open_data
 from ..setup import RegisteredModel
 from .assemble import Population, SetPrediction, assemble, read_out, text_columns
-from .controls import Origin, control_positions, origin_of, origins_of, shown_controls
-from .requests import Request, expand_requests
-from .sizes import most_cells, population_sizes, warn_of_memory
+from .controls import Origin, control_positions, origin_of, origins_of
+from .requests import Asked, Request, expand_requests
+from .sizes import draws_of, population_sizes, shown_draws, wanted_sizes, warn_of_memory
 from .unseen import Unseen, check_seen, unseen_parts
 
 
 class Predictor(RegisteredModel):
-    """A model that moves control cells: the second of the four classes that make a model."""
+    """A model that moves control cells: the second of the five classes that make a model."""
 
     # what turns a predicted mean into cells; a user's choice overrides it
     _default_readout: str = "counts"
@@ -51,21 +51,22 @@ class Predictor(RegisteredModel):
         seed: int,
     ) -> AnnData:
         origins = origins_of(cells, self.design, requests)
-        n_controls = most_cells(cells, self.design, origins, n_cells)
-        sizes = population_sizes(cells, self.design, origins, n_cells)
+        wanted = wanted_sizes(requests, n_cells)
+        draws = draws_of(cells, self.design, origins, wanted)
+        sizes = population_sizes(cells, self.design, origins, wanted)
         warn_of_memory(cells, sizes, dense=(readout or self._default_readout) == "added")
-        controls = {origin: self._controls(cells, origin, n_controls, seed) for origin in dict.fromkeys(origins)}
+        shown = shown_draws(draws) if include_controls else []
+        controls = {draw: self._controls(cells, *draw, seed) for draw in dict.fromkeys([*draws, *shown])}
         populations: list[Population] = []
         last, moved = None, None
         with Progress(disable=not progress, transient=True) as bar:
-            for request, origin in bar.track(
-                [*zip(requests, origins, strict=True)], description="Predicting populations"
+            for request, draw, size in bar.track(
+                [*zip(requests, draws, wanted, strict=True)], description="Predicting populations"
             ):
-                if moved is None or origin != last:
-                    last, moved = origin, repeated(controls[origin], n_cells, seed).anew()
+                if moved is None or (draw, size) != last:
+                    last, moved = (draw, size), repeated(controls[draw], size, seed).anew()
                 populations.append(self._population(moved, request, readout, seed=request.seed(seed)))
-        if include_controls:
-            populations += [self._control_population(controls[origin]) for origin in shown_controls(origins)]
+        populations += [self._control_population(controls[draw]) for draw in shown]
         as_text = text_columns(cells.obs, requests, self.design)
         return self._assembled(populations, as_text=as_text, unseen=self._unseen(requests))
 
@@ -77,15 +78,15 @@ class Predictor(RegisteredModel):
     def _requested(
         self,
         adata: Data | str | os.PathLike[str] | None,
+        asked: Asked,
         *,
         max_missing_genes: float | None = None,
         unseen: Unseen = "error",
-        **asked: Any,
     ) -> tuple[Cells | StoredCells, list[Request]]:
         """Return the cells to move and what is asked of them, once it is known that the model can answer."""
         self._check_trained()
         cells = self.cells if adata is None else self._other_cells(open_data(adata), max_missing_genes)
-        requests = expand_requests(cells, self.source, self.vocabulary, check=self._check_requests, **asked)
+        requests = expand_requests(cells, self.source, self.vocabulary, asked, self._check_requests)
         check_seen(self._unseen(requests), unseen)
         return cells, requests
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from transpert import _keys
+from transpert._arguments import check_whole
 from transpert._seeds import check_seed
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition
 from transpert.conditions.text import population_text
-from transpert.conditions.written import label_text, label_texts
+from transpert.conditions.written import label_text, label_texts, means_missing
 from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import context_labels, written_direction, written_dose
@@ -23,6 +24,7 @@ from transpert.groups.table import context_labels, written_direction, written_do
 from ..cells.in_memory import Cells, DataSource
 from ..cells.open import StoredCells
 
+_SIZE = "n_cells"
 Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
 
 
@@ -36,6 +38,7 @@ class Request:
     label: str
     dose: float | str = float("nan")
     direction: str | float = float("nan")
+    n_cells: int | None = None
 
     @property
     def text(self) -> str:
@@ -69,42 +72,107 @@ def check_readout(readout: str | None) -> None:
         raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a user asks for: contexts x perturbations with their doses, or a table of conditions, a row each."""
+
+    contexts: Contexts = None
+    perturbations: str | Sequence[str] | None = None
+    conditions: pd.DataFrame | None = None
+    doses: Sequence[float | str] | float | str | None = None
+    times: Sequence[float] | float | None = None
+    directions: Sequence[str] | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.conditions is None:
+            return
+        if not isinstance(self.conditions, pd.DataFrame):
+            raise OptionError(
+                f"conditions is of type {type(self.conditions).__name__}",
+                remedy="Give a DataFrame with a row for each population.",
+            )
+        both = [
+            spec.name for spec in fields(self) if spec.name != "conditions" and getattr(self, spec.name) is not None
+        ]
+        if both:
+            raise OptionError(
+                f"{list_names(both)} and conditions are given",
+                remedy="Say in the columns of conditions= what is asked.",
+            )
+
+    def rows(self, design: Design) -> Iterator[tuple[Asked, int | None]]:
+        """Yield what each row of the table asks for, and how many cells of it."""
+        assert self.conditions is not None
+        known = ("perturbation", "dose", "time", "direction", _SIZE, *design.context_keys)
+        unknown = [str(column) for column in self.conditions if column not in known]
+        if unknown:
+            raise UnknownNameError("column", unknown, known, where="conditions")
+        if "perturbation" not in self.conditions:
+            raise ConditionError(
+                "there is no column 'perturbation'", where="conditions", remedy="Name one in each row."
+            )
+        for row in self.conditions.to_dict(orient="records"):
+            said = {str(name): value for name, value in row.items() if not means_missing(value)}
+            if "perturbation" not in said:
+                raise ConditionError("a row names no perturbation", where="conditions", remedy="Name one in every row.")
+            size = said.get(_SIZE)
+            asked = Asked(
+                {key: label_text(said[key]) for key in design.context_keys if key in said},
+                said.get("perturbation"),
+                None,
+                *(said.get(role) for role in ("dose", "time", "direction")),
+            )
+            yield asked, None if size is None else check_whole(size, name="n_cells", least=1)
+
+
 def expand_requests(
     cells: Cells | StoredCells,
     source: DataSource,
     vocabulary: PerturbationVocabulary,
-    *,
-    contexts: Contexts,
-    perturbations: str | Sequence[str] | None,
-    doses: Sequence[float | str] | float | str | None,
-    times: Sequence[float] | float | None,
-    directions: Sequence[str] | str | None = None,
+    asked: Asked,
+    check: Callable[[Sequence[Request]], None],
+) -> list[Request]:
+    """Spell out what is asked for: each row of a table, or the wanted contexts crossed with the wanted conditions."""
+    if asked.conditions is None:
+        return _crossed(cells, source, vocabulary, asked, check)
+    found: dict[tuple[str, Condition], Request] = {}
+    for row, size in asked.rows(source.design):
+        for request in _crossed(cells, source, vocabulary, row, check):
+            found.setdefault((request.context, request.condition), replace(request, n_cells=size))
+    if not found:
+        raise ConditionError("nothing is asked for", where="conditions", remedy="Give at least one row.")
+    return list(found.values())
+
+
+def _crossed(
+    cells: Cells | StoredCells,
+    source: DataSource,
+    vocabulary: PerturbationVocabulary,
+    asked: Asked,
     check: Callable[[Sequence[Request]], None],
 ) -> list[Request]:
     """Cross the wanted contexts with the wanted conditions."""
     design = source.design
-    asked = (
-        (doses, design.dose_key, "dose"),
-        (times, design.time_key, "time"),
-        (directions, design.direction_key, "direction"),
+    amounts = (
+        (asked.doses, design.dose_key, "dose"),
+        (asked.times, design.time_key, "time"),
+        (asked.directions, design.direction_key, "direction"),
     )
-    for wanted, key, kind in asked:
+    for wanted, key, kind in amounts:
         if wanted is not None and key is None:
             raise ConditionError(f"a {kind} is asked for, but the data has none", remedy=f"Set it up with {kind}_key=.")
         if _as_list(wanted) == []:  # which is not the same as not to say it
             raise ConditionError("nothing is asked for", where=f"{kind}s=", remedy=f"Name at least one {kind}.")
-    labels = _as_list(perturbations)
+    labels = _as_list(asked.perturbations)
     if labels is None:
         labels = [label for label in vocabulary.labels if not vocabulary.label_format.is_control(label)]
     # a name that is not known has no doses to look up
     check(list(_by_name(labels, vocabulary)))
     # a combination may be spelled in two ways, and is one condition nonetheless
     conditions = dict.fromkeys(
-        condition
-        for label in labels
-        for condition in _wanted_conditions(label_text(label), design, vocabulary, doses, times, directions)
+        condition for label in labels for condition in _wanted_conditions(label_text(label), design, vocabulary, asked)
     )
-    places = _contexts(cells, source, contexts)
+    places = _contexts(cells, source, asked.contexts)
     if not conditions or not places:
         raise ConditionError("nothing is asked for", remedy="Name at least one context and one perturbation.")
     return [
@@ -134,10 +202,11 @@ def _request(
     return Request(context, values, condition, label, dose, direction)
 
 
-def _wanted_conditions(
-    label: str, design: Design, vocabulary: PerturbationVocabulary, doses: object, times: object, directions: object
-) -> list[Condition]:
+def _wanted_conditions(label: str, design: Design, vocabulary: PerturbationVocabulary, asked: Asked) -> list[Condition]:
     """What is asked for with one label; what is not said is as it was measured."""
+    doses: Any
+    directions: Any
+    doses, times, directions = asked.doses, asked.times, asked.directions
     condition = vocabulary.read(label)
     parts = condition.parts
     if not parts:

@@ -19,14 +19,15 @@ from transpert.groups import Design
 from ..cells.in_memory import Cells, repeated
 from ..cells.open import StoredCells
 from .assemble import Population, text_columns
-from .controls import Origin, origins_of, shown_controls
+from .controls import origins_of
+from .options import StoreOptions
 from .parts import PredictionParts, digest_of
 from .predictor import Predictor
 from .requests import Request
-from .sizes import most_cells, population_sizes
+from .sizes import draws_of, population_sizes, shown_draws, wanted_sizes
 
 # values, zeros and all, of the cells that are predicted and held before they are written
-VALUES_PER_PART = 1 << 26
+_VALUES_PER_PART = 1 << 26
 
 
 def predict_into_store(
@@ -37,46 +38,45 @@ def predict_into_store(
     *,
     state: tuple[Any, ...],
     n_cells: int | None,
-    readout: str | None,
-    include_controls: bool,
-    cells_per_part: int,
-    rank: int,
-    world_size: int,
+    options: StoreOptions,
     progress: bool,
     seed: int,
 ) -> Path | None:
     """Predict populations part after part; ``state`` is what the model remembers, by which its parts are known."""
     design = predictor.design
+    cells_per_part = options.cells_per_part or max(_VALUES_PER_PART // len(cells.genes), 1)
     origins = origins_of(cells, design, requests)
-    n_controls = most_cells(cells, design, origins, n_cells)
-    blocks = _blocks(origins, population_sizes(cells, design, origins, n_cells), cells_per_part)
-    controls = shown_controls(origins) if include_controls else []
+    wanted = wanted_sizes(requests, n_cells)
+    draws = draws_of(cells, design, origins, wanted)
+    sizes = population_sizes(cells, design, origins, wanted)
+    blocks = _blocks([*zip(draws, wanted, strict=True)], sizes, cells_per_part)
+    controls = shown_draws(draws) if options.include_controls else []
     as_text = text_columns(cells.obs, requests, design)
     said: dict[str, Any] = {"as_text": as_text, "unseen": predictor._unseen(requests)}
     plan = {
         "model": digest_of(*state, _weights(predictor)),
-        "requests": digest_of([[r.context, str(r.condition), r.label, str(r.dose)] for r in requests]),
+        "requests": digest_of([[r.context, str(r.condition), r.label, str(r.dose), r.n_cells] for r in requests]),
         "cells": _identity(cells, design),
         "columns of text": sorted(as_text),
         "n_cells": n_cells,
-        "n_controls": n_controls,
-        "readout": readout or predictor._default_readout,
-        "include_controls": include_controls,
+        "readout": options.readout or predictor._default_readout,
+        "include_controls": options.include_controls,
         "cells_per_part": cells_per_part,
         "seed": seed,
     }
-    parts = PredictionParts(path, plan, len(blocks) + len(controls), rank=rank)
+    parts = PredictionParts(path, plan, len(blocks) + len(controls), rank=options.rank)
     with parts.held():
-        own = parts.to_do(world_size)
+        own = parts.to_do(options.world_size)
         with Progress(disable=not progress, transient=True) as bar:
             for number in bar.track(own, description="Predicting parts"):
                 if number < len(blocks):
                     block = blocks[number]
-                    control = predictor._controls(cells, origins[block[0]], n_controls, seed)
-                    populations = _predicted_part(predictor, control, requests, block, n_cells, readout, seed)
+                    control = repeated(predictor._controls(cells, *draws[block[0]], seed), wanted[block[0]], seed)
+                    asked = [requests[row] for row in block]
+                    populations = _predicted_part(predictor, control, asked, options.readout, seed)
                     made = predictor._assembled(populations, first=block[0], **said)
                 else:
-                    control = predictor._controls(cells, controls[number - len(blocks)], n_controls, seed)
+                    control = predictor._controls(cells, *controls[number - len(blocks)], seed)
                     made = predictor._assembled([predictor._control_population(control)], **said)
                 parts.write(number, _as_stored(made, design.columns))
         return None if parts.missing else parts.finish()
@@ -98,31 +98,23 @@ def _identity(cells: Cells | StoredCells, design: Design) -> str:
     return digest_of(list(cells.genes), known)
 
 
-def _blocks(origins: Sequence[Origin], sizes: Sequence[int], cells_per_part: int) -> list[range]:
+def _blocks(moved: Sequence[object], sizes: Sequence[int], cells_per_part: int) -> list[range]:
     """Divide the requests into runs that move the same cells, and of about so many of them."""
     blocks: list[range] = []
     start = 0
-    for number, origin in enumerate(origins):
+    for number, what in enumerate(moved):
         at_most = max(1, cells_per_part // sizes[start])
-        if origin != origins[start] or number - start == at_most:
+        if what != moved[start] or number - start == at_most:
             blocks.append(range(start, number))
             start = number
-    return [*blocks, range(start, len(origins))]
+    return [*blocks, range(start, len(moved))]
 
 
 def _predicted_part(
-    predictor: Predictor,
-    control: Cells,
-    requests: Sequence[Request],
-    numbers: range,
-    n_cells: int | None,
-    readout: str | None,
-    seed: int,
+    predictor: Predictor, control: Cells, requests: Sequence[Request], readout: str | None, seed: int
 ) -> list[Population]:
-    moved = repeated(control, n_cells, seed).anew()
-    return [
-        predictor._population(moved, requests[number], readout, seed=requests[number].seed(seed)) for number in numbers
-    ]
+    moved = control.anew()
+    return [predictor._population(moved, request, readout, seed=request.seed(seed)) for request in requests]
 
 
 def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:

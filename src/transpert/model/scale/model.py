@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from lightning.pytorch.strategies import Strategy
 
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, named_options
 from transpert._compat import SETUP_ARGS_KEY
 from transpert._schema import DAMAGED, checked
 from transpert._seeds import check_seed
@@ -46,7 +46,7 @@ from ..embeddings import (
     resolve_embedding,
     warn_of_unused,
 )
-from ..processes import is_sharded
+from ..processes import check_accelerator, is_sharded
 from .condition_codes import ConditionTable
 from .folds import Folds, assign_folds, resolve_level
 from .gate import FittedGate
@@ -63,6 +63,7 @@ from .training.run import (
     SetTrainRunner,
     TrainerSettings,
     check_precision,
+    check_trainer_options,
     checkpoint_to_resume,
     default_precision,
     group_names,
@@ -122,6 +123,7 @@ class SCALE(GatedModel):
     _train_runner_cls = SetTrainRunner
     module: TransportModule
 
+    @named_options()
     def __init__(
         self,
         adata: Data | None = None,
@@ -250,6 +252,8 @@ class SCALE(GatedModel):
             None if checkpoint_dir is None else Path(checkpoint_dir), checkpoint_every_n_steps, resume
         )
         check_precision(precision)
+        check_accelerator(accelerator)
+        check_trainer_options(trainer_kwargs, type(self).train)
         groups, matching = self._training_groups()
         self.left_out_level = resolve_level(groups, self.options.joining.leave_out, self._split_kind())
         n_folds, kind = self.options.joining.folds, self._split_kind()

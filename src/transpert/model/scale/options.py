@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 import numpy as np
 
+from transpert._arguments import check_choice, check_number, check_share, check_whole, named_options
 from transpert._files import Count
 from transpert._schema import DAMAGED, checked
 from transpert.errors import ModelFileError, OptionError, UnknownNameError
@@ -21,6 +22,7 @@ from .gate import FittedGate
 LeaveOut = Literal["auto", "context", "perturbation", "pair"]
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class JoiningOptions:
     """How the network and the anchor are joined.
@@ -79,6 +81,7 @@ class JoiningOptions:
             raise OptionError(f"train_networks is {self.train_networks!r}", remedy="Choose 'auto' or 'always'.")
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
     """How the network is trained.
@@ -147,25 +150,17 @@ class TrainingOptions:
             )
         whole = ("steps", "steps_per_epoch", "set_size", "sets_per_batch", "slice_size", "patience", "accumulate")
         for name in whole:
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | np.integer) and value >= 1):
-                raise OptionError(f"{name} is {value}", where="TrainingOptions", remedy="A whole number, at least 1.")
-        if self.weighting not in ("uniform", "cells", "tempered"):
-            raise OptionError(
-                f"weighting is {self.weighting!r}",
-                where="TrainingOptions",
-                remedy="Choose 'uniform', 'cells' or 'tempered'.",
-            )
+            check_whole(getattr(self, name), name=name, least=1, optional=name not in ("patience", "accumulate"))
+        check_choice(self.weighting, ("uniform", "cells", "tempered"), name="weighting")
         for name in ("learning_rate", "gradient_clip"):
-            if not getattr(self, name) > 0:
-                raise OptionError(f"{name} is {getattr(self, name)}", where="TrainingOptions", remedy="Above 0.")
-        if not self.weight_decay >= 0:
-            raise OptionError(f"weight_decay is {self.weight_decay}", where="TrainingOptions", remedy="0 or more.")
+            check_number(getattr(self, name), name=name, least=0.0, open_ends=True)
+        check_number(self.weight_decay, name="weight_decay", least=0.0)
         for name in ("warmup", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}", where="TrainingOptions", remedy="From 0 to 1.")
+            if check_share(getattr(self, name), name=name) == 1:
+                raise OptionError(f"{name} is 1", where="TrainingOptions", remedy="Give a number below 1.")
 
 
+@named_options()
 @dataclass(frozen=True, slots=True)
 class ScaleOptions:
     """All options of SCALE.

@@ -17,9 +17,9 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from transpert import __version__
+from transpert import __version__, _keys
 from transpert._anndata import frame
-from transpert.errors import OptionError, TranspertError
+from transpert.errors import OptionError, TranspertError, UnknownNameError
 from transpert.groups import Design
 
 from ..evaluation import evaluate
@@ -72,11 +72,24 @@ def digest(*parts: object) -> str:
     return found.hexdigest()[:24]
 
 
+def with_library_sizes(adata: AnnData, key: str | None) -> AnnData:
+    """Return the same cells with their library sizes where every step of a study looks for them."""
+    obs = frame(adata.obs)
+    if key is None or key == _keys.LIBRARY_SIZE:
+        return adata
+    if key not in obs:
+        raise UnknownNameError("column", [key], map(str, obs.columns), where="obs")
+    named = obs.assign(**{_keys.LIBRARY_SIZE: obs[key]})
+    return AnnData(adata.X, obs=named, var=adata.var, obsm=adata.obsm, layers=adata.layers, uns=adata.uns)
+
+
 def digest_of_cells(adata: AnnData, design: Design, layer: str | None) -> str:
     """Return a digest of the counts, genes and labels of cells."""
     matrix = adata.X if layer is None else adata.layers[layer]
     counts = sparse.csr_matrix(matrix)
-    columns = [frame(adata.obs)[name].astype(str).to_numpy(dtype=object) for name in design.columns]
+    obs = frame(adata.obs)
+    used = [*design.columns, *(name for name in (_keys.LIBRARY_SIZE,) if name in obs)]
+    columns = [obs[name].astype(str).to_numpy(dtype=object) for name in used]
     names = adata.var_names.to_numpy(dtype=object).astype(str)
     return digest(counts.data, counts.indices, counts.indptr, names, *[column.astype(str) for column in columns])
 

@@ -246,13 +246,13 @@ class TransportTrainingPlan(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         options = self.options
         parameters = list(self.module.parameters())
-        on_gpu = all(parameter.device.type == "cuda" for parameter in parameters)
+        fuses = all(parameter.device.type in ("cuda", "cpu") for parameter in parameters)
         optimizer = torch.optim.AdamW(
             parameters,
             lr=options.learning_rate,
             weight_decay=options.weight_decay,
             # one kernel for all parameters; gradients that are scaled could then not be clipped
-            fused=True if on_gpu and self.trainer.precision != _SCALED_PRECISION else None,
+            fused=True if fuses and self.trainer.precision != _SCALED_PRECISION else None,
         )
         total = max(int(self.trainer.estimated_stepping_batches), 1)
         rise = max(int(options.warmup * total), 1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,15 @@ from typing import Any, Literal, override
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
-from scvi.train import TrainRunner
+from scvi.train import Trainer, TrainRunner
 
+from transpert._arguments import refused
 from transpert._seeds import ONE_AT_A_TIME
 from transpert.data import SetDataModule
-from transpert.errors import CheckpointError, OptionError
+from transpert.errors import CheckpointError, OptionError, UnknownOptionError, list_names
 from transpert.groups import Groups
 
 from ...processes import choose_strategy, largest, lost_process
@@ -35,6 +38,12 @@ type Resume = bool | Literal["auto"] | str | os.PathLike[str]
 
 # as Lightning writes them; in others the weights themselves, or the cells, would have to be of that type
 _PRECISIONS = ("32", "32-true", "bf16-mixed", "bf16", "16-mixed", "16")
+# of the Trainer of Lightning, which the options of a model set
+_OURS = {
+    "gradient_clip_val": "Pass training=TrainingOptions(gradient_clip=...) to the model.",
+    "accumulate_grad_batches": "Pass training=TrainingOptions(accumulate=...) to the model.",
+    "max_steps": "Pass training=TrainingOptions(steps=...) to the model.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +127,28 @@ def check_precision(precision: str | int | None) -> None:
             f"precision is {precision!r}",
             remedy="Choose 32, 'bf16-mixed' or '16-mixed': the weights and the cells stay in single precision.",
         )
+
+
+def check_trainer_options(given: Mapping[str, Any], train: Callable[..., None]) -> None:
+    """Refuse what neither ``train`` nor the Trainer of Lightning knows, and what would only fail inside it."""
+    taken = [name for name in given if name in _OURS]
+    if taken:
+        raise OptionError(f"train sets {list_names(taken)} itself", where="train", remedy=_OURS[taken[0]])
+    known = {
+        name for function in (train, Trainer, lightning.Trainer) for name in inspect.signature(function).parameters
+    }
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise UnknownOptionError(
+            "option", unknown, sorted(known - {"self", "kwargs", "trainer_kwargs", *_OURS}), where="train"
+        )
+    callbacks = given.get("callbacks", ())
+    if not isinstance(callbacks, list | tuple) or not all(isinstance(item, Callback) for item in callbacks):
+        raise refused("callbacks", callbacks, "Give a list of callbacks of Lightning.")
+    logger = given.get("logger", False)
+    loggers = logger if isinstance(logger, list | tuple) else [logger]
+    if not all(isinstance(item, bool | Logger) or item is None for item in loggers):
+        raise refused("logger", logger, "Give a logger of Lightning, such as CSVLogger('logs'), True or False.")
 
 
 def group_names(groups: Groups) -> list[str]:

@@ -1,0 +1,163 @@
+"""The effects that a trained model predicts, with intervals if they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from transpert._anndata import writable_name
+from transpert._arguments import check_arguments
+from transpert.errors import OptionError
+from transpert.transport import log_fold_of_means
+
+from .cells.in_memory import Cells
+from .cells.open import Data
+from .prediction.requests import Asked, Contexts, check_drawing
+from .prediction.unseen import Unseen
+from .uncertainty.intervals import Uncertainty, predict_uncertainty
+from .verbs import PredictingModel
+
+
+class EffectModel(PredictingModel):
+    """A model that predicts effects: the fourth of the five classes that make a model."""
+
+    def get_effects(
+        self,
+        contexts: Contexts = None,
+        perturbations: str | Sequence[str] | None = None,
+        *,
+        conditions: pd.DataFrame | None = None,
+        doses: Sequence[float | str] | float | str | None = None,
+        times: Sequence[float] | float | None = None,
+        directions: Sequence[str] | str | None = None,
+        adata: Data | None = None,
+        key_added: str | None = None,
+        unseen: Unseen = "error",
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Predict log fold changes, without drawing cells.
+
+        Parameters
+        ----------
+        contexts, perturbations, conditions, doses, times, directions, adata, unseen, seed
+            As in :meth:`predict`.
+        key_added
+            Also write the table to ``varm[key_added]`` of the data of the model, an AnnData; ``/``, which no file can
+            hold in a name, becomes another slash there.
+
+        Returns
+        -------
+        Genes x populations: natural-log fold changes of the mean counts per 10k implied by the predicted mean log1p,
+        ``log(expm1(predicted) + 0.05) - log(expm1(control) + 0.05)``.
+
+        Raises
+        ------
+        transpert.errors.TranspertError
+            As :meth:`predict`.
+
+        Examples
+        --------
+        >>> import transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
+        >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
+        >>> tp.KernelTransport.setup_anndata(adata, **keys)
+        >>> model = tp.KernelTransport(adata)
+        >>> model.train()
+        >>> model.get_effects({"context": "context_0"}, "P0").shape
+        (20, 1)
+        """
+        check_arguments(locals())
+        if key_added is not None and not (isinstance(self._cells, Cells) and isinstance(self.adata, AnnData)):
+            raise OptionError(
+                "the model has no AnnData to write into",
+                where="key_added",
+                remedy="Leave it out, and put the table that is returned where you want it.",
+            )
+        check_drawing(None, None, seed)
+        cells, requests = self._requested(
+            adata,
+            Asked(contexts, perturbations, conditions, doses, times, directions),
+            unseen=unseen,
+        )
+        columns = {}
+        for request, control, statistics in self._with_controls(cells, requests, seed):
+            before = statistics.mean_log[0]
+            after = self._predict_set(control, request, seed=seed, each_cell=False).mean_log
+            columns[request.text] = log_fold_of_means(after, before)
+        table = pd.DataFrame(columns, index=pd.Index(self.genes.astype(str)), dtype=np.float32)
+        if key_added is not None:
+            self.adata.varm[key_added] = table.reindex(self.adata.var_names.astype(str)).rename(columns=writable_name)
+        return table
+
+    def get_uncertainty(
+        self,
+        contexts: Contexts = None,
+        perturbations: str | Sequence[str] | None = None,
+        *,
+        conditions: pd.DataFrame | None = None,
+        doses: Sequence[float | str] | float | str | None = None,
+        times: Sequence[float] | float | None = None,
+        directions: Sequence[str] | str | None = None,
+        level: float = 0.9,
+        n_cells: int | None = None,
+        adata: Data | None = None,
+        unseen: Unseen = "error",
+        seed: int = 0,
+    ) -> Uncertainty:
+        """Predict effects with intervals, and say how far each condition is from what was trained on.
+
+        While training, the model predicts groups that it has not seen: with their context, their perturbation, their
+        combination, their dose or just their pair left out. How far it is off, gene by gene and less the sampling
+        error of what it is compared with, gives the interval in each of these situations.
+
+        Parameters
+        ----------
+        contexts, perturbations, conditions, doses, times, directions, adata, unseen, seed
+            As in :meth:`predict`.
+        level
+            Share of effects that an interval is to contain.
+        n_cells
+            Cells in which the effect is measured, whose sampling error then belongs to the interval; by default the
+            interval is for the effect in the whole population.
+
+        Returns
+        -------
+        Effects and bounds as genes x populations, natural-log fold changes; and for every population what is new
+        about it and its distances from the training data. A distance of 1 is that between neighbours in the
+        training data; it is infinite for a perturbation without a vector.
+
+        Warns
+        -----
+        transpert.errors.AssumptionWarning
+            If the training data could not imitate what is new: too few contexts, doses or combinations.
+
+        Raises
+        ------
+        transpert.errors.NotTrainedError
+            If the model is not trained, or has no left-out predictions to learn from.
+        transpert.errors.TranspertError
+            As :meth:`predict`.
+
+        Examples
+        --------
+        >>> import transpert as tp
+        >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
+        >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
+        >>> tp.KernelTransport.setup_anndata(adata, **keys)
+        >>> model = tp.KernelTransport(adata)
+        >>> model.train()
+        >>> found = model.get_uncertainty({"context": "context_0"}, ["P0", "P1"], level=0.8)
+        >>> bool((found.lower <= found.upper).all(axis=None)), found.conditions["situation"].tolist()
+        (True, ['seen', 'seen'])
+        """
+        check_arguments(locals())
+        check_drawing(None, None, seed)
+        cells, requests = self._requested(
+            adata,
+            Asked(contexts, perturbations, conditions, doses, times, directions),
+            unseen=unseen,
+        )
+        return predict_uncertainty(self, cells, requests, self.uncertainty, level=level, n_cells=n_cells, seed=seed)
