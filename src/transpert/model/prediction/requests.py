@@ -47,8 +47,12 @@ class Request:
 
     def seed(self, seed: int) -> int:
         """Make the seed of this population, whatever else is asked for beside it and in whatever order."""
-        name = zlib.crc32(f"{self.context}|{self.condition}".encode())
-        return int(np.random.SeedSequence([check_seed(seed), name]).generate_state(1)[0])
+        return int(np.random.SeedSequence([check_seed(seed), self.draw]).generate_state(1)[0])
+
+    @property
+    def draw(self) -> int:
+        """What makes the draws of this population its own."""
+        return zlib.crc32(f"{self.context}|{self.condition}".encode())
 
 
 def check_drawing(n_cells: int | None, readout: str | None, seed: int) -> int | None:
