@@ -39,7 +39,7 @@ def make(name, adata, **setup):
     cls = EVERY[name]
     keys = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts", **setup}
     cls.setup_anndata(adata, **keys)
-    return cls(adata, preset="tiny", training=TRAINING) if name == "SCALE" else cls(adata)
+    return cls(adata, preset="tiny", joining="always", training=TRAINING) if name == "SCALE" else cls(adata)
 
 
 def trained(name, adata, accelerator="cpu", **setup):
