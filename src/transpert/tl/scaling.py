@@ -19,6 +19,7 @@ from rich.progress import Progress, TimeRemainingColumn
 from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._seeds import check_seed
+from transpert._signatures import as_annotated
 from transpert.errors import AssumptionWarning, MetricInputError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.metrics import METRICS, normalise, resolve_metrics
@@ -198,6 +199,7 @@ class ScalingStudy:
         return sizes, stacked, raw[seeds].to_numpy()
 
 
+@as_annotated()
 def scaling_study(
     adata: AnnData,
     design: Design,
