@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
@@ -27,21 +28,20 @@ Kernel = Literal["energy", "mmd"]
 
 def _choice(name: str, value: object, choices: Any) -> None:
     allowed = get_args(choices)
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise OptionError(f"{name} is {value!r}", remedy=f"Choose one of {list_names(allowed)}.")
 
 
 def _range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise OptionError(f"{name} is {value!r}", remedy="Give a finite number.")
     if not low <= value <= high:
         bounds = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
         raise OptionError(f"{name} is {value}", remedy=f"Give a number {bounds}.")
 
 
-def check_count(name: str, value: int) -> None:
-    """Refuse what is no whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise OptionError(f"{name} is {value!r}", remedy="Give a whole number of at least 1.")
 
 
@@ -107,7 +107,7 @@ class EncoderOptions:
     def __post_init__(self) -> None:
         _choice("kind", self.kind, EncoderKind)
         for name in ("width", "depth", "n_tokens", "n_heads", "n_key_heads"):
-            check_count(name, getattr(self, name))
+            _count(name, getattr(self, name))
         _range("dropout", self.dropout, 0, 0.99)
         _flag("checkpoint", self.checkpoint)
         if self.input_scale is not None:
@@ -133,7 +133,7 @@ class SetOptions:
 
     def __post_init__(self) -> None:
         _choice("pooling", self.pooling, Pooling)
-        check_count("hidden", self.hidden)
+        _count("hidden", self.hidden)
 
 
 @named_options()
@@ -231,7 +231,7 @@ class FlowOptions:
         ):
             _choice(name, getattr(self, name), choices)
         for name in ("depth", "n_heads", "n_key_heads", "steps"):
-            check_count(name, getattr(self, name))
+            _count(name, getattr(self, name))
         _flag("checkpoint", self.checkpoint)
 
 
@@ -258,7 +258,7 @@ class DecoderOptions:
     def __post_init__(self) -> None:
         _choice("output", self.output, DecoderOutput)
         for name in ("hidden", "depth"):
-            check_count(name, getattr(self, name))
+            _count(name, getattr(self, name))
 
 
 @named_options()

@@ -24,10 +24,11 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._anndata import layer_names
-from transpert._arguments import check_choice, check_path, check_whole
+from transpert._arguments import check_choice, check_names, check_path, check_whole
 from transpert._counts import read_counts
 from transpert.data.readers.readers import CountReader, open_reader
 from transpert.errors import (
+    OURS,
     AssumptionWarning,
     ConditionError,
     CountsError,
@@ -140,6 +141,7 @@ def to_vcc(
     """
     target = check_path(path, name="path")
     check_whole(n_cells, name="n_cells", least=1)
+    contexts = check_names(contexts, name="contexts")
     check_choice(unmeasured, ("refuse", "zero", "controls"), name="unmeasured")
     if target.exists() and not overwrite:
         raise OptionError("the package exists already", where=str(target), remedy="Pass overwrite=True.")
@@ -346,7 +348,7 @@ def _fill(
     warnings.warn(
         f"{len(missing)} genes of the challenge were not measured, and are written {as_what}: they are not predicted.",
         AssumptionWarning,
-        stacklevel=3,
+        skip_file_prefixes=OURS,
     )
     if unmeasured == "zero":
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.groups import ControlMatching, Groups
 
@@ -119,11 +120,6 @@ class GroupEffects:
         molecule = np.log1p(np.average(self.statistics.mean_inverse_library))
         return np.maximum(means.error_log, (molecule / np.maximum(means.n_cells, 1)[:, None]) ** 2)
 
-    def molecule(self) -> float:
-        """Return the rate that one count in all cells of a typical group makes, in counts per 10k."""
-        cells = float(np.median(np.minimum(self.treated.n_cells, self.control.n_cells)))
-        return float(np.average(self.statistics.mean_inverse_library)) / max(cells, 1.0)
-
     def in_space(self, space: EffectSpace, pseudo_rate: float) -> tuple[np.ndarray, np.ndarray]:
         """Return effects and their sampling variances in one space.
 
@@ -152,6 +148,7 @@ class GroupEffects:
         return effect, variance
 
 
+@as_annotated(counts="N G")
 def group_effects(
     counts: sparse.csr_matrix, library_size: np.ndarray, groups: Groups, matching: ControlMatching
 ) -> GroupEffects:
@@ -189,6 +186,7 @@ def group_effects(
     return effects_from_statistics(statistics, groups, matching)
 
 
+@as_annotated()
 def rows_of_groups(groups: Groups) -> np.ndarray:
     """Say which groups are pooled: the batches of a condition in a context, while every control group is kept.
 
@@ -209,6 +207,7 @@ def rows_of_groups(groups: Groups) -> np.ndarray:
     return rows
 
 
+@as_annotated()
 def effects_from_statistics(statistics: PooledStatistics, groups: Groups, matching: ControlMatching) -> GroupEffects:
     """Compare every condition in every context with its matched controls, from the statistics of the groups.
 

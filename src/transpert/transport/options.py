@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from transpert._arguments import check_number, named_options
 from transpert._schema import DAMAGED, checked
+from transpert._signatures import check_fields
 from transpert.errors import ModelFileError, OptionError, list_names
 
 from .dependence import Dependence
@@ -47,6 +48,7 @@ class ReadoutOptions:
     tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_choice("kind", self.kind, Literal["counts", "expected"])
         _check_range("tolerance", self.tolerance, 0)
 
@@ -73,8 +75,7 @@ class AnchorOptions:
     spaces
         Spaces of effects that are stacked, with weights from left-out groups.
     pseudo_rate
-        Counts per 10k that are added before taking a log fold change; with ``adaptive`` at least what one count in all
-        cells of a typical group is worth, so that a single count makes no large effect.
+        Counts per 10k that are added before taking a log fold change.
     n_components
         Numbers of principal components of the control profiles to choose from, by leaving one context out; by default
         2, 4 and 8 for a kernel, 8 for a ridge.
@@ -85,10 +86,6 @@ class AnchorOptions:
         all but linear.
     shrinkage
         How strongly predicted effects are shrunk by their sampling error; 0 means not at all.
-    adaptive
-        Weight, from 0 to 1, of adaptive shrinkage (:class:`EffectMixture`) in effects in a context where the condition
-        was not measured: for each gene the contexts themselves say how far they can be trusted. Off by default: over
-        the screens of ``benchmarks/zoo`` it was not better.
     """
 
     kind: Literal["kernel", "ridge", "mean"] = "kernel"
@@ -98,16 +95,16 @@ class AnchorOptions:
     penalties: tuple[float, ...] | None = None
     widths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
     shrinkage: float = 1.0
-    adaptive: float = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_choice("kind", self.kind, Literal["kernel", "ridge", "mean"])
         for name, lowest in (("spaces", None), ("n_components", 1), ("penalties", 1e-6), ("widths", 1e-3)):
             values = getattr(self, name)
             if values is None and name in ("n_components", "penalties"):
                 continue  # those of the kind, which may yet be replaced by another
             object.__setattr__(self, name, tuple(values))
-            if not values:
+            if not getattr(self, name):
                 raise OptionError(
                     f"{name} needs at least one value",
                     where="AnchorOptions",
@@ -120,7 +117,6 @@ class AnchorOptions:
                     _check_range(name, value, lowest)
         _check_range("pseudo_rate", self.pseudo_rate, 1e-4, 100)
         _check_range("shrinkage", self.shrinkage, 0)
-        _check_range("adaptive", self.adaptive, 0, 1)
 
     def dependences(self) -> list[Dependence]:
         """Return the dependences on the context to choose from; none for ``"mean"``."""

@@ -15,8 +15,10 @@ from scipy import sparse
 from scipy.spatial import KDTree
 
 from transpert._anndata import read_h5ad
+from transpert._arguments import check_whole
 from transpert._matrices import canonical
 from transpert._seeds import check_seed
+from transpert._signatures import as_annotated, check_fields
 from transpert.errors import BackedDataError, ConditionError, OptionError, UnknownNameError, list_names
 
 from .names import checked_names, name_list
@@ -66,8 +68,9 @@ class Embedding:
     _left_out: dict[str, str] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self, but=("names", "values"))
         names = checked_names(self.names, self.source)
-        values = np.array(_dense(self.values), dtype=np.float32)
+        values = _numbers(self.values, self.source)
         if values.ndim != 2 or len(values) != len(names) or not values.shape[1]:
             raise ConditionError(
                 f"{len(names)} names but values of the shape {values.shape}",
@@ -114,7 +117,8 @@ class Embedding:
         """Length of a vector."""
         return int(self.values.shape[1])
 
-    def require(self, names: Iterable[str], *, where: str | None = None) -> None:
+    @as_annotated()
+    def require(self, names: str | Iterable[str], *, where: str | None = None) -> None:
         """Raise :class:`~transpert.errors.UnknownNameError` unless every name has a vector.
 
         Parameters
@@ -154,7 +158,8 @@ class Embedding:
                 remedy=f"{error.remedy}{said} A name without a vector is never replaced by zeros.",
             )
 
-    def lookup(self, names: Iterable[str]) -> np.ndarray:
+    @as_annotated()
+    def lookup(self, names: str | Iterable[str]) -> np.ndarray:
         """Return the vectors of some names, ``(N, E)`` float32.
 
         Parameters
@@ -181,7 +186,8 @@ class Embedding:
         self.require(names)
         return self.values[[self._places[name] for name in names]]
 
-    def restrict(self, names: Iterable[str]) -> Self:
+    @as_annotated()
+    def restrict(self, names: str | Iterable[str]) -> Self:
         """Return the table of some names alone, in their order.
 
         Parameters
@@ -206,6 +212,7 @@ class Embedding:
         names = tuple(dict.fromkeys(name_list(names)))
         return type(self)(names, self.lookup(names), self.source, self.blocks)
 
+    @as_annotated()
     def rename(self, names: Mapping[str, str]) -> Self:
         """Return the table under other names, for example symbols for Ensembl identifiers.
 
@@ -248,6 +255,7 @@ class Embedding:
         order = np.random.default_rng(check_seed(seed)).permutation(len(self))
         return type(self)(self.names, self.values[order], f"{self.source}, shuffled", self.blocks)
 
+    @as_annotated()
     def nearest(self, name: str, n: int = 5) -> pd.Series:
         """Return the names whose vectors are most like that of a name, by cosine after centring.
 
@@ -282,7 +290,8 @@ class Embedding:
         cosine = (centred @ centred[own]) / (lengths * lengths[own])
         return pd.Series(cosine, index=pd.Index(self.names), name=name).drop(name).nlargest(n)
 
-    def distance(self, name: str, known: Iterable[str]) -> float:
+    @as_annotated()
+    def distance(self, name: str, known: str | Iterable[str]) -> float:
         """Return how far a name is from some known ones.
 
         Parameters
@@ -315,7 +324,8 @@ class Embedding:
         """
         return self.distances([name], known)[name]
 
-    def distances(self, names: Iterable[str], known: Iterable[str]) -> dict[str, float]:
+    @as_annotated()
+    def distances(self, names: str | Iterable[str], known: str | Iterable[str]) -> dict[str, float]:
         """Return how far several names are from some known ones, as :meth:`distance` does for one.
 
         Parameters
@@ -390,6 +400,7 @@ class Embedding:
     # --- reading tables -------------------------------------------------------------------------------------
 
     @classmethod
+    @as_annotated()
     def from_frame(cls, frame: pd.DataFrame, *, name_column: str | None = None, source: str = "a DataFrame") -> Self:
         """Take the rows of a DataFrame.
 
@@ -440,6 +451,7 @@ class Embedding:
         return cls(tuple(frame.index), frame.to_numpy(dtype=np.float32), source)
 
     @classmethod
+    @as_annotated()
     def from_npz(cls, path: str | os.PathLike[str], *, names: str | None = None, values: str | None = None) -> Self:
         """Read an npz file with an array of names and a matrix of vectors.
 
@@ -476,6 +488,7 @@ class Embedding:
         return cls(tuple(found), vectors, Path(path).name)
 
     @classmethod
+    @as_annotated()
     def from_h5ad(cls, source: AnnData | str | os.PathLike[str], *, key: str | None = None, axis: str = "obs") -> Self:
         """Take the rows of an AnnData, or of an h5ad file: one name a row.
 
@@ -527,9 +540,10 @@ class Embedding:
             matrix = slot[key]
         else:
             raise UnknownNameError("key", [key], map(str, slot), where=f"{axis}m of {where}")
-        return cls(tuple(map(str, names)), np.asarray(_dense(matrix)), where)
+        return cls(tuple(map(str, names)), _numbers(matrix, where), where)
 
     @classmethod
+    @as_annotated(but=("matrix", "vocabulary"))
     def from_tokens(
         cls,
         matrix: Any,
@@ -568,13 +582,18 @@ class Embedding:
         """
         if hasattr(matrix, "detach"):
             matrix = matrix.detach().float().cpu().numpy()
-        matrix = np.asarray(_dense(matrix), dtype=np.float32)
+        matrix = _numbers(matrix, source)
+        if matrix.ndim != 2:
+            raise ConditionError(
+                f"the matrix has shape {matrix.shape}", where=source, remedy="Give an array with a row for each token."
+            )
         if isinstance(vocabulary, Mapping):
             pairs = list(vocabulary.items())
         else:
             pairs = [(name, row) for row, name in enumerate(checked_names(vocabulary, source))]
         # pairs and not a dict: a name that occurs twice must be seen
-        pairs = [(name, int(row)) for name, row in pairs if not str(name).startswith("<")]
+        kept = [(name, row) for name, row in pairs if not str(name).startswith("<")]
+        pairs = [(str(name), check_whole(row, name=f"the row of {name!r}")) for name, row in kept]
         outside = [name for name, row in pairs if not 0 <= row < len(matrix)]
         if outside:
             raise ConditionError(
@@ -587,5 +606,15 @@ class Embedding:
     # --- making tables --------------------------------------------------------------------------------------
 
 
-def _dense(matrix: Any) -> Any:
-    return matrix.toarray() if sparse.issparse(matrix) else matrix
+def _numbers(matrix: Any, source: str) -> np.ndarray:
+    """Return a matrix of vectors, dense or sparse, as an array of its own."""
+    try:
+        if hasattr(matrix, "obs"):  # numpy would take an AnnData to pieces
+            raise TypeError
+        return np.array(matrix.toarray() if sparse.issparse(matrix) else matrix, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise ConditionError(
+            f"the vectors are of type {type(matrix).__name__}, and no matrix of numbers",
+            where=source,
+            remedy="Give an array with a row for each name.",
+        ) from None

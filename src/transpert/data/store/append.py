@@ -13,7 +13,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._folders import Unfinished, force_to_disk, remove, unfinished_work
-from transpert.errors import AssumptionWarning, StoreError, UnknownNameError
+from transpert.errors import OURS, AssumptionWarning, StoreError, UnknownNameError
 from transpert.groups import Groups, make_groups
 
 from ..readers.readers import IN_MEMORY, CountReader
@@ -71,7 +71,11 @@ def _read_more(store: StoreContents, readers: Sequence[CountReader], library_siz
                 )
     columns = [name for name in store.obs_columns if name != _keys.LIBRARY_SIZE]
     return read_input(
-        readers, store.design, genes=list(store.genes), obs_columns=columns, library_size_key=library_size_key or known
+        readers,
+        store.design,
+        genes=list(store.genes),
+        obs_columns=columns,
+        library_size_key=known if library_size_key is None else library_size_key,
     )
 
 
@@ -86,7 +90,7 @@ def _with_new_names(cells: BuildInput, tables: Tables, manifest: Manifest, *, al
         f"The store has cells with {np.count_nonzero(known)} of the new names; '-' and the number of the file are "
         "appended to all new names.",
         AssumptionWarning,
-        stacklevel=4,
+        skip_file_prefixes=OURS,
     )
     number = np.repeat(np.arange(len(cells.readers)) + len(manifest.sources), np.diff(cells.bounds))
     index = cells.obs.index

@@ -97,7 +97,8 @@ class SCALE(GatedModel):
         times as many genes, as :meth:`summary` says; or ``"tiny"``, ``"small"``, ``"base"``,
         ``"large"`` (for atlases, on GPUs), or ``"paper"`` (the choices of the paper).
     encoder, sets, conditions, flow, losses, decoder, anchor, readout, joining, training
-        Options that replace those of the preset; ``anchor=None`` goes without an anchor.
+        Options that replace those of the preset; ``anchor=None`` goes without an anchor, and ``joining="always"``
+        trains networks also where they could not count beside it.
     n_components
         Principal components in which the networks read and write cells, see :class:`~transpert.model.ScaleOptions`;
         ``None`` for genes.
@@ -145,7 +146,7 @@ class SCALE(GatedModel):
         decoder: DecoderOptions | None = None,
         anchor: AnchorOptions | None | Literal["keep"] = _KEEP,  # type: ignore[assignment]
         readout: ReadoutOptions | None = None,
-        joining: JoiningOptions | None = None,
+        joining: JoiningOptions | Literal["always"] | None = None,
         training: TrainingOptions | None = None,
         n_components: int | None | Literal["keep"] = _KEEP,  # type: ignore[assignment]
         embeddings: EmbeddingLike = None,
@@ -154,19 +155,19 @@ class SCALE(GatedModel):
         super().__init__(adata, registry)
         start = ScaleOptions.preset(preset)
         network = NetworkOptions(
-            encoder or start.network.encoder,
-            sets or start.network.sets,
-            conditions or start.network.conditions,
-            flow or start.network.flow,
-            losses or start.network.losses,
-            decoder or start.network.decoder,
+            start.network.encoder if encoder is None else encoder,
+            start.network.sets if sets is None else sets,
+            start.network.conditions if conditions is None else conditions,
+            start.network.flow if flow is None else flow,
+            start.network.losses if losses is None else losses,
+            start.network.decoder if decoder is None else decoder,
         )
         self.options = ScaleOptions(
             network,
-            start.anchor if anchor == _KEEP else anchor,  # type: ignore[arg-type]
-            readout or start.readout,
-            joining or start.joining,
-            training or start.training,
+            start.anchor if isinstance(anchor, str) and anchor == _KEEP else anchor,  # type: ignore[arg-type]
+            start.readout if readout is None else readout,
+            start.joining.replaced_by(joining),
+            start.training if training is None else training,
             start.n_components if n_components == _KEEP else n_components,  # type: ignore[arg-type]
         )
         if self.options.anchor is None and self.options.joining.kind == "residual":
@@ -185,6 +186,7 @@ class SCALE(GatedModel):
         self.gate_evidence: FittedGate | None = None
         self.left_out_level = ""
         self.components: list[GeneComponents] = []
+        self.without_networks = ""
         self.completed_history: dict[str, pd.DataFrame] = {}
         self._table: ConditionTable | None = None
         if self._cells is not None:
@@ -207,6 +209,9 @@ class SCALE(GatedModel):
         **trainer_kwargs: Any,
     ) -> None:
         """Fit the anchor, train the networks, and fit the gate on what the networks have not seen.
+
+        Where no network could count beside the anchor, none is trained, and ``summary()`` says why
+        (``joining="always"`` insists).
 
         A second call trains further: it starts from the weights there are, with a new optimiser and schedule and the
         same sets of cells, and its epochs are appended to ``history``.
@@ -272,6 +277,18 @@ class SCALE(GatedModel):
             members = groups_of(effects, groups)
             first = np.array([own[0] for own in members], dtype=int)
             anchored = self._left_out_anchor(effects, folds[first], say)
+            self.without_networks = self._why_no_networks(effects, folds[first], anchored)
+        if self.without_networks:
+            self._set_trained()
+            with stages(shown) as say:
+                self._fit_gate(effects, groups, first, folds[first], anchored, say)
+            warnings.warn(
+                f"No network was trained, the anchor predicts alone: {self.without_networks}. "
+                'To train one all the same, make the model with joining="always".',
+                AssumptionWarning,
+                stacklevel=2,
+            )
+            return
         shifts = anchored.of_groups(members, len(groups)) if self.options.joining.kind == "residual" else None
         self._set_statistics(effects, groups, folds)
         data = self._data_module(groups, matching, folds)
@@ -375,6 +392,7 @@ class SCALE(GatedModel):
         plain: dict[str, Any] = {
             "gate": self.gate,
             "left_out_level": self.left_out_level,
+            "without_networks": self.without_networks,
             "gate_evidence": None if self.gate_evidence is None else dataclasses.asdict(self.gate_evidence),
             "conditions": self._conditions_table.to_dict(),
             "n_inputs": self.module.networks[0].sizes.n_inputs,
@@ -397,6 +415,7 @@ class SCALE(GatedModel):
         saved = checked(plain, SavedState, ModelFileError, "state", DAMAGED)
         self.gate, self.left_out_level = saved.gate, saved.left_out_level
         self.gate_evidence = saved.gate_evidence
+        self.without_networks = saved.without_networks
         self.gate_table = None if saved.gate_table is None else pd.DataFrame(saved.gate_table)
         self.completed_history = {key: pd.DataFrame({key: values}) for key, values in saved.history.items()}
         self.history_ = dict(self.completed_history)
@@ -404,7 +423,7 @@ class SCALE(GatedModel):
         if "anchor" in plain:
             own = {k.removeprefix("anchor_"): v for k, v in arrays.items() if k.startswith("anchor_")}
             self.anchor = anchor_from_state(plain["anchor"], own, self.embedding)
-        if self.options.n_components is not None:
+        if self.options.n_components is not None and not self.without_networks:
             found = {name: torch.from_numpy(value) for name, value in below("components_", arrays).items()}
             self.components = [GeneComponents(len(self.genes), self.options.n_components)]
             self.components[0].load_state_dict(found, assign=True)

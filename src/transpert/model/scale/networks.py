@@ -11,7 +11,7 @@ import torch
 
 from transpert._seeds import ONE_AT_A_TIME
 from transpert.conditions import Embedding
-from transpert.errors import OptionError
+from transpert.errors import NotTrainedError, OptionError
 from transpert.groups import Groups, make_groups
 from transpert.nn import GeneComponents, NetworkSizes
 from transpert.transport import GroupEffects
@@ -42,6 +42,8 @@ class NetworkModel(PerturbationModel):
     embedding: Embedding | None
     seed: int
     components: list[GeneComponents]
+    completed_history: dict[str, pd.DataFrame]
+    without_networks: str  # why no network was trained; empty where some were
     _table: ConditionTable | None
 
     def _build(self) -> None:
@@ -160,6 +162,8 @@ class NetworkModel(PerturbationModel):
 
     @override
     def _latent_of(self, cells: Cells) -> np.ndarray | None:
+        if self.without_networks:
+            return None
         self.module.eval()
         network, encoded = self.module.networks[_PREDICTS], self._encoded(cells, _PREDICTS)
         return encode_population(network, encoded, set_size=self._set_size, seed=self.seed)
@@ -185,9 +189,10 @@ class NetworkModel(PerturbationModel):
         Raises
         ------
         transpert.errors.NotTrainedError
-            If the model is not trained.
+            If the model is not trained, or no network was, because none could count beside the anchor.
         """
         self._check_trained()
+        self._require_networks()
         cells = self.cells if adata is None else self._other_cells(adata)
         design = dataclasses.replace(self.design, split_key=None)  # other cells have no split, and may be all perturbed
         codes = make_groups(cells.obs, design, need_controls=False).codes
@@ -195,6 +200,15 @@ class NetworkModel(PerturbationModel):
         for positions in pd.Series(codes).groupby(codes).indices.values():
             latent[positions] = self._latent_of(cells[np.asarray(positions)])
         return latent
+
+    def _require_networks(self) -> None:
+        """Refuse what only trained networks can answer where none was trained."""
+        if self.without_networks:
+            raise NotTrainedError(
+                f"this model has no trained network: {self.without_networks}",
+                where="get_latent_representation",
+                remedy='Make the model with joining="always" and train it.',
+            )
 
     @property
     def n_parameters(self) -> int:

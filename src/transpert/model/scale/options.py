@@ -12,9 +12,10 @@ import numpy as np
 from transpert._arguments import check_choice, check_number, check_share, check_whole, named_options
 from transpert._files import Count
 from transpert._schema import DAMAGED, checked
+from transpert._signatures import check_fields
 from transpert.errors import ModelFileError, OptionError, UnknownNameError
 from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOptions, NetworkOptions, SetOptions
-from transpert.nn.options import EncoderKind, check_count, check_part
+from transpert.nn.options import EncoderKind, check_part
 from transpert.transport import AnchorOptions, ReadoutOptions
 
 from .gate import FittedGate
@@ -41,6 +42,10 @@ class JoiningOptions:
         What a part is made of: whole contexts, whole perturbations, pairs of both, or what the split imitates.
     gate
         Weight of the network; ``None`` fits it on the left-out groups, between 0 and 1.
+    train_networks
+        ``"auto"``: networks are trained only where the gate could open: if there are at least five contexts (or
+        perturbations, or pairs) to leave out, and what the anchor leaves unexplained of them is more than the
+        sampling error of their cells. ``"always"`` insists. With ``gate`` given they are always trained.
 
     Examples
     --------
@@ -53,13 +58,23 @@ class JoiningOptions:
     folds: int = 3
     leave_out: LeaveOut = "auto"
     gate: float | None = None
+    train_networks: Literal["auto", "always"] = "auto"
 
     @property
     def n_networks(self) -> int:
         """Networks that are trained side by side."""
         return self.folds + 1 if self.folds > 1 else 1
 
+    def replaced_by(self, asked: JoiningOptions | str | None) -> JoiningOptions:
+        """Return what a user asks for in place of these; ``"always"`` only insists on networks."""
+        if asked == "always":
+            return dataclasses.replace(self, train_networks="always")
+        if isinstance(asked, str):
+            raise OptionError(f"joining is {asked!r}", where="SCALE", remedy="Give JoiningOptions, or 'always'.")
+        return self if asked is None else asked
+
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.kind not in ("stack", "residual"):
             raise OptionError(f"kind is {self.kind!r}", remedy="Choose 'stack' or 'residual'.")
         if self.leave_out not in ("auto", "context", "perturbation", "pair"):
@@ -72,6 +87,8 @@ class JoiningOptions:
             raise OptionError(f"folds is {self.folds}", remedy="A whole number; at least one network is needed.")
         if self.gate is not None and not 0 <= self.gate <= 1:
             raise OptionError(f"gate is {self.gate}", remedy="Give a number from 0 to 1, or None to fit it.")
+        if self.train_networks not in ("auto", "always"):
+            raise OptionError(f"train_networks is {self.train_networks!r}", remedy="Choose 'auto' or 'always'.")
 
 
 @named_options()
@@ -137,6 +154,7 @@ class TrainingOptions:
     on_device: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not isinstance(self.on_device, bool) and self.on_device != "auto":
             raise OptionError(
                 f"on_device is {self.on_device!r}", where="TrainingOptions", remedy="Choose True, False or 'auto'."
@@ -185,8 +203,7 @@ class ScaleOptions:
     n_components: int | None = None
 
     def __post_init__(self) -> None:
-        if self.n_components is not None:
-            check_count("n_components", self.n_components)
+        check_whole(self.n_components, name="n_components", least=1, optional=True)
         for spec in dataclasses.fields(self):
             if spec.name != "n_components" and (spec.name != "anchor" or self.anchor is not None):
                 check_part(spec.name, getattr(self, spec.name), spec.default_factory)  # type: ignore[arg-type]
@@ -237,6 +254,7 @@ class SavedState(msgspec.Struct, kw_only=True):
     n_inputs: Count
     gate_table: dict[str, list[Any]] | None
     gate_evidence: FittedGate | None = None
+    without_networks: str = ""
     history: dict[str, list[float | None]]
 
 
