@@ -93,7 +93,7 @@ def test_trainings_in_two_threads_are_those_of_one_after_the_other() -> None:
         adata = cells()
         tp.SCALE.setup_anndata(adata, layer="counts", **KEYS)
         training = tp.model.TrainingOptions(steps=4, steps_per_epoch=2)
-        model = tp.SCALE(adata, preset="tiny", training=training, seed=seed)
+        model = tp.SCALE(adata, preset="tiny", joining="always", training=training, seed=seed)
         model.train(accelerator="cpu", enable_progress_bar=False)
         return np.concatenate([value.numpy().ravel() for value in model.module.state_dict().values()])
 
