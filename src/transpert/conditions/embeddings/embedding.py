@@ -11,16 +11,14 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 from scipy.spatial import KDTree
 
-from transpert._anndata import read_h5ad
-from transpert._matrices import canonical
 from transpert._seeds import check_seed
-from transpert.errors import BackedDataError, ConditionError, OptionError, UnknownNameError, list_names
+from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
 
 from .names import checked_names, name_list
 from .npz import read_npz
+from .tables import dense, read_frame, read_rows, read_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +65,7 @@ class Embedding:
 
     def __post_init__(self) -> None:
         names = checked_names(self.names, self.source)
-        values = np.array(_dense(self.values), dtype=np.float32)
+        values = np.array(dense(self.values), dtype=np.float32)
         if values.ndim != 2 or len(values) != len(names) or not values.shape[1]:
             raise ConditionError(
                 f"{len(names)} names but values of the shape {values.shape}",
@@ -100,8 +98,6 @@ class Embedding:
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "blocks", blocks)
         object.__setattr__(self, "_places", {name: i for i, name in enumerate(names)})
-
-    # --- looking up -----------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self.names)
@@ -282,41 +278,8 @@ class Embedding:
         cosine = (centred @ centred[own]) / (lengths * lengths[own])
         return pd.Series(cosine, index=pd.Index(self.names), name=name).drop(name).nlargest(n)
 
-    def distance(self, name: str, known: Iterable[str]) -> float:
-        """Return how far a name is from some known ones.
-
-        Parameters
-        ----------
-        name
-            The name.
-        known
-            Names that something is known about; at least one.
-
-        Returns
-        -------
-        Distance to the nearest of them, every table on the same footing, in units of the median distance of a known
-        name to the nearest other one: 0 for a known name, 1 for one as far as known ones are from each other. Where
-        one name is known, in units of that distance in the whole table.
-
-        Raises
-        ------
-        transpert.errors.UnknownNameError
-            If a name has no vector.
-        transpert.errors.OptionError
-            If there are no known names.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from transpert.conditions import Embedding
-        >>> line = Embedding(("A", "B", "C", "far"), np.array([[0.0], [1.0], [2.0], [5.0]]))
-        >>> round(line.distance("far", ["A", "B", "C"]), 6)
-        3.0
-        """
-        return self.distances([name], known)[name]
-
     def distances(self, names: Iterable[str], known: Iterable[str]) -> dict[str, float]:
-        """Return how far several names are from some known ones, as :meth:`distance` does for one.
+        """Return how far names are from some known ones.
 
         Parameters
         ----------
@@ -327,7 +290,9 @@ class Embedding:
 
         Returns
         -------
-        Distance by name.
+        By name the distance to the nearest known one, every table on the same footing, in units of the median distance
+        of a known name to the nearest other one: 0 for a known name, 1 for one as far as known ones are from each
+        other. Where one name is known, in units of that distance in the whole table.
 
         Raises
         ------
@@ -387,8 +352,6 @@ class Embedding:
         tables = f", {len(self.blocks)} tables" if len(self.blocks) > 1 else ""
         return f"Embedding of {len(self):,} names in {self.dimension} dimensions{tables} ({self.source})"
 
-    # --- reading tables -------------------------------------------------------------------------------------
-
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, *, name_column: str | None = None, source: str = "a DataFrame") -> Self:
         """Take the rows of a DataFrame.
@@ -420,24 +383,7 @@ class Embedding:
         >>> Embedding.from_frame(pd.DataFrame({"x": [0.0, 1.0]}, index=["A", "B"]))
         Embedding of 2 names in 1 dimensions (a DataFrame)
         """
-        if name_column is not None:
-            if name_column not in frame:
-                raise UnknownNameError("column", [name_column], map(str, frame.columns), where=source)
-            frame = frame.set_index(name_column)
-        if isinstance(frame.index, pd.MultiIndex):
-            raise ConditionError(
-                f"the index has {frame.index.nlevels} levels",
-                where=source,
-                remedy="Keep one with the names: frame.droplevel(...), or name a column in name_column.",
-            )
-        text = [str(column) for column in frame if not pd.api.types.is_numeric_dtype(frame[column])]
-        if text:
-            raise ConditionError(
-                f"the columns {', '.join(map(repr, text[:5]))} are not numbers",
-                where=source,
-                remedy="Drop them, or name the one with the names in name_column.",
-            )
-        return cls(tuple(frame.index), frame.to_numpy(dtype=np.float32), source)
+        return cls(*read_frame(frame, name_column, source), source)
 
     @classmethod
     def from_npz(cls, path: str | os.PathLike[str], *, names: str | None = None, values: str | None = None) -> Self:
@@ -511,23 +457,7 @@ class Embedding:
         >>> Embedding.from_h5ad(drugs)
         Embedding of 2 names in 2 dimensions (an AnnData)
         """
-        if axis not in ("obs", "var"):
-            raise OptionError(f"axis is {axis!r}", remedy="Choose 'obs' or 'var'.")
-        adata = source if isinstance(source, AnnData) else read_h5ad(source, ConditionError)
-        where = "an AnnData" if isinstance(source, AnnData) else Path(source).name
-        if adata.isbacked:
-            raise BackedDataError(
-                "a backed AnnData is not read here", where=str(adata.filename), remedy="Give its path."
-            )
-        names, slot = (adata.obs_names, adata.obsm) if axis == "obs" else (adata.var_names, adata.varm)
-        if key is None:
-            values: Any = canonical(adata.X, where=f"X of {where}")
-            matrix = values if axis == "obs" else values.T
-        elif key in slot:
-            matrix = slot[key]
-        else:
-            raise UnknownNameError("key", [key], map(str, slot), where=f"{axis}m of {where}")
-        return cls(tuple(map(str, names)), np.asarray(_dense(matrix)), where)
+        return cls(*read_rows(source, key, axis))
 
     @classmethod
     def from_tokens(
@@ -566,26 +496,4 @@ class Embedding:
         >>> Embedding.from_tokens(table.weight, {"<pad>": 0, "KLF1": 1, "GATA1": 3}).names
         ('KLF1', 'GATA1')
         """
-        if hasattr(matrix, "detach"):
-            matrix = matrix.detach().float().cpu().numpy()
-        matrix = np.asarray(_dense(matrix), dtype=np.float32)
-        if isinstance(vocabulary, Mapping):
-            pairs = list(vocabulary.items())
-        else:
-            pairs = [(name, row) for row, name in enumerate(checked_names(vocabulary, source))]
-        # pairs and not a dict: a name that occurs twice must be seen
-        pairs = [(name, int(row)) for name, row in pairs if not str(name).startswith("<")]
-        outside = [name for name, row in pairs if not 0 <= row < len(matrix)]
-        if outside:
-            raise ConditionError(
-                f"the vocabulary points {len(outside)} names (first {outside[0]!r}) to rows beyond {len(matrix)}",
-                where=source,
-                remedy="Matrix and vocabulary must be of the same model.",
-            )
-        return cls(tuple(name for name, _ in pairs), matrix[[row for _, row in pairs]], source)
-
-    # --- making tables --------------------------------------------------------------------------------------
-
-
-def _dense(matrix: Any) -> Any:
-    return matrix.toarray() if sparse.issparse(matrix) else matrix
+        return cls(*read_tokens(matrix, vocabulary, source), source)
