@@ -19,6 +19,7 @@ FREE = {
     "_amounts",
     "_anndata",
     "_arguments",
+    "_signatures",
     "_compat",
     "_counts",
     "_files",

@@ -58,7 +58,7 @@ def check_whole(value: Any, *, name: str, least: int = 0, most: int | None = Non
         return None
     wanted = f"Give a whole number {f'from {least} to {most}' if most is not None else f'from {least} upwards'}"
     try:
-        if isinstance(value, bool | np.bool_):
+        if isinstance(value, bool | np.bool_ | np.ndarray):
             raise TypeError
         whole = (
             int(float(value))
@@ -84,8 +84,8 @@ def check_number(
     """Return a finite number of any type as a float; ``None`` too where it is optional."""
     if value is None and optional:
         return None
-    is_number = isinstance(value, numbers.Real | np.number) and not isinstance(value, bool | np.bool_)
-    number = float(value) if is_number and not isinstance(value, np.complexfloating) else math.nan
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    number = float(value) if is_number else math.nan
     inside = least < number < most if open_ends else least <= number <= most
     if math.isfinite(number) and inside:
         return number
@@ -120,6 +120,12 @@ def check_text(value: Any, *, name: str, optional: bool = False) -> Any:
     raise refused(name, value, f"Give a name as text{', or None' if optional else ''}.")
 
 
+def is_several(values: Any) -> bool:
+    """Whether something is a collection, and no text, table or mapping."""
+    apart = isinstance(values, str | bytes | Mapping | pd.DataFrame) or hasattr(values, "obs")
+    return isinstance(values, Iterable) and not apart and np.ndim(values if isinstance(values, np.ndarray) else [0]) > 0
+
+
 def check_names(values: Any, *, name: str, optional: bool = False) -> Any:
     """Return names as a list, a single one not taken apart; ``None`` too where it is optional."""
     if values is None and optional:
@@ -127,7 +133,7 @@ def check_names(values: Any, *, name: str, optional: bool = False) -> Any:
     if isinstance(values, str):
         return [values]
     found = None
-    if isinstance(values, Iterable) and not isinstance(values, bytes | dict):
+    if is_several(values):
         found = list(values)
     if found is None or not all(isinstance(value, str) for value in found):
         raise refused(name, values, "Give names as text: one, or a list of them.")
@@ -144,9 +150,10 @@ def check_choice(value: Any, choices: Any, *, name: str, optional: bool = False)
 
 def check_path(value: Any, *, name: str) -> Path:
     """Return the path of a file or folder."""
-    if isinstance(value, str | os.PathLike) and str(value):
-        return Path(value)
-    raise refused(name, value, "Give the path of a file or folder as text.")
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else b""
+    if isinstance(text, str) and text and "\0" not in text and all(len(os.fsencode(p)) < 256 for p in Path(text).parts):
+        return Path(text)
+    raise refused(name, value, "Give the path of a file or folder as text, with names of at most 255 bytes.")
 
 
 def check_control(value: Any, *, name: str) -> Any:
@@ -161,25 +168,36 @@ def check_labels(values: Any, *, name: str) -> Any:
     """Return labels, one or several, or ``None`` for all."""
     if values is None or isinstance(values, str | numbers.Real):
         return values
-    if isinstance(values, Iterable) and not isinstance(values, bytes | dict | pd.DataFrame):
+    if is_several(values):
         return values
     raise refused(name, values, "Give labels as text: one, or a list of them.")
 
 
 def check_pairs(wanted: Any, kind: type) -> list[tuple[str, Any]]:
     """Return the populations asked for: the context of each, and its condition, of a kind or as text."""
-    pairs = list(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str | bytes | dict) else []
+    pairs = list(wanted) if is_several(wanted) else []
     texts = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs)
     if pairs and texts and all(isinstance(pair[0], str) and isinstance(pair[1], str | kind) for pair in pairs):
         return [(str(context), condition) for context, condition in pairs]
     raise refused("wanted", wanted, "Give at least one pair of a context and a condition, as text.")
 
 
-def check_table(value: Any, *, name: str) -> pd.DataFrame:
-    """Return a table."""
-    if isinstance(value, pd.DataFrame):
+def check_table(value: Any, *, name: str, columns: Collection[str] = ()) -> pd.DataFrame:
+    """Return a table that has rows and these columns."""
+    if not isinstance(value, pd.DataFrame):
+        raise refused(name, value, "Give a pandas DataFrame.")
+    absent = [column for column in columns if column not in value.columns]
+    if absent or (columns and not len(value)):
+        what = f"{name} has no column {list_names(absent)}" if absent else f"{name} has no rows"
+        raise OptionError(what, remedy=f"Give a table with rows, and the columns {list_names(columns)}.")
+    return value
+
+
+def check_model(value: Any, *, name: str) -> Any:
+    """Return a model of this package."""
+    if hasattr(value, "is_trained_") and hasattr(value, "predict_populations"):
         return value
-    raise refused(name, value, "Give a pandas DataFrame.")
+    raise refused(name, value, "Give a trained model, such as transpert.KernelTransport.")
 
 
 def check_axes(value: Any, *, name: str) -> Any:
@@ -198,7 +216,10 @@ def check_design(value: Any, *, name: str) -> Any:
 
 def check_mask(value: Any, *, name: str) -> Any:
     """Return a mask of cells, or ``None`` for all of them."""
-    if value is None or (np.ndim(value) == 1 and np.asarray(value).dtype.kind == "b"):
+    listed = isinstance(value, np.ndarray | pd.Series) or (
+        isinstance(value, list | tuple) and all(isinstance(each, bool | np.bool_) for each in value)
+    )
+    if value is None or (listed and np.ndim(value) == 1 and np.asarray(value).dtype.kind == "b"):
         return value
     raise refused(name, value, "Give True or False for each cell, or None for all.")
 
@@ -206,7 +227,7 @@ def check_mask(value: Any, *, name: str) -> Any:
 type Check = Callable[..., Any]
 
 _WHOLE = (
-    "n_cells n_components n_neighbors n_dimensions n_genes max_rows max_k cells_per_part min_genes min_cells max_cells "
+    "n_cells n_components n_neighbors n_dimensions n_genes max_k cells_per_part min_genes min_cells max_cells "
     "max_epochs"
 )
 _SHARES = "max_missing_genes validation_fraction share"
@@ -228,7 +249,8 @@ _CHECKS: dict[str, tuple[Check, dict[str, Any]]] = {
     **{name: (check_whole, {"least": 1, "most": 10**9, "optional": True}) for name in _WHOLE.split()},
     **{name: (check_names, {"optional": True}) for name in _NAMES.split()},
     **{name: (check_path, {}) for name in ("out", "folder", "dir_path", "path", "config", "collection")},
-    **{name: (check_whole, {}) for name in ("seed", "n_bootstrap", "n_labels", "rank")},
+    **{name: (check_whole, {}) for name in ("seed", "n_labels", "rank")},
+    "n_bootstrap": (check_whole, {"most": 10**6}),
     **{name: (check_number, {"least": 0.0, "most": 1.0, "open_ends": True}) for name in ("level", "alpha", "fraction")},
     **{name: (check_table, {}) for name in ("obs", "scores", "table")},
     **{name: (check_text, {}) for name in ("value", "control_label", "metric")},
@@ -239,7 +261,9 @@ _CHECKS: dict[str, tuple[Check, dict[str, Any]]] = {
     "perturbations": (check_labels, {}),
     "against": (check_names, {}),
     "readout": (check_choice, {"choices": ("counts", "expected", "added"), "optional": True}),
-    "n_samples": (check_whole, {"least": 1}),
+    "max_rows": (check_whole, {"least": 1}),
+    "unseen": (check_choice, {"choices": ("error", "mean")}),
+    "n_samples": (check_whole, {"least": 1, "most": 10**6}),
     "interval": (check_number, {"least": 0.0, "most": 1.0, "open_ends": True, "optional": True}),
     "max_controls": (check_whole, {"least": 2, "optional": True}),
     "world_size": (check_whole, {"least": 1}),

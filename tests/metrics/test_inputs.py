@@ -108,7 +108,7 @@ def test_counts_may_stand_in_whatever_numpy_reads(function) -> None:
     [
         ([[0.0, 1.0], [1.0]], "the values make no matrix"),
         ([["a", "b"]], "of type <U1, not numbers"),
-        (None, "of type object, not numbers"),
+        (None, "of type NoneType, not numbers"),
         ([0.0, 1.0], r"shape \(2,\).*Cells x genes"),
     ],
 )

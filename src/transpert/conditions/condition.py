@@ -12,6 +12,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._amounts import rounded, split_amounts
+from transpert._signatures import check_fields
 from transpert.errors import ConditionError
 
 from .labels import Controls, LabelFormat
@@ -67,6 +68,9 @@ class Condition:
                     f"the {kind} of a condition are the string {given!r}",
                     remedy=f"Write a tuple, ({given!r},), or read a label with parse_condition().",
                 )
+        check_fields(self)
+        for name in ("parts", "doses", "directions"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         joined = [part for part in self.parts if len(split_parts(part)) > 1 or not part.strip()]
         if joined:  # "A+B" as one part would be another condition than A with B, under the same label
             raise ConditionError(

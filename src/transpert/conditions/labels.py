@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from transpert import _keys
+from transpert._arguments import is_several
 from transpert.errors import ConditionError, OptionError, list_names
 
 from .parts import is_balanced, split_parts
@@ -164,7 +165,7 @@ def control_labels(control: Controls) -> list[str]:
     """Return labels and patterns of controls as a list of text that a file can hold."""
     if isinstance(control, LabelFormat):
         return [control.control, *control.further_controls]
-    several = isinstance(control, Iterable) and not isinstance(control, str | bytes)
+    several = is_several(control)
     given: list[object] = list(control) if several else [control]  # type: ignore[arg-type, call-overload]
     if not given:
         raise OptionError("no label of controls is given", where="control=", remedy="Give at least one label.")

@@ -16,7 +16,10 @@ from transpert.errors import CountsError, OptionError
 
 def chosen_positions(cells: ArrayLike, n_obs: int, *, where: str) -> np.ndarray:
     """Return the positions that a mask or a list of positions chooses."""
-    chosen = np.asarray(cells)
+    try:
+        chosen = np.asarray(cells) if not hasattr(cells, "obs") else np.array(None)
+    except ValueError:  # rows of different lengths
+        chosen = np.array(None)
     if chosen.ndim != 1:
         raise OptionError(f"cells are chosen by an array of shape {chosen.shape}", where=where, remedy="Give one axis.")
     if chosen.dtype.kind == "b":

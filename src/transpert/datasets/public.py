@@ -20,6 +20,7 @@ from scipy import sparse
 from transpert import _keys
 from transpert._anndata import frame
 from transpert._counts import library_sizes, log1p_per_10k, read_counts
+from transpert._signatures import as_annotated
 from transpert.errors import AssumptionWarning, ConditionError, CountsError, DownloadError, UnknownNameError, list_names
 
 
@@ -134,6 +135,7 @@ PUBLIC_SETS: dict[str, PublicSet] = {
 }
 
 
+@as_annotated()
 def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None) -> AnnData:
     """Read a public data set and bring it into our form.
 

@@ -16,6 +16,7 @@ from transpert import _keys
 from transpert._arguments import check_number, check_share, check_whole
 from transpert._counts import log1p_per_10k
 from transpert._seeds import check_seed
+from transpert._signatures import as_annotated, check_fields
 from transpert.conditions import parse_condition
 from transpert.conditions.text import population_text, split_population
 from transpert.errors import OptionError, UnknownNameError
@@ -107,6 +108,7 @@ class SimulationOptions:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        check_fields(self)
         sizes = ("n_contexts", "n_perturbations", "n_genes", "n_cells", "n_control_cells", "n_batches", "n_programmes")
         for name in (*sizes, "n_combinations", "embedding_dimension"):
             value, least = getattr(self, name), int(name in sizes)
@@ -183,6 +185,7 @@ def simulate(settings: SimulationOptions | None = None, /, **options: Any) -> An
     return _draw(chosen, baseline, loadings, groups, embedding, rng)
 
 
+@as_annotated()
 def true_effects(adata: AnnData) -> pd.DataFrame:
     """Return the true effects of a simulated screen as a tidy table.
 
@@ -323,7 +326,9 @@ def _draw(
     adata.obsm[_STATE] = np.concatenate(states)
     adata.varm[_EFFECTS] = pd.DataFrame(truth, index=var.index)
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(o).items()}
-    adata.uns["simulation"] = {key: value for key, value in plain.items() if value is not None and value != []}
+    adata.uns["simulation"] = {
+        key: value for key, value in plain.items() if value is not None and not (isinstance(value, list) and not value)
+    }
     if embedding is not None:
         names = [f"P{i}" for i in range(o.n_perturbations)]
         adata.uns["simulation"]["embedding"] = pd.DataFrame(embedding, index=names, columns=_names(embedding.shape[1]))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._amounts import check_amounts
-from transpert._arguments import check_arguments, check_text, named_options
+from transpert._arguments import check_arguments, check_names, check_text, named_options
 from transpert.conditions.labels import LabelFormat, control_labels
 from transpert.conditions.lookalikes import report_labels
 from transpert.errors import ControlError, OptionError, UnknownNameError, list_names
@@ -77,7 +77,7 @@ class Design:
     def __post_init__(self) -> None:
         check_text(self.perturbation_key, name="perturbation_key")
         check_arguments({column: getattr(self, column) for column in self.__slots__})
-        keys = (self.context_keys,) if isinstance(self.context_keys, str) else tuple(self.context_keys or ())
+        keys = () if self.context_keys is None else tuple(check_names(self.context_keys, name="context_keys"))
         object.__setattr__(self, "context_keys", keys)
         # a design made from another one names all its controls again
         labels = LabelFormat.of([*control_labels(self.control), *self.further_controls], self.combination_separator)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from transpert._signatures import as_annotated
 from transpert.errors import AssumptionWarning, ControlError, list_names
 
 from .table import Groups
@@ -51,6 +52,7 @@ class _Controls:
 _NONE = _Controls(np.array([], dtype=np.int64), 0)
 
 
+@as_annotated()
 def match_controls(groups: Groups, *, min_controls: int = 10, warn: bool = True) -> ControlMatching:
     """Match controls to perturbed groups by context and batch, or by context where a batch has too few.
 

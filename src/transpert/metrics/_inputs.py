@@ -46,6 +46,9 @@ def check_cells(cells: Any, *, where: str, n_genes: int | None = None) -> np.nda
 
 def _array(cells: Any, where: str) -> np.ndarray:
     remedy = "Cells x genes are needed."
+    if not (isinstance(cells, list | tuple) or hasattr(cells, "__array__")):  # numpy would take an AnnData to pieces
+        what = f"the values are of type {type(cells).__name__}, not numbers"
+        raise MetricInputError(what, where=where, remedy=remedy)
     try:
         array = np.asarray(cells)
     except ValueError:  # rows of different lengths

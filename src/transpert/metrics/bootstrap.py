@@ -6,14 +6,16 @@ from typing import Literal
 
 import numpy as np
 
-from transpert._arguments import check_arguments, refused
-from transpert.errors import OptionError
+from transpert._arguments import check_arguments
+from transpert._signatures import as_annotated
+from transpert.errors import MetricInputError, OptionError
 
 # the interval of a mean over tens of populations is about as wide; what lies nearer together is not told apart, and
 # dividing by it makes hundreds out of noise
 _MIN_SPAN = 0.05
 
 
+@as_annotated(error=MetricInputError)
 def normalise(
     value: np.ndarray | float,
     baseline: np.ndarray | float,
@@ -59,6 +61,7 @@ def normalise(
         return np.where(apart, (value - baseline) / span, np.nan)
 
 
+@as_annotated(but=("n_samples", "level", "seed"), values="...")
 def bootstrap_interval(
     values: np.ndarray, *, n_samples: int = 1_000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
@@ -92,10 +95,7 @@ def bootstrap_interval(
     True
     """
     check_arguments(locals())
-    try:
-        values = np.asarray(values, dtype=float).ravel()
-    except (TypeError, ValueError):
-        raise refused("values", values, "Give an array of numbers.") from None
+    values = np.asarray(values, dtype=float).ravel()
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return float("nan"), float("nan")

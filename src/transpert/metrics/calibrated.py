@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
 from ._inputs import check_deltas
 from .metric import DELTA, Direction, Metric
 
 
+@as_annotated(error=MetricInputError)
 def effect_weights(scores: np.ndarray) -> np.ndarray:
     """Weights of genes: absolute scores of differential expression, scaled to 0..1, squared, summing to 1.
 
@@ -48,6 +50,7 @@ def effect_weights(scores: np.ndarray) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
+@as_annotated(error=MetricInputError)
 def weighted_mse(predicted: np.ndarray, real: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean squared error of the mean shift, each gene by its weight.
 
@@ -81,6 +84,7 @@ def weighted_mse(predicted: np.ndarray, real: np.ndarray, weights: np.ndarray) -
     return (weights * (predicted - real) ** 2).sum(axis=1)
 
 
+@as_annotated(error=MetricInputError)
 def weighted_r2(predicted: np.ndarray, real: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Share of the weighted variance of the real mean shift over genes that is predicted.
 
@@ -119,6 +123,7 @@ def weighted_r2(predicted: np.ndarray, real: np.ndarray, weights: np.ndarray) ->
         return np.where(variance > 0, 1 - (weights * (predicted - real) ** 2).sum(axis=1) / variance, np.nan)
 
 
+@as_annotated(error=MetricInputError, positive="...", negative="...", perfect="...")
 def dynamic_range_fraction(positive: np.ndarray, negative: np.ndarray, perfect: np.ndarray) -> np.ndarray:
     """How much of a metric's range lies between an uninformative and a good prediction: is the metric calibrated?
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError, list_names
 
 from ._inputs import check_same_length
@@ -30,6 +31,7 @@ CHALLENGE_LIMITS: dict[str, tuple[float | None, float | None]] = {
 _LOWER = ("nmse", "lfc_nmae")
 
 
+@as_annotated(error=MetricInputError)
 def direction_fidelity(
     predicted: DifferentialExpression, real: DifferentialExpression, *, targets: Sequence[int] = ()
 ) -> float:
@@ -74,6 +76,7 @@ def direction_fidelity(
     return float(np.count_nonzero(called & _right(predicted, real)) / largest) if largest else float("nan")
 
 
+@as_annotated(error=MetricInputError)
 def direction_reach(
     predicted: DifferentialExpression,
     real: DifferentialExpression,
@@ -133,6 +136,7 @@ def direction_reach(
     return float(depth[pure].max(initial=0)) / len(genes)
 
 
+@as_annotated(error=MetricInputError)
 def significant_jaccard(
     predicted: DifferentialExpression, real: DifferentialExpression, *, targets: Sequence[int] = ()
 ) -> float:
@@ -174,6 +178,7 @@ def significant_jaccard(
     return float(both / either) if either else 1.0
 
 
+@as_annotated(error=MetricInputError)
 def fold_change_error(
     predicted: DifferentialExpression,
     real: DifferentialExpression,
@@ -225,6 +230,7 @@ def fold_change_error(
     return float(np.abs(np.where(np.isfinite(guess), guess, 0.0) - truth).mean() / size)
 
 
+@as_annotated(error=MetricInputError)
 def challenge_score(
     values: Mapping[str, float], baseline: Mapping[str, float], replicate: Mapping[str, float]
 ) -> tuple[float, dict[str, float]]:
@@ -294,6 +300,13 @@ def _part(name: str, value: float, baseline: float, replicate: float) -> float:
 def _kept(predicted: DifferentialExpression, real: DifferentialExpression, targets: Sequence[int]) -> np.ndarray:
     check_same_length(predicted.p_value, real.p_value, what="genes in the tables of differential expression")
     kept = np.ones(len(real.p_value), dtype=bool)
+    beyond = [target for target in targets if not -len(kept) <= target < len(kept)]
+    if beyond:
+        raise MetricInputError(
+            f"there are {len(kept)} genes, and targets {list_names(beyond, quote=False)}",
+            where="targets",
+            remedy="Give the positions of the targets among the genes, from 0.",
+        )
     kept[np.asarray(targets, dtype=int)] = False
     return kept
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from transpert._signatures import as_annotated
+from transpert.errors import MetricInputError
+
 from ._inputs import check_deltas, pearson_rows
 from .metric import DELTA, MEAN, Metric, of_means
 
 
+@as_annotated(error=MetricInputError)
 def pearson_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Pearson correlation over genes of predicted and real mean shifts (PDCorr).
 
@@ -38,6 +42,7 @@ def pearson_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     return pearson_rows(*check_deltas(predicted, real))
 
 
+@as_annotated(error=MetricInputError)
 def mse_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Mean squared error of the mean shift, over genes.
 
@@ -65,6 +70,7 @@ def mse_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     return ((predicted - real) ** 2).mean(axis=1)
 
 
+@as_annotated(error=MetricInputError)
 def mae_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Mean absolute error of the mean shift, over genes.
 
@@ -92,6 +98,7 @@ def mae_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     return np.abs(predicted - real).mean(axis=1)
 
 
+@as_annotated(error=MetricInputError)
 def mse(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Mean squared error of the mean profile, over genes.
 
@@ -123,6 +130,7 @@ def mse(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     return ((predicted - real) ** 2).mean(axis=1)
 
 
+@as_annotated(error=MetricInputError)
 def mae(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Mean absolute error of the mean profile, over genes.
 

@@ -10,6 +10,9 @@ import numpy as np
 from scipy import sparse
 from scipy.stats import false_discovery_control
 
+from transpert._signatures import as_annotated, check_fields
+from transpert.errors import MetricInputError
+
 from ._inputs import check_cells
 from .rank_tests import RankSums, SortedCells
 
@@ -42,6 +45,9 @@ class Convention:
     alpha: float = 0.05
     from_counts: bool = False
     single_precision: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 # ours: a zero on one side gives a large but finite fold change
@@ -91,6 +97,7 @@ class DifferentialExpression:
         return genes[np.argsort(-np.abs(self.log2_fold_change[genes]), kind="stable")]
 
 
+@as_annotated(error=MetricInputError, but=("populations", "controls"))
 def rank_sums(
     populations: Sequence[np.ndarray | sparse.spmatrix], controls: np.ndarray | sparse.spmatrix
 ) -> list[RankSums]:
@@ -131,6 +138,10 @@ def rank_sums(
     """
     controls = check_cells(controls, where="the control cells")
     n_genes = controls.shape[1]
+    if not isinstance(populations, list | tuple):
+        raise MetricInputError(
+            f"the populations are of type {type(populations).__name__}", where="populations", remedy="Give a list."
+        )
     checked = [check_cells(cells, where="the cells", n_genes=n_genes) for cells in populations]
     if not checked:
         return []
@@ -138,6 +149,7 @@ def rank_sums(
     return [known.test(cells) for cells in checked]
 
 
+@as_annotated(error=MetricInputError, but=("cells", "controls"))
 def differential_expression(
     cells: np.ndarray | sparse.spmatrix,
     controls: np.ndarray | sparse.spmatrix,

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from transpert.errors import OptionError
+from transpert._signatures import as_annotated
+from transpert.errors import MetricInputError, OptionError
 
 from ._inputs import check_deltas, check_same_length
 from .metric import DELTA, within_contexts
@@ -19,6 +20,7 @@ type Metric = Literal["l1", "l2", "cosine"]
 _ROUNDING = 1e-7  # of the largest distance: what is nearer is compared without what was taken off
 
 
+@as_annotated(error=MetricInputError, but=("metric",))
 def discrimination_score(
     predicted: np.ndarray,
     real: np.ndarray,
@@ -82,7 +84,7 @@ def discrimination_score(
         (ties, ("first", "middle")),
         (denominator, ("n", "n-1")),
     ):
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise OptionError(
                 f"{value!r} is none of {choices}", where="discrimination_score", remedy="Choose one of them."
             )
@@ -101,6 +103,7 @@ def discrimination_score(
     return 1 - _ranks(distances, ties) / divisor
 
 
+@as_annotated(error=MetricInputError)
 def normalised_inverse_rank(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Rank of the right prediction among all predictions, ordered by distance to the real effect.
 

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from transpert._signatures import as_annotated
+from transpert.errors import MetricInputError
+
 from .delta import pearson_vectors
 from .metric import CELLS, Metric
 from .population import Population
@@ -19,6 +22,7 @@ _BLOCK = 1024
 type Cells = np.ndarray | sparse.spmatrix | Population
 
 
+@as_annotated(error=MetricInputError, but=("cells", "other"))
 def energy_distance(cells: Cells, other: Cells, *, squared: bool = False, self_pairs: bool = False) -> float:
     """Energy distance of two populations, ``2 E|x - y| - E|x - x'| - E|y - y'|``.
 
@@ -69,6 +73,7 @@ def energy_distance(cells: Cells, other: Cells, *, squared: bool = False, self_p
     return 2 * between - sum(_within(z, squared, self_pairs) for z in (x, y))
 
 
+@as_annotated(error=MetricInputError, but=("cells", "other"))
 def maximum_mean_discrepancy(cells: Cells, other: Cells, *, scales: Sequence[float] = MMD_SCALES) -> float:
     """Squared maximum mean discrepancy under a mixture of Gaussian kernels.
 
@@ -105,6 +110,8 @@ def maximum_mean_discrepancy(cells: Cells, other: Cells, *, scales: Sequence[flo
     >>> maximum_mean_discrepancy(cells + 1, cells) > maximum_mean_discrepancy(cells + 0.1, cells)
     True
     """
+    if not len(scales) or min(scales) <= 0:
+        raise MetricInputError(f"scales is {scales}", where="scales", remedy="Give one number above 0, or several.")
     y = Population.of(other, where="the other cells")
     x = Population.of(cells)
     x.check_genes(y.n_genes)

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import spearmanr
 
-from transpert.errors import OptionError
+from transpert._signatures import as_annotated
+from transpert.errors import MetricInputError, OptionError
 
 from ._inputs import check_same_length
 from .differential_expression import CELL_EVAL, TRANSPERT, DifferentialExpression
@@ -34,6 +35,7 @@ def _check_n(n: int | None) -> None:
         raise OptionError(f"n is {n!r}", remedy="Give a whole number of genes, at least 1, or None for all.")
 
 
+@as_annotated(error=MetricInputError, but=("n",))
 def overlap_at_n(
     predicted: DifferentialExpression, real: DifferentialExpression, *, n: int | None = None, empty: float = np.nan
 ) -> float:
@@ -85,6 +87,7 @@ def overlap_at_n(
     return _shared_top(predicted, real, k)
 
 
+@as_annotated(error=MetricInputError, but=("n",))
 def precision_at_n(
     predicted: DifferentialExpression, real: DifferentialExpression, *, n: int | None = None, empty: float = np.nan
 ) -> float:
@@ -137,6 +140,7 @@ def _shared_top(predicted: DifferentialExpression, real: DifferentialExpression,
     return len(np.intersect1d(real.ranked()[:k], predicted.ranked()[:k])) / k
 
 
+@as_annotated(error=MetricInputError)
 def direction_match(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
     """Share of the really significant genes whose predicted fold change has the right sign.
 
@@ -175,6 +179,7 @@ def direction_match(predicted: DifferentialExpression, real: DifferentialExpress
     return float(np.mean(np.sign(predicted.log2_fold_change[genes]) == np.sign(real.log2_fold_change[genes])))
 
 
+@as_annotated(error=MetricInputError)
 def fold_change_spearman(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
     """Spearman correlation of predicted and real fold changes over the really significant genes.
 
@@ -211,6 +216,7 @@ def fold_change_spearman(predicted: DifferentialExpression, real: DifferentialEx
     return spearman(predicted.log2_fold_change[genes], real.log2_fold_change[genes])
 
 
+@as_annotated(error=MetricInputError)
 def significant_recall(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
     """Share of the really significant genes that are predicted significant.
 
@@ -247,6 +253,7 @@ def significant_recall(predicted: DifferentialExpression, real: DifferentialExpr
     return float(both / real.n_significant) if real.n_significant else float("nan")
 
 
+@as_annotated(error=MetricInputError)
 def area_under_curve(
     predicted: DifferentialExpression, real: DifferentialExpression, *, curve: Literal["pr", "roc"] = "pr"
 ) -> float:
@@ -303,6 +310,7 @@ def area_under_curve(
     return float(np.trapezoid(np.append(0, hits), np.append(0, misses)) / (hits[-1] * misses[-1]))
 
 
+@as_annotated(error=MetricInputError)
 def n_significant_ratio(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
     """Number of genes predicted significant over the number that really are.
 
@@ -335,6 +343,7 @@ def n_significant_ratio(predicted: DifferentialExpression, real: DifferentialExp
     return predicted.n_significant / real.n_significant if real.n_significant else float("nan")
 
 
+@as_annotated(error=MetricInputError, predicted="P", real="Q")
 def n_significant_spearman(predicted: np.ndarray, real: np.ndarray) -> float:
     """Spearman correlation over perturbations of predicted and real numbers of significant genes.
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from transpert._signatures import as_annotated
+from transpert.errors import MetricInputError
+
 from ._inputs import check_cells
 from .metric import CELLS, Metric
 
 
+@as_annotated(error=MetricInputError, but=("cells", "real"))
 def variance_ratio(cells: np.ndarray | sparse.spmatrix, real: np.ndarray | sparse.spmatrix) -> float:
     """Median over genes of predicted over real variance.
 
@@ -40,6 +44,7 @@ def variance_ratio(cells: np.ndarray | sparse.spmatrix, real: np.ndarray | spars
     return float(np.median(predicted[varying] / truth[varying])) if varying.any() else float("nan")
 
 
+@as_annotated(error=MetricInputError, but=("cells", "real"))
 def zero_fraction_gap(cells: np.ndarray | sparse.spmatrix, real: np.ndarray | sparse.spmatrix) -> float:
     """Mean over genes of the absolute difference in the share of zeros.
 

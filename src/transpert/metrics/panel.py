@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transpert.errors import MetricInputError, list_names
+from transpert._signatures import as_annotated
+from transpert.errors import MetricInputError, UnknownNameError, list_names
 
 from .comparison import Comparison
 
@@ -33,6 +34,7 @@ class Summary:
     values: Mapping[str, np.ndarray | float]
 
 
+@as_annotated(error=MetricInputError)
 def summarise(comparison: Comparison, needs: Iterable[str]) -> Summary:
     """Keep of a comparison only the named attributes.
 
@@ -55,7 +57,11 @@ def summarise(comparison: Comparison, needs: Iterable[str]) -> Summary:
     >>> summarise(Comparison(cells, cells, controls), ["mean_real"]).values["mean_real"].tolist()
     [2.0, 2.0]
     """
-    values = {name: getattr(comparison, name) for name in sorted(set(needs))}
+    wanted, known = sorted(set(needs)), [name for name in dir(comparison) if not name.startswith("_")]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise UnknownNameError("value of a comparison", unknown, known, where="needs")
+    values = {name: getattr(comparison, name) for name in wanted}
     return Summary(comparison.perturbation, comparison.context, comparison.targets, values)
 
 

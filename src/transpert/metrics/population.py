@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
 from ._inputs import check_cells, dense
@@ -208,6 +209,7 @@ class Population:
         return per_million.log1p() if sparse.issparse(per_million) else np.log1p(per_million)
 
 
+@as_annotated(error=MetricInputError)
 def rank_sums_together(populations: Sequence[Population], controls: Population, *, from_counts: bool = False) -> None:
     """Run the rank-sum tests of several populations against the same controls at once, and keep them with each.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
 from ._inputs import check_cells, check_deltas, check_same_length, dense
@@ -18,6 +19,7 @@ BULK_TOTAL = 5e4
 _BLOCK = 128
 
 
+@as_annotated(error=MetricInputError)
 def bulk_profile(counts: np.ndarray | sparse.spmatrix, *, total: float = BULK_TOTAL) -> np.ndarray:
     """Profile of the summed counts of a population: ``log1p(total * sum over cells / sum over cells and genes)``.
 
@@ -55,6 +57,7 @@ def bulk_profile(counts: np.ndarray | sparse.spmatrix, *, total: float = BULK_TO
     return np.log1p(sums * (total / sums.sum() if sums.sum() > 0 else 0.0))
 
 
+@as_annotated(error=MetricInputError)
 def bulk_noise(counts: np.ndarray | sparse.spmatrix, *, total: float = BULK_TOTAL) -> float:
     """Sampling variance of :func:`bulk_profile`, summed over genes, by leaving out one cell at a time.
 
@@ -106,6 +109,7 @@ def bulk_noise(counts: np.ndarray | sparse.spmatrix, *, total: float = BULK_TOTA
     return max(float((n_cells - 1) / n_cells * (second - first**2 / n_cells).sum()), 0.0)
 
 
+@as_annotated(error=MetricInputError, noise_predicted="P", noise_real="P", noise_controls="P")
 def noise_corrected_errors(
     predicted: np.ndarray,
     real: np.ndarray,

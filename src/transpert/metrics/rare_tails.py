@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError, OptionError
 
 from ._inputs import check_deltas
 from .metric import DELTA, Metric, within_contexts
 
 
+@as_annotated(error=MetricInputError)
 def top_recall(predicted: np.ndarray, real: np.ndarray, *, share: float = 0.01) -> np.ndarray:
     """Share of the genes with the largest real effects that are among as many with the largest predicted effects.
 
@@ -53,6 +55,7 @@ def top_recall(predicted: np.ndarray, real: np.ndarray, *, share: float = 0.01) 
     return result
 
 
+@as_annotated(error=MetricInputError)
 def top_average_precision(predicted: np.ndarray, real: np.ndarray, *, share: float = 0.01) -> np.ndarray:
     """Average precision with which predicted effects rank the genes with the largest real effects first.
 
@@ -87,6 +90,7 @@ def top_average_precision(predicted: np.ndarray, real: np.ndarray, *, share: flo
     )
 
 
+@as_annotated(error=MetricInputError)
 def unique_gene_error(
     predicted: np.ndarray, real: np.ndarray, significant: np.ndarray, *, max_others: int = 0
 ) -> np.ndarray:

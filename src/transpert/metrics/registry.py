@@ -35,8 +35,9 @@ from itertools import batched
 
 import numpy as np
 
-from transpert._arguments import check_names
-from transpert.errors import UnknownNameError
+from transpert._arguments import check_names, check_whole
+from transpert._signatures import as_annotated
+from transpert.errors import MetricInputError, UnknownNameError
 
 from .comparison import Comparison
 from .metric import Metric
@@ -73,6 +74,7 @@ PANELS: dict[str, tuple[str, ...]] = {
 }
 
 
+@as_annotated(error=MetricInputError)
 def resolve_metrics(metrics: str | Sequence[str]) -> list[Metric]:
     """Return metrics by the name of a panel or by their own names.
 
@@ -101,11 +103,12 @@ def resolve_metrics(metrics: str | Sequence[str]) -> list[Metric]:
     else:
         names = check_names(metrics, name="metrics")
     unknown = [name for name in names if name not in METRICS]
-    if unknown:
-        raise UnknownNameError("metric", unknown, [*METRICS, *PANELS])
+    if unknown or not names:
+        raise UnknownNameError("metric", unknown or ["none"], [*METRICS, *PANELS])
     return [METRICS[name] for name in names]
 
 
+@as_annotated(error=MetricInputError)
 def panel_needs(metrics: Iterable[Metric]) -> tuple[str, ...]:
     """Return what has to be kept of each population for the metrics that compare perturbations.
 
@@ -124,9 +127,12 @@ def panel_needs(metrics: Iterable[Metric]) -> tuple[str, ...]:
     >>> panel_needs(resolve_metrics(["mse", "pearson_edistance"]))
     ('energy_predicted', 'energy_real')
     """
-    return tuple(sorted({name for metric in metrics if metric.level == "panel" for name in metric.needs}))
+    return tuple(
+        sorted({name for metric in _as_metrics(list(metrics)) if metric.level == "panel" for name in metric.needs})
+    )
 
 
+@as_annotated(error=MetricInputError)
 def prepare(comparisons: Sequence[Comparison], metrics: Iterable[Metric]) -> None:
     """Run the rank-sum tests of several comparisons together, several times faster than one by one.
 
@@ -170,6 +176,7 @@ _TESTED = frozenset(
 )
 
 
+@as_annotated(error=MetricInputError)
 def score_panel(
     comparisons: Iterable[Comparison], metrics: str | Sequence[str] | Sequence[Metric] = "default", *, block: int = 32
 ) -> dict[str, np.ndarray]:
@@ -206,6 +213,7 @@ def score_panel(
     {'mse': (3,), 'pearson_edistance': (1,)}
     """
     chosen = _as_metrics(metrics)
+    check_whole(block, name="block", least=1, most=10**6)
     needs = panel_needs(chosen)
     alone = [metric for metric in chosen if metric.level == "population"]
     values: dict[str, list[float]] = {metric.name: [] for metric in alone}

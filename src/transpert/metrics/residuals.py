@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from transpert._signatures import as_annotated
+from transpert.errors import MetricInputError
+
 from ._inputs import check_deltas, check_finite, check_same_length, pearson_rows
 from .metric import DELTA, Metric
 
@@ -14,6 +17,7 @@ from .metric import DELTA, Metric
 _NOTHING = 1e-6
 
 
+@as_annotated(error=MetricInputError, effects="P G")
 def interaction(effects: np.ndarray, contexts: Sequence[str], perturbations: Sequence[str]) -> np.ndarray:
     """Remove the main effects of context and perturbation from mean shifts.
 
@@ -55,6 +59,7 @@ def interaction(effects: np.ndarray, contexts: Sequence[str], perturbations: Seq
     return effects - columns @ np.linalg.lstsq(columns, effects, rcond=None)[0]
 
 
+@as_annotated(error=MetricInputError)
 def residual_pearson(
     predicted: np.ndarray, real: np.ndarray, contexts: Sequence[str], perturbations: Sequence[str]
 ) -> np.ndarray:
@@ -88,6 +93,7 @@ def residual_pearson(
     return pearson_rows(*(interaction(values, contexts, perturbations) for values in (predicted, real)))
 
 
+@as_annotated(error=MetricInputError)
 def residual_r2(
     predicted: np.ndarray, real: np.ndarray, contexts: Sequence[str], perturbations: Sequence[str]
 ) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
 from ._inputs import check_deltas, pearson_rows
@@ -11,6 +12,7 @@ from .discrimination import effect_distances
 from .metric import MEAN, Metric, within_contexts
 
 
+@as_annotated(error=MetricInputError)
 def pearson_delta_perturbed(
     predicted: np.ndarray, real: np.ndarray, *, reference: np.ndarray | None = None
 ) -> np.ndarray:
@@ -58,6 +60,7 @@ def pearson_delta_perturbed(
     return pearson_rows(predicted - centre, real - centre)
 
 
+@as_annotated(error=MetricInputError)
 def centroid_accuracy(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Share of the other perturbations whose real centroid is farther from the prediction than the right one.
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Self, override
 
 import numpy as np
+import pandas as pd
 import torch
 
 from transpert import _keys
@@ -25,7 +28,7 @@ from transpert.transport import (
     rows_of_groups,
 )
 
-from . import saving
+from . import saving, sharing
 from .cells.in_memory import Cells
 from .cells.open import Data, StoredCells, check_in_memory, check_loaded, open_cells, open_data
 from .cells.registration import jsonable, restore, source_of
@@ -178,6 +181,104 @@ class PerturbationModel(EffectModel):
             check_in_memory(data, "load")
         with restored_on_failure(data):
             return cls._loaded(dir_path, data, saving.read_device(device))
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        license: str,
+        scores: pd.DataFrame | None = None,
+        description: str = "",
+        save_anndata: bool = False,
+        dir_path: str | os.PathLike[str] | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Share the model on the Hugging Face Hub, through the hub of scvi-tools, with a card that says what it is.
+
+        Parameters
+        ----------
+        repository
+            Its name there, ``"laboratory/model"``; made if it does not exist.
+        license
+            Licence of the model, as the Hub writes it, for example ``"cc-by-4.0"``.
+        scores
+            What :func:`transpert.tl.evaluate` returned of a prediction for what was held out; shown with floors and
+            ceilings.
+        description
+            What else others have to know, Markdown.
+        save_anndata
+            Also share the cells of the model.
+        dir_path
+            Also keep the folder that is sent, here.
+        token
+            Of the Hub; the one that ``hf auth login`` stored by default.
+
+        Returns
+        -------
+        The card.
+
+        Raises
+        ------
+        transpert.errors.NotTrainedError
+            If the model is not trained.
+        transpert.errors.ModelFileError
+            If the folder exists.
+        transpert.errors.DependencyError
+            If huggingface-hub is not installed.
+        """
+        check_arguments(locals(), but=("scores", "dir_path"))
+        self._check_trained()
+        card = sharing.model_card(
+            self, self.summary(), license=license, scores=scores, description=description, repository=repository
+        )
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary, "model") if dir_path is None else Path(dir_path)
+            self.save(folder, save_anndata=save_anndata)
+            sharing.write_card(folder, card, type(self).__name__)
+            sharing.push(folder, repository, token=token)
+        return card
+
+    @classmethod
+    def from_hub(
+        cls,
+        repository: str,
+        adata: Data | str | os.PathLike[str] | None = None,
+        *,
+        revision: str | None = None,
+        cache_dir: str | None = None,
+        device: int | str | torch.device = "cpu",
+        token: str | None = None,
+    ) -> Self:
+        """Read a model from the Hugging Face Hub; files that could run code are refused.
+
+        Parameters
+        ----------
+        repository
+            Its name there.
+        adata
+            As in :meth:`load`.
+        revision
+            Branch, tag or commit; the newest by default.
+        cache_dir
+            Where downloads are kept; where the Hub keeps them by default.
+        device
+            As in :meth:`load`.
+        token
+            Of the Hub, for a repository that is not public.
+
+        Returns
+        -------
+        The trained model.
+
+        Raises
+        ------
+        transpert.errors.ModelFileError
+            As :meth:`load`.
+        transpert.errors.DependencyError
+            If huggingface-hub is not installed.
+        """
+        folder = sharing.pull(repository, revision=revision, cache_dir=cache_dir, token=token)
+        return cls.load(folder, adata, device=device)
 
     @classmethod
     def _loaded(cls, dir_path: str | os.PathLike[str], adata: Data | None, device: torch.device) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from anndata import AnnData
 from transpert._anndata import writable_name
 from transpert._arguments import check_arguments
 from transpert.errors import OptionError
-from transpert.transport import log_fold_of_means
+from transpert.transport import ExportedPredictor, log_fold_of_means
 
 from .cells.in_memory import Cells
 from .cells.open import Data
@@ -91,6 +92,65 @@ class EffectModel(PredictingModel):
         if key_added is not None:
             self.adata.varm[key_added] = table.reindex(self.adata.var_names.astype(str)).rename(columns=writable_name)
         return table
+
+    def export(
+        self,
+        dir_path: str | os.PathLike[str],
+        contexts: Contexts = None,
+        perturbations: str | Sequence[str] | None = None,
+        *,
+        conditions: pd.DataFrame | None = None,
+        doses: Sequence[float | str] | float | str | None = None,
+        times: Sequence[float] | float | None = None,
+        directions: Sequence[str] | str | None = None,
+        adata: Data | None = None,
+        unseen: Unseen = "error",
+        overwrite: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """Write what the model says of some populations as plain numbers, which need neither scvi-tools nor the model.
+
+        :class:`transpert.transport.ExportedPredictor` reads them, and moves control cells.
+
+        Parameters
+        ----------
+        dir_path
+            The folder: JSON and safetensors.
+        contexts, perturbations, conditions, doses, times, directions, adata, unseen, seed
+            As in :meth:`predict`.
+        overwrite
+            Replace a predictor that is there.
+
+        Raises
+        ------
+        transpert.errors.NotTrainedError
+            If the model is not trained.
+        transpert.errors.ModelFileError
+            If the folder exists and ``overwrite`` is false, or holds something else.
+        transpert.errors.TranspertError
+            As :meth:`predict`.
+        """
+        check_arguments(locals())
+        check_drawing(None, None, seed)
+        cells, requests = self._requested(
+            adata,
+            Asked(contexts, perturbations, conditions, doses, times, directions),
+            unseen=unseen,
+        )
+        shifts, order = [], []
+        for request, control, statistics in self._with_controls(cells, requests, seed):
+            after = self._predict_set(control, request, seed=seed, each_cell=False).mean_log
+            shifts.append(after - statistics.mean_log[0])
+            order.append(request)
+        ExportedPredictor(
+            genes=tuple(self.genes.astype(str)),
+            populations=tuple(request.text for request in order),
+            shift=np.array(shifts, dtype=np.float64).reshape(-1, len(self.genes)),
+            dispersion=np.zeros(0) if self._dispersion is None else np.asarray(self._dispersion, dtype=np.float64),
+            draws=tuple(request.draw for request in order),
+            model=type(self).__name__,
+            design={key: value for key, value in self.design.to_dict().items() if value is not None},
+        ).save(dir_path, overwrite=overwrite)
 
     def get_uncertainty(
         self,

@@ -11,9 +11,12 @@ import pandas as pd
 import torch
 from lightning.pytorch.profilers import SimpleProfiler
 
+from transpert._arguments import refused
+from transpert._signatures import as_annotated
 from transpert.errors import OptionError
 
 from .cells.open import StoredCells
+from .processes import check_accelerator
 
 if TYPE_CHECKING:
     from .scale.model import SCALE
@@ -89,6 +92,7 @@ def _synchronise() -> None:
         torch.cuda.synchronize()
 
 
+@as_annotated()
 def profile_training(model: SCALE, *, n_steps: int = 30, accelerator: str = "auto", **trainer: Any) -> TrainingProfile:
     """Train a copy of a model for some steps and say where the time goes.
 
@@ -122,6 +126,9 @@ def profile_training(model: SCALE, *, n_steps: int = 30, accelerator: str = "aut
     >>> list(profile.table.index)
     ['loader wait', 'transfer', 'forward', 'backward', 'rest']
     """
+    check_accelerator(accelerator)
+    if not hasattr(model, "options"):
+        raise refused("model", model, "Give a transpert.SCALE.")
     if n_steps < 1:
         raise OptionError(f"n_steps is {n_steps}", where="profile_training", remedy="Time at least one step.")
     copied = _copy_for(model, n_steps + _WARM_UP)

@@ -21,6 +21,7 @@ from anndata import AnnData
 from mudata import MuData
 from safetensors.torch import load_file, save_file
 
+from transpert._arguments import check_path
 from transpert._files import Sums, checksums, damage, read_arrays, reading, write_json
 from transpert._folders import folder_written, read_steadily
 from transpert._schema import CHECKSUM, DAMAGED, checked, read_json, sealed, unsealed
@@ -78,7 +79,7 @@ def write_model(
     overwrite: bool = False,
 ) -> None:
     """Write a model folder; it is there in full or not at all, and so is the model that it replaces."""
-    target = Path(folder)
+    target = check_path(folder, name="dir_path")
     then = "save the model again: one that was there before is as it was"
 
     def check() -> None:
@@ -232,8 +233,10 @@ def below(start: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def read_device(device: int | str | torch.device) -> torch.device:
     """Read where a network is to go; a number is that of a GPU."""
     try:
+        if not isinstance(device, int | str | torch.device) or isinstance(device, bool):
+            raise TypeError(device)
         found = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise OptionError(f"device {device!r} does not exist", remedy="Give 'cpu', 'cuda', or 'cuda:1'.") from error
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise OptionError(

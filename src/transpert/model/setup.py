@@ -16,7 +16,7 @@ from scvi.model.base import BaseModelClass
 
 from transpert import _keys
 from transpert._anndata import check_kind
-from transpert._arguments import named_options
+from transpert._arguments import check_arguments, named_options
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert.conditions import Condition, PerturbationVocabulary
 from transpert.conditions.labels import Controls, control_labels
@@ -245,7 +245,8 @@ class RegisteredModel(BaseModelClass):
                 f"setup_store was given a {type(store).__name__}, not a store",
                 remedy="Open it, store = transpert.data.Store(path), and give it to the model too.",
             )
-        chosen = design or store.design
+        check_arguments({"design": design, "split_key": split_key, "layer": layer})
+        chosen = store.design if design is None else design
         if split_key is not None:
             chosen = dataclasses.replace(chosen, split_key=split_key)
         cls._register_store(store, chosen, layer)

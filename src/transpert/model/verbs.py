@@ -235,6 +235,8 @@ class PredictingModel(Predictor):
         transpert.errors.TranspertError
             As :meth:`predict`.
         """
+        check_arguments({"n_cells": n_cells, "seed": seed})
+        check_pairs([(context, condition)], Condition)
         request = request_of(self.cells, self.source, self.vocabulary, context, condition)
         control = self._controls(self.cells, origin_of(self.cells, self.design, request), n_cells, seed)
         return self._assembled([self._control_population(control)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
@@ -27,12 +28,12 @@ Kernel = Literal["energy", "mmd"]
 
 def _choice(name: str, value: object, choices: Any) -> None:
     allowed = get_args(choices)
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise OptionError(f"{name} is {value!r}", remedy=f"Choose one of {list_names(allowed)}.")
 
 
 def _range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise OptionError(f"{name} is {value!r}", remedy="Give a finite number.")
     if not low <= value <= high:
         bounds = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
@@ -40,7 +41,7 @@ def _range(name: str, value: float, low: float, high: float = math.inf) -> None:
 
 
 def _count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise OptionError(f"{name} is {value!r}", remedy="Give a whole number of at least 1.")
 
 

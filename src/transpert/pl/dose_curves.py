@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from transpert._amounts import written_amount
 from transpert._anndata import check_kind, frame
-from transpert._arguments import check_arguments, check_whole
+from transpert._arguments import check_arguments, check_text, check_whole
 from transpert.conditions.written import label_texts
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
@@ -183,6 +183,7 @@ def dose_response(
 def _choose(kind: str, name: str | None, labels: np.ndarray) -> str:
     """Return the name if it is among the labels; the first of these by default."""
     known = sorted(set(labels))
+    check_text(name, name=kind, optional=True)
     if name is None and known:
         return known[0]
     if name is None or name not in known:

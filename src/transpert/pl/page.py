@@ -14,6 +14,7 @@ from anndata import AnnData
 from transpert import _keys, tl
 from transpert._anndata import check_kind, metadata_of
 from transpert._arguments import check_arguments
+from transpert._signatures import as_annotated
 from transpert.metrics import METRICS
 from transpert.tl.score_summary import CEILING, MEAN, score_table
 
@@ -30,6 +31,7 @@ _MOST_ROWS = 60  # of the table of populations
 _MOST_CELLS = 2_000  # of each kind in the UMAP
 
 
+@as_annotated()
 def report(
     pred: AnnData,
     truth: AnnData,

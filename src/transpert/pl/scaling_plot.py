@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from transpert.errors import MetricInputError
+from transpert._arguments import check_axes
+from transpert._signatures import as_annotated
+from transpert.errors import MetricInputError, UnknownNameError
 from transpert.tl import ScalingStudy
 
 from ._style import FAINT, finish, legend_beside, make_axes, styles
@@ -14,6 +16,7 @@ from ._style import FAINT, finish, legend_beside, make_axes, styles
 _POINTS = 100
 
 
+@as_annotated()
 def scaling(
     study: ScalingStudy,
     *,
@@ -53,10 +56,18 @@ def scaling(
     >>> tp.pl.scaling(study, show=False).get_xlabel()
     'cells'
     """
+    check_axes(ax, name="ax")
     table = study.table
     metric = metric or str(table["metric"].iloc[0])
     axis = axis or study.axes[0]
     scheme = scheme or str(table["scheme"].iloc[0])
+    for kind, name, known in (
+        ("metric", metric, table["metric"]),
+        ("axis", axis, study.axes),
+        ("scheme", scheme, table["scheme"]),
+    ):
+        if name not in set(known):
+            raise UnknownNameError(kind, [name], sorted(set(known)), where="the study")
     rows = table[(table["metric"] == metric) & (table["scheme"] == scheme) & (table[f"n_{axis}"] > 0)]
     figure, axes = make_axes(ax, (6.0, 4.0))
     looks = styles(list(dict.fromkeys(rows["model"])))

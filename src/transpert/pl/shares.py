@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from transpert._signatures import as_annotated
 from transpert.scaling import COMPONENTS
 from transpert.tl import EffectShares
 
@@ -17,6 +18,7 @@ _WHOLE = "whole screen"
 _ROWS = 0.3  # height of a bar, in inches
 
 
+@as_annotated()
 def effect_shares(
     found: EffectShares,
     *,

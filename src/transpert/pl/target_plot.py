@@ -10,11 +10,14 @@ from matplotlib.figure import Figure
 
 from transpert import _keys
 from transpert._anndata import metadata_of
+from transpert._arguments import check_table
+from transpert._signatures import as_annotated
 from transpert.errors import OptionError, UnknownNameError
 
 from ._style import COLOURS, FAINT, MUTED, finish, make_axes
 
 
+@as_annotated()
 def targets(
     ranking: pd.DataFrame | AnnData,
     *,
@@ -59,6 +62,7 @@ def targets(
     """
     if isinstance(ranking, AnnData):
         ranking = _ranking_of(ranking)
+    check_table(ranking, name="ranking", columns=("context", "perturbation", "rank", "score", "abstained"))
     context = ranking["context"].iloc[0] if context is None else context
     if context not in set(ranking["context"]):
         raise UnknownNameError("context", [context], sorted(set(ranking["context"])), where="the ranking")

@@ -15,6 +15,7 @@ from scipy import sparse
 from transpert._anndata import check_kind, frame, layer_names
 from transpert._arguments import check_names, check_number, check_share
 from transpert._matrices import check_sound
+from transpert._signatures import as_annotated
 from transpert.errors import GeneError, list_names
 
 
@@ -46,6 +47,7 @@ class AlignmentReport:
         )
 
 
+@as_annotated()
 def align_genes(
     adata: AnnData, genes: Sequence[str] | np.ndarray, *, max_missing: float = 0.0, fill: float = 0.0
 ) -> tuple[AnnData, AlignmentReport]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._amounts import is_number, rounded, split_amounts, written_amount
+from transpert._signatures import as_annotated
 from transpert.conditions.written import means_missing
 from transpert.errors import ConditionError, OptionError, list_names
 
@@ -31,6 +32,7 @@ _BEHIND = re.compile(rf"({_NUMBER})\s*([^\d\s.].*)?")
 _BEFORE = re.compile(rf"([A-Za-z]+)\s*({_NUMBER})")  # "D7", "day 7"
 
 
+@as_annotated()
 def amounts(column: pd.Series, *, unit: str) -> pd.Series:
     """Read doses or times that are written with their unit as numbers in one unit.
 

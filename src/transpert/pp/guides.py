@@ -6,12 +6,15 @@ from collections.abc import Collection, Iterable
 
 import pandas as pd
 
+from transpert._arguments import is_several, refused
+from transpert._signatures import as_annotated
 from transpert.conditions.guides import guide_targets, strip_guide
 from transpert.conditions.labels import Controls, LabelFormat
 from transpert.conditions.lookalikes import looks_like_control
 from transpert.conditions.written import means_missing
 
 
+@as_annotated(but=("labels", "control"))
 def targets_of_guides(
     labels: pd.Series | Iterable[str],
     *,
@@ -47,6 +50,8 @@ def targets_of_guides(
     >>> tp.pp.targets_of_guides(["STAT1_g1", "sgSTAT1-2", "STAT1_3", "AAVS1_2", "NKX2-1"]).tolist()
     ['STAT1', 'STAT1', 'STAT1', 'control', 'NKX2-1']
     """
+    if not is_several(labels):
+        raise refused("labels", labels, "Give the labels of all cells: a column, or a list.")
     column = labels if isinstance(labels, pd.Series) else pd.Series(list(labels), dtype=object)
     form = LabelFormat.of(control, combination_separator)
     genes = set(map(str, genes))

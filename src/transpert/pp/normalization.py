@@ -7,12 +7,12 @@ from anndata import AnnData
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame, layer_names
-from transpert._arguments import named_options
 from transpert._counts import check_library_sizes, library_sizes, log1p_per_10k, read_counts
+from transpert._signatures import as_annotated
 from transpert.errors import CountsError, OptionError, UnknownNameError
 
 
-@named_options()
+@as_annotated()
 def normalize(
     adata: AnnData,
     *,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame
-from transpert._arguments import check_arguments, check_names, named_options, refused
+from transpert._arguments import check_arguments, check_names, is_several, named_options, refused
 from transpert._seeds import check_seed
 from transpert.conditions.guides import shared_targets
 from transpert.conditions.labels import Controls, control_labels
@@ -122,8 +122,8 @@ def split(
     _check_named(holdout, "holdout")
     _check_named(validation, "validation")
     seed = check_seed(seed)
-    if by is not None and by not in _LEVELS:
-        raise UnknownNameError("level", [by], _LEVELS, where="pp.split(by=)")
+    if by is not None and not (isinstance(by, str) and by in _LEVELS):
+        raise UnknownNameError("level", [str(by)[:80]], _LEVELS, where="pp.split(by=)")
     named = [column for column in {**(holdout or {}), **(validation or {})} if column != perturbation_key]
     if context_keys is None:
         context_keys = named
@@ -184,7 +184,7 @@ def split(
 
 
 def _sets_of_names(together: Iterable[Iterable[str]]) -> list[list[str]]:
-    if isinstance(together, str) or not isinstance(together, Iterable):
+    if not is_several(together):
         raise refused("together", together, "Give sets of names: [['A', 'B'], ['C', 'D']].")
     return [check_names(names, name="together") for names in together]
 

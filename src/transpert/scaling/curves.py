@@ -7,7 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from transpert._arguments import check_whole
 from transpert._seeds import check_seed
+from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError, OptionError
 
 type Kind = Literal["constant", "exponential", "power"]
@@ -95,6 +97,7 @@ class ScalingCurve:
         return values[:, 1] - values[:, 0]
 
 
+@as_annotated()
 def fit_curve(
     sizes: np.ndarray, scores: np.ndarray, *, floor: float = 0.0, n_bootstrap: int = 500, seed: int = 0
 ) -> ScalingCurve:
@@ -137,13 +140,17 @@ def fit_curve(
     ('power', 0.7, 0.8)
     """
     sizes, scores = np.asarray(sizes, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 3 or len(sizes) != len(scores) or len(sizes) < _FEWEST:
+    if scores.ndim != 3 or sizes.ndim != 1 or len(sizes) != len(scores) or len(sizes) < _FEWEST:
         raise MetricInputError(
-            f"there are {len(sizes)} sizes, and scores of the shape {scores.shape}",
+            f"there are {sizes.size} sizes, and scores of the shape {scores.shape}",
             remedy=f"Give at least {_FEWEST} sizes, and scores as sizes x seeds x conditions.",
         )
     if not np.isfinite(scores).all() or not (np.diff(sizes) > 0).all() or sizes[0] <= 0:
-        raise MetricInputError("scores are missing, or sizes do not ascend from above 0")
+        raise MetricInputError(
+            "scores are missing, or sizes do not ascend from above 0",
+            remedy="Leave sizes without scores out, and sort the others.",
+        )
+    check_whole(n_bootstrap, name="n_bootstrap", most=10**6)
     runs = scores.mean(axis=2)
     means = runs.mean(axis=1)
     draws = np.vstack([means, _bootstrap(scores, n_bootstrap, np.random.default_rng(check_seed(seed)))])
@@ -158,6 +165,7 @@ def fit_curve(
     return ScalingCurve(kind, float(floor), best, amplitude, rate, sizes, aicc)
 
 
+@as_annotated(sizes="S", runs="S R")
 def published_saturation(sizes: np.ndarray, runs: np.ndarray, share: float = 0.95) -> float:
     """Return the learning saturation point as DenAdel et al. define it.
 

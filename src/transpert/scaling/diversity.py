@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from transpert._signatures import as_annotated
+
 _TINY = 1e-12
 
 
+@as_annotated(labels="labels N")
 def shannon(labels: np.ndarray) -> float:
     """Shannon entropy of labels, in nats.
 
@@ -29,6 +32,7 @@ def shannon(labels: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum()) + 0.0
 
 
+@as_annotated(labels="labels N")
 def gini_simpson(labels: np.ndarray) -> float:
     """Chance that two cells drawn with replacement have different labels.
 
@@ -50,6 +54,7 @@ def gini_simpson(labels: np.ndarray) -> float:
     return float(1 - (_shares(labels) ** 2).sum())
 
 
+@as_annotated(points="finite N d")
 def vendi(points: np.ndarray) -> float:
     """Effective number of different cells: the exponential of the entropy of the eigenvalues of their similarities.
 

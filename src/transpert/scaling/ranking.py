@@ -6,11 +6,14 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from transpert._arguments import check_whole
+from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
 _TINY = 1e-12
 
 
+@as_annotated(effects="... G", signature="G")
 def signature_scores(effects: np.ndarray, signature: np.ndarray) -> np.ndarray:
     """Pearson correlation of effects with a signature.
 
@@ -38,6 +41,7 @@ def signature_scores(effects: np.ndarray, signature: np.ndarray) -> np.ndarray:
     return np.divide(centred @ wanted, lengths, out=np.zeros(centred.shape[:-1]), where=lengths > _TINY)
 
 
+@as_annotated(effects="... G", before="G", target="G")
 def approach_scores(effects: np.ndarray, before: np.ndarray, target: np.ndarray, pseudo_rate: float) -> np.ndarray:
     """How much of the way from the controls to a target population an effect makes.
 
@@ -68,6 +72,7 @@ def approach_scores(effects: np.ndarray, before: np.ndarray, target: np.ndarray,
     return 1 - np.linalg.norm(after - target, axis=-1) / max(apart, _TINY)
 
 
+@as_annotated(effects="... G", members="G")
 def gene_set_scores(effects: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Mean effect on the genes of a set, less the mean effect on the others.
 
@@ -92,6 +97,7 @@ def gene_set_scores(effects: np.ndarray, members: np.ndarray) -> np.ndarray:
     return effects[..., members].mean(axis=-1) - effects[..., ~members].mean(axis=-1)
 
 
+@as_annotated()
 def retrieval(ranked: Sequence[str], relevant: Collection[str], *, at: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
     """Say how early a ranking has what was found to be right.
 
@@ -123,7 +129,12 @@ def retrieval(ranked: Sequence[str], relevant: Collection[str], *, at: Sequence[
     """
     right = np.array([name in relevant for name in ranked])
     if not 0 < right.sum() < len(right):
-        raise MetricInputError(f"{right.sum()} of {len(right)} ranked names are right, which judges no ranking")
+        raise MetricInputError(
+            f"{int(right.sum())} of {len(right)} ranked names are right, which judges no ranking",
+            remedy="Rank some names that are right, and some that are not.",
+        )
+    for k in at:
+        check_whole(k, name="at", least=1)
     found: dict[str, float] = {}
     for k in at:
         hits = float(right[:k].sum())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
 COMPONENTS = ("conserved", "context", "interaction", "noise")
@@ -56,6 +57,7 @@ class Energies:
     systematic: np.ndarray
 
 
+@as_annotated(context_weights="finite B C", perturbation_weights="finite B P")
 def effect_energies(
     effects: HalvedEffects, *, context_weights: np.ndarray, perturbation_weights: np.ndarray
 ) -> Energies:
@@ -103,7 +105,8 @@ def effect_energies(
     if (w.shape[1], v.shape[1]) != table.measured.shape:
         raise MetricInputError(
             f"the weights are for {w.shape[1]} contexts and {v.shape[1]} perturbations, of which there are "
-            f"{table.measured.shape[0]} and {table.measured.shape[1]}"
+            f"{table.measured.shape[0]} and {table.measured.shape[1]}",
+            remedy="Give a weight for each context and each perturbation.",
         )
     twice = np.einsum("rg,rg->r", effects.first, effects.second)
     error = ((effects.first - effects.second) ** 2).sum(axis=1) / 4

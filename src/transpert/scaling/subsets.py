@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from transpert._signatures import as_annotated
 from transpert.errors import OptionError
 
 
+@as_annotated(labels="labels N")
 def balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Order cells so that every beginning has as many of each label as there are.
 
@@ -39,6 +41,7 @@ def balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return by_label[np.lexsort((rng.random(len(codes)), turn))]
 
 
+@as_annotated(points="finite N d")
 def sketch_order(points: np.ndarray, rng: np.random.Generator, *, boxes: float = 0.01) -> np.ndarray:
     """Order cells by geometric sketching: equal boxes that cover the cells are drawn from in turn.
 
@@ -77,6 +80,8 @@ def sketch_order(points: np.ndarray, rng: np.random.Generator, *, boxes: float =
     """
     if not 0 < boxes <= 1:
         raise OptionError(f"boxes is {boxes}", where="sketch_order", remedy="Give a share above 0 and up to 1.")
+    if 0 in points.shape:
+        raise OptionError("there are no points", where="points", remedy="Give at least one cell in one dimension.")
     wanted = max(1, round(boxes * len(points)))
     low = np.min(points, axis=0)
     extent = float(np.max(points - low)) or 1.0
@@ -94,6 +99,7 @@ def sketch_order(points: np.ndarray, rng: np.random.Generator, *, boxes: float =
     return balanced_order(codes, rng)
 
 
+@as_annotated(own="positions N", other="positions M")
 def spiked_order(own: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
     """Replace a share of an order by cells of another data set, evenly from the beginning.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from transpert._arguments import check_whole
+from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
 _WIDTHS = (0.5, 1.0, 2.0)  # of a Gaussian kernel, relative to the middle distance
@@ -37,6 +39,7 @@ class Similarity:
     error: float
 
 
+@as_annotated(vectors="finite P d", measured="positions M", effects="finite M G")
 def fit_similarity(vectors: np.ndarray, measured: np.ndarray, effects: np.ndarray) -> Similarity:
     """Choose a kernel on vectors by how well it predicts effects that are left out.
 
@@ -66,8 +69,7 @@ def fit_similarity(vectors: np.ndarray, measured: np.ndarray, effects: np.ndarra
     >>> fit_similarity(vectors, np.arange(15), vectors[:15] @ np.ones((3, 5))).kind
     'linear'
     """
-    if len(measured) != len(effects):
-        raise MetricInputError(f"there are {len(effects)} effects of {len(measured)} measured perturbations")
+    _check_inside(measured, len(vectors), "measured")
     unrelated = Similarity(_UNRELATED, np.eye(len(vectors)), 0.0, 1.0)
     if len(measured) < 4:
         return unrelated
@@ -86,6 +88,7 @@ def fit_similarity(vectors: np.ndarray, measured: np.ndarray, effects: np.ndarra
     return best if best.error < _MARGIN else unrelated
 
 
+@as_annotated(measured="positions M", candidates="positions C")
 def choose_next(
     similarity: Similarity, measured: np.ndarray, candidates: np.ndarray, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -122,6 +125,9 @@ def choose_next(
     (2, True)
     """
     covariance = similarity.covariance.astype(np.float64).copy()
+    check_whole(n, name="n")
+    for name, positions in (("measured", measured), ("candidates", candidates)):
+        _check_inside(positions, len(covariance), name)
     unknown = similarity.noise
     for known in measured:
         covariance = _conditioned(covariance, int(known), unknown)
@@ -141,6 +147,16 @@ def choose_next(
         left = left[left != pick]
         shares.append(float((np.diag(covariance)[left] + unknown).sum()) / total)
     return np.array(chosen, dtype=np.int64), np.array(shares)
+
+
+def _check_inside(positions: np.ndarray, n: int, name: str) -> None:
+    """Refuse positions beyond the perturbations that there are."""
+    if len(positions) and positions.max() >= n:
+        raise MetricInputError(
+            f"position {positions.max()} is beyond the {n} perturbations",
+            where=name,
+            remedy="Count them from 0, in the order of the vectors.",
+        )
 
 
 def _conditioned(covariance: np.ndarray, known: int, noise: float) -> np.ndarray:

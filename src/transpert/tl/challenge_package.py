@@ -24,7 +24,7 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._anndata import layer_names
-from transpert._arguments import check_choice, check_path, check_whole
+from transpert._arguments import check_choice, check_names, check_path, check_whole
 from transpert._counts import read_counts
 from transpert.data.readers.readers import CountReader, open_reader
 from transpert.errors import (
@@ -140,6 +140,7 @@ def to_vcc(
     """
     target = check_path(path, name="path")
     check_whole(n_cells, name="n_cells", least=1)
+    contexts = check_names(contexts, name="contexts")
     check_choice(unmeasured, ("refuse", "zero", "controls"), name="unmeasured")
     if target.exists() and not overwrite:
         raise OptionError("the package exists already", where=str(target), remedy="Pass overwrite=True.")

@@ -15,6 +15,7 @@ from scipy import sparse
 from transpert import _keys
 from transpert._anndata import frame, modality_of, modality_to_write
 from transpert._seeds import check_seed
+from transpert._signatures import as_annotated
 from transpert.errors import AssumptionWarning, OptionError, list_names
 from transpert.groups import Design
 from transpert.groups.labels import label_codes
@@ -65,6 +66,7 @@ class EffectShares:
     text: str
 
 
+@as_annotated()
 def effect_shares(
     adata: AnnData | MuData,
     *,

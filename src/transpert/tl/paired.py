@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, check_text
 from transpert._seeds import check_seed
 from transpert.errors import OptionError, UnknownNameError
 from transpert.metrics import METRICS, Metric, bootstrap_interval
@@ -80,6 +80,7 @@ def compare(
     'better'
     """
     check_arguments(locals())
+    check_text(model, name="model")
     check_seed(seed)
     if not 0 < level < 1 or n_bootstrap < 1:
         raise OptionError(f"level is {level} and n_bootstrap {n_bootstrap}", remedy="Give a share, and 1 or more.")

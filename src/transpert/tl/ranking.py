@@ -15,7 +15,9 @@ from scipy.stats import norm
 
 from transpert import _keys
 from transpert._anndata import frame
+from transpert._arguments import check_model, check_table
 from transpert._seeds import check_seed
+from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.conditions.text import split_population
 from transpert.errors import AssumptionWarning, ControlError, GeneError, NotTrainedError, OptionError
@@ -34,6 +36,7 @@ type Desired = pd.Series | AnnData | Sequence[str]
 type Score = Callable[[np.ndarray], np.ndarray]
 
 
+@as_annotated()
 def rank_targets(
     model: PerturbationModel,
     desired: Desired,
@@ -127,6 +130,7 @@ def rank_targets(
     >>> tp.tl.rank_targets(model, wanted, contexts="context_0", progress=False)["perturbation"].iloc[0]
     'P2'
     """
+    check_model(model, name="model")
     if direction not in ("toward", "away") or not 0 < level < 1 or n_cells < 1 or n_draws < 2:
         raise OptionError(
             f"direction is {direction!r}, level {level}, n_cells {n_cells}, n_draws {n_draws}",
@@ -159,6 +163,7 @@ def rank_targets(
     return table
 
 
+@as_annotated()
 def score_ranking(
     ranking: pd.DataFrame, relevant: Collection[str], *, at: Sequence[int] = (1, 5, 10), context: str | None = None
 ) -> pd.Series:
@@ -195,6 +200,7 @@ def score_ranking(
     >>> float(tp.tl.score_ranking(ranking, {"A"}, at=[1])["auc"])
     1.0
     """
+    check_table(ranking, name="ranking", columns=("context", "perturbation", "rank"))
     rows = ranking[ranking["context"] == (context or ranking["context"].iloc[0])].sort_values(
         "rank", na_position="last"
     )
@@ -268,7 +274,11 @@ def _score_of(desired: Desired, genes: pd.Index, controls: AnnData, sign: int) -
         return lambda effects: sign * approach_scores(effects[..., place[0]], before, target, PSEUDO_RATE)
     members = genes.isin([str(name) for name in desired])
     if members.sum() < 1 or members.all():
-        raise GeneError(f"{members.sum()} of the desired genes are genes of the model", where="desired")
+        raise GeneError(
+            f"{members.sum()} of the desired genes are genes of the model",
+            where="desired",
+            remedy="Name genes as the model does: model.genes.",
+        )
     return lambda effects: sign * gene_set_scores(effects, members)
 
 

@@ -5,21 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy.stats import norm
 
 from transpert import __version__, _keys
-from transpert._anndata import frame
+from transpert._anndata import frame, metadata_of
+from transpert._arguments import check_path
+from transpert._files import Inside, reading
+from transpert._folders import folder_written
+from transpert._schema import checked
+from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.conditions.text import population_text, split_population
-from transpert.errors import ModelFileError, NotTrainedError, UnknownNameError
+from transpert.errors import ModelFileError, NotTrainedError, UnknownNameError, list_names
 from transpert.groups import Design
 
 from ._populations import log_values, populations
@@ -28,8 +35,18 @@ _MANIFEST = "registration.json"
 _TABLES = (_keys.EFFECT, _keys.EFFECT_LOWER, _keys.EFFECT_UPPER)
 _PACKAGES = ("transpert", "anndata", "numpy", "scvi-tools", "torch")
 _PSEUDO_RATE = 0.05
+_REMEDY = "Take the folder from a copy; what was changed after it was registered is no prediction any more."
 
 
+class _Manifest(msgspec.Struct):
+    """What a registration says of itself."""
+
+    files: dict[Inside, str]
+    level: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    design: dict[str, Any]
+
+
+@as_annotated()
 def register_prediction(
     pred: AnnData, folder: str | os.PathLike[str], *, ranking: pd.DataFrame | None = None, note: str = ""
 ) -> str:
@@ -71,21 +88,29 @@ def register_prediction(
     >>> len(checksum)
     64
     """
-    own = pred.uns.get(_keys.UNS, {})
-    if _keys.UNCERTAINTY not in own or any(name not in pred.varm for name in _TABLES):
+    own = metadata_of(pred)
+    if not isinstance(own.get(_keys.UNCERTAINTY), Mapping) or any(name not in pred.varm for name in _TABLES):
         raise NotTrainedError("the prediction has no intervals", remedy="Predict with interval=0.9.")
-    path = Path(folder)
-    if path.exists():
-        raise ModelFileError("the folder exists", where=str(path), remedy="A registration is not overwritten.")
-    partial = path.with_name(f".{path.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    target = check_path(folder, name="folder")
+
+    def check() -> None:
+        if target.exists():
+            raise ModelFileError("the folder exists", where=str(target), remedy="Choose another: none is overwritten.")
+
+    check()
+    with folder_written(target, "registration", ModelFileError, "register it again", check=check) as new:
+        text = _write(new, pred, own, ranking, note)
+    return _digest(text.encode())
+
+
+def _write(new: Path, pred: AnnData, own: Mapping[str, Any], ranking: pd.DataFrame | None, note: str) -> str:
+    """Write the tables and what is said of them, and return the latter."""
     for name in _TABLES:
-        pd.DataFrame(pred.varm[name], index=pred.var_names).to_csv(partial / f"{name}.csv", index_label="gene")
-    own[_keys.UNCERTAINTY]["conditions"].to_csv(partial / "conditions.csv", index_label="population")
+        pd.DataFrame(pred.varm[name], index=pred.var_names).to_csv(new / f"{name}.csv", index_label="gene")
+    own[_keys.UNCERTAINTY]["conditions"].to_csv(new / "conditions.csv", index_label="population")
     if ranking is not None:
-        ranking.to_csv(partial / "ranking.csv", index=False)
-    files = {file.name: _digest(file.read_bytes()) for file in sorted(partial.iterdir())}
+        ranking.to_csv(new / "ranking.csv", index=False)
+    files = {file.name: _digest(file.read_bytes()) for file in sorted(new.iterdir())}
     manifest = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "note": note,
@@ -96,11 +121,11 @@ def register_prediction(
         "files": files,
     }
     text = json.dumps(manifest, indent=2, sort_keys=True)
-    (partial / _MANIFEST).write_text(text, encoding="utf-8")
-    partial.replace(path)
-    return _digest(text.encode())
+    (new / _MANIFEST).write_text(text, encoding="utf-8")
+    return text
 
 
+@as_annotated()
 def score_registered(
     folder: str | os.PathLike[str], adata: AnnData, *, design: Design | None = None, checksum: str | None = None
 ) -> pd.DataFrame:
@@ -148,11 +173,12 @@ def score_registered(
     >>> scores.index.tolist()
     ['context_0: P0', 'context_0: P1']
     """
-    path = Path(folder)
+    path = check_path(folder, name="folder")
     manifest = _checked(path, checksum)
-    effect, lower, upper = (_read_table(path / f"{name}.csv") for name in _TABLES)
+    with reading(ModelFileError, path, "registration", _REMEDY):
+        effect, lower, upper = (_read_table(path / f"{name}.csv") for name in _TABLES)
     if design is None:
-        design = Design.from_dict({"split_key": None, **manifest["design"]})
+        design = Design.from_dict({"split_key": None, **manifest.design})
     genes = effect.index.intersection(adata.var_names)
     if not len(genes):
         raise UnknownNameError("gene", list(effect.index[:3]), adata.var_names[:1000], where="the new cells")
@@ -162,7 +188,7 @@ def score_registered(
     names = [str(name) for name in effect if name in measured]
     if not names:
         raise UnknownNameError("population", list(map(str, effect)), measured, where="the new cells")
-    z = norm.ppf((1 + manifest["level"]) / 2)
+    z = norm.ppf((1 + manifest.level) / 2)
     controls = {context: _moments(values[rows]) for context, rows in found.controls.items()}
     rows = {}
     for name in names:
@@ -177,7 +203,7 @@ def score_registered(
             "sign_agreement": float((np.sign(said) == np.sign(observed))[sure].mean()) if sure.any() else np.nan,
             "coverage": _share(observed, said, np.hypot(said - low, spread), np.hypot(high - said, spread)),
             "coverage_raw": _share(observed, said, said - low, high - said),
-            "level": manifest["level"],
+            "level": manifest.level,
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("population")
     table.attrs["not_measured"] = [name for name in effect if name not in measured]
@@ -213,19 +239,23 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _checked(path: Path, checksum: str | None) -> dict:
+def _checked(path: Path, checksum: str | None) -> _Manifest:
     """Read the manifest and refuse files that were changed."""
-    try:
+    if not (path / _MANIFEST).is_file():
+        raise ModelFileError("this is no registration", where=str(path), remedy="Name a folder of register_prediction.")
+    with reading(ModelFileError, path / _MANIFEST, "registration", _REMEDY):
         text = (path / _MANIFEST).read_text(encoding="utf-8")
-        manifest = json.loads(text)
-        found = {name: _digest((path / name).read_bytes()) for name in manifest["files"]}
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelFileError(f"this is no registration: {error}", where=str(path)) from error
-    if found != manifest["files"]:
-        changed = sorted(name for name, digest in manifest["files"].items() if found[name] != digest)
-        raise ModelFileError(f"files were changed since they were registered: {', '.join(changed)}", where=str(path))
+        manifest = checked(json.loads(text), _Manifest, ModelFileError, str(path / _MANIFEST), _REMEDY)
     if checksum is not None and _digest(text.encode()) != checksum:
-        raise ModelFileError("the registration has another checksum", where=str(path / _MANIFEST))
+        raise ModelFileError("the registration has another checksum", where=str(path / _MANIFEST), remedy=_REMEDY)
+    absent = [f"{name}.csv" for name in _TABLES if f"{name}.csv" not in manifest.files]
+    if absent:
+        raise ModelFileError(f"the registration does not list {list_names(absent)}", where=str(path), remedy=_REMEDY)
+    with reading(ModelFileError, path, "registration", _REMEDY):
+        changed = [name for name, digest in manifest.files.items() if _digest((path / name).read_bytes()) != digest]
+    if changed:
+        what = f"files were changed since they were registered: {list_names(sorted(changed), quote=False)}"
+        raise ModelFileError(what, where=str(path), remedy=_REMEDY)
     return manifest
 
 

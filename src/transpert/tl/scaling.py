@@ -19,6 +19,7 @@ from rich.progress import Progress, TimeRemainingColumn
 from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._seeds import check_seed
+from transpert._signatures import as_annotated
 from transpert.errors import AssumptionWarning, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.metrics import METRICS, normalise, resolve_metrics
@@ -43,6 +44,7 @@ _COMPONENTS = 20  # principal components, for sketches and diversity
 type Models = str | Sequence[str] | Mapping[str, Builder | tuple[type, Mapping[str, Any]]]
 
 
+@as_annotated()
 def scaling_study(
     adata: AnnData,
     design: Design,

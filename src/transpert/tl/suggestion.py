@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from transpert._arguments import check_model
 from transpert._seeds import check_seed
+from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.conditions.text import split_population
 from transpert.errors import AssumptionWarning, NotTrainedError, OptionError
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from transpert.model.prediction.requests import Contexts
 
 
+@as_annotated()
 def suggest(
     model: PerturbationModel,
     candidates: Sequence[str],
@@ -80,6 +83,7 @@ def suggest(
     >>> len(tp.tl.suggest(model, list(vectors.index), n=2))
     2
     """
+    check_model(model, name="model")
     embedding: Any = getattr(model, "embedding", None)
     if not model.is_trained_ or embedding is None:
         raise NotTrainedError(
@@ -89,7 +93,11 @@ def suggest(
     measured = [part for part in _trained_on(model) if part in embedding]
     open_to = [name for name in dict.fromkeys(map(str, candidates)) if name not in set(measured)]
     if not open_to or n < 1:
-        raise OptionError(f"there are {len(open_to)} candidates that were not measured, and n is {n}", where="suggest")
+        raise OptionError(
+            f"there are {len(open_to)} candidates that were not measured, and n is {n}",
+            where="suggest",
+            remedy="Give candidates that the model was not trained on, and n from 1 upwards.",
+        )
     effects = _mean_effects(model, measured, contexts)
     names = [*effects.columns, *open_to]
     vectors = np.asarray(embedding.lookup(names), dtype=np.float64)

@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from transpert._signatures import check_fields
 from transpert.conditions import Condition
 
 from .coefficients import EffectTable, cell_weights
@@ -110,6 +111,9 @@ class Dependence:
     n_components: int
     penalty: float
     width: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def coefficients(self, contexts: ContextScores | None, n_effects: int) -> np.ndarray:
         """Weights of the measured effects in how the target deviates from the mean over contexts.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.groups import ControlMatching, Groups
 
@@ -152,6 +153,7 @@ class GroupEffects:
         return effect, variance
 
 
+@as_annotated(counts="N G")
 def group_effects(
     counts: sparse.csr_matrix, library_size: np.ndarray, groups: Groups, matching: ControlMatching
 ) -> GroupEffects:
@@ -189,6 +191,7 @@ def group_effects(
     return effects_from_statistics(statistics, groups, matching)
 
 
+@as_annotated()
 def rows_of_groups(groups: Groups) -> np.ndarray:
     """Say which groups are pooled: the batches of a condition in a context, while every control group is kept.
 
@@ -209,6 +212,7 @@ def rows_of_groups(groups: Groups) -> np.ndarray:
     return rows
 
 
+@as_annotated()
 def effects_from_statistics(statistics: PooledStatistics, groups: Groups, matching: ControlMatching) -> GroupEffects:
     """Compare every condition in every context with its matched controls, from the statistics of the groups.
 

@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 
+from transpert._signatures import as_annotated
 from transpert.conditions import Embedding
 
 from .anchor import Anchor, Situation, as_statistics
@@ -27,6 +28,7 @@ _WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TOLERANCE = 0.05
 
 
+@as_annotated(dispersion="G")
 def fit_anchor(
     effects: GroupEffects,
     options: AnchorOptions,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 
+from transpert._arguments import refused
+from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 
 from .anchor import Anchor
@@ -19,6 +22,7 @@ NOVELTIES: tuple[Novelty, ...] = ("pair", "context", "perturbation", "combinatio
 _FEWEST_COMBINATIONS = 4
 
 
+@as_annotated(rows="R")
 def predict_as_new(anchor: Anchor, effects: GroupEffects, novelty: Novelty, rows: np.ndarray) -> np.ndarray:
     """Predict training groups as if something about them had never been seen.
 
@@ -82,6 +86,7 @@ def _amounts(condition: Condition) -> tuple[float | None, ...]:
     return (*condition.doses, condition.time)
 
 
+@as_annotated()
 def amount_distance(condition: Condition, known: Iterable[Condition]) -> float:
     """Say how far doses and time lie beyond those that are known, on a logarithmic scale.
 
@@ -105,6 +110,11 @@ def amount_distance(condition: Condition, known: Iterable[Condition]) -> float:
     >>> [amount_distance(Condition(("A",), (dose,)), known) for dose in (0.5, 100.0, 1000.0)]
     [0.0, 1.0, 2.0]
     """
+    known = list(known)
+    if not all(isinstance(each, Condition) for each in known):
+        raise refused("known", known, "Give conditions.")
+    if not known:
+        return math.inf
     places = zip(*map(_amounts, known), strict=True)
     return max(_beyond(amount, set(values)) for amount, values in zip(_amounts(condition), places, strict=True))
 

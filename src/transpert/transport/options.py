@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from transpert._arguments import check_number, named_options
 from transpert._schema import DAMAGED, checked
+from transpert._signatures import check_fields
 from transpert.errors import ModelFileError, OptionError, list_names
 
 from .dependence import Dependence
@@ -47,6 +48,7 @@ class ReadoutOptions:
     tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_choice("kind", self.kind, Literal["counts", "expected"])
         _check_range("tolerance", self.tolerance, 0)
 
@@ -101,13 +103,14 @@ class AnchorOptions:
     adaptive: float = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_choice("kind", self.kind, Literal["kernel", "ridge", "mean"])
         for name, lowest in (("spaces", None), ("n_components", 1), ("penalties", 1e-6), ("widths", 1e-3)):
             values = getattr(self, name)
             if values is None and name in ("n_components", "penalties"):
                 continue  # those of the kind, which may yet be replaced by another
             object.__setattr__(self, name, tuple(values))
-            if not values:
+            if not getattr(self, name):
                 raise OptionError(
                     f"{name} needs at least one value",
                     where="AnchorOptions",

@@ -9,6 +9,7 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.stats import nbinom
 
 from transpert import _keys
+from transpert._signatures import as_annotated
 
 _SMALLEST_RATE, _LARGEST_RATE = 1e-4, _keys.SCALE_FACTOR  # no gene has more than all counts of a cell
 # 70 up to half the counts of a cell, which few genes reach, and as close together up to all of them
@@ -34,6 +35,7 @@ def _table(scale: float) -> RegularGridInterpolator:
     return RegularGridInterpolator(points, values, bounds_error=False, fill_value=None)
 
 
+@as_annotated(rate="... G", dispersion="... G")
 def mean_log_of_rate(rate: np.ndarray, dispersion: np.ndarray, scale: float) -> np.ndarray:
     """Return the mean log1p counts per 10k of negative-binomial counts with a given mean.
 
@@ -64,6 +66,7 @@ def mean_log_of_rate(rate: np.ndarray, dispersion: np.ndarray, scale: float) -> 
     return np.maximum(table(points), 0)
 
 
+@as_annotated(mean_log="... G", mean_rate="... G", log_fold="... G", dispersion="... G")
 def shift_mean_log(
     mean_log: np.ndarray,
     mean_rate: np.ndarray,

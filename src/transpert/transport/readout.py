@@ -9,6 +9,7 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._counts import check_library_sizes, library_of_each, read_counts
+from transpert._signatures import as_annotated
 from transpert.errors import CountsError, GroupSizeError
 
 from .options import ReadoutOptions
@@ -21,6 +22,7 @@ _SMALL_COUNTS: Final = 16
 _GENES_AT_ONCE: Final = 64
 
 
+@as_annotated()
 def estimate_dispersion(
     statistics: GroupStatistics | PooledStatistics, *, smallest: float = 1e-3, largest: float = 10.0
 ) -> np.ndarray:
@@ -53,6 +55,7 @@ def estimate_dispersion(
     return np.clip(np.where(square > 0, dispersion, 1.0), smallest, largest)
 
 
+@as_annotated(counts="N G", cell_effects="N G")
 def transport_counts(
     counts: sparse.csr_matrix | np.ndarray,
     library_size: np.ndarray,

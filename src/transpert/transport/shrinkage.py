@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from transpert._signatures import as_annotated
 
+
+@as_annotated(effects="... G", variances="... G")
 def shrink_effects(effects: np.ndarray, variances: np.ndarray) -> np.ndarray:
     """Shrink every effect by its own sampling error, and to exactly zero where the error is all there is.
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import nnls
 
-from transpert.errors import OptionError
+from transpert._arguments import check_number, refused
+from transpert._signatures import as_annotated
+from transpert.errors import OptionError, list_names
 
 
+@as_annotated(observed="finite P G", weights="finite P")
 def fit_stack(
     predictions: dict[str, np.ndarray],
     observed: np.ndarray,
@@ -56,6 +59,12 @@ def fit_stack(
     names = list(predictions)
     if not names or not len(observed):
         raise OptionError("there is nothing to stack", where="fit_stack", remedy="Give at least one prediction.")
+    check_number(strength, name="strength", least=0)
+    for name, prediction in predictions.items():
+        if np.shape(prediction) != np.shape(observed) or not np.isfinite(prediction).all():
+            raise refused(f"predictions[{name!r}]", prediction, f"Give finite values of the shape {observed.shape}.")
+    if prior and set(prior) != set(names):
+        raise refused("prior", prior, f"Give a weight for each of {list_names(names)}.")
     prior = prior or dict.fromkeys(names, 1 / len(names))
     start = np.array([prior[name] for name in names])
     root = np.sqrt(np.asarray(weights, dtype=float))[:, None]

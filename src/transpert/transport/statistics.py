@@ -9,8 +9,10 @@ import numpy as np
 from scipy import sparse
 
 from transpert import _keys
+from transpert._arguments import check_whole, refused
 from transpert._counts import check_library_sizes, library_of_each
 from transpert._matrices import canonical
+from transpert._signatures import as_annotated
 
 from .moments import LOG, RATE, MomentSums
 
@@ -129,6 +131,7 @@ class PooledStatistics:
         )  # fmt: skip
 
 
+@as_annotated(counts="N G", codes="N")
 def group_statistics(
     counts: sparse.csr_matrix | np.ndarray, library_size: np.ndarray, codes: np.ndarray, n_groups: int
 ) -> GroupStatistics:
@@ -153,6 +156,8 @@ def group_statistics(
     ------
     transpert.errors.CountsError
         If there is not one library size for each cell, or that of a cell in a group is not above 0, or not finite.
+    transpert.errors.OptionError
+        If a code is not the number of a group.
 
     Examples
     --------
@@ -162,6 +167,10 @@ def group_statistics(
     >>> group_statistics(counts, np.array([1e4, 1e4]), np.array([0, 0]), 1).mean_rate.round(3).tolist()
     [[2.0, 0.0]]
     """
+    codes = np.asarray(codes)
+    check_whole(n_groups, name="n_groups", least=1)
+    if codes.dtype.kind not in "iu" or (len(codes) and not -1 <= codes.min() <= codes.max() < n_groups):
+        raise refused("codes", codes, f"Give the number of a group, from 0 to {n_groups - 1}, for each cell, or -1.")
     return pooled_statistics(counts, library_size, codes, np.arange(n_groups)).by_group()
 
 

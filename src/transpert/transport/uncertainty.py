@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from transpert._signatures import as_annotated
 from transpert.errors import OptionError
 
 from .effects import GroupEffects
@@ -109,6 +110,7 @@ class ErrorModel:
         return cls(arrays["spread"], arrays["quantiles"], int(plain["n_groups"]))
 
 
+@as_annotated(after="...", before="...")
 def log_fold_of_means(after: np.ndarray, before: np.ndarray) -> np.ndarray:
     """Return the natural-log fold change between two means of log1p counts per 10k.
 
@@ -131,6 +133,7 @@ def log_fold_of_means(after: np.ndarray, before: np.ndarray) -> np.ndarray:
     return np.log(np.expm1(after) + PSEUDO_RATE) - np.log(np.expm1(before) + PSEUDO_RATE)
 
 
+@as_annotated()
 def observed_log_folds(effects: GroupEffects) -> tuple[np.ndarray, np.ndarray]:
     """Return measured effects as log fold changes of mean log1p values, and their sampling variances.
 

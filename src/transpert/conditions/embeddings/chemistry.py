@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from transpert._arguments import check_whole, refused
+from transpert._signatures import as_annotated
 from transpert.errors import ConditionError, DependencyError, OptionError, list_names
 
 from .embedding import Embedding
 
 
+@as_annotated(but=("smiles",))
 def fingerprints(smiles: Mapping[str, str] | pd.Series, *, radius: int = 2, n_bits: int = 1_024) -> Embedding:
     """Compute Morgan fingerprints of drugs, with counts.
 
@@ -54,8 +57,12 @@ def fingerprints(smiles: Mapping[str, str] | pd.Series, *, radius: int = 2, n_bi
         raise OptionError(f"n_bits is {n_bits}", where="fingerprints", remedy="At least 1; 1024 is usual.")
     if radius < 0:
         raise OptionError(f"radius is {radius}", where="fingerprints", remedy="At least 0; 2 is usual.")
+    if not isinstance(smiles, Mapping | pd.Series):
+        raise refused("smiles", smiles, "Give the SMILES by name of the drug, as a mapping or a Series.")
     if not len(smiles):
         raise ConditionError("there are no structures", where="smiles", remedy="Give the SMILES of at least one drug.")
+    for name, value in (("radius", radius), ("n_bits", n_bits)):
+        check_whole(value, name=name, least=1, most=10**6)
     try:
         from rdkit import Chem, rdBase
         from rdkit.Chem import rdFingerprintGenerator
@@ -63,7 +70,7 @@ def fingerprints(smiles: Mapping[str, str] | pd.Series, *, radius: int = 2, n_bi
         raise DependencyError(
             "fingerprints need RDKit, which is not installed", remedy='Install it with: pip install "transpert[chem]".'
         ) from error
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=n_bits)
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=int(radius), fpSize=int(n_bits))
     with rdBase.BlockLogs():  # what cannot be read is reported below, all at once
         # pairs and not a dict: the index of a Series may have a name twice, which the embedding refuses
         molecules: list[tuple[Any, Any]] = [

@@ -14,6 +14,7 @@ from transpert import _keys
 from transpert._anndata import check_kind, frame, layer_names
 from transpert._arguments import check_arguments
 from transpert._counts import library_sizes, log1p_per_10k, read_counts
+from transpert._signatures import as_annotated
 from transpert.errors import ControlError, GeneError, OptionError, UnknownNameError
 
 from ..labels import Controls, LabelFormat
@@ -107,6 +108,7 @@ def coexpression(
     return coexpression_of(counts, library, groups, adata.var_names, n_dimensions=n_dimensions, seed=seed)
 
 
+@as_annotated(counts="N G", groups="labels N")
 def coexpression_of(
     counts: sparse.csr_matrix,
     library_size: np.ndarray,

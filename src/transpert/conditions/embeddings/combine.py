@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from transpert._signatures import as_annotated
 from transpert.errors import ConditionError, OptionError
 
 from .embedding import Embedding
 
 
+@as_annotated(but=("tables",))
 def combine(tables: Iterable[Embedding | pd.DataFrame], *, weights: Sequence[float] | None = None) -> Embedding:
     """Put several embeddings side by side, for the names that all of them have.
 

@@ -11,14 +11,15 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy.spatial import KDTree
 
 from transpert._seeds import check_seed
+from transpert._signatures import as_annotated, check_fields
 from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
 
+from .distances import nearest_distances
 from .names import checked_names, name_list
 from .npz import read_npz
-from .tables import dense, read_frame, read_rows, read_tokens
+from .tables import as_numbers, read_frame, read_rows, read_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,8 +65,9 @@ class Embedding:
     _left_out: dict[str, str] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self, but=("names", "values"))
         names = checked_names(self.names, self.source)
-        values = np.array(dense(self.values), dtype=np.float32)
+        values = as_numbers(self.values, self.source)
         if values.ndim != 2 or len(values) != len(names) or not values.shape[1]:
             raise ConditionError(
                 f"{len(names)} names but values of the shape {values.shape}",
@@ -110,7 +112,8 @@ class Embedding:
         """Length of a vector."""
         return int(self.values.shape[1])
 
-    def require(self, names: Iterable[str], *, where: str | None = None) -> None:
+    @as_annotated()
+    def require(self, names: str | Iterable[str], *, where: str | None = None) -> None:
         """Raise :class:`~transpert.errors.UnknownNameError` unless every name has a vector.
 
         Parameters
@@ -150,7 +153,8 @@ class Embedding:
                 remedy=f"{error.remedy}{said} A name without a vector is never replaced by zeros.",
             )
 
-    def lookup(self, names: Iterable[str]) -> np.ndarray:
+    @as_annotated()
+    def lookup(self, names: str | Iterable[str]) -> np.ndarray:
         """Return the vectors of some names, ``(N, E)`` float32.
 
         Parameters
@@ -177,7 +181,8 @@ class Embedding:
         self.require(names)
         return self.values[[self._places[name] for name in names]]
 
-    def restrict(self, names: Iterable[str]) -> Self:
+    @as_annotated()
+    def restrict(self, names: str | Iterable[str]) -> Self:
         """Return the table of some names alone, in their order.
 
         Parameters
@@ -202,6 +207,7 @@ class Embedding:
         names = tuple(dict.fromkeys(name_list(names)))
         return type(self)(names, self.lookup(names), self.source, self.blocks)
 
+    @as_annotated()
     def rename(self, names: Mapping[str, str]) -> Self:
         """Return the table under other names, for example symbols for Ensembl identifiers.
 
@@ -244,6 +250,7 @@ class Embedding:
         order = np.random.default_rng(check_seed(seed)).permutation(len(self))
         return type(self)(self.names, self.values[order], f"{self.source}, shuffled", self.blocks)
 
+    @as_annotated()
     def nearest(self, name: str, n: int = 5) -> pd.Series:
         """Return the names whose vectors are most like that of a name, by cosine after centring.
 
@@ -278,7 +285,8 @@ class Embedding:
         cosine = (centred @ centred[own]) / (lengths * lengths[own])
         return pd.Series(cosine, index=pd.Index(self.names), name=name).drop(name).nlargest(n)
 
-    def distances(self, names: Iterable[str], known: Iterable[str]) -> dict[str, float]:
+    @as_annotated()
+    def distances(self, names: str | Iterable[str], known: str | Iterable[str]) -> dict[str, float]:
         """Return how far names are from some known ones.
 
         Parameters
@@ -319,19 +327,9 @@ class Embedding:
         new = sorted(set(names) - set(known))
         if not new:
             return dict.fromkeys(names, 0.0)
-        vectors = self.lookup(known).astype(np.float64)
-        # one name has no neighbours among the known: those of the whole table say what is far
-        measure = vectors if len(known) > 1 else self.values.astype(np.float64)
-        scale = np.sqrt(np.maximum(np.add.reduceat(measure.var(axis=0), self._starts), 1e-12))
-        scale = np.repeat(scale, self.blocks)
-        nearest = KDTree(vectors / scale).query(self.lookup(new) / scale)[0]
-        between = KDTree(measure / scale).query(measure / scale, k=2)[0][:, 1]
-        found = dict(zip(new, (nearest / max(float(np.median(between)), 1e-12)).tolist(), strict=True))
+        apart = nearest_distances(self.values, self.lookup(known), self.lookup(new), self.blocks)
+        found = dict(zip(new, apart, strict=True))
         return {name: found.get(name, 0.0) for name in names}
-
-    @property
-    def _starts(self) -> list[int]:
-        return [0, *np.cumsum(self.blocks)[:-1].tolist()]
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as names x dimensions.
@@ -353,6 +351,7 @@ class Embedding:
         return f"Embedding of {len(self):,} names in {self.dimension} dimensions{tables} ({self.source})"
 
     @classmethod
+    @as_annotated()
     def from_frame(cls, frame: pd.DataFrame, *, name_column: str | None = None, source: str = "a DataFrame") -> Self:
         """Take the rows of a DataFrame.
 
@@ -386,6 +385,7 @@ class Embedding:
         return cls(*read_frame(frame, name_column, source), source)
 
     @classmethod
+    @as_annotated()
     def from_npz(cls, path: str | os.PathLike[str], *, names: str | None = None, values: str | None = None) -> Self:
         """Read an npz file with an array of names and a matrix of vectors.
 
@@ -418,10 +418,10 @@ class Embedding:
         >>> Embedding.from_npz(path)
         Embedding of 2 names in 2 dimensions (genes.npz)
         """
-        found, vectors = read_npz(path, names, values)
-        return cls(tuple(found), vectors, Path(path).name)
+        return cls(*read_npz(path, names, values), Path(path).name)
 
     @classmethod
+    @as_annotated()
     def from_h5ad(cls, source: AnnData | str | os.PathLike[str], *, key: str | None = None, axis: str = "obs") -> Self:
         """Take the rows of an AnnData, or of an h5ad file: one name a row.
 
@@ -460,6 +460,7 @@ class Embedding:
         return cls(*read_rows(source, key, axis))
 
     @classmethod
+    @as_annotated(but=("matrix", "vocabulary"))
     def from_tokens(
         cls,
         matrix: Any,

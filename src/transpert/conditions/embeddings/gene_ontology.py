@@ -15,6 +15,7 @@ from sklearn.decomposition import TruncatedSVD
 
 from transpert._arguments import check_arguments
 from transpert._files import reading
+from transpert._signatures import as_annotated
 from transpert.errors import ConditionError, OptionError, list_names
 
 from .embedding import Embedding
@@ -42,13 +43,14 @@ _GAF = _Format(range(15, 18), taxon=12, gene=2, qualifier=3, term=4, evidence=6,
 _GENE2GO = _Format(range(8, 9), taxon=0, gene=1, qualifier=4, term=2, evidence=3, name="gene2go")
 
 
+@as_annotated()
 def gene_ontology(
     path: str | os.PathLike[str],
     *,
     n_dimensions: int = 128,
     taxon: int | None = None,
     symbols: Mapping[str, str] | Mapping[int, str] | None = None,
-    leave_out_evidence: Iterable[str] = ("ND",),
+    leave_out_evidence: str | Iterable[str] = ("ND",),
     min_genes: int = 2,
     max_share: float = 0.1,
     seed: int = 0,

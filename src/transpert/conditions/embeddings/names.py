@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from transpert._arguments import is_several, refused
 from transpert.errors import ConditionError
 
 
@@ -22,6 +23,8 @@ def checked_names(names: Any, source: str) -> tuple[str, ...]:
         raise ConditionError(
             f"the names are one string, {names!r}", where=source, remedy="Give a tuple or list, with one name a row."
         )
+    if not is_several(names):
+        raise refused("names", names, "Give a tuple or list, with one name a row.")
     names = list(names)
     if not names:
         raise ConditionError("there are no names", where=source, remedy="Give at least one name and its vector.")

@@ -13,6 +13,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert._anndata import read_h5ad
+from transpert._arguments import check_whole
 from transpert._matrices import canonical
 from transpert.errors import BackedDataError, ConditionError, OptionError, UnknownNameError
 
@@ -59,7 +60,7 @@ def read_rows(
         matrix = slot[key]
     else:
         raise UnknownNameError("key", [key], map(str, slot), where=f"{axis}m of {where}")
-    return tuple(map(str, names)), np.asarray(dense(matrix)), where
+    return tuple(map(str, names)), as_numbers(matrix, where), where
 
 
 def read_tokens(
@@ -68,13 +69,18 @@ def read_tokens(
     """Read the names and vectors of gene tokens."""
     if hasattr(matrix, "detach"):
         matrix = matrix.detach().float().cpu().numpy()
-    matrix = np.asarray(dense(matrix), dtype=np.float32)
+    matrix = as_numbers(matrix, source)
+    if matrix.ndim != 2:
+        raise ConditionError(
+            f"the matrix has shape {matrix.shape}", where=source, remedy="Give an array with a row for each token."
+        )
     if isinstance(vocabulary, Mapping):
         pairs = list(vocabulary.items())
     else:
         pairs = [(name, row) for row, name in enumerate(checked_names(vocabulary, source))]
     # pairs and not a dict: a name that occurs twice must be seen
-    pairs = [(name, int(row)) for name, row in pairs if not str(name).startswith("<")]
+    kept = [(name, row) for name, row in pairs if not str(name).startswith("<")]
+    pairs = [(str(name), check_whole(row, name=f"the row of {name!r}")) for name, row in kept]
     outside = [name for name, row in pairs if not 0 <= row < len(matrix)]
     if outside:
         raise ConditionError(
@@ -85,6 +91,15 @@ def read_tokens(
     return tuple(name for name, _ in pairs), matrix[[row for _, row in pairs]]
 
 
-def dense(matrix: Any) -> Any:
-    """Return a matrix that is not sparse."""
-    return matrix.toarray() if sparse.issparse(matrix) else matrix
+def as_numbers(matrix: Any, source: str) -> np.ndarray:
+    """Return a matrix of vectors, dense or sparse, as an array of its own."""
+    try:
+        if hasattr(matrix, "obs"):  # numpy would take an AnnData to pieces
+            raise TypeError
+        return np.array(matrix.toarray() if sparse.issparse(matrix) else matrix, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise ConditionError(
+            f"the vectors are of type {type(matrix).__name__}, and no matrix of numbers",
+            where=source,
+            remedy="Give an array with a row for each name.",
+        ) from None

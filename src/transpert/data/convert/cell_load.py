@@ -19,6 +19,7 @@ from transpert._arguments import check_arguments
 from transpert._folders import folder_written
 from transpert._matrices import check_starts, csr_of_parts, narrowed
 from transpert._schema import checked, read_toml
+from transpert._signatures import as_annotated
 from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError, list_names
 from transpert.groups import Design
 
@@ -232,6 +233,7 @@ class _CellLoadReader:
 
 
 # --- annbatch -------------------------------------------------------------------------------------------------------
+@as_annotated()
 def from_annbatch(collection: str | os.PathLike, out: str | os.PathLike, design: Design, **options: Any) -> Store:
     """Build a store from a collection of annbatch.
 
@@ -281,6 +283,7 @@ def from_annbatch(collection: str | os.PathLike, out: str | os.PathLike, design:
 
 
 # --- BioNeMo SCDL -----------------------------------------------------------------------------------------------------
+@as_annotated()
 def to_scdl(store: Store, folder: str | os.PathLike) -> None:
     """Write a store as a memory map of BioNeMo SCDL, a block of cells at a time.
 
@@ -347,6 +350,7 @@ def _write_scdl(store: Store, dataset_class: Any, new: Path) -> None:
     written.save()
 
 
+@as_annotated()
 def from_scdl(
     folder: str | os.PathLike, out: str | os.PathLike, design: Design, *, gene_key: str | None = None, **options: Any
 ) -> Store:

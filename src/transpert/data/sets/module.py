@@ -11,6 +11,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from transpert._signatures import as_annotated
 from transpert.errors import OptionError, StoreError
 from transpert.groups import Groups
 
@@ -227,6 +228,7 @@ class SetDataModule(L.LightningDataModule):
         return DeviceCells.bytes_needed(self.source) < free / 2
 
 
+@as_annotated()
 def validation_masks(
     groups: Groups, *, share: float = 0.1, seed: int = 0, in_order: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:

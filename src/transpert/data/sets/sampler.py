@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from annbatch.abc import Sampler
 
+from transpert._arguments import check_mask
+from transpert._signatures import as_annotated
 from transpert.errors import AssumptionWarning, GroupSizeError, OptionError, list_names
 from transpert.groups import ControlMatching, Groups
 
@@ -119,6 +121,7 @@ class SetSampler(Sampler):
     ((2, 4), True, [1, 2])
     """
 
+    @as_annotated(but=("weighting",))
     def __init__(
         self,
         groups: Groups,
@@ -139,6 +142,7 @@ class SetSampler(Sampler):
         self.set_size, self.sets_per_batch, self.slice_size = set_size, sets_per_batch, slice_size
         self.weighting, self.seed, self.rank, self.world_size = weighting, seed, rank, world_size
         self._check(batches_per_epoch)
+        check_mask(mask, name="mask")
         self._cell_mask = None if mask is None else np.asarray(mask, dtype=bool)
         self.group_subset = self._drawable(group_subset)
         self._perturbed = {int(group): self._cells(int(group)) for group in self.group_subset}
@@ -294,7 +298,7 @@ class SetSampler(Sampler):
                 remedy="Count processes from 0 to one less than world_size.",
             )
         known = get_args(Weighting.__value__)
-        if self.weighting not in known:
+        if not isinstance(self.weighting, str) or self.weighting not in known:
             raise OptionError(
                 f"weighting={self.weighting!r} does not exist", where="SetSampler", remedy=f"Use {list_names(known)}."
             )

@@ -71,7 +71,11 @@ def _read_more(store: StoreContents, readers: Sequence[CountReader], library_siz
                 )
     columns = [name for name in store.obs_columns if name != _keys.LIBRARY_SIZE]
     return read_input(
-        readers, store.design, genes=list(store.genes), obs_columns=columns, library_size_key=library_size_key or known
+        readers,
+        store.design,
+        genes=list(store.genes),
+        obs_columns=columns,
+        library_size_key=known if library_size_key is None else library_size_key,
     )
 
 

@@ -179,7 +179,7 @@ def write_cells(
         cells.library_size(), f"obs[{cells.library_size_key!r}]", groups.codes[order],
     )  # fmt: skip
     _check_space(job, n_counts)
-    begun = {"store": store, "design": design.to_dict(), "seed": seed, "library_size_key": cells.library_size_key}
+    begun = {"store": store, "design": design.to_dict(), "seed": int(seed), "library_size_key": cells.library_size_key}
     _begin(job, begun)
     try:
         _scatter(job, per_cell, report)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from transpert import _keys
+from transpert._arguments import check_path
 from transpert.groups import Design, Groups, make_groups
 
 from ..source import chosen_positions
@@ -25,7 +25,7 @@ class StoreContents:
     """The cells of a store without their counts."""
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path)
+        self.path = check_path(path, name="path")
         self.manifest = Manifest.read(self.path)
         self.manifest.check(self.path, checksum=False)
         self.tables = Tables(self.path, self.manifest)

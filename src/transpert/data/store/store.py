@@ -18,6 +18,7 @@ from transpert import _keys
 from transpert._arguments import check_arguments
 from transpert._folders import Unfinished, unfinished_work
 from transpert._seeds import check_seed
+from transpert._signatures import as_annotated
 from transpert.errors import ControlError, OptionError, StoreError
 from transpert.groups import Design, make_groups
 
@@ -73,6 +74,7 @@ class Store(StoreContents):
         """Return the cells for a :class:`~transpert.data.SetDataModule`."""
         return StoreSource(self)
 
+    @as_annotated()
     def to_anndata(self, positions: ArrayLike | None = None) -> ad.AnnData:
         """Read cells into memory; all by default.
 
@@ -127,6 +129,7 @@ class Store(StoreContents):
         """
         self.manifest.check(self.path, checksum=True)
 
+    @as_annotated(but=("files",))
     def append(
         self,
         files: Cells | Sequence[Cells],
@@ -183,6 +186,7 @@ class Store(StoreContents):
             append_cells(self, readers, library_size_key=library_size_key, allow_repeated=allow_repeated, report=report)
         return Store(self.path)
 
+    @as_annotated()
     def subset(self, cells: ArrayLike, out: str | os.PathLike, *, seed: int = 0, progress: bool = False) -> Store:
         """Write some of the cells into a store of their own.
 

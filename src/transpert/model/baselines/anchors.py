@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, override
 
+from transpert.nn.options import check_part
 from transpert.transport import AnchorOptions, GroupEffects, predict_as_new
 
 from ..cells.open import Data
@@ -58,7 +59,8 @@ class KernelTransport(ClosedFormModel):
         embeddings: EmbeddingLike = None,
     ) -> None:
         super().__init__(adata, registry, readout=readout, embeddings=embeddings)
-        self._chosen = anchor or AnchorOptions(kind=self._kind)
+        self._chosen = AnchorOptions(kind=self._kind) if anchor is None else anchor
+        check_part("anchor", self._chosen, AnchorOptions)
         self.init_params_ = self._get_init_params(locals())
 
     @property

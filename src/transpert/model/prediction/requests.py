@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from transpert import _keys
-from transpert._arguments import check_whole
+from transpert._arguments import check_whole, is_several, refused
 from transpert._seeds import check_seed
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition
 from transpert.conditions.text import population_text
@@ -47,8 +47,12 @@ class Request:
 
     def seed(self, seed: int) -> int:
         """Make the seed of this population, whatever else is asked for beside it and in whatever order."""
-        name = zlib.crc32(f"{self.context}|{self.condition}".encode())
-        return int(np.random.SeedSequence([check_seed(seed), name]).generate_state(1)[0])
+        return int(np.random.SeedSequence([check_seed(seed), self.draw]).generate_state(1)[0])
+
+    @property
+    def draw(self) -> int:
+        """What makes the draws of this population its own."""
+        return zlib.crc32(f"{self.context}|{self.condition}".encode())
 
 
 def check_drawing(n_cells: int | None, readout: str | None, seed: int) -> int | None:
@@ -68,7 +72,7 @@ def check_drawing(n_cells: int | None, readout: str | None, seed: int) -> int | 
 
 def check_readout(readout: str | None) -> None:
     """Refuse a read-out that does not exist; ``None`` is that of the model."""
-    if readout not in (None, "counts", "expected", "added"):
+    if readout is not None and not (isinstance(readout, str) and readout in ("counts", "expected", "added")):
         raise OptionError(f"readout is {readout!r}", remedy="Choose 'counts', 'expected' or 'added'.")
 
 
@@ -286,6 +290,8 @@ def _as_list(values: object) -> list | None:
         return None
     if isinstance(values, str) or np.isscalar(values):
         return [values]
+    if not is_several(values):
+        raise refused("an argument", values, "Give one value, or a list of them.")
     return list(values)  # type: ignore[call-overload]
 
 
@@ -329,7 +335,7 @@ def _context_rows(contexts: Contexts, keys: Sequence[str]) -> Sequence[Mapping[A
         return [{}]
     if isinstance(contexts, pd.DataFrame):
         return contexts.to_dict(orient="records")
-    one = isinstance(contexts, Mapping | str) or not isinstance(contexts, Iterable)
+    one = isinstance(contexts, Mapping) or not is_several(contexts)
     rows: list[Any] = [contexts] if one else list(contexts)
     wrong = [row for row in rows if not isinstance(row, Mapping)]
     if wrong:

@@ -145,19 +145,19 @@ class SCALE(GatedModel):
         super().__init__(adata, registry)
         start = ScaleOptions.preset(preset)
         network = NetworkOptions(
-            encoder or start.network.encoder,
-            sets or start.network.sets,
-            conditions or start.network.conditions,
-            flow or start.network.flow,
-            losses or start.network.losses,
-            decoder or start.network.decoder,
+            start.network.encoder if encoder is None else encoder,
+            start.network.sets if sets is None else sets,
+            start.network.conditions if conditions is None else conditions,
+            start.network.flow if flow is None else flow,
+            start.network.losses if losses is None else losses,
+            start.network.decoder if decoder is None else decoder,
         )
         self.options = ScaleOptions(
             network,
-            start.anchor if anchor == _KEEP else anchor,  # type: ignore[arg-type]
-            readout or start.readout,
-            joining or start.joining,
-            training or start.training,
+            start.anchor if isinstance(anchor, str) and anchor == _KEEP else anchor,  # type: ignore[arg-type]
+            start.readout if readout is None else readout,
+            start.joining if joining is None else joining,
+            start.training if training is None else training,
         )
         if self.options.anchor is None and self.options.joining.kind == "residual":
             remedy = "Leave anchor= out, or join otherwise."

@@ -12,6 +12,7 @@ import numpy as np
 from transpert._arguments import check_choice, check_number, check_share, check_whole, named_options
 from transpert._files import Count
 from transpert._schema import DAMAGED, checked
+from transpert._signatures import check_fields
 from transpert.errors import ModelFileError, OptionError, UnknownNameError
 from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOptions, NetworkOptions, SetOptions
 from transpert.nn.options import EncoderKind, check_part
@@ -60,6 +61,7 @@ class JoiningOptions:
         return self.folds + 1 if self.folds > 1 else 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.kind not in ("stack", "residual"):
             raise OptionError(f"kind is {self.kind!r}", remedy="Choose 'stack' or 'residual'.")
         if self.leave_out not in ("auto", "context", "perturbation", "pair"):
@@ -137,6 +139,7 @@ class TrainingOptions:
     on_device: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not isinstance(self.on_device, bool) and self.on_device != "auto":
             raise OptionError(
                 f"on_device is {self.on_device!r}", where="TrainingOptions", remedy="Choose True, False or 'auto'."

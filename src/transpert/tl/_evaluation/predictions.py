@@ -103,7 +103,7 @@ def _part(values: Matrix, counts: Matrix | None) -> tuple[Matrix, Matrix | None]
 
 def seed_of(seed: int, *names: str) -> int:
     """Make a seed for one population or context, which does not depend on which others there are."""
-    written = json.dumps([seed, *names]).encode()
+    written = json.dumps([int(seed), *names]).encode()
     # numpy, torch and what adds to a seed all take numbers of this size
     return int.from_bytes(hashlib.blake2b(written, digest_size=8).digest()) % 2**31
 

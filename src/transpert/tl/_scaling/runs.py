@@ -18,7 +18,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import __version__, _keys
-from transpert._anndata import frame
+from transpert._anndata import frame, layer_names
 from transpert.errors import OptionError, TranspertError, UnknownNameError
 from transpert.groups import Design
 
@@ -85,6 +85,8 @@ def with_library_sizes(adata: AnnData, key: str | None) -> AnnData:
 
 def digest_of_cells(adata: AnnData, design: Design, layer: str | None) -> str:
     """Return a digest of the counts, genes and labels of cells."""
+    if layer is not None and layer not in adata.layers:
+        raise UnknownNameError("layer", [layer], layer_names(adata), where="adata.layers")
     matrix = adata.X if layer is None else adata.layers[layer]
     counts = sparse.csr_matrix(matrix)
     obs = frame(adata.obs)

@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from transpert import _keys
 from transpert._arguments import named_options
+from transpert._signatures import check_fields
 from transpert.errors import MetricInputError, UnknownNameError
 from transpert.scaling import ScalingCurve, fit_curve, published_saturation
 
@@ -29,6 +30,9 @@ class StudyOptions:
     library_size_key: str | None = None
     type_key: str | None = None
     n_cells: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

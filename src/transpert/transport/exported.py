@@ -1,0 +1,228 @@
+"""A predictor as plain numbers: what a model says of some populations, read without scvi-tools, torch or the model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from scipy import sparse
+
+from transpert import _keys
+from transpert._counts import library_of_each, read_counts
+from transpert._files import reading
+from transpert._folders import folder_written
+from transpert._schema import DAMAGED, checked, read_json
+from transpert._seeds import check_seed
+from transpert.errors import GeneError, ModelFileError, UnknownNameError
+
+from .readout import transport_counts
+
+_DESCRIPTION, _NUMBERS = "predictor.json", "predictor.safetensors"
+_FORMAT = 1
+
+
+class _Description(msgspec.Struct, kw_only=True):
+    """What ``predictor.json`` says."""
+
+    format: int
+    model: str
+    transpert: str
+    genes: list[str]
+    populations: list[str]
+    draws: list[int]
+    design: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExportedPredictor:
+    """What a model says of some populations, as plain numbers.
+
+    Control cells are moved as the model moves them: with its shift of the mean, and its read-out. What the networks of
+    SCALE say of each cell is not part of it; where their weight is 0, and for models in closed form, the counts are the
+    same as those of the model.
+
+    Parameters
+    ----------
+    genes
+        Names of the genes.
+    populations
+        Names of the populations, ``"context: condition"``.
+    shift : (P, G)
+        Change of the mean log1p of counts per 10k.
+    dispersion : (G,)
+        Negative-binomial dispersion of what is added; empty for none.
+    draws : (P,)
+        What makes the draws of each population its own.
+    model
+        Name of the model.
+    design
+        The columns that the model was trained with.
+
+    Examples
+    --------
+    >>> import tempfile, transpert as tp
+    >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
+    >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
+    >>> tp.KernelTransport.setup_anndata(adata, **keys)
+    >>> model = tp.KernelTransport(adata)
+    >>> model.train()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.export(f"{folder}/plain", {"context": "context_0"})
+    ...     predictor = tp.transport.ExportedPredictor.load(f"{folder}/plain")
+    >>> predictor.populations
+    ('context_0: P0', 'context_0: P1')
+    >>> controls = adata[(adata.obs["context"] == "context_0") & (adata.obs["perturbation"] == "control")]
+    >>> predictor.predict(controls.layers["counts"], controls.obs["library_size"], "context_0: P0").shape
+    (30, 20)
+    """
+
+    genes: tuple[str, ...]
+    populations: tuple[str, ...]
+    shift: np.ndarray
+    dispersion: np.ndarray
+    draws: tuple[int, ...]
+    model: str
+    design: Mapping[str, Any]
+
+    def predict(
+        self,
+        counts: np.ndarray | sparse.spmatrix,
+        library_size: np.ndarray,
+        population: str,
+        *,
+        genes: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> sparse.csr_matrix:
+        """Move control cells to a population.
+
+        Parameters
+        ----------
+        counts : (N, G)
+            Raw counts of control cells of its context.
+        library_size : (N,)
+            Total counts of each cell over all measured genes.
+        population
+            Which one, as in ``populations``.
+        genes
+            Names of the columns of ``counts``, where they are in another order than ``self.genes``, or more.
+        seed
+            Seed of the draw.
+
+        Returns
+        -------
+        ``(N, G)`` integer counts, in the order of ``self.genes``.
+
+        Raises
+        ------
+        transpert.errors.UnknownNameError
+            If there is no such population.
+        transpert.errors.GeneError
+            If genes are missing.
+        transpert.errors.CountsError
+            If these are not counts.
+        """
+        if population not in self.populations:
+            raise UnknownNameError("population", [population], self.populations)
+        matrix = sparse.csr_matrix(read_counts(counts, where="the control counts"))
+        if genes is not None:
+            matrix = matrix[:, self._places(list(map(str, genes)))]
+        if matrix.shape[1] != len(self.genes):
+            raise GeneError(
+                f"there are {matrix.shape[1]:,} genes, not {len(self.genes):,}",
+                where="the control counts",
+                remedy="Name them with genes=, so that they are found.",
+            )
+        library = library_of_each(matrix, np.asarray(library_size, dtype=np.float64))
+        place = self.populations.index(population)
+        scaled = sparse.diags_array(_keys.SCALE_FACTOR / library) @ matrix
+        before = np.asarray(scaled.log1p().mean(axis=0), dtype=np.float64).ravel()
+        return transport_counts(
+            matrix,
+            library,
+            np.maximum(before + self.shift[place], 0),
+            dispersion=self.dispersion if len(self.dispersion) else None,
+            seed=int(np.random.SeedSequence([check_seed(seed), self.draws[place]]).generate_state(1)[0]),
+        )
+
+    def _places(self, names: list[str]) -> np.ndarray:
+        """Find the genes among the columns of a matrix."""
+        known = {name: place for place, name in enumerate(names)}
+        absent = [name for name in self.genes if name not in known]
+        if absent:
+            raise GeneError(
+                f"{len(absent)} of {len(self.genes)} genes are missing, such as {absent[0]!r}",
+                where="genes",
+                remedy="Give the genes that the model was trained with, under the same names.",
+            )
+        return np.array([known[name] for name in self.genes])
+
+    def save(self, dir_path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the predictor into a folder: JSON and safetensors, all or nothing.
+
+        Parameters
+        ----------
+        dir_path
+            The folder.
+        overwrite
+            Replace a predictor that is there.
+
+        Raises
+        ------
+        transpert.errors.ModelFileError
+            If the folder exists and ``overwrite`` is false, or holds something else.
+        """
+        from transpert import __version__
+
+        target = Path(dir_path)
+
+        def check() -> None:
+            there = target.exists()
+            if there and not (overwrite and (target / _DESCRIPTION).is_file()):
+                raise ModelFileError("the folder exists", where=str(target), remedy="Choose another name.")
+
+        check()
+        described = {"format": _FORMAT, "model": self.model, "transpert": __version__, "genes": list(self.genes)}
+        described |= {"populations": list(self.populations), "draws": list(self.draws), "design": dict(self.design)}
+        then = "export the model again"
+        with folder_written(target, "predictor", ModelFileError, then, check=check) as new:
+            save_file({"shift": self.shift, "dispersion": self.dispersion}, new / _NUMBERS)
+            (new / _DESCRIPTION).write_text(json.dumps(described, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, dir_path: str | os.PathLike[str]) -> Self:
+        """Read a folder that ``model.export`` wrote.
+
+        Parameters
+        ----------
+        dir_path
+            The folder.
+
+        Returns
+        -------
+        The predictor.
+
+        Raises
+        ------
+        transpert.errors.ModelFileError
+            If the folder is not a predictor, or is damaged.
+        """
+        source = Path(dir_path)
+        if not (source / _DESCRIPTION).is_file():
+            raise ModelFileError(f"there is no {_DESCRIPTION}", where=str(source), remedy="Is the path right?")
+        raw = read_json(source / _DESCRIPTION, ModelFileError, DAMAGED)
+        said = checked(raw, _Description, ModelFileError, str(source / _DESCRIPTION), DAMAGED)
+        with reading(ModelFileError, source, "predictor", DAMAGED):
+            numbers = load_file(source / _NUMBERS)
+            shift, dispersion = numbers["shift"], numbers["dispersion"]
+        shape = (len(said.populations), len(said.genes))
+        if shift.shape != shape or dispersion.shape not in ((0,), shape[1:]) or len(said.draws) != shape[0]:
+            raise ModelFileError("the numbers do not fit the description", where=str(source), remedy=DAMAGED)
+        names = tuple(said.genes), tuple(said.populations)
+        return cls(*names, shift, dispersion, tuple(said.draws), said.model, said.design)
