@@ -25,7 +25,7 @@ def cells():
 
 def _scale(cells, seed: Any) -> None:
     tp.SCALE.setup_anndata(cells, **KEYS)
-    tp.SCALE(cells, preset="tiny", seed=seed)
+    tp.SCALE(cells, preset="tiny", joining="always", seed=seed)
 
 
 def _predict(cells, seed: Any) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ._files import writing
-from .errors import AssumptionWarning, TranspertError
+from .errors import OURS, AssumptionWarning, TranspertError
 
 MARKER = ".transpert"
 _HELD = {errno.EWOULDBLOCK, errno.EACCES}
@@ -178,7 +178,7 @@ def _current(target: Path, kind: str) -> Path:
     warnings.warn(
         f"{target} was being replaced when the process was killed; what it held before is read, from {work.old}.",
         AssumptionWarning,
-        stacklevel=4,
+        skip_file_prefixes=OURS,
     )
     return work.old
 

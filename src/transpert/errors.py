@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 __all__ = [
     "AssumptionWarning",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 
+# warnings name the line of the user that led to them, and no file below this folder
+OURS = (str(Path(__file__).parent),)
 # names of columns that scvi-tools and this package make for themselves; nobody means them
 _PRIVATE = ("_scvi", "_transpert")
 

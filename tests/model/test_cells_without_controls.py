@@ -21,7 +21,7 @@ def cells():
 @pytest.fixture(scope="module")
 def scale(cells):
     tp.SCALE.setup_anndata(cells, **KEYS)
-    model = tp.SCALE(cells, preset="tiny", training=TrainingOptions(steps=4, steps_per_epoch=2))
+    model = tp.SCALE(cells, preset="tiny", joining="always", training=TrainingOptions(steps=4, steps_per_epoch=2))
     model.train(enable_progress_bar=False)
     return model
 

@@ -91,7 +91,7 @@ def test_networks_get_no_weight_where_nothing_speaks_for_them(monkeypatch):
     # whatever else they are weighed by, they would be found perfect
     monkeypatch.setattr("transpert.model.scale.gate._gains", lambda observed, *_: np.ones((len(observed), 21)))
     options = tp.model.TrainingOptions(steps=4, steps_per_epoch=2, set_size=8, sets_per_batch=2)
-    model = tp.SCALE(adata, preset="tiny", training=options)
+    model = tp.SCALE(adata, preset="tiny", joining="always", training=options)
     model.train(enable_progress_bar=False)
     # one combination is left to train on: too little to weigh by, however good the networks are on single perturbations
     assert model.gate == 0

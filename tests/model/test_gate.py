@@ -6,9 +6,9 @@ import pytest
 
 import transpert as tp
 from transpert.conditions import Condition, as_embedding
-from transpert.errors import UnknownNameError
+from transpert.errors import AssumptionWarning, NotTrainedError, UnknownNameError
 from transpert.model.prediction.requests import Request
-from transpert.model.scale.gate import _gains, fit_gate, was_tried
+from transpert.model.scale.gate import _gains, fit_gate, nothing_to_learn, was_tried
 from transpert.transport import group_effects
 
 TRAINING = tp.model.TrainingOptions(steps=6, steps_per_epoch=3, set_size=8, sets_per_batch=4)
@@ -25,7 +25,7 @@ def trained() -> tp.SCALE:
     tp.SCALE.setup_anndata(
         adata, perturbation_key="perturbation", context_keys="context", dose_key="dose", layer="counts"
     )
-    model = tp.SCALE(adata, preset="tiny", training=TRAINING)
+    model = tp.SCALE(adata, preset="tiny", joining="always", training=TRAINING)
     model.train(enable_progress_bar=False)
     return model
 
@@ -139,3 +139,45 @@ def test_one_context_is_no_evidence() -> None:
     effects = left_out_effects(3)
     found = fit_gate(effects, np.zeros_like(effects.shift()), effects.shift(), np.arange(3) == 0, "context")
     assert (found.weight, found.n_units) == (0.0, 1)
+
+
+def one_perturbation(n_contexts: int, **options: object) -> tp.SCALE:
+    adata = tp.datasets.simulate(n_contexts=n_contexts, n_perturbations=1, n_genes=60, n_cells=40, seed=2)
+    tp.SCALE.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    model = tp.SCALE(adata, preset="tiny", training=TRAINING, **options)
+    model.train(enable_progress_bar=False)
+    return model
+
+
+def test_no_network_is_trained_where_too_few_contexts_can_be_left_out(tmp_path) -> None:
+    with pytest.warns(AssumptionWarning, match="No network was trained"):
+        model = one_perturbation(4)
+    assert model.gate == 0 and not model.completed_history
+    assert "not trained" in model.summary() and "the gate needs 5" in model.summary()
+    asked = {"contexts": {"context": "context_0"}, "perturbations": ["P0"], "progress": False}
+    pred = model.predict(**asked)
+    assert "X_scale" not in pred.obsm
+    with pytest.raises(NotTrainedError, match='joining="always"'):
+        model.get_latent_representation()
+    model.save(tmp_path / "model")
+    again = tp.SCALE.load(tmp_path / "model", model.adata)
+    assert again.summary() == model.summary()
+    np.testing.assert_array_equal(pred.to_df(), again.predict(**asked).to_df())
+
+
+def test_networks_are_trained_if_the_user_insists() -> None:
+    model = one_perturbation(4, joining="always")
+    assert model.completed_history and model.get_latent_representation().shape[1] == 64
+
+
+def test_nothing_is_to_be_learned_where_the_anchor_errs_by_sampling_alone() -> None:
+    adata = tp.datasets.simulate(n_contexts=8, n_perturbations=1, n_genes=60, n_cells=40, seed=2)
+    design = tp.Design("perturbation", "control", ("context",))
+    groups = tp.groups.make_groups(adata.obs, design)
+    matching = tp.groups.match_controls(groups, warn=False)
+    effects = group_effects(adata.layers["counts"], adata.obs["library_size"], groups, matching)
+    _, variance = effects.in_space("log1p", pseudo_rate=1.0)
+    noise = 0.8 * np.random.default_rng(0).normal(size=variance.shape) * np.sqrt(variance)
+    everything = np.ones(8, dtype=bool)
+    assert "sampling error" in nothing_to_learn(effects, effects.shift() + noise, everything, "context")
+    assert nothing_to_learn(effects, 0.5 * effects.shift() + noise, everything, "context") == ""

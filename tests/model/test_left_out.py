@@ -96,7 +96,7 @@ def test_a_model_with_many_groups_is_judged_by_some_of_them(monkeypatch) -> None
     adata = tp.datasets.simulate(n_contexts=6, n_perturbations=2, n_genes=30, n_cells=20)
     tp.SCALE.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
     training = tp.model.TrainingOptions(steps=6, steps_per_epoch=3, set_size=8, sets_per_batch=4)
-    model = tp.SCALE(adata, preset="tiny", training=training)
+    model = tp.SCALE(adata, preset="tiny", joining="always", training=training)
     model.train(enable_progress_bar=False)
     assert len(model.gate_table) == 7
     assert 0 <= model.gate <= 1

@@ -39,7 +39,7 @@ def make(name, adata, **setup):
     cls = EVERY[name]
     keys = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts", **setup}
     cls.setup_anndata(adata, **keys)
-    return cls(adata, preset="tiny", training=TRAINING) if name == "SCALE" else cls(adata)
+    return cls(adata, preset="tiny", joining="always", training=TRAINING) if name == "SCALE" else cls(adata)
 
 
 def trained(name, adata, accelerator="cpu", **setup):
@@ -359,7 +359,7 @@ def test_perturbations_by_embedding() -> None:
     table = pd.DataFrame(adata.uns["simulation"]["embedding"])
     table.loc["P_new"] = [0.1, 0.2, 0.3]
     tp.SCALE.setup_anndata(adata, perturbation_key="perturbation", context_keys=["context"], layer="counts")
-    model = tp.SCALE(adata, preset="tiny", training=TRAINING, embeddings=table)
+    model = tp.SCALE(adata, preset="tiny", joining="always", training=TRAINING, embeddings=table)
     model.train(enable_progress_bar=False)
     assert model.predict(perturbations=["P_new"], progress=False).n_vars == 40
     with pytest.raises(UnknownNameError, match="P_other"):

@@ -22,7 +22,7 @@ def cells():
 def model_of(cells, **options) -> tp.SCALE:
     tp.SCALE.setup_anndata(cells, perturbation_key="perturbation", context_keys="context", layer="counts")
     training = TrainingOptions(set_size=16, sets_per_batch=2, **options)
-    return tp.SCALE(cells, preset="tiny", training=training)
+    return tp.SCALE(cells, preset="tiny", joining="always", training=training)
 
 
 def test_the_parts_of_a_step_add_up(cells) -> None:
@@ -70,7 +70,7 @@ def test_profile_from_the_shell(cells, tmp_path) -> None:
 def test_the_copy_that_is_profiled_has_the_vectors_of_the_perturbations(cells) -> None:
     table = pd.DataFrame([[1.0, 0.0], [0.0, 1.0]], index=["P0", "P1"])
     tp.SCALE.setup_anndata(cells, perturbation_key="perturbation", context_keys="context", layer="counts")
-    model = tp.SCALE(cells, preset="tiny", embeddings=table)
+    model = tp.SCALE(cells, preset="tiny", joining="always", embeddings=table)
     copied = profiling._copy_for(model, 3)
     shapes = {name: value.shape for name, value in model.module.state_dict().items()}
     assert {name: value.shape for name, value in copied.module.state_dict().items()} == shapes

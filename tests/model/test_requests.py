@@ -236,7 +236,7 @@ def test_embeddings_of_cells_may_be_sparse_and_must_have_one_width() -> None:
     adata.obsm["X_some"] = sparse.csr_matrix(np.random.default_rng(0).normal(size=(adata.n_obs, 5)))
     tp.SCALE.setup_anndata(adata, **KEYS, embedding_key="X_some")
     training = tp.model.TrainingOptions(steps=2, steps_per_epoch=2, set_size=8, sets_per_batch=4)
-    model = tp.SCALE(adata, preset="tiny", training=training)
+    model = tp.SCALE(adata, preset="tiny", joining="always", training=training)
     model.train(enable_progress_bar=False, accelerator="cpu")
     other = adata.copy()
     other.obsm["X_some"] = np.zeros((adata.n_obs, 4))

@@ -37,7 +37,7 @@ def cells():
 def model(cells):
     tp.SCALE.setup_anndata(cells, **KEYS)
     training = TrainingOptions(steps=2, steps_per_epoch=1, set_size=6, sets_per_batch=4)
-    model = tp.SCALE(cells, preset="tiny", training=training)
+    model = tp.SCALE(cells, preset="tiny", joining="always", training=training)
     model.train(enable_progress_bar=False, accelerator="cpu")
     return model
 

@@ -45,7 +45,7 @@ def test_a_training_says_what_it_does_beside_its_steps(monkeypatch) -> None:
         yield lambda text: said.append((shown, text))
 
     monkeypatch.setattr(scale, "stages", recorded)
-    model = SCALE(adata)
+    model = SCALE(adata, joining="always")
     model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
     texts = [text for _, text in said]
     assert not any(shown for shown, _ in said)

@@ -58,7 +58,7 @@ def test_cells_of_other_doses_and_batches_do_not_share_a_set() -> None:
         adata, perturbation_key="perturbation", context_keys="context", dose_key="dose", batch_key="batch",
         layer="counts",
     )  # fmt: skip
-    model = tp.SCALE(adata, preset="tiny")
+    model = tp.SCALE(adata, preset="tiny", joining="always")
     model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
     kept = ((adata.obs["dose"] != 10.0) & (adata.obs["batch"] == adata.obs["batch"].iloc[0])).to_numpy()
     alone = model.get_latent_representation(adata[kept].copy())
@@ -72,7 +72,7 @@ def test_other_cells_need_no_split(tmp_path) -> None:
     tp.SCALE.setup_anndata(
         adata, perturbation_key="perturbation", context_keys="context", layer="counts", split_key="split"
     )
-    model = tp.SCALE(adata, preset="tiny")
+    model = tp.SCALE(adata, preset="tiny", joining="always")
     model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
     np.testing.assert_array_equal(model.get_latent_representation(other), model.get_latent_representation())
     asked = {"contexts": {"context": "context_0"}, "perturbations": "P0", "adata": other}

@@ -46,7 +46,7 @@ def scale_of(data, **setup) -> tp.SCALE:
         tp.SCALE.setup_store(data, **setup)
     else:
         tp.SCALE.setup_anndata(data, **KEYS, **setup)
-    return tp.SCALE(data, preset="tiny", training=TRAINING)
+    return tp.SCALE(data, preset="tiny", joining="always", training=TRAINING)
 
 
 def train(model: tp.SCALE) -> tp.SCALE:
@@ -250,7 +250,7 @@ def test_a_store_warns_about_nothing_that_memory_does_not(store) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", AssumptionWarning)
         tp.SCALE.setup_store(store)
-        tp.SCALE(store, preset="tiny", training=TRAINING)
+        tp.SCALE(store, preset="tiny", joining="always", training=TRAINING)
 
 
 def test_a_column_that_a_prediction_would_overwrite_has_another_name_in_a_store_too(screen, tmp_path) -> None:

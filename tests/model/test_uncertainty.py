@@ -44,13 +44,16 @@ def covered(found, truth) -> float:
 
 def test_intervals_for_new_contexts_cover_what_they_promise() -> None:
     held = [f"context_{i}" for i in range(4)]
-    adata, truth = many_cells(held=held, key="context", n_contexts=16, n_perturbations=3, dependence=0.7, seed=4)
-    tp.RidgeTransport.setup_anndata(adata, **SETUP)
-    model = tp.RidgeTransport(adata)
-    model.train()
-    found = model.get_uncertainty({"context": held})
-    assert set(found.conditions["situation"]) == {"context"}
-    assert 0.85 <= covered(found, truth) <= 0.95
+    shares = []
+    for seed in (4, 5):  # four contexts of one screen share their luck: coverage differs by .05 from screen to screen
+        adata, truth = many_cells(held=held, key="context", n_contexts=16, n_perturbations=3, dependence=0.7, seed=seed)
+        tp.RidgeTransport.setup_anndata(adata, **SETUP)
+        model = tp.RidgeTransport(adata)
+        model.train()
+        found = model.get_uncertainty({"context": held})
+        assert set(found.conditions["situation"]) == {"context"}
+        shares.append(covered(found, truth))
+    assert 0.85 <= np.mean(shares) <= 0.95
     half = model.get_uncertainty({"context": held}, level=0.5)
     assert 0.4 <= covered(half, truth) <= 0.6
     # the effect in forty cells has their sampling error besides
@@ -163,7 +166,7 @@ def test_slots_files_and_distances(screen, tmp_path) -> None:
     screen.obs["split"] = np.where(screen.obs["context"] == "context_0", "test", "train")
     tp.SCALE.setup_anndata(screen, **SETUP)
     training = tp.model.TrainingOptions(steps=12, steps_per_epoch=6, set_size=16, sets_per_batch=4)
-    model = tp.SCALE(screen, preset="tiny", training=training)
+    model = tp.SCALE(screen, preset="tiny", joining="always", training=training)
     model.train(enable_progress_bar=False, accelerator="cpu")
     pred = model.predict({"context": ["context_0", "context_1"]}, ["P0"], interval=0.9, progress=False)
     assert list(pred.varm["effect"]) == ["context_0: P0", "context_1: P0"]

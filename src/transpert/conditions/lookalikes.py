@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator
 
 from transpert import _keys
-from transpert.errors import AssumptionWarning, list_names
+from transpert.errors import OURS, AssumptionWarning, list_names
 
 from .guides import shared_targets
 from .labels import LabelFormat
@@ -96,4 +96,4 @@ def report_labels(
 
 
 def _report(text: str) -> None:
-    warnings.warn(text, AssumptionWarning, stacklevel=5)
+    warnings.warn(text, AssumptionWarning, skip_file_prefixes=OURS)

@@ -21,7 +21,15 @@ from transpert import _keys
 from transpert._anndata import frame
 from transpert._counts import library_sizes, log1p_per_10k, read_counts
 from transpert._signatures import as_annotated
-from transpert.errors import AssumptionWarning, ConditionError, CountsError, DownloadError, UnknownNameError, list_names
+from transpert.errors import (
+    OURS,
+    AssumptionWarning,
+    ConditionError,
+    CountsError,
+    DownloadError,
+    UnknownNameError,
+    list_names,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +205,7 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
 
 
 def _assume(message: str) -> None:
-    warnings.warn(message, AssumptionWarning, stacklevel=4)
+    warnings.warn(message, AssumptionWarning, skip_file_prefixes=OURS)
 
 
 def _read(source: Path) -> AnnData:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from transpert._signatures import as_annotated
-from transpert.errors import AssumptionWarning, ControlError, list_names
+from transpert.errors import OURS, AssumptionWarning, ControlError, list_names
 
 from .table import Groups
 
@@ -119,7 +119,7 @@ def match_controls(groups: Groups, *, min_controls: int = 10, warn: bool = True)
             f"{borrowed} of {len(matching)} groups have fewer than {min_controls} controls in their own batch and "
             "are compared with the controls of their whole context.",
             AssumptionWarning,
-            stacklevel=2,
+            skip_file_prefixes=OURS,
         )
     return ControlMatching(groups, matching, chosen)
 

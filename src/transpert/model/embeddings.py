@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from transpert.conditions import Embedding, PerturbationVocabulary, as_embedding, coexpression_of
-from transpert.errors import AssumptionWarning, OptionError
+from transpert.errors import OURS, AssumptionWarning, OptionError
 from transpert.groups.table import context_labels
 from transpert.transport import Anchor
 from transpert.transport.perturbation_ridge import FEWEST_PERTURBATIONS
@@ -73,7 +73,7 @@ def warn_of_unused(anchor: Anchor, embedding: Embedding | None) -> None:
         f"least {FEWEST_PERTURBATIONS} are needed to learn how effects follow them. Single perturbations that were not "
         "measured get the mean effect of their context from it, whatever their vectors are.",
         AssumptionWarning,
-        stacklevel=3,
+        skip_file_prefixes=OURS,
     )
 
 

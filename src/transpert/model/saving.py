@@ -26,7 +26,7 @@ from transpert._files import Sums, checksums, damage, read_arrays, reading, writ
 from transpert._folders import folder_written, read_steadily
 from transpert._schema import CHECKSUM, DAMAGED, checked, read_json, sealed, unsealed
 from transpert.conditions import Condition
-from transpert.errors import AssumptionWarning, ModelFileError, OptionError, TranspertError, list_names
+from transpert.errors import OURS, AssumptionWarning, ModelFileError, OptionError, TranspertError, list_names
 from transpert.transport import ReadoutOptions
 
 FORMAT_VERSION = 3
@@ -177,7 +177,7 @@ def _read_description(path: Path) -> Description:
         warnings.warn(
             f"{path} was written before descriptions had a checksum, and is taken as it is; save the model again.",
             AssumptionWarning,
-            stacklevel=5,
+            skip_file_prefixes=OURS,
         )
     description = checked(values, Description, ModelFileError, str(path), DAMAGED)
     checked(description.registry, _Setup, ModelFileError, str(path), DAMAGED)

@@ -1,6 +1,7 @@
 """The network of SCALE, in torch alone."""
 
 from .batch import ConditionBatch, NetworkSizes, SetBatch, Transported
+from .components import GeneComponents
 from .conditions import ConditionEncoder, EncodedCondition
 from .coupling import couple
 from .decoder import CellDecoder

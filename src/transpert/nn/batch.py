@@ -118,6 +118,10 @@ class SetBatch:
     state1: Tensor | None = None
     mask: Tensor | None = None
 
+    def columns(self, start: int, stop: int) -> Self:
+        """Return some columns of the cells."""
+        return dataclasses.replace(self, x0=self.x0[..., start:stop], x1=self.x1[..., start:stop])
+
     def __getitem__(self, sets: Tensor) -> Self:
         return _map_tensors(self, lambda value: value[sets])
 

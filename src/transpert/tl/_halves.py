@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from transpert.conditions.text import population_text
-from transpert.errors import AssumptionWarning, GroupSizeError, list_names
+from transpert.errors import OURS, AssumptionWarning, GroupSizeError, list_names
 from transpert.scaling import HalvedEffects
 
 from ._populations import Populations
@@ -37,7 +37,7 @@ def large_populations(found: Populations) -> list[tuple[str, str]]:
         warnings.warn(
             f"{len(small)} populations with fewer than {_FEWEST} cells or controls are left out: {list_names(small)}.",
             AssumptionWarning,
-            stacklevel=3,
+            skip_file_prefixes=OURS,
         )
     return large
 

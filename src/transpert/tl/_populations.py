@@ -19,6 +19,7 @@ from transpert.conditions import Condition, parse_condition
 from transpert.conditions.labels import LabelFormat
 from transpert.conditions.written import label_texts
 from transpert.errors import (
+    OURS,
     AssumptionWarning,
     ControlError,
     OptionError,
@@ -96,7 +97,7 @@ def _warn_of_lost_design() -> None:
         "design=tp.Design(...) where cells differ in doses, times or directions, or keep what it said with "
         "ad.concat(..., uns_merge='same').",
         AssumptionWarning,
-        stacklevel=4,
+        skip_file_prefixes=OURS,
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from transpert._arguments import check_arguments, check_number, check_share, refused
-from transpert.errors import AssumptionWarning, GroupSizeError, OptionError, list_names
+from transpert.errors import OURS, AssumptionWarning, GroupSizeError, OptionError, list_names
 from transpert.groups import Design
 from transpert.metrics import Metric, resolve_metrics
 
@@ -239,7 +239,7 @@ def _large_enough(wanted: Sequence[tuple[str, str]], observed: Populations) -> l
         warnings.warn(
             f"{len(small)} populations have fewer than {_MIN_CELLS} cells and are left out: {names}.",
             AssumptionWarning,
-            stacklevel=3,
+            skip_file_prefixes=OURS,
         )
     left_out = set(small)
     return [key for key in wanted if key not in left_out]

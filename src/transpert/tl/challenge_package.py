@@ -28,6 +28,7 @@ from transpert._arguments import check_choice, check_names, check_path, check_wh
 from transpert._counts import read_counts
 from transpert.data.readers.readers import CountReader, open_reader
 from transpert.errors import (
+    OURS,
     AssumptionWarning,
     ConditionError,
     CountsError,
@@ -347,7 +348,7 @@ def _fill(
     warnings.warn(
         f"{len(missing)} genes of the challenge were not measured, and are written {as_what}: they are not predicted.",
         AssumptionWarning,
-        stacklevel=3,
+        skip_file_prefixes=OURS,
     )
     if unmeasured == "zero":
         return None

@@ -18,7 +18,7 @@ from transpert._arguments import check_arguments
 from transpert.conditions import Condition, parse_perturbation
 from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_text
-from transpert.errors import AssumptionWarning, ControlError, MetricInputError, UnknownNameError, list_names
+from transpert.errors import OURS, AssumptionWarning, ControlError, MetricInputError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import written_direction, written_dose
 from transpert.pp.alignment import align_as_asked
@@ -183,7 +183,7 @@ def _report_lacking(genes: Sequence[str], given: pd.Index) -> None:
             f"The controls lack {len(lacking)} of the {len(given)} genes of the prediction, which are left out: "
             f"{list_names(lacking)}.",
             AssumptionWarning,
-            stacklevel=4,
+            skip_file_prefixes=OURS,
         )
 
 

@@ -18,7 +18,7 @@ from transpert._anndata import frame, metadata_of, modality_of, modality_to_writ
 from transpert._arguments import check_arguments, check_choice
 from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_texts
-from transpert.errors import AssumptionWarning, ControlError, UnknownNameError, list_names
+from transpert.errors import OURS, AssumptionWarning, ControlError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.metrics import Convention, DifferentialExpression, RankSums
 from transpert.metrics.differential_expression import assemble
@@ -179,7 +179,7 @@ def _warn_of_contexts(adata: AnnData, labels: np.ndarray, names: Sequence[str], 
             f"for contexts are pooled: {list_names(apart)}. What differs between contexts counts as an effect: test "
             f"one context after the other, such as adata[adata.obs[{keys[0]!r}] == ...].copy().",
             AssumptionWarning,
-            stacklevel=3,
+            skip_file_prefixes=OURS,
         )
 
 

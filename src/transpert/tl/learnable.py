@@ -16,7 +16,7 @@ from transpert import _keys
 from transpert._anndata import frame, modality_of, modality_to_write
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
-from transpert.errors import AssumptionWarning, OptionError, list_names
+from transpert.errors import OURS, AssumptionWarning, OptionError, list_names
 from transpert.groups import Design
 from transpert.groups.labels import label_codes
 from transpert.metrics import resolve_metrics
@@ -187,7 +187,7 @@ def _in_several_contexts(wanted: list[tuple[str, str]], found: Populations) -> l
             f"{len(single)} perturbations were measured in one context alone, which does not say what is conserved, "
             f"and are left out: {list_names(single)}.",
             AssumptionWarning,
-            stacklevel=3,
+            skip_file_prefixes=OURS,
         )
     return several or wanted
 

@@ -20,7 +20,7 @@ from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.conditions.text import split_population
-from transpert.errors import AssumptionWarning, ControlError, GeneError, NotTrainedError, OptionError
+from transpert.errors import OURS, AssumptionWarning, ControlError, GeneError, NotTrainedError, OptionError
 from transpert.groups.table import context_labels
 from transpert.scaling import approach_scores, gene_set_scores, retrieval, signature_scores
 from transpert.transport import PSEUDO_RATE
@@ -310,7 +310,7 @@ def _scored(
         warnings.warn(
             f"This {type(model).__name__} has no intervals: scores have none, and distances are not judged.",
             AssumptionWarning,
-            stacklevel=4,
+            skip_file_prefixes=OURS,
         )
     width = norm.ppf((1 + level) / 2)
     for start in range(0, len(candidates), _CHUNK):

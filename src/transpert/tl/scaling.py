@@ -20,7 +20,7 @@ from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
-from transpert.errors import AssumptionWarning, OptionError, UnknownNameError, list_names
+from transpert.errors import OURS, AssumptionWarning, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.metrics import METRICS, normalise, resolve_metrics
 from transpert.model import BASELINES, SCALE, NoChange
@@ -318,7 +318,7 @@ def _rows_of_runs(
         warnings.warn(
             f"{len(errors)} runs of {name} failed and count as the floor: {list_names(sorted(set(errors)), limit=2)}",
             AssumptionWarning,
-            stacklevel=3,
+            skip_file_prefixes=OURS,
         )
     return pd.DataFrame(rows)
 

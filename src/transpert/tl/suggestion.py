@@ -14,7 +14,7 @@ from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.conditions.text import split_population
-from transpert.errors import AssumptionWarning, NotTrainedError, OptionError
+from transpert.errors import OURS, AssumptionWarning, NotTrainedError, OptionError
 from transpert.scaling import choose_next, fit_similarity
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def suggest(
         warnings.warn(
             "The vectors do not predict the effects of left-out perturbations: the suggestion is random.",
             AssumptionWarning,
-            stacklevel=2,
+            skip_file_prefixes=OURS,
         )
     free = np.arange(len(known), len(names))
     chosen, left = choose_next(similarity, known, free, n, np.random.default_rng(check_seed(seed)))

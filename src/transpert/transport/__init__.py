@@ -5,7 +5,6 @@ from .dependence import ContextScores, Dependence
 from .effects import GroupEffects, PopulationMeans, effects_from_statistics, group_effects, rows_of_groups
 from .exported import ExportedPredictor
 from .fitting import fit_anchor
-from .mixture import EffectMixture, Evidence
 from .novelty import NOVELTIES, Novelty, amount_distance, predict_as_new
 from .options import AnchorOptions, ReadoutOptions
 from .perturbation_ridge import PerturbationRidge, RidgeChoice

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from transpert.conditions import Condition
 
-from .coefficients import EffectTable, condition_coefficients, context_coefficients, weighted_sum
+from .coefficients import EffectTable, cell_weights, condition_coefficients, context_coefficients, weighted_sum
 from .dependence import FEWEST_CONTEXTS, ContextScores, Dependence
 from .dose import given_parts, interpolate_over
 from .effects import GroupEffects
-from .evidence import FEWEST_CONTEXTS_OF_KERNEL, gather_evidence
-from .mixture import EffectMixture
 from .options import AnchorOptions, EffectSpace
 from .perturbation_ridge import PerturbationRidge
 from .rates import shift_mean_log
-from .shrinkage import shrink_effects
+from .shrinkage import shrink_effects, variance_between
 from .statistics import GroupStatistics
 
 Situation = Literal["pair", "context", "perturbation"]
@@ -70,9 +68,6 @@ class Anchor:
         Weight of each space.
     ridge
         How effects follow the embeddings of the perturbations; ``None`` without embeddings, or with too few.
-    mixtures
-        For each space how effects of a gene go together over contexts; none without ``adaptive``, and where no
-        condition was measured in two.
     """
 
     options: AnchorOptions
@@ -87,7 +82,6 @@ class Anchor:
     interaction: dict[str, float]
     stack: dict[str, float]
     ridge: PerturbationRidge | None = None
-    mixtures: Mapping[str, EffectMixture] = field(default_factory=dict)
 
     # --- prediction -----------------------------------------------------------------------------------------
 
@@ -225,37 +219,7 @@ class Anchor:
             variance = factor**2 * np.sum([variance for _, variance in parts], axis=0)
         else:
             effect, variance = self.effect_and_variance(space, condition, context, profile, allowed, measured)
-        weighted = shrink_effects(effect, self.options.shrinkage * variance)
-        adaptive = self._adaptive_effect(space, condition, context, profile, allowed, measured)
-        if adaptive is None:
-            return weighted
-        # one chooses weights for all genes, the other shrinks each by itself: they err differently
-        share = self.options.adaptive
-        return (1 - share) * weighted + share * adaptive
-
-    def _adaptive_effect(
-        self,
-        space: EffectSpace,
-        condition: Condition,
-        context: str,
-        profile: np.ndarray,
-        allowed: np.ndarray,
-        measured: bool,
-    ) -> np.ndarray | None:
-        """What the mixture says; nothing where no other context tells, or the context itself was measured."""
-        mixture, table = self.mixtures.get(space), self.table
-        known, here = table.of_action(condition) & allowed, table.of_context(context)
-        if mixture is None or (measured and (known & here).any()) or not (known & ~here).any():
-            return None
-        effects, variances = self.effects[space], self.variances[space]
-
-        def at(other: Condition) -> tuple[np.ndarray, np.ndarray]:
-            evidence = gather_evidence(table, effects, variances, other, context, profile, allowed)
-            mean = np.zeros(effects.shape[1]) if evidence is None else mixture.mean(evidence)
-            return mean, np.zeros_like(mean)
-
-        conditions = [table.conditions[row] for row in np.flatnonzero(known & ~here)]
-        return interpolate_over(condition, conditions, at)[0]
+        return shrink_effects(effect, self.options.shrinkage * variance)
 
     def effect_and_variance(
         self,
@@ -266,14 +230,16 @@ class Anchor:
         allowed: np.ndarray,
         measured: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the effect in one space before it is shrunken, and its sampling variance, each ``(G,)``."""
+        """Return the effect in one space and the variance by which it is still to be shrunken, each ``(G,)``."""
 
         def at(known: Condition) -> tuple[np.ndarray, np.ndarray]:
-            coefficients = self._coefficients(space, known, context, profile, allowed, measured)
-            # an effect that several groups agree on is trusted more than its sampling error says
-            groups = max(np.abs(coefficients).sum() ** 2 / max(float((coefficients**2).sum()), 1e-12), 1.0)
-            effect = weighted_sum(coefficients, self.effects[space])
-            return effect, weighted_sum(coefficients**2, self.variances[space]) / groups
+            own = self.table.of_context(context) & self.table.of_condition(known) & allowed
+            if measured and own.any():
+                share = own / own.sum()
+                return weighted_sum(share, self.effects[space]), weighted_sum(share**2, self.variances[space])
+            parts = self.shrunken_parts(space, known, context, profile, allowed)
+            weights = self.parts[space].get(self.situation(known, context, allowed), np.ones(3))
+            return weights @ parts, np.zeros(parts.shape[1])
 
         usable = np.flatnonzero(self.table.of_action(condition) & allowed)
         return interpolate_over(condition, [self.table.conditions[row] for row in usable], at)
@@ -282,21 +248,25 @@ class Anchor:
         """Return whether some dose or time of a condition is among the effects that may be used, ``(P,)`` bool."""
         return bool((self.table.of_action(condition) & allowed).any())
 
-    def _coefficients(
-        self,
-        space: str,
-        condition: Condition,
-        context: str,
-        profile: np.ndarray,
-        allowed: np.ndarray,
-        measured: bool,
+    def shrunken_parts(
+        self, space: str, condition: Condition, context: str, profile: np.ndarray, allowed: np.ndarray
     ) -> np.ndarray:
-        own = self.table.of_context(context) & self.table.of_condition(condition) & allowed
-        if measured and own.any():
-            return own / own.sum()
-        three = self.three_parts(space, condition, context, profile, allowed)
-        situation = self.situation(condition, context, allowed)
-        return self.parts[space].get(situation, np.ones(3)) @ three
+        """Return the main effect of the context, that of the condition, and its dependence on the context, ``(3, G)``.
+
+        The last two are shrunken gene by gene: what contexts agree on is kept, what differs between them is not.
+        """
+        coefficients = self.three_parts(space, condition, context, profile, allowed)
+        parts = weighted_sum(coefficients, self.effects[space])
+        squared = coefficients[1:] ** 2
+        variances = weighted_sum(squared, self.variances[space])
+        rows = np.flatnonzero(self.table.of_condition(condition) & allowed & ~self.table.of_context(context))
+        if len(rows) > 1:
+            weights = cell_weights(self.table.weights[rows])
+            between = variance_between(self.effects[space][rows], self.variances[space][rows], weights)
+            sampling = weighted_sum(squared[:, rows], self.variances[space][rows])
+            variances += squared[:, rows].sum(axis=1)[:, None] * between - sampling
+        parts[1:] = shrink_effects(parts[1:], self.options.shrinkage * variances)
+        return parts
 
     def three_parts(
         self, space: str, condition: Condition, context: str, profile: np.ndarray, allowed: np.ndarray
@@ -334,9 +304,7 @@ class Anchor:
         if self.options.kind == "mean" or not self.table.conditions:
             return []
         most = max(int(self.table.of_condition(condition).sum()) for condition in set(self.table.conditions))
-        needed = {"how effects follow control profiles": FEWEST_CONTEXTS + 1}
-        if self.options.adaptive:
-            needed |= {"adaptive shrinkage": 2, "the likeness of contexts in it": FEWEST_CONTEXTS_OF_KERNEL}
+        needed = {"how effects follow control profiles": FEWEST_CONTEXTS + 1, "agreement between contexts": 2}
         found = f"no condition was measured in more than {most}"
         return [f"{part} needs {n} contexts; {found}" for part, n in needed.items() if most < n]
 

@@ -16,7 +16,6 @@ from transpert.errors import ModelFileError, list_names
 from .anchor import Anchor
 from .coefficients import EffectTable
 from .dependence import Dependence
-from .mixture import EffectMixture
 from .options import AnchorOptions
 from .perturbation_ridge import PerturbationRidge
 
@@ -33,7 +32,6 @@ def anchor_to_state(anchor: Anchor) -> tuple[dict[str, Any], dict[str, np.ndarra
         "interaction": anchor.interaction,
         "stack": anchor.stack,
         "ridge": None if anchor.ridge is None else anchor.ridge.to_state(),
-        "mixtures": {space: dataclasses.asdict(mixture) for space, mixture in anchor.mixtures.items()},
     }
     arrays = {
         "weights": anchor.table.weights,
@@ -72,7 +70,6 @@ def anchor_from_state(
         saved.interaction,
         saved.stack,
         ridge,
-        saved.mixtures,
     )
 
 
@@ -88,7 +85,6 @@ class _SavedAnchor(msgspec.Struct):
     interaction: dict[str, float]
     stack: dict[str, float]
     ridge: dict[str, dict[str, Any]] | None = None
-    mixtures: dict[str, EffectMixture] = {}
 
 
 def _check_shapes(saved: _SavedAnchor, arrays: Mapping[str, np.ndarray]) -> None:

@@ -120,11 +120,6 @@ class GroupEffects:
         molecule = np.log1p(np.average(self.statistics.mean_inverse_library))
         return np.maximum(means.error_log, (molecule / np.maximum(means.n_cells, 1)[:, None]) ** 2)
 
-    def molecule(self) -> float:
-        """Return the rate that one count in all cells of a typical group makes, in counts per 10k."""
-        cells = float(np.median(np.minimum(self.treated.n_cells, self.control.n_cells)))
-        return float(np.average(self.statistics.mean_inverse_library)) / max(cells, 1.0)
-
     def in_space(self, space: EffectSpace, pseudo_rate: float) -> tuple[np.ndarray, np.ndarray]:
         """Return effects and their sampling variances in one space.
 

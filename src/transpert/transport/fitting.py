@@ -15,8 +15,6 @@ from .anchor import Anchor, Situation, as_statistics
 from .coefficients import EffectTable, condition_coefficients, weighted_sum
 from .dependence import ContextScores, Dependence
 from .effects import GroupEffects
-from .evidence import fit_mixture
-from .mixture import EffectMixture
 from .options import AnchorOptions
 from .perturbation_ridge import PerturbationRidge
 from .stack import fit_stack
@@ -26,6 +24,8 @@ _MOST_LEFT_OUT = 150
 # weights of the parts of a prediction that are tried, and the share of the gain that a larger weight may cost
 _WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TOLERANCE = 0.05
+# so many left-out groups would have to say otherwise before a weight is nearer to another value than to 1
+_PRIOR_GROUPS = 4
 
 
 @as_annotated(dispersion="G")
@@ -72,8 +72,6 @@ def fit_anchor(
     ['log1p', 'log_fold']
     """
     say = progress or (lambda _: None)
-    if options.adaptive:
-        options = dataclasses.replace(options, pseudo_rate=max(options.pseudo_rate, effects.molecule()))
     measured = {space: effects.in_space(space, options.pseudo_rate) for space in options.spaces}
     table = EffectTable(
         effects.contexts,
@@ -106,9 +104,6 @@ def fit_anchor(
     anchor = dataclasses.replace(anchor, dependence=_choose_dependence(anchor, left_out))
     say("Weighting main effects by leaving groups out")
     anchor = dataclasses.replace(anchor, parts=_fit_parts(anchor, left_out))
-    if options.adaptive:
-        say("Learning how effects go together over contexts")
-        anchor = dataclasses.replace(anchor, mixtures=_fit_mixtures(anchor, seed))
     anchor = dataclasses.replace(anchor, interaction=_fit_interaction(anchor))
     say("Stacking the spaces of effects")
     return dataclasses.replace(anchor, stack=_fit_stack(anchor, left_out, effects))
@@ -153,7 +148,7 @@ def _fit_parts(anchor: Anchor, rows: np.ndarray) -> dict[str, dict[str, np.ndarr
     for space in anchor.options.spaces:
         fitted[space] = {}
         for situation in ("pair", "context", "perturbation"):
-            gram, moment = np.zeros((3, 3)), np.zeros(3)
+            gram, moment, n_groups = np.zeros((3, 3)), np.zeros(3), 0
             for row in rows:
                 allowed = ~anchor.leave_out(row, situation)
                 condition, context = anchor.table.conditions[row], anchor.table.contexts[row]
@@ -161,23 +156,18 @@ def _fit_parts(anchor: Anchor, rows: np.ndarray) -> dict[str, dict[str, np.ndarr
                     continue
                 if anchor.situation(condition, context, allowed) != situation:
                     continue
-                three = anchor.three_parts(space, condition, context, anchor.table.profiles[row], allowed)
-                parts = weighted_sum(three, anchor.effects[space])
+                # weights are fitted to what they will be applied to: parts that have been shrunken
+                parts = anchor.shrunken_parts(space, condition, context, anchor.table.profiles[row], allowed)
                 weight = np.sqrt(anchor.table.weights[row])
                 gram += weight * (parts @ parts.T)
                 moment += weight * (parts @ anchor.effects[space][row])
+                n_groups += 1
             if gram.any():
-                fitted[space][situation] = _largest_good_weights(gram, moment)
+                # what similar perturbations say may be worth nothing; what the perturbation did elsewhere is not
+                groups = 0 if situation == "perturbation" else _PRIOR_GROUPS
+                prior = groups / n_groups * np.diag(gram)
+                fitted[space][situation] = _largest_good_weights(gram + np.diag(prior), moment + prior)
     return fitted
-
-
-def _fit_mixtures(anchor: Anchor, seed: int) -> dict[str, EffectMixture]:
-    """How effects go together over contexts, for each space in which that can be learned."""
-    found = {
-        space: fit_mixture(anchor.table, anchor.effects[space], anchor.variances[space], seed=seed)
-        for space in anchor.options.spaces
-    }
-    return {space: mixture for space, mixture in found.items() if mixture is not None}
 
 
 def _fit_interaction(anchor: Anchor) -> dict[str, float]:

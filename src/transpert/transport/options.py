@@ -75,8 +75,7 @@ class AnchorOptions:
     spaces
         Spaces of effects that are stacked, with weights from left-out groups.
     pseudo_rate
-        Counts per 10k that are added before taking a log fold change; with ``adaptive`` at least what one count in all
-        cells of a typical group is worth, so that a single count makes no large effect.
+        Counts per 10k that are added before taking a log fold change.
     n_components
         Numbers of principal components of the control profiles to choose from, by leaving one context out; by default
         2, 4 and 8 for a kernel, 8 for a ridge.
@@ -87,10 +86,6 @@ class AnchorOptions:
         all but linear.
     shrinkage
         How strongly predicted effects are shrunk by their sampling error; 0 means not at all.
-    adaptive
-        Weight, from 0 to 1, of adaptive shrinkage (:class:`EffectMixture`) in effects in a context where the condition
-        was not measured: for each gene the contexts themselves say how far they can be trusted. Off by default: over
-        the screens of ``benchmarks/zoo`` it was not better.
     """
 
     kind: Literal["kernel", "ridge", "mean"] = "kernel"
@@ -100,7 +95,6 @@ class AnchorOptions:
     penalties: tuple[float, ...] | None = None
     widths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
     shrinkage: float = 1.0
-    adaptive: float = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -123,7 +117,6 @@ class AnchorOptions:
                     _check_range(name, value, lowest)
         _check_range("pseudo_rate", self.pseudo_rate, 1e-4, 100)
         _check_range("shrinkage", self.shrinkage, 0)
-        _check_range("adaptive", self.adaptive, 0, 1)
 
     def dependences(self) -> list[Dependence]:
         """Return the dependences on the context to choose from; none for ``"mean"``."""

@@ -41,3 +41,49 @@ def shrink_effects(effects: np.ndarray, variances: np.ndarray) -> np.ndarray:
     effects = np.asarray(effects, dtype=np.float64)
     ratio = np.asarray(variances, dtype=np.float64) / np.maximum(effects**2, 1e-300)
     return effects * np.maximum(1 - ratio, 0)
+
+
+# so many contexts more would have to differ as they do before their own spread counts as much as the typical one
+_PRIOR_CONTEXTS = 12.0
+
+
+def variance_between(effects: np.ndarray, variances: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Estimate, gene by gene, how much the effect of a condition varies from one context to the next.
+
+    A few contexts say little about the spread of one gene. It is therefore moderated towards what all genes say: the
+    sampling variance, plus a part that grows with the square of the mean effect.
+
+    Parameters
+    ----------
+    effects : (R, G)
+        The effect in each of at least two contexts.
+    variances : (R, G)
+        Their sampling variances.
+    weights : (R,)
+        How much each context counts.
+
+    Returns
+    -------
+    ``(G,)``: variance of a single context, sampling error included.
+
+    Notes
+    -----
+    Smyth (2004), "Linear models and empirical Bayes methods for assessing differential expression in microarray
+    experiments", Statistical Applications in Genetics and Molecular Biology 3:3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> effects = np.array([[1.0, 1.0], [1.0, -1.0]])
+    >>> agree, differ = variance_between(effects, np.full((2, 2), 0.01), np.ones(2))
+    >>> bool(agree < differ)
+    True
+    """
+    share, n_contexts = weights / weights.sum(), len(effects)
+    mean, sampling = share @ effects, variances.mean(axis=0)
+    spread = (share @ np.square(effects - mean)) * n_contexts / (n_contexts - 1)
+    squared = np.maximum(mean**2 - spread / n_contexts, 0)
+    power = float(squared @ squared)
+    growth = max(float((spread - sampling) @ squared) / power, 0.0) if power else 0.0
+    expected = sampling + growth * squared
+    return (_PRIOR_CONTEXTS * expected + (n_contexts - 1) * spread) / (_PRIOR_CONTEXTS + n_contexts - 1)

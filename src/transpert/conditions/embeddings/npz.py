@@ -31,7 +31,7 @@ def read_npz(path: str | os.PathLike[str], names: str | None, values: str | None
             "np.savez(path, names=np.array(names, dtype=str), values=np.asarray(values, dtype=np.float32)).",
         )
     found = arrays[names or _only(text, "names", where)].astype(str)
-    return found.tolist(), arrays[values or _only(matrices, "values", where)]
+    return tuple(found.tolist()), arrays[values or _only(matrices, "values", where)]
 
 
 def _only(keys: list[str], what: str, where: str) -> str:

@@ -12,7 +12,7 @@ from annbatch.abc import Sampler
 
 from transpert._arguments import check_mask
 from transpert._signatures import as_annotated
-from transpert.errors import AssumptionWarning, GroupSizeError, OptionError, list_names
+from transpert.errors import OURS, AssumptionWarning, GroupSizeError, OptionError, list_names
 from transpert.groups import ControlMatching, Groups
 
 if TYPE_CHECKING:
@@ -400,5 +400,5 @@ class SetSampler(Sampler):
                     f"{len(groups)} groups have fewer {whose} than set_size={self.set_size}, so cells repeat inside "
                     f"their sets: {list_names(names, quote=False, limit=3)}.",
                     AssumptionWarning,
-                    stacklevel=3,
+                    skip_file_prefixes=OURS,
                 )

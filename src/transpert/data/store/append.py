@@ -13,7 +13,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._folders import Unfinished, force_to_disk, remove, unfinished_work
-from transpert.errors import AssumptionWarning, StoreError, UnknownNameError
+from transpert.errors import OURS, AssumptionWarning, StoreError, UnknownNameError
 from transpert.groups import Groups, make_groups
 
 from ..readers.readers import IN_MEMORY, CountReader
@@ -90,7 +90,7 @@ def _with_new_names(cells: BuildInput, tables: Tables, manifest: Manifest, *, al
         f"The store has cells with {np.count_nonzero(known)} of the new names; '-' and the number of the file are "
         "appended to all new names.",
         AssumptionWarning,
-        stacklevel=4,
+        skip_file_prefixes=OURS,
     )
     number = np.repeat(np.arange(len(cells.readers)) + len(manifest.sources), np.diff(cells.bounds))
     index = cells.obs.index

@@ -15,7 +15,7 @@ import pandas as pd
 from transpert import _keys
 from transpert._arguments import refused
 from transpert._counts import check_library_sizes
-from transpert.errors import AssumptionWarning, CountsError, GeneError, OptionError, UnknownNameError, list_names
+from transpert.errors import OURS, AssumptionWarning, CountsError, GeneError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 
 from ..readers.readers import CountReader, open_reader
@@ -129,7 +129,7 @@ def align_genes(readers: Sequence[CountReader], genes: Sequence[str] | None) -> 
         warnings.warn(
             f"The store keeps the {len(shared)} genes that all files have; it drops {list_names(lost, quote=False)}.",
             AssumptionWarning,
-            stacklevel=4,
+            skip_file_prefixes=OURS,
         )
     return shared
 
@@ -176,7 +176,7 @@ def _unique_names(found: Sequence[pd.Index], readers: Sequence[CountReader]) -> 
             f"Names of cells occur more than once in {list_names(repeated)}; '-' and a number are appended to all but "
             "the first of them.",
             AssumptionWarning,
-            stacklevel=5,
+            skip_file_prefixes=OURS,
         )
         found = [_numbered(names) for names in found]
     index = found[0].append(list(found[1:]))
@@ -186,7 +186,7 @@ def _unique_names(found: Sequence[pd.Index], readers: Sequence[CountReader]) -> 
         "Names of cells occur more than once, in several files; '-' and the number of the file are appended to all "
         "names.",
         AssumptionWarning,
-        stacklevel=5,
+        skip_file_prefixes=OURS,
     )
     number = np.repeat(np.arange(len(found)).astype(str), [len(names) for names in found])
     return index + "-" + pd.Index(number, dtype="str")

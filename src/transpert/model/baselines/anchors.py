@@ -33,7 +33,7 @@ class KernelTransport(ClosedFormModel):
     embeddings
         A vector for every perturbation: an :class:`~transpert.conditions.Embedding`, a DataFrame, several of either,
         or ``"coexpression"`` to make one of the control cells. A perturbation that was never measured is then
-        predicted from those with similar vectors; see :class:`transpert.transport.PerturbationRidge`.
+        predicted from those with similar vectors; see ``PerturbationRidge``.
 
     Examples
     --------

@@ -19,7 +19,7 @@ from transpert._counts import check_library_sizes, library_sizes, log1p_per_10k,
 from transpert._matrices import canonical, is_in_memory
 from transpert._scale import check_same_scale, some_rows
 from transpert.data import MemorySource
-from transpert.errors import AssumptionWarning, CountsError, UnknownNameError
+from transpert.errors import OURS, AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
 from transpert.pp.alignment import match_genes, take_columns
 from transpert.transport import GroupStatistics, PooledStatistics, group_statistics
@@ -234,7 +234,7 @@ def _library_size(adata: AnnData, source: DataSource) -> tuple[np.ndarray | None
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, AssumptionWarning, stacklevel=5)
+    warnings.warn(text, AssumptionWarning, skip_file_prefixes=OURS)
 
 
 def _embedding(adata: AnnData, source: DataSource) -> np.ndarray | None:

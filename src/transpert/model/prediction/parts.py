@@ -24,7 +24,7 @@ from transpert._files import checksums, write_json, writing
 from transpert._folders import Unfinished, held
 from transpert._schema import checked, read_json
 from transpert.data.store.build import GO_ON
-from transpert.errors import AssumptionWarning, StoreError, list_names
+from transpert.errors import OURS, AssumptionWarning, StoreError, list_names
 
 # what a part consists of
 _CELLS, _SUMS = "cells.zarr", "checksums.json"
@@ -105,7 +105,7 @@ class PredictionParts:
                 f"{len(damaged)} parts of the unfinished prediction {self.folder} are damaged, and are computed again: "
                 f"{list_names(damaged, quote=False)}.",
                 AssumptionWarning,
-                stacklevel=3,
+                skip_file_prefixes=OURS,
             )
         with writing(StoreError, self.folder, GO_ON):
             for number in damaged:

@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from transpert import _keys
-from transpert.errors import AssumptionWarning
+from transpert.errors import OURS, AssumptionWarning
 
 from ..cells.in_memory import Cells
 
@@ -52,7 +52,7 @@ def read_principal_components(adata: AnnData, cells: Cells) -> PrincipalComponen
             f"varm[{_keys.LOADINGS!r}] and obsm[{_keys.PCA!r}] are not those of log1p counts per 10k: predictions are "
             f"not projected onto them, and have no obsm[{_keys.PCA!r}].",
             AssumptionWarning,
-            stacklevel=4,
+            skip_file_prefixes=OURS,
         )
         return None
     return PrincipalComponents(loadings, offset.astype(np.float32))

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 
-from transpert.errors import AssumptionWarning, list_names
+from transpert.errors import OURS, AssumptionWarning, list_names
 from transpert.groups import Design
 
 from ..cells.in_memory import Cells
@@ -50,7 +50,7 @@ def draws_of(
             f"n_cells is not given: of contexts with more control cells, {MOST_CELLS:,} are moved for each population. "
             f"These are {list_names(more, quote=False)}. Pass n_cells= for another number.",
             AssumptionWarning,
-            stacklevel=4,
+            skip_file_prefixes=OURS,
         )
     return [(origin, size or MOST_CELLS) for origin, size in zip(origins, wanted, strict=True)]
 
@@ -78,7 +78,7 @@ def warn_of_memory(cells: Cells | StoredCells, sizes: Sequence[int], *, dense: b
             f"{len(sizes):,} populations, {rows:,} cells, take about {wanted / 2**30:.1f} GB, and this machine has "
             f"{memory / 2**30:.0f} GB. Pass a smaller n_cells=, or write them with predict_to_store().",
             AssumptionWarning,
-            stacklevel=4,
+            skip_file_prefixes=OURS,
         )
 
 

@@ -18,6 +18,11 @@ from ..uncertainty.estimates import UncertaintyEstimates
 _GRID = np.linspace(0, 1, 21)  # weights of the networks that are compared
 _CERTAINTY = 0.9  # with which networks must be better on another unit before they count
 _TINY = 1e-12
+UNITS = {"context": "contexts", "perturbation": "perturbations", "pair": "pairs of context and condition"}
+# a gate that rests on fewer units stays shut: any three of them can agree by chance
+_FEWEST_UNITS = 5
+# share of the anchor's squared error, beyond sampling error, below which networks have nothing to learn
+_LEAST_UNEXPLAINED = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ def fit_gate(
     asked = np.flatnonzero(rows)
     units = _units(effects[asked], level)
     n_units = len(set(units))
-    if n_units < 2:
+    if n_units < _FEWEST_UNITS:
         return FittedGate(n_units=n_units)
     gains = _gains(effects.shift()[asked], anchored[asked], networks[asked])
     of_units = pd.DataFrame(gains).groupby(units, sort=False).mean().to_numpy()
@@ -54,6 +59,23 @@ def fit_gate(
     lower = mean - stats.t.ppf(_CERTAINTY, n_units - 1) * error
     best = int(np.argmax(lower))
     return FittedGate(float(_GRID[best]), n_units, float(mean[best]), float(lower[best]))
+
+
+def nothing_to_learn(effects: GroupEffects, anchored: np.ndarray, rows: np.ndarray, level: str) -> str:
+    """Say why no network could open the gate, whatever it learned; an empty text where one could."""
+    asked = np.flatnonzero(rows)
+    units = _units(effects[asked], level)
+    n_units = len(set(units))
+    if n_units < _FEWEST_UNITS:
+        return f"{n_units} {UNITS[level]} can be left out and compared, and the gate needs {_FEWEST_UNITS}"
+    _, sampling = effects[asked].in_space("log1p", pseudo_rate=1.0)
+    squared = np.square(effects.shift()[asked] - anchored[asked]).sum(axis=1)
+    beyond = pd.DataFrame({"squared": squared, "beyond": squared - sampling.sum(axis=1)}).groupby(units).sum()
+    share = (beyond["beyond"] / np.maximum(beyond["squared"], _TINY)).to_numpy()
+    upper = share.mean() + stats.t.ppf(_CERTAINTY, n_units - 1) * share.std(ddof=1) / np.sqrt(n_units)
+    if upper < _LEAST_UNEXPLAINED:
+        return "what the anchor leaves unexplained is no more than the sampling error of the cells"
+    return ""
 
 
 def _units(effects: GroupEffects, level: str) -> list[str]:

@@ -27,7 +27,7 @@ from ..prediction.controls import rows_by_origin
 from ..prediction.requests import Request
 from ..uncertainty.estimates import UncertaintyEstimates
 from .folds import Folds, rows_like_asked
-from .gate import FittedGate, fit_gate, gate_table, require_trained, was_tried
+from .gate import UNITS, FittedGate, fit_gate, gate_table, nothing_to_learn, require_trained, was_tried
 from .held_out_anchor import LeftOutShifts, judged_rows, leave_folds_out
 from .networks import NetworkModel
 from .training.progress import Say
@@ -43,6 +43,18 @@ class GatedModel(NetworkModel):
     gate_table: pd.DataFrame | None
     gate_evidence: FittedGate | None
     left_out_level: str
+
+    def _why_no_networks(self, effects: GroupEffects, folds: Folds, anchored: LeftOutShifts) -> str:
+        """Say why networks would not count beside the anchor, so that none needs to be trained."""
+        joining = self.options.joining
+        decided = joining.gate is not None or joining.kind != "stack" or joining.folds == 1
+        decided = decided or joining.train_networks == "always" or bool(self.completed_history)
+        if decided or self.anchor is None or not folds.any:
+            return ""
+        judged = anchored.only(folds.judged[anchored.rows] >= 0)
+        like_asked = rows_like_asked(effects.conditions, folds.judged, self._split_kind())
+        rows = like_asked[judged.rows] & judged.comparable
+        return nothing_to_learn(effects[judged.rows], judged.shifts, rows, self.left_out_level)
 
     def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions, say: Say) -> Anchor:
         dispersion = np.asarray(self._dispersion)
@@ -77,7 +89,7 @@ class GatedModel(NetworkModel):
         joining, rows, shifts = self.options.joining, anchored.rows, anchored.shifts
         asked = effects[rows]
         unseen = None
-        if joining.folds > 1 and folds.any:
+        if joining.folds > 1 and folds.any and not self.without_networks:
             unseen = self._left_out_networks(asked, groups, first[rows], fold[rows], shifts, say)
         if joining.gate is not None:
             self.gate = joining.gate
@@ -168,11 +180,12 @@ class GatedModel(NetworkModel):
 
     def _what_speaks_for_the_gate(self) -> str:
         """Say on how many independent units the gate rests, and what it gains on them."""
+        if self.without_networks:
+            return f", which was not trained: {self.without_networks}"
         found = self.gate_evidence
         if found is None:
             return ""
-        unit = {"context": "contexts", "perturbation": "perturbations"}.get(self.left_out_level, "pairs")
-        text = f", from {found.n_units} {unit} left out"
+        text = f", from {found.n_units} {UNITS[self.left_out_level]} left out"
         return (
             f"{text}; gain {found.gain:.3f}, at least {found.gain_lower:.3f} with 90 % confidence"
             if self.gate

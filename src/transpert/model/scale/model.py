@@ -10,6 +10,7 @@ from typing import Any, Literal, override
 
 import numpy as np
 import pandas as pd
+import torch
 from lightning.pytorch.strategies import Strategy
 
 from transpert._arguments import check_arguments, named_options
@@ -25,6 +26,7 @@ from transpert.nn import (
     DecoderOptions,
     EncoderOptions,
     FlowOptions,
+    GeneComponents,
     LossOptions,
     NetworkOptions,
     SetOptions,
@@ -47,6 +49,8 @@ from ..embeddings import (
     warn_of_unused,
 )
 from ..processes import check_accelerator, is_sharded
+from ..saving import below
+from .components import in_components
 from .condition_codes import ConditionTable
 from .folds import Folds, assign_folds, resolve_level
 from .gate import FittedGate
@@ -89,10 +93,15 @@ class SCALE(GatedModel):
     registry
         Registry of a saved model, in place of ``adata``.
     preset
-        ``"tiny"``, ``"small"``, ``"base"``, ``"large"`` (for atlases, on GPUs), or ``"paper"`` (the choices of the
-        paper).
+        ``"auto"``: ``"small"`` networks, which read and write 256 components of the cells where there are at least ten
+        times as many genes, as :meth:`summary` says; or ``"tiny"``, ``"small"``, ``"base"``,
+        ``"large"`` (for atlases, on GPUs), or ``"paper"`` (the choices of the paper).
     encoder, sets, conditions, flow, losses, decoder, anchor, readout, joining, training
-        Options that replace those of the preset; ``anchor=None`` goes without an anchor.
+        Options that replace those of the preset; ``anchor=None`` goes without an anchor, and ``joining="always"``
+        trains networks also where they could not count beside it.
+    n_components
+        Principal components in which the networks read and write cells, see :class:`~transpert.model.ScaleOptions`;
+        ``None`` for genes.
     embeddings
         A vector for every perturbation: an :class:`~transpert.conditions.Embedding`, a DataFrame, several of either,
         or ``"coexpression"`` to make one of the control cells. Perturbations are then predicted from what they are,
@@ -128,7 +137,7 @@ class SCALE(GatedModel):
         adata: Data | None = None,
         registry: dict[str, Any] | None = None,
         *,
-        preset: str = "small",
+        preset: str = "auto",
         encoder: EncoderOptions | None = None,
         sets: SetOptions | None = None,
         conditions: ConditionOptions | None = None,
@@ -137,8 +146,9 @@ class SCALE(GatedModel):
         decoder: DecoderOptions | None = None,
         anchor: AnchorOptions | None | Literal["keep"] = _KEEP,  # type: ignore[assignment]
         readout: ReadoutOptions | None = None,
-        joining: JoiningOptions | None = None,
+        joining: JoiningOptions | Literal["always"] | None = None,
         training: TrainingOptions | None = None,
+        n_components: int | None | Literal["keep"] = _KEEP,  # type: ignore[assignment]
         embeddings: EmbeddingLike = None,
         seed: int = 0,
     ) -> None:
@@ -156,8 +166,9 @@ class SCALE(GatedModel):
             network,
             start.anchor if isinstance(anchor, str) and anchor == _KEEP else anchor,  # type: ignore[arg-type]
             start.readout if readout is None else readout,
-            start.joining if joining is None else joining,
+            start.joining.replaced_by(joining),
             start.training if training is None else training,
+            start.n_components if n_components == _KEEP else n_components,  # type: ignore[arg-type]
         )
         if self.options.anchor is None and self.options.joining.kind == "residual":
             remedy = "Leave anchor= out, or join otherwise."
@@ -174,6 +185,8 @@ class SCALE(GatedModel):
         self.gate_table: pd.DataFrame | None = None
         self.gate_evidence: FittedGate | None = None
         self.left_out_level = ""
+        self.components: list[GeneComponents] = []
+        self.without_networks = ""
         self.completed_history: dict[str, pd.DataFrame] = {}
         self._table: ConditionTable | None = None
         if self._cells is not None:
@@ -196,6 +209,9 @@ class SCALE(GatedModel):
         **trainer_kwargs: Any,
     ) -> None:
         """Fit the anchor, train the networks, and fit the gate on what the networks have not seen.
+
+        Where no network could count beside the anchor, none is trained, and ``summary()`` says why
+        (``joining="always"`` insists).
 
         A second call trains further: it starts from the weights there are, with a new optimiser and schedule and the
         same sets of cells, and its epochs are appended to ``history``.
@@ -261,8 +277,20 @@ class SCALE(GatedModel):
             members = groups_of(effects, groups)
             first = np.array([own[0] for own in members], dtype=int)
             anchored = self._left_out_anchor(effects, folds[first], say)
+            self.without_networks = self._why_no_networks(effects, folds[first], anchored)
+        if self.without_networks:
+            self._set_trained()
+            with stages(shown) as say:
+                self._fit_gate(effects, groups, first, folds[first], anchored, say)
+            warnings.warn(
+                f"No network was trained, the anchor predicts alone: {self.without_networks}. "
+                'To train one all the same, make the model with joining="always".',
+                AssumptionWarning,
+                stacklevel=2,
+            )
+            return
         shifts = anchored.of_groups(members, len(groups)) if self.options.joining.kind == "residual" else None
-        self._set_statistics(effects.statistics, groups)
+        self._set_statistics(effects, groups, folds)
         data = self._data_module(groups, matching, folds)
         training = self.options.training
         assert training.steps is not None and training.steps_per_epoch is not None  # fitted to the groups
@@ -283,7 +311,7 @@ class SCALE(GatedModel):
             "early_stopping": settings.early_stopping,
             "epochs of earlier trainings": len(self.completed_history.get("train_loss", ())),
             "setup": jsonable(self.registry_[SETUP_ARGS_KEY]),
-            "data": data_fingerprint(data.source, groups, self.genes, self.embedding),
+            "data": data_fingerprint(self.cells.source(), groups, self.genes, self.embedding),
         }
         plan = TransportTrainingPlan(
             self.module,
@@ -292,6 +320,7 @@ class SCALE(GatedModel):
             folds,
             anchor=shifts,
             names=group_names(groups),
+            in_components=bool(self.components),
             seed=self.seed,
             fingerprint=fingerprint,
         )
@@ -323,6 +352,8 @@ class SCALE(GatedModel):
     def _data_module(self, groups: Groups, matching: ControlMatching, folds: Folds) -> SetDataModule:
         cells, options = self.cells, self.options.training
         source = cells.source()
+        if self.components:
+            source = in_components(source, groups, self.components)
         assert options.steps_per_epoch is not None  # fitted to the groups
         shared: dict[str, Any] = {
             "set_size": self._set_size,
@@ -361,6 +392,7 @@ class SCALE(GatedModel):
         plain: dict[str, Any] = {
             "gate": self.gate,
             "left_out_level": self.left_out_level,
+            "without_networks": self.without_networks,
             "gate_evidence": None if self.gate_evidence is None else dataclasses.asdict(self.gate_evidence),
             "conditions": self._conditions_table.to_dict(),
             "n_inputs": self.module.networks[0].sizes.n_inputs,
@@ -372,6 +404,10 @@ class SCALE(GatedModel):
         if self.anchor is not None:
             plain["anchor"], anchor_arrays = anchor_to_state(self.anchor)
             arrays |= {f"anchor_{key}": value for key, value in anchor_arrays.items()}
+        if self.components:
+            # of the network that predicts; those of the others served to fit the gate
+            state = self.components[-1].state_dict()
+            arrays |= {f"components_{key}": value.cpu().numpy() for key, value in state.items()}
         return plain, arrays
 
     @override
@@ -379,6 +415,7 @@ class SCALE(GatedModel):
         saved = checked(plain, SavedState, ModelFileError, "state", DAMAGED)
         self.gate, self.left_out_level = saved.gate, saved.left_out_level
         self.gate_evidence = saved.gate_evidence
+        self.without_networks = saved.without_networks
         self.gate_table = None if saved.gate_table is None else pd.DataFrame(saved.gate_table)
         self.completed_history = {key: pd.DataFrame({key: values}) for key, values in saved.history.items()}
         self.history_ = dict(self.completed_history)
@@ -386,6 +423,10 @@ class SCALE(GatedModel):
         if "anchor" in plain:
             own = {k.removeprefix("anchor_"): v for k, v in arrays.items() if k.startswith("anchor_")}
             self.anchor = anchor_from_state(plain["anchor"], own, self.embedding)
+        if self.options.n_components is not None and not self.without_networks:
+            found = {name: torch.from_numpy(value) for name, value in below("components_", arrays).items()}
+            self.components = [GeneComponents(len(self.genes), self.options.n_components)]
+            self.components[0].load_state_dict(found, assign=True)
         self._table = ConditionTable.from_dict(plain["conditions"])
         self._make_module(saved.n_inputs)
 
@@ -401,6 +442,10 @@ class SCALE(GatedModel):
             f"coupling {options.network.flow.coupling}",
             f"  anchor {anchor}; joining {options.joining.kind}; read-out {options.readout.kind}",
         ]
+        read = options.n_components
+        lines.append(
+            "  networks read and write " + ("every gene" if read is None else f"{read} components of the cells")
+        )
         if self.anchor is not None:
             lines += [f"  off: {reason}" for reason in self.anchor.missing()]
         if self.is_trained_:

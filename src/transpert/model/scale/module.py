@@ -57,8 +57,11 @@ class TransportModule(BaseModuleClass):
         """Return the mean loss of the networks on the sets they are to see.
 
         A network that is to see none of these sets runs on one of them without effect, so that all processes always
-        run the same networks, and the optimiser treats a network alike however the sets are shared out.
+        run the same networks, and the optimiser treats a network alike however the sets are shared out. Where every
+        network reads cells in components of its own, the batch has them side by side.
         """
+        width = self.networks[0].sizes.n_genes
+        side_by_side = batch.x0.shape[-1] > width
         chosen = [torch.nonzero(sets).flatten() for sets in shown.T]
         device = batch.x0.device
         share = torch.tensor([len(rows) for rows in chosen], device=device)
@@ -70,7 +73,8 @@ class TransportModule(BaseModuleClass):
         for number, (network, rows) in enumerate(zip(self.networks, chosen, strict=True)):
             rows = (rows if len(rows) else torch.zeros(1, dtype=torch.long)).to(device)
             generator = None if draws is None else draws(number, rows)
-            for name, value in network.losses(batch[rows], generator=generator).items():
+            own = batch.columns(number * width, (number + 1) * width) if side_by_side else batch
+            for name, value in network.losses(own[rows], generator=generator).items():
                 totals.setdefault(name, []).append(value)
         # chosen by where, not by multiplying with 0, which would keep a NaN
         means = {

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transpert.nn import ConditionBatch, TransportNetwork
+from transpert.nn import ConditionBatch, GeneComponents, TransportNetwork
 
 # cells that go through a network at a time
 _CELLS_AT_ONCE = 2048
@@ -29,11 +29,12 @@ def _in_sets(n_cells: int, set_size: int, seed: int) -> Iterator[np.ndarray]:
 
 
 @torch.no_grad()
-def encode_cells(network: TransportNetwork, states: np.ndarray) -> Tensor:
+def encode_cells(network: TransportNetwork, states: np.ndarray, components: GeneComponents | None = None) -> Tensor:
     """Return what a network makes of every cell ``(N, D)`` on its own, ``(N, d)``, for any number of conditions."""
     device = network.gene_mean.device
-    parts = torch.from_numpy(states).split(_CELLS_AT_ONCE)
-    return torch.cat([network.encode_cells(part.to(device)) for part in parts])
+    parts = (part.to(device) for part in torch.from_numpy(states).split(_CELLS_AT_ONCE))
+    read = parts if components is None else map(components, parts)
+    return torch.cat([network.encode_cells(part) for part in read])
 
 
 @torch.no_grad()

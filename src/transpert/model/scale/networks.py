@@ -11,14 +11,10 @@ import torch
 
 from transpert._seeds import ONE_AT_A_TIME
 from transpert.conditions import Embedding
-from transpert.errors import OptionError
+from transpert.errors import NotTrainedError, OptionError
 from transpert.groups import Groups, make_groups
-from transpert.nn import (
-    NetworkSizes,
-)
-from transpert.transport import (
-    PooledStatistics,
-)
+from transpert.nn import GeneComponents, NetworkSizes
+from transpert.transport import GroupEffects
 
 from ..base import PerturbationModel
 from ..cells.in_memory import Cells
@@ -27,8 +23,9 @@ from ..embeddings import (
     network_table,
 )
 from ..prediction.requests import Request
+from .components import fit_components, fit_to_cells, mean_and_scale
 from .condition_codes import ConditionTable
-from .folds import split_kind
+from .folds import Folds, split_kind
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, transport_population
 from .options import ScaleOptions
@@ -44,14 +41,20 @@ class NetworkModel(PerturbationModel):
     options: ScaleOptions
     embedding: Embedding | None
     seed: int
+    components: list[GeneComponents]
+    completed_history: dict[str, pd.DataFrame]
+    without_networks: str  # why no network was trained; empty where some were
     _table: ConditionTable | None
 
     def _build(self) -> None:
         groups, _ = self._training_groups()
         training = fit_to_groups(self.options.training, groups)
-        self.options = dataclasses.replace(self.options, training=training)
+        embedding, n_genes = self.cells.embedding, len(self.genes)
+        n_cells, embedded = int((groups.codes >= 0).sum()), embedding is not None
+        n_components = fit_to_cells(self.options, n_cells, n_genes, embedded=embedded)
+        self.options = dataclasses.replace(self.options, training=training, n_components=n_components)
         self._table = ConditionTable.of(groups, self._perturbation_names())
-        self._make_module(len(self.genes) if self.cells.embedding is None else self.cells.embedding.shape[1])
+        self._make_module(n_components or n_genes if embedding is None else embedding.shape[1])
 
     def _perturbation_names(self) -> tuple[str, ...]:
         if self.embedding is None:
@@ -63,7 +66,7 @@ class NetworkModel(PerturbationModel):
         table = self._conditions_table
         sizes = NetworkSizes(
             n_inputs,
-            len(self.genes),
+            self.options.n_components or len(self.genes),
             len(table.perturbations) + 1,
             tuple(len(values) + 1 for values in table.contexts.values()),
             len(table.batches) + 1,
@@ -83,10 +86,19 @@ class NetworkModel(PerturbationModel):
         assert self._table is not None
         return self._table
 
-    def _set_statistics(self, statistics: PooledStatistics, groups: Groups) -> None:
-        """Give the networks mean and standard deviation of the training cells."""
-        mean, spread = (torch.as_tensor(value, dtype=torch.float32) for value in statistics.mean_and_spread())
-        genes = inputs = (mean, spread)
+    def _set_statistics(self, effects: GroupEffects, groups: Groups, folds: Folds) -> None:
+        """Give the networks mean and standard deviation of the training cells, and find their components."""
+        n_components = self.options.n_components
+        if n_components is not None:
+            seen = folds.seen(len(self.module.networks))
+            source = self.cells.source()
+            self.components = fit_components(source, effects, groups, seen, n_components, seed=self.seed)
+            # components are standardised already, all by the same factor
+            genes = torch.zeros(n_components), torch.ones(n_components)
+            for network, components in zip(self.module.networks, self.components, strict=True):
+                network.set_statistics((genes[0], genes[1] * components.spread), genes)
+            return
+        genes = inputs = mean_and_scale(effects.statistics)
         if self.cells.embedding is not None:
             used = self.cells.embedding[groups.codes >= 0]
             inputs = (torch.as_tensor(used.mean(axis=0)), torch.as_tensor(used.std(axis=0)))
@@ -131,11 +143,18 @@ class NetworkModel(PerturbationModel):
             seed=seed,
             each_cell=each_cell,
         )
+        if self.components:
+            components = self.components[number].to(device)
+            mean = components.to_genes(torch.from_numpy(mean).float().to(device)).double().cpu().numpy()
+            shift = None if shift is None else components.to_genes(torch.from_numpy(shift).to(device)).cpu().numpy()
         return (mean if start is None else mean + start), shift, latent
 
     def _encoded(self, cells: Cells, number: int, start: np.ndarray | None = None) -> torch.Tensor:
         """What a network makes of every cell, kept with the cells where the anchor does not move them first."""
         network = self.module.networks[number]
+        if self.components:
+            components = self.components[number].to(network.gene_mean.device)
+            return cells.keep(f"encoded by {number}", lambda: encode_cells(network, cells.log1p(), components))
         if start is not None:
             return encode_cells(network, np.maximum(cells.log1p() + start.astype(np.float32), 0))
         states = cells.log1p() if cells.embedding is None else cells.embedding
@@ -143,6 +162,8 @@ class NetworkModel(PerturbationModel):
 
     @override
     def _latent_of(self, cells: Cells) -> np.ndarray | None:
+        if self.without_networks:
+            return None
         self.module.eval()
         network, encoded = self.module.networks[_PREDICTS], self._encoded(cells, _PREDICTS)
         return encode_population(network, encoded, set_size=self._set_size, seed=self.seed)
@@ -168,9 +189,10 @@ class NetworkModel(PerturbationModel):
         Raises
         ------
         transpert.errors.NotTrainedError
-            If the model is not trained.
+            If the model is not trained, or no network was, because none could count beside the anchor.
         """
         self._check_trained()
+        self._require_networks()
         cells = self.cells if adata is None else self._other_cells(adata)
         design = dataclasses.replace(self.design, split_key=None)  # other cells have no split, and may be all perturbed
         codes = make_groups(cells.obs, design, need_controls=False).codes
@@ -178,6 +200,15 @@ class NetworkModel(PerturbationModel):
         for positions in pd.Series(codes).groupby(codes).indices.values():
             latent[positions] = self._latent_of(cells[np.asarray(positions)])
         return latent
+
+    def _require_networks(self) -> None:
+        """Refuse what only trained networks can answer where none was trained."""
+        if self.without_networks:
+            raise NotTrainedError(
+                f"this model has no trained network: {self.without_networks}",
+                where="get_latent_representation",
+                remedy='Make the model with joining="always" and train it.',
+            )
 
     @property
     def n_parameters(self) -> int:

@@ -42,6 +42,10 @@ class JoiningOptions:
         What a part is made of: whole contexts, whole perturbations, pairs of both, or what the split imitates.
     gate
         Weight of the network; ``None`` fits it on the left-out groups, between 0 and 1.
+    train_networks
+        ``"auto"``: networks are trained only where the gate could open: if there are at least five contexts (or
+        perturbations, or pairs) to leave out, and what the anchor leaves unexplained of them is more than the
+        sampling error of their cells. ``"always"`` insists. With ``gate`` given they are always trained.
 
     Examples
     --------
@@ -54,11 +58,20 @@ class JoiningOptions:
     folds: int = 3
     leave_out: LeaveOut = "auto"
     gate: float | None = None
+    train_networks: Literal["auto", "always"] = "auto"
 
     @property
     def n_networks(self) -> int:
         """Networks that are trained side by side."""
         return self.folds + 1 if self.folds > 1 else 1
+
+    def replaced_by(self, asked: JoiningOptions | str | None) -> JoiningOptions:
+        """Return what a user asks for in place of these; ``"always"`` only insists on networks."""
+        if asked == "always":
+            return dataclasses.replace(self, train_networks="always")
+        if isinstance(asked, str):
+            raise OptionError(f"joining is {asked!r}", where="SCALE", remedy="Give JoiningOptions, or 'always'.")
+        return self if asked is None else asked
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -74,6 +87,8 @@ class JoiningOptions:
             raise OptionError(f"folds is {self.folds}", remedy="A whole number; at least one network is needed.")
         if self.gate is not None and not 0 <= self.gate <= 1:
             raise OptionError(f"gate is {self.gate}", remedy="Give a number from 0 to 1, or None to fit it.")
+        if self.train_networks not in ("auto", "always"):
+            raise OptionError(f"train_networks is {self.train_networks!r}", remedy="Choose 'auto' or 'always'.")
 
 
 @named_options()
@@ -173,6 +188,11 @@ class ScaleOptions:
         How network and anchor are joined.
     training
         How the network is trained.
+    n_components
+        Principal components, of cells and of groups, in which the networks read and write cells, so that a step takes
+        the same time however many genes there are. ``None`` for the genes themselves, which are taken in any case
+        where there are fewer than ten for a component, where the components of all cells would take more than 2 GB,
+        where an embedding is the state space, and with ``kind="residual"``.
     """
 
     network: NetworkOptions = field(default_factory=NetworkOptions)
@@ -180,10 +200,12 @@ class ScaleOptions:
     readout: ReadoutOptions = field(default_factory=ReadoutOptions)
     joining: JoiningOptions = field(default_factory=JoiningOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    n_components: int | None = None
 
     def __post_init__(self) -> None:
+        check_whole(self.n_components, name="n_components", least=1, optional=True)
         for spec in dataclasses.fields(self):
-            if spec.name != "anchor" or self.anchor is not None:
+            if spec.name != "n_components" and (spec.name != "anchor" or self.anchor is not None):
                 check_part(spec.name, getattr(self, spec.name), spec.default_factory)  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
@@ -194,6 +216,7 @@ class ScaleOptions:
             "readout": self.readout.to_dict(),
             "joining": dataclasses.asdict(self.joining),
             "training": dataclasses.asdict(self.training),
+            "n_components": self.n_components,
         }
 
     @classmethod
@@ -231,6 +254,7 @@ class SavedState(msgspec.Struct, kw_only=True):
     n_inputs: Count
     gate_table: dict[str, list[Any]] | None
     gate_evidence: FittedGate | None = None
+    without_networks: str = ""
     history: dict[str, list[float | None]]
 
 
@@ -271,6 +295,7 @@ PRESETS: dict[str, ScaleOptions] = {
         training=TrainingOptions(steps=120, steps_per_epoch=20, set_size=32, sets_per_batch=6),
     ),
     "small": ScaleOptions(network=_network("mlp", 128, 1, 4, 8, 2)),
+    "auto": ScaleOptions(network=_network("mlp", 128, 1, 4, 8, 2), n_components=256),
     "base": ScaleOptions(
         network=_network("llama", 512, 4, 8, 32, 4),
         training=TrainingOptions(steps=20_000, steps_per_epoch=500, set_size=128, sets_per_batch=16, average=0.999),

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from transpert.conditions import Condition
-from transpert.errors import AssumptionWarning
+from transpert.errors import OURS, AssumptionWarning
 from transpert.transport import (
     NOVELTIES,
     ErrorModel,
@@ -79,7 +79,7 @@ class UncertaintyEstimates:
                 f"The training data could not imitate that {_WORDS[missing[0]]}; intervals are those of where "
                 f"{_WORDS[name]}, and may be too narrow.",
                 AssumptionWarning,
-                stacklevel=4,
+                skip_file_prefixes=OURS,
             )
         return found
 

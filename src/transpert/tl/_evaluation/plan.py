@@ -13,6 +13,7 @@ from transpert import _keys
 from transpert._anndata import predicted_cells
 from transpert.conditions.text import population_text
 from transpert.errors import (
+    OURS,
     AssumptionWarning,
     ControlError,
     GeneError,
@@ -91,7 +92,7 @@ def not_predicted(
             f"{len(told)}{held} populations of the truth are not predicted, and not scored: "
             f"{list_names([population_text(*key) for key in told])}.",
             AssumptionWarning,
-            stacklevel=3,
+            skip_file_prefixes=OURS,
         )
     return [population_text(*key) for key in missing]
 
@@ -106,7 +107,7 @@ def align(
     if unlike:
         told = "; ".join(f"{name}: {report}" for name, report in unlike.items())
         left = f"; all are scored on the {len(truth.genes) - len(missing)} genes they share" if missing else ""
-        warnings.warn(f"Genes were aligned by name. {told}{left}.", AssumptionWarning, stacklevel=3)
+        warnings.warn(f"Genes were aligned by name. {told}{left}.", AssumptionWarning, skip_file_prefixes=OURS)
     return truth.genes[~truth.genes.isin(list(missing))], reports
 
 
@@ -227,7 +228,7 @@ def without_counts(
             f"Left out, as there are no raw counts in layers[{counts_layer!r}]: {'; '.join(left_out)}. "
             f"{_name_the_layer(truth)} to have them.",
             AssumptionWarning,
-            stacklevel=3,
+            skip_file_prefixes=OURS,
         )
     return chosen, names
 

@@ -22,7 +22,7 @@ from transpert import _keys
 from transpert._anndata import frame, layer_names, modality_of, modality_to_write
 from transpert.conditions import Condition
 from transpert.conditions.text import population_text
-from transpert.errors import AssumptionWarning, SplitError, UnknownNameError, list_names
+from transpert.errors import OURS, AssumptionWarning, SplitError, UnknownNameError, list_names
 from transpert.groups import Design
 
 from .._populations import Populations, populations
@@ -125,7 +125,7 @@ def _warn_of_leaks(split: pd.Series, held: Populations, wanted: Iterable[tuple[s
             f"{_keys.TRAIN!r} or {_keys.VALIDATION!r} of obs[{split.name!r}] of the truth: {names}. "
             "Pass options=tp.tl.EvaluationOptions(split_key=None) to hide just these, or split the truth anew.",
             AssumptionWarning,
-            stacklevel=4,
+            skip_file_prefixes=OURS,
         )
 
 

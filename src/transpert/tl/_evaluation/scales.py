@@ -12,7 +12,7 @@ from transpert import _keys
 from transpert._anndata import are_of_prediction, predicted_cells
 from transpert._counts import library_sizes
 from transpert._scale import check_same_scale, mismatch, proportion, sizes_behind, some_rows
-from transpert.errors import AssumptionWarning, CountsError
+from transpert.errors import OURS, AssumptionWarning, CountsError
 from transpert.groups import Design
 
 from .._populations import Populations
@@ -146,5 +146,5 @@ def _compare_totals(
             "logarithm. If they were normalised otherwise, scores say nothing: both are to be log1p counts per 10k, "
             "by the same library sizes.",
             AssumptionWarning,
-            stacklevel=4,
+            skip_file_prefixes=OURS,
         )

@@ -18,7 +18,7 @@ from lightning.fabric.plugins import CheckpointIO
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from transpert.errors import AssumptionWarning, CheckpointError
+from transpert.errors import OURS, AssumptionWarning, CheckpointError
 
 # the newest may be damaged by what killed the machine; the one before it then is not
 CHECKPOINTS_KEPT = 2
@@ -110,7 +110,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
             warnings.warn(
                 f"a checkpoint is damaged ({'; '.join(damaged)}); the one before it, {path.name}, is used.",
                 AssumptionWarning,
-                stacklevel=2,
+                skip_file_prefixes=OURS,
             )
         return path
     if damaged:

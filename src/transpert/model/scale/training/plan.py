@@ -46,11 +46,13 @@ class TransportTrainingPlan(lightning.LightningModule):
         *,
         anchor: np.ndarray | None = None,
         names: Sequence[str] | None = None,
+        in_components: bool = False,
         seed: int = 0,
         fingerprint: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.module, self.options, self.seed = module, options, seed
+        self._in_components = in_components
         self.averaged = (
             AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(options.average)) if options.average else None
         )
@@ -98,6 +100,9 @@ class TransportTrainingPlan(lightning.LightningModule):
     def _sets(self, batch: CellSets) -> tuple[SetBatch, Tensor]:
         """Densify the cells on the device and look up what was done to them; the groups stay on the CPU."""
         groups = batch.groups.cpu()
+        if self._in_components:
+            x0, x1 = batch.dense_embedding()
+            return SetBatch(x0, x1, self._conditions[groups].to(x0.device)), groups
         x0, x1 = batch.dense_log1p()
         if self._anchor is not None:
             x0 = (x0 + self._anchor[groups].to(x0.device)[:, None]).clamp_min(0)
