@@ -313,11 +313,8 @@ def _check_populations(labels: _Labels, expected: Mapping[tuple[str, str], int],
             remedy="Predict as many cells as the challenge asks for: predict(..., n_cells=400).",
         )
     if kept.sum() > _MAX_CELLS:
-        raise GroupSizeError(
-            f"there are {kept.sum():,} cells, and the challenge takes {_MAX_CELLS:,}",
-            where="the prediction",
-            remedy="Predict fewer cells of each target, or fewer targets.",
-        )
+        what = f"there are {kept.sum():,} cells, and the challenge takes {_MAX_CELLS:,}"
+        raise GroupSizeError(what, where="the prediction", remedy="Predict fewer cells of each target.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
