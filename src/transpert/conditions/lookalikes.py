@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator
 
 from transpert import _keys
-from transpert.errors import OURS, AssumptionWarning, list_names
+from transpert.errors import OURS, AssumptionWarning, ConditionError, list_names
 
 from .guides import shared_targets
 from .labels import LabelFormat
@@ -92,6 +92,42 @@ def report_labels(
         _report(
             f"{where}: labels of {len(guides)} targets look like guides ({list_names(members)} of {target!r}), and are "
             "taken for different perturbations. transpert.pp.targets_of_guides pools them."
+        )
+
+
+def check_spellings(labels: Iterable[object], *, where: str) -> None:
+    """Refuse labels that differ in blanks alone, and report once those that differ in capitals alone."""
+    names = list(map(str, labels))
+    for kind, spelled in (("blanks", _without_blanks), ("capitals", str.casefold)):
+        alike: dict[str, list[str]] = {}
+        for name in names:
+            alike.setdefault(spelled(name), []).append(name)
+        twins = [sorted(found) for found in alike.values() if len(found) > 1]
+        if not twins:
+            continue
+        shown = list_names([" and ".join(map(repr, found)) for found in twins], quote=False)
+        if kind == "blanks":
+            raise ConditionError(
+                f"labels differ in blanks alone: {shown}",
+                where=where,
+                remedy=f"Write each in one way: adata.{where} = adata.{where}.astype(str).str.strip().",
+            )
+        _report(
+            f"{where}: {shown} differ in capitals alone, and are taken for different labels. If they are one, write "
+            f"them in one way: adata.{where} = adata.{where}.replace({{{twins[0][0]!r}: {twins[0][1]!r}}})."
+        )
+
+
+def _without_blanks(label: str) -> str:
+    return " ".join(label.split())
+
+
+def report_nothing_given(n_cells: int, *, where: str) -> None:
+    """Report once that perturbed cells have a dose or time of 0, as controls of some tables have."""
+    if n_cells:
+        _report(
+            f"{where} is 0 in {n_cells} cells that are labelled as perturbed, and is taken for an amount like others. "
+            "If these cells are controls, give them the label of controls."
         )
 
 

@@ -13,7 +13,7 @@ from transpert import _keys
 from transpert._amounts import check_amounts
 from transpert._arguments import check_arguments, check_names, check_text, named_options
 from transpert.conditions.labels import LabelFormat, control_labels
-from transpert.conditions.lookalikes import report_labels
+from transpert.conditions.lookalikes import check_spellings, report_labels, report_nothing_given
 from transpert.errors import ControlError, OptionError, UnknownNameError, list_names
 
 from .labels import check_labelled, label_codes
@@ -181,7 +181,12 @@ class Design:
         Warns
         -----
         transpert.errors.AssumptionWarning
-            If there are any, by name.
+            If there are any, by name; also of labels that differ in capitals alone, and of doses and times of 0.
+
+        Raises
+        ------
+        transpert.errors.ConditionError
+            If labels differ in blanks alone.
 
         Examples
         --------
@@ -191,7 +196,15 @@ class Design:
         """
         if self.perturbation_key not in obs:
             return  # whoever reads the groups refuses that by name
-        _, labels = label_codes(obs[self.perturbation_key])
+        for column in (self.perturbation_key, *self.context_keys, *_given(self.batch_key)):
+            if column in obs:
+                check_spellings(label_codes(obs[column])[1], where=f"obs[{column!r}]")
+        codes, labels = label_codes(obs[self.perturbation_key])
+        perturbed = ~np.array([self.label_format.is_control(str(label)) for label in labels], dtype=bool)[codes]
+        for column in _given(self.dose_key, self.time_key):
+            if column in obs:
+                amounts = pd.to_numeric(obs[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+                report_nothing_given(int((perturbed & (amounts == 0)).sum()), where=f"obs[{column!r}]")
         report_labels(labels, self.label_format, where=f"obs[{self.perturbation_key!r}]", genes=genes)
 
     def check_not_written(self, written: Collection[str]) -> None:
