@@ -188,7 +188,7 @@ MISTAKES: dict[str, tuple[Callable[..., object], type[Exception], str]] = {
     "a word for a number": (
         lambda **_: TrainingOptions(learning_rate="fast"),
         errors.OptionError,
-        "learning_rate is 'fast'. Give a number above 0",
+        "learning_rate is 'fast'. Give a number",
     ),
     # train and the Trainer
     "a typo in an option of train": (

@@ -173,7 +173,7 @@ def test_doses_of_a_million_and_more_can_be_read_back() -> None:
     for dose in (1e6, 2.5e6, 1e22):
         label = str(Condition(("A",), (dose,), dose))
         assert "+" not in label
-    assert str(Condition(("A", "B"), (1e6, 10.0), 1e6)) == "A (1000000) + B (10), time 1000000"
+    assert str(Condition(("A", "B"), (1e6, 10.0), 1e6)) == "A+B, dose 1000000+10, time 1000000"
     assert parse_condition("A", control="control", dose="1e+06") == Condition(("A",), (1e6,))
     assert parse_condition("B+A", control="control", dose="1e+06+10").doses == (10.0, 1e6)
     # a word may end as a number with an exponent does

@@ -127,7 +127,7 @@ def test_a_string_is_one_name_and_not_its_letters() -> None:
         made.require("AB")
     with pytest.raises(UnknownNameError, match="'AB'"):
         made.lookup("AB")
-    assert made.distance("A", "KLF1") == made.distance("A", ["KLF1"])
+    assert made.distances(["A"], "KLF1")["A"] == made.distances(["A"], ["KLF1"])["A"]
     with pytest.raises(ConditionError, match="one string"):
         Embedding.from_tokens(np.eye(2), "AB")
 
@@ -405,25 +405,25 @@ def test_fingerprints_that_cannot_be_made_are_refused(smiles, options, error, me
 
 def test_a_distance_needs_known_names() -> None:
     with pytest.raises(OptionError, match="no known names to measure the distance of 'G1' from"):
-        table().distance("G1", [])
+        table().distances(["G1"], [])["G1"]
 
 
 def test_distances_are_in_units_of_those_between_known_names() -> None:
     line = Embedding(tuple("ABCDEF"), np.array([[0.0], [1.0], [2.0], [3.0], [7.0], [3.5]]))
     known = ["A", "B", "C", "D"]
-    assert [line.distance(name, known) for name in "BEF"] == pytest.approx([0, 4, 0.5])
+    assert [line.distances([name], known)[name] for name in "BEF"] == pytest.approx([0, 4, 0.5])
     assert line.distances(["F", "B", "E"], known) == pytest.approx({"F": 0.5, "B": 0, "E": 4})
     with pytest.raises(UnknownNameError, match="nobody"):
         line.distances(["B", "nobody"], known)
     # the units of a table make no difference, nor does it how wide the other one is
     both = combine([line, Embedding(line.names, np.zeros((6, 5)))])
-    assert both.distance("E", known) == pytest.approx(4, rel=1e-5)
+    assert both.distances(["E"], known)["E"] == pytest.approx(4, rel=1e-5)
 
 
 def test_one_known_name_is_measured_by_the_whole_table() -> None:
     line = Embedding(tuple("ABCD"), np.array([[0.0], [1.0], [2.0], [5.0]]))
-    assert line.distance("B", ["A"]) == pytest.approx(1)
-    assert line.distance("D", ["A"]) == pytest.approx(5)
+    assert line.distances(["B"], ["A"])["B"] == pytest.approx(1)
+    assert line.distances(["D"], ["A"])["D"] == pytest.approx(5)
 
 
 def test_of_many_control_cells_some_are_drawn(monkeypatch) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 
+import anndata
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -198,6 +199,19 @@ def test_the_strongest_population_is_drawn_or_the_one_of_a_perturbation_or_conte
         title(context="B", perturbation="IL6")
     with pytest.raises(UnknownNameError, match="Label the prediction like the truth"):
         tp.pl.effects_scatter(pred.rename(columns=lambda name: f"x{name}"), real)
+
+
+def test_the_strongest_population_is_not_the_noisiest() -> None:
+    cells = tp.datasets.simulate(n_contexts=1, n_perturbations=2, n_genes=80, n_cells=60, effect_size=0.35, seed=2)
+    kinds = cells.obs["perturbation"].astype(str)
+    control = np.flatnonzero(kinds == "control")
+    few = cells[control[:2]].copy()  # two cells to which nothing was done
+    few.obs["perturbation"], few.obs_names = "few", ["a", "b"]
+    both = anndata.concat([cells[(kinds != "P1").to_numpy()], few])
+    table = tp.tl.effects(both.copy())
+    assert (table["all: few"] ** 2).sum() > (table["all: P0"] ** 2).sum()
+    title = tp.pl.effects_scatter(both, both, show=False).get_title()
+    assert title.startswith("all: P0 (the strongest of 2)")
 
 
 def test_names_of_genes_lie_on_no_point() -> None:

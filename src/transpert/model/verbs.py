@@ -241,7 +241,6 @@ class PredictingModel(Predictor):
         control = self._controls(self.cells, origin_of(self.cells, self.design, request), n_cells, seed)
         return self._assembled([self._control_population(control)])
 
-    @named_options(*_names_of(StoreOptions))
     def predict_to_store(
         self,
         path: str | os.PathLike[str],

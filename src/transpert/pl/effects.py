@@ -9,12 +9,13 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import sparse
 
-from transpert._anndata import check_kind, metadata_of
+from transpert._anndata import check_kind, frame, metadata_of
 from transpert._arguments import check_arguments
 from transpert.errors import UnknownNameError
 from transpert.groups import Design
-from transpert.tl._populations import design_of_metadata
+from transpert.tl._populations import design_of_metadata, log_values, populations
 from transpert.tl.fold_changes import effects_of
 
 from ._style import COLOURS, FAINT, finish, make_axes
@@ -45,8 +46,8 @@ def effects_scatter(
     pred, truth
         Cells with their controls, or tables of :func:`transpert.tl.effects`.
     population
-        Which one, ``"context: condition"``. By default the one with the largest observed effect of those that are both
-        predicted and observed; the title says which.
+        Which one, ``"context: condition"``. By default the one with the largest observed effect, less what sampling
+        noise adds, of those that are both predicted and observed; the title says which.
     perturbation, context
         The same among the populations of this perturbation or context alone.
     genes
@@ -91,7 +92,8 @@ def effects_scatter(
         context_keys=context_keys,
     )
     tables = [data if isinstance(data, pd.DataFrame) else effects_of(data, design) for data in (pred, truth)]
-    name, note = _choose_population(tables[0], tables[1], population, perturbation, context)
+    sizes = _signal(truth, design) if isinstance(truth, AnnData) else (tables[1] ** 2).sum()
+    name, note = _choose_population(tables[0], sizes, population, perturbation, context)
     shared = tables[0].index.intersection(tables[1].index)
     predicted, observed = (table.loc[shared, name].to_numpy(float) / np.log(2) for table in tables)
     chosen = _choose_genes(genes, n_labels, np.abs(observed) + np.abs(predicted), shared)
@@ -120,18 +122,18 @@ def effects_scatter(
 
 def _choose_population(
     predicted: pd.DataFrame,
-    observed: pd.DataFrame,
+    sizes: pd.Series,
     population: str | None,
     perturbation: str | None,
     context: str | None,
 ) -> tuple[str, str]:
     """Return the population that is asked for, the strongest of several, and what the title says of the choice."""
     if population is not None:
-        for table in (predicted, observed):
-            if population not in table:
-                raise UnknownNameError("population", [population], table.columns)
+        for known in (predicted.columns, sizes.index):
+            if population not in known:
+                raise UnknownNameError("population", [population], known)
         return population, ""
-    shared = [str(name) for name in predicted.columns.intersection(observed.columns)]
+    shared = [str(name) for name in predicted.columns.intersection(sizes.index)]
     parts = {name: name.partition(_BETWEEN) for name in shared}
     for kind, wanted, place in (("perturbation", perturbation, 2), ("context", context, 0)):
         found = [name for name in shared if wanted is None or _is_of(parts[name][place], wanted)]
@@ -143,12 +145,33 @@ def _choose_population(
         raise UnknownNameError(
             "population",
             map(str, predicted.columns),
-            map(str, observed.columns),
+            map(str, sizes.index),
             where="the prediction",
             remedy="Label the prediction like the truth, contexts included.",
         )
-    strongest = str((observed[shared] ** 2).sum().idxmax())
+    strongest = str(sizes[shared].idxmax())
     return strongest, f" (the strongest of {len(shared)})" if len(shared) > 1 else ""
+
+
+def _signal(truth: AnnData, design: Design) -> pd.Series:
+    """Squared length of every observed effect in log1p, less the sampling noise that few cells add to it."""
+    values = log_values(truth, None, where="the cells")
+    found = populations(frame(truth.obs), design)
+    moments = {context: _moments(values[rows]) for context, rows in found.controls.items()}
+    sizes = {}
+    for (context, label), rows in found.cells.items():
+        mean, error = _moments(values[rows])
+        before, error_before = moments[context]
+        sizes[f"{context}: {label}"] = float(((mean - before) ** 2 - error - error_before).sum())
+    return pd.Series(sizes)
+
+
+def _moments(block: np.ndarray | sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of every gene, and the squared sampling error of the mean."""
+    mean = np.asarray(block.mean(axis=0), dtype=np.float64).ravel()
+    squared = block.multiply(block) if sparse.issparse(block) else np.square(block)
+    variance = np.asarray(squared.mean(axis=0), dtype=np.float64).ravel() - mean**2
+    return mean, np.maximum(variance, 0) / max(block.shape[0] - 1, 1)
 
 
 def _is_of(label: str, wanted: str) -> bool:

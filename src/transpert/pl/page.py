@@ -188,7 +188,11 @@ def _intervals(scores: pd.DataFrame, own: str) -> str:
     """Show the intervals of the mean scores, where there are any."""
     rows = scores[(scores["context"] == MEAN) & (scores["model"] == own) & scores["ci_low"].notna()]
     if not len(rows):
-        return paragraph("Intervals over populations need at least two of them.", note=True)
+        one = (scores[scores["context"] != MEAN].groupby("model")[["context", "perturbation"]].nunique() < 2).all(
+            axis=None
+        )
+        why = "need at least two of them" if one else "were not computed: tl.evaluate(n_bootstrap=1_000) does"
+        return paragraph(f"Intervals over populations {why}.", note=True)
     shown = rows[["metric", "value", "ci_low", "ci_high", "n", "n_undefined"]]
     shown = shown.set_axis(["metric", "mean", "95 % from", "to", "populations", "undefined"], axis=1)
     return heading(f"Intervals over populations, {own}") + table(shown)

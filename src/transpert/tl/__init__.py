@@ -1,6 +1,7 @@
 """Tools: AnnData in, AnnData slots out."""
 
 from ._evaluation.options import EvaluationOptions
+from ._scaling.study import ScalingStudy
 from .auditing import AuditLimits, audit
 from .challenge_package import to_vcc
 from .counterfactual import predict
@@ -14,7 +15,7 @@ from .learnable import EffectShares, effect_shares
 from .paired import compare
 from .ranking import rank_targets, score_ranking
 from .registration import register_prediction, score_registered
-from .scaling import ScalingStudy, scaling_study
+from .scaling import scaling_study
 from .score_summary import score_table
 from .suggestion import suggest
 

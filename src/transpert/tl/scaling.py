@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,11 +20,10 @@ from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
-from transpert.errors import OURS, AssumptionWarning, MetricInputError, OptionError, UnknownNameError, list_names
+from transpert.errors import OURS, AssumptionWarning, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.metrics import METRICS, normalise, resolve_metrics
 from transpert.model import BASELINES, SCALE, NoChange
-from transpert.scaling import ScalingCurve, fit_curve, published_saturation
 
 from ._populations import populations
 from ._scaling.choices import Cells, Choice, Size, check_axes, check_schemes, choose, diversity
@@ -38,165 +37,11 @@ from ._scaling.runs import (
     spread_axes,
     with_library_sizes,
 )
+from ._scaling.study import CEILING, FLOOR, ScalingStudy, StudyOptions
 from .evaluation import evaluate
 
-_FLOOR = "floor"
-_CEILING = "ceiling"
 _COMPONENTS = 20  # principal components, for sketches and diversity
-_SHARES = (0.9, 0.95, 0.99)
 type Models = str | Sequence[str] | Mapping[str, Builder | tuple[type, Mapping[str, Any]]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ScalingStudy:
-    """What came out of a scaling study.
-
-    Parameters
-    ----------
-    table
-        One row a run, test population and metric: ``model``, ``scheme``, ``seed``, the size asked for along each axis,
-        ``n_cells``, ``n_perturbations``, ``n_contexts``, ``n_cells_per_condition`` (what that came to), ``context``,
-        ``perturbation``, ``metric``, ``value``, ``floor`` (of no change, which is what no data gives), ``ceiling`` (one
-        half of the cells against the other), ``normalised`` (0 at the floor, 1 at the ceiling) and ``seconds``. A value
-        that is not defined counts as the floor.
-    subsets
-        One row a drawn set of cells, with its diversity: ``shannon``, ``gini_simpson``, ``vendi``.
-    axes
-        The axes that were varied.
-    unfinished
-        How many runs the budget left undone.
-    """
-
-    table: pd.DataFrame
-    subsets: pd.DataFrame
-    axes: tuple[str, ...]
-    unfinished: int
-
-    def curve(
-        self,
-        model: str,
-        *,
-        scheme: str | None = None,
-        metric: str | None = None,
-        axis: str | None = None,
-        n_bootstrap: int = 500,
-        seed: int = 0,
-    ) -> ScalingCurve:
-        """Fit the normalised scores of a model along an axis.
-
-        Parameters
-        ----------
-        model, scheme, metric, axis
-            Which runs; the first of each that there is by default.
-        n_bootstrap, seed
-            As in :func:`transpert.scaling.fit_curve`.
-
-        Returns
-        -------
-        The curve; sizes are numbers of cells, perturbations and so on, not shares.
-
-        Raises
-        ------
-        transpert.errors.MetricInputError
-            If there are fewer than four sizes.
-        """
-        sizes, scores, _ = self._scores(model, scheme, metric, axis)
-        return fit_curve(sizes, scores, n_bootstrap=n_bootstrap, seed=seed)
-
-    def saturation(self, *, metric: str | None = None, axis: str | None = None, level: float = 0.9) -> pd.DataFrame:
-        """Say for every model and scheme where it stops learning.
-
-        Parameters
-        ----------
-        metric, axis
-            Which scores; the first by default.
-        level
-            Coverage of the intervals.
-
-        Returns
-        -------
-        One row a model and scheme: ``kind`` of the curve, ``best`` with ``best_low`` and ``best_high``, ``exponent``
-        with its interval (power laws), ``saturation_90``, ``saturation_95`` and ``saturation_99`` (infinite: not
-        reached) with intervals, and ``published``: the point as DenAdel et al. define it, from the largest single run.
-        """
-        rows = []
-        for model, scheme in self.table[["model", "scheme"]].drop_duplicates().itertuples(index=False):
-            if model == _FLOOR:
-                continue
-            sizes, scores, raw = self._scores(model, scheme, metric, axis)
-            curve = fit_curve(sizes, scores)
-            row: dict[str, Any] = {"model": model, "scheme": scheme, "kind": curve.kind}
-            row |= _with_interval("best", curve.best, level)
-            exponents = curve.rate if curve.kind == "power" else np.full_like(curve.rate, np.nan)
-            row |= _with_interval("exponent", exponents, level)
-            for share in _SHARES:
-                row |= _with_interval(f"saturation_{round(100 * share)}", curve.saturation(share), level)
-            rows.append({**row, "published": published_saturation(sizes, raw)})
-        return pd.DataFrame(rows)
-
-    def expected_gain(
-        self,
-        model: str,
-        more: float,
-        *,
-        scheme: str | None = None,
-        metric: str | None = None,
-        axis: str | None = None,
-        level: float = 0.9,
-    ) -> pd.Series:
-        """Say what the next so many cells, perturbations or contexts would add to the normalised score.
-
-        Parameters
-        ----------
-        model, scheme, metric, axis
-            As for :meth:`curve`.
-        more
-            How many more, on top of the largest size.
-        level
-            Coverage of the interval.
-
-        Returns
-        -------
-        ``gain``, ``gain_low``, ``gain_high``, and ``room``: what is left to the ceiling at the largest size.
-        """
-        curve = self.curve(model, scheme=scheme, metric=metric, axis=axis)
-        largest = curve.sizes.max()
-        room = 1 - curve.predict(largest)[0, 0]
-        return pd.Series({**_with_interval("gain", curve.gain(largest, more), level), "room": room}, name=model)
-
-    def _scores(
-        self, model: str, scheme: str | None, metric: str | None, axis: str | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sizes, normalised scores (sizes, seeds, populations), and raw means of runs (sizes, seeds)."""
-        table = self.table[self.table["model"] == model]
-        if not len(table):
-            raise UnknownNameError("model", [model], sorted(set(self.table["model"])), where="the study")
-        axis = axis or self.axes[0]
-        table = table[table["scheme"] == (scheme or table["scheme"].iloc[0])]
-        table = table[table["metric"] == (metric or table["metric"].iloc[0])].dropna(subset=["normalised"])
-        column = f"n_{axis}"
-        table = table[table[column] > 0]
-        for other in self.axes:  # of the other axis, the largest size
-            if other != axis:
-                table = table[table[f"n_{other}"] == table[f"n_{other}"].max()]
-        keys = [column, "seed", "context", "perturbation"]
-        # shares of seeds can come to sizes that differ by a cell: a size is what was asked for
-        table = table.assign(**{column: table.groupby(axis)[column].transform("median")})
-        values = table.groupby(keys)[["normalised", "value"]].mean()
-        cube = values["normalised"].unstack(["context", "perturbation"])
-        sizes = cube.index.get_level_values(0).unique().to_numpy(dtype=float)
-        complete = cube.groupby(level=1).size() == len(sizes)
-        seeds = complete.index[complete]
-        if len(sizes) < 4 or not len(seeds) or cube.empty:
-            raise MetricInputError(
-                f"{model} has {len(sizes)} sizes with scores between floor and ceiling",
-                where="the study",
-                remedy="A curve needs four sizes, and a metric whose ceiling is above its floor.",
-            )
-        cube = cube.dropna(axis=1)
-        raw = values["value"].groupby(level=[0, 1]).mean().unstack(1)
-        stacked = np.stack([cube.xs(seed, level=1).to_numpy() for seed in seeds], axis=1)
-        return sizes, stacked, raw[seeds].to_numpy()
 
 
 @as_annotated()
@@ -208,16 +53,12 @@ def scaling_study(
     axes: str | Sequence[str] | Mapping[str, Sequence[Size]] = "cells",
     schemes: str | Sequence[str] = "random",
     seeds: int | Sequence[int] = 3,
-    spike: AnnData | None = None,
     metrics: str | Sequence[str] = ("pearson_delta", "overlap_at_n"),
-    layer: str | None = _keys.COUNTS_LAYER,
-    library_size_key: str | None = None,
-    type_key: str | None = None,
-    n_cells: int | None = None,
     out: str | Path = "study",
     budget: float | None = None,
     n_jobs: int = 1,
     progress: bool = True,
+    **options: Any,
 ) -> ScalingStudy:
     """Train models on nested subsets of the training cells and score them on one test set that is fixed beforehand.
 
@@ -244,18 +85,8 @@ def scaling_study(
         and context); ``"spike_in_10"`` and ``"spike_in_50"`` (so many percent replaced by cells of ``spike``).
     seeds
         How many draws, or their seeds.
-    spike
-        Another data set with the same columns and genes, for spike-ins.
     metrics
         Names of metrics or of a panel.
-    layer
-        Layer with raw counts.
-    library_size_key
-        Column with the library sizes; ``"library_size"`` by default, and where that is missing the sum over the genes.
-    type_key
-        Column with the types for re-weighting and diversity; the context by default.
-    n_cells
-        Number of cells that are predicted for each population.
     out
         Folder of the study.
     budget
@@ -264,6 +95,20 @@ def scaling_study(
         Processes. Inside ``joblib.parallel_config("ray")`` the runs go to Ray.
     progress
         Show a progress bar with the time left.
+    **options
+        Rarely needed.
+
+        spike
+            Another data set with the same columns and genes, for spike-ins.
+        layer
+            Layer with raw counts.
+        library_size_key
+            Column with the library sizes; ``"library_size"`` by default, and where that is missing the sum over the
+            genes.
+        type_key
+            Column with the types for re-weighting and diversity; the context by default.
+        n_cells
+            Number of cells that are predicted for each population.
 
     Returns
     -------
@@ -302,7 +147,8 @@ def scaling_study(
     [0, 26, 81, 162, 270]
     """
     check_kind(adata, name="the cells")
-    grid, names = check_axes(axes), check_schemes(schemes, spike=spike is not None)
+    chosen = StudyOptions(**options)
+    grid, names = check_axes(axes), check_schemes(schemes, spike=chosen.spike is not None)
     builders = _builders(models)
     wanted_metrics = resolve_metrics(metrics if isinstance(metrics, str) else list(metrics))
     chosen_metrics = tuple(metric.name for metric in wanted_metrics)
@@ -310,9 +156,9 @@ def scaling_study(
     if design.split_key is None:
         raise OptionError("the design has no split_key", where="design", remedy="Name the column of pp.split.")
     design.check(frame(adata.obs))
-    adata = with_library_sizes(adata, library_size_key)
-    data, spiked = _with_spike(adata, spike, design)
-    cells = Cells.of(data, design, spiked=spiked, points=_points(data), type_key=type_key)
+    adata = with_library_sizes(adata, chosen.library_size_key)
+    data, spiked = _with_spike(adata, chosen.spike, design)
+    cells = Cells.of(data, design, spiked=spiked, points=_points(data), type_key=chosen.type_key)
     choices = choose(cells, grid, names, list(draws))
     keep = np.union1d(cells.test, np.flatnonzero(cells.control))
     judged = cells.control & np.isin(cells.contexts, cells.contexts[cells.test])
@@ -320,9 +166,9 @@ def scaling_study(
     truth = data[judged].copy()
     wanted = tuple(populations(frame(truth.obs), design))
     nothing = np.array([], dtype=np.int64)
-    base = Task("", NoChange, {}, nothing, keep, wanted, design, layer, chosen_metrics, n_cells, 0)
+    base = Task("", NoChange, {}, nothing, keep, wanted, design, chosen.layer, chosen_metrics, chosen.n_cells, 0)
     kept = data.obs_names[keep].to_numpy(dtype=str)
-    content = digest(digest_of_cells(data, design, layer), kept, list(chosen_metrics), n_cells)
+    content = digest(digest_of_cells(data, design, chosen.layer), kept, list(chosen_metrics), chosen.n_cells)
     planned = [
         (choice, name, _task(base, content, data, choice, *builder))
         for choice in choices
@@ -336,13 +182,6 @@ def scaling_study(
     table = _between(rows, _bounds(data, truth, base))
     subsets = [{**_said(choice), **_sizes(cells, choice.rows), **diversity(cells, choice)} for choice in choices]
     return ScalingStudy(table, pd.DataFrame(subsets), tuple(grid), unfinished)
-
-
-def _with_interval(name: str, draws: np.ndarray, level: float) -> dict[str, float]:
-    """The estimate and the bounds of its interval, which may be infinite."""
-    ordered = np.sort(draws[1:])
-    low, high = (ordered[round(q * (len(ordered) - 1))] for q in ((1 - level) / 2, (1 + level) / 2))
-    return {name: float(draws[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def _builders(models: Models) -> dict[str, tuple[Builder, Mapping[str, Any]]]:
@@ -508,13 +347,13 @@ def _bounds(data: AnnData, truth: AnnData, base: Task) -> pd.DataFrame:
         warnings.simplefilter("ignore")
         model.train()
         pred = model.predict_populations(list(base.wanted), n_cells=base.n_cells)
-        scores = evaluate({_FLOOR: pred}, truth, metrics=list(base.metrics), n_bootstrap=0, progress=False)
+        scores = evaluate({FLOOR: pred}, truth, metrics=list(base.metrics), n_bootstrap=0, progress=False)
     scores = scores[scores["context"] != "mean"]
     keys = ["context", "perturbation", "metric"]
     wide = scores.pivot_table(index=keys, columns="model", values="value", dropna=False)
     # a prediction that moves nothing has no correlation with the truth
-    wide[_FLOOR] = wide[_FLOOR].fillna(0.0)
-    return wide[[_FLOOR, _CEILING]].reset_index()
+    wide[FLOOR] = wide[FLOOR].fillna(0.0)
+    return wide[[FLOOR, CEILING]].reset_index()
 
 
 def _between(rows: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFrame:
@@ -524,12 +363,12 @@ def _between(rows: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFrame:
     table = rows.merge(bounds, on=["context", "perturbation", "metric"], how="left")
     nothing = table.drop_duplicates(["model", "scheme", "seed", "context", "perturbation", "metric"]).copy()
     sizes = [str(name) for name in table if str(name).startswith("n_")]
-    nothing[sizes], nothing["seconds"], nothing["value"] = 0, 0.0, nothing[_FLOOR]
+    nothing[sizes], nothing["seconds"], nothing["value"] = 0, 0.0, nothing[FLOOR]
     for axis in set(table) & {"cells", "perturbations", "contexts", "cells_per_condition", "steps"}:
         nothing[axis] = 0
     table = pd.concat([nothing, table], ignore_index=True)
-    table["value"] = table["value"].astype(float).fillna(table[_FLOOR])
-    columns = ["value", _FLOOR, _CEILING]
+    table["value"] = table["value"].astype(float).fillna(table[FLOOR])
+    columns = ["value", FLOOR, CEILING]
     parts = [
         part.assign(
             normalised=normalise(*part[columns].to_numpy(dtype=float).T, direction=METRICS[str(name)].direction)

@@ -11,18 +11,15 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
-from scipy.spatial import KDTree
 
-from transpert._anndata import read_h5ad
-from transpert._arguments import check_whole
-from transpert._matrices import canonical
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated, check_fields
-from transpert.errors import BackedDataError, ConditionError, OptionError, UnknownNameError, list_names
+from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
 
+from .distances import nearest_distances
 from .names import checked_names, name_list
 from .npz import read_npz
+from .tables import as_numbers, read_frame, read_rows, read_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +67,7 @@ class Embedding:
     def __post_init__(self) -> None:
         check_fields(self, but=("names", "values"))
         names = checked_names(self.names, self.source)
-        values = _numbers(self.values, self.source)
+        values = as_numbers(self.values, self.source)
         if values.ndim != 2 or len(values) != len(names) or not values.shape[1]:
             raise ConditionError(
                 f"{len(names)} names but values of the shape {values.shape}",
@@ -103,8 +100,6 @@ class Embedding:
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "blocks", blocks)
         object.__setattr__(self, "_places", {name: i for i, name in enumerate(names)})
-
-    # --- looking up -----------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self.names)
@@ -291,42 +286,8 @@ class Embedding:
         return pd.Series(cosine, index=pd.Index(self.names), name=name).drop(name).nlargest(n)
 
     @as_annotated()
-    def distance(self, name: str, known: str | Iterable[str]) -> float:
-        """Return how far a name is from some known ones.
-
-        Parameters
-        ----------
-        name
-            The name.
-        known
-            Names that something is known about; at least one.
-
-        Returns
-        -------
-        Distance to the nearest of them, every table on the same footing, in units of the median distance of a known
-        name to the nearest other one: 0 for a known name, 1 for one as far as known ones are from each other. Where
-        one name is known, in units of that distance in the whole table.
-
-        Raises
-        ------
-        transpert.errors.UnknownNameError
-            If a name has no vector.
-        transpert.errors.OptionError
-            If there are no known names.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from transpert.conditions import Embedding
-        >>> line = Embedding(("A", "B", "C", "far"), np.array([[0.0], [1.0], [2.0], [5.0]]))
-        >>> round(line.distance("far", ["A", "B", "C"]), 6)
-        3.0
-        """
-        return self.distances([name], known)[name]
-
-    @as_annotated()
     def distances(self, names: str | Iterable[str], known: str | Iterable[str]) -> dict[str, float]:
-        """Return how far several names are from some known ones, as :meth:`distance` does for one.
+        """Return how far names are from some known ones.
 
         Parameters
         ----------
@@ -337,7 +298,9 @@ class Embedding:
 
         Returns
         -------
-        Distance by name.
+        By name the distance to the nearest known one, every table on the same footing, in units of the median distance
+        of a known name to the nearest other one: 0 for a known name, 1 for one as far as known ones are from each
+        other. Where one name is known, in units of that distance in the whole table.
 
         Raises
         ------
@@ -364,19 +327,9 @@ class Embedding:
         new = sorted(set(names) - set(known))
         if not new:
             return dict.fromkeys(names, 0.0)
-        vectors = self.lookup(known).astype(np.float64)
-        # one name has no neighbours among the known: those of the whole table say what is far
-        measure = vectors if len(known) > 1 else self.values.astype(np.float64)
-        scale = np.sqrt(np.maximum(np.add.reduceat(measure.var(axis=0), self._starts), 1e-12))
-        scale = np.repeat(scale, self.blocks)
-        nearest = KDTree(vectors / scale).query(self.lookup(new) / scale)[0]
-        between = KDTree(measure / scale).query(measure / scale, k=2)[0][:, 1]
-        found = dict(zip(new, (nearest / max(float(np.median(between)), 1e-12)).tolist(), strict=True))
+        apart = nearest_distances(self.values, self.lookup(known), self.lookup(new), self.blocks)
+        found = dict(zip(new, apart, strict=True))
         return {name: found.get(name, 0.0) for name in names}
-
-    @property
-    def _starts(self) -> list[int]:
-        return [0, *np.cumsum(self.blocks)[:-1].tolist()]
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as names x dimensions.
@@ -396,8 +349,6 @@ class Embedding:
     def __repr__(self) -> str:
         tables = f", {len(self.blocks)} tables" if len(self.blocks) > 1 else ""
         return f"Embedding of {len(self):,} names in {self.dimension} dimensions{tables} ({self.source})"
-
-    # --- reading tables -------------------------------------------------------------------------------------
 
     @classmethod
     @as_annotated()
@@ -431,24 +382,7 @@ class Embedding:
         >>> Embedding.from_frame(pd.DataFrame({"x": [0.0, 1.0]}, index=["A", "B"]))
         Embedding of 2 names in 1 dimensions (a DataFrame)
         """
-        if name_column is not None:
-            if name_column not in frame:
-                raise UnknownNameError("column", [name_column], map(str, frame.columns), where=source)
-            frame = frame.set_index(name_column)
-        if isinstance(frame.index, pd.MultiIndex):
-            raise ConditionError(
-                f"the index has {frame.index.nlevels} levels",
-                where=source,
-                remedy="Keep one with the names: frame.droplevel(...), or name a column in name_column.",
-            )
-        text = [str(column) for column in frame if not pd.api.types.is_numeric_dtype(frame[column])]
-        if text:
-            raise ConditionError(
-                f"the columns {', '.join(map(repr, text[:5]))} are not numbers",
-                where=source,
-                remedy="Drop them, or name the one with the names in name_column.",
-            )
-        return cls(tuple(frame.index), frame.to_numpy(dtype=np.float32), source)
+        return cls(*read_frame(frame, name_column, source), source)
 
     @classmethod
     @as_annotated()
@@ -484,8 +418,7 @@ class Embedding:
         >>> Embedding.from_npz(path)
         Embedding of 2 names in 2 dimensions (genes.npz)
         """
-        found, vectors = read_npz(path, names, values)
-        return cls(tuple(found), vectors, Path(path).name)
+        return cls(*read_npz(path, names, values), Path(path).name)
 
     @classmethod
     @as_annotated()
@@ -524,23 +457,7 @@ class Embedding:
         >>> Embedding.from_h5ad(drugs)
         Embedding of 2 names in 2 dimensions (an AnnData)
         """
-        if axis not in ("obs", "var"):
-            raise OptionError(f"axis is {axis!r}", remedy="Choose 'obs' or 'var'.")
-        adata = source if isinstance(source, AnnData) else read_h5ad(source, ConditionError)
-        where = "an AnnData" if isinstance(source, AnnData) else Path(source).name
-        if adata.isbacked:
-            raise BackedDataError(
-                "a backed AnnData is not read here", where=str(adata.filename), remedy="Give its path."
-            )
-        names, slot = (adata.obs_names, adata.obsm) if axis == "obs" else (adata.var_names, adata.varm)
-        if key is None:
-            values: Any = canonical(adata.X, where=f"X of {where}")
-            matrix = values if axis == "obs" else values.T
-        elif key in slot:
-            matrix = slot[key]
-        else:
-            raise UnknownNameError("key", [key], map(str, slot), where=f"{axis}m of {where}")
-        return cls(tuple(map(str, names)), _numbers(matrix, where), where)
+        return cls(*read_rows(source, key, axis))
 
     @classmethod
     @as_annotated(but=("matrix", "vocabulary"))
@@ -580,41 +497,4 @@ class Embedding:
         >>> Embedding.from_tokens(table.weight, {"<pad>": 0, "KLF1": 1, "GATA1": 3}).names
         ('KLF1', 'GATA1')
         """
-        if hasattr(matrix, "detach"):
-            matrix = matrix.detach().float().cpu().numpy()
-        matrix = _numbers(matrix, source)
-        if matrix.ndim != 2:
-            raise ConditionError(
-                f"the matrix has shape {matrix.shape}", where=source, remedy="Give an array with a row for each token."
-            )
-        if isinstance(vocabulary, Mapping):
-            pairs = list(vocabulary.items())
-        else:
-            pairs = [(name, row) for row, name in enumerate(checked_names(vocabulary, source))]
-        # pairs and not a dict: a name that occurs twice must be seen
-        kept = [(name, row) for name, row in pairs if not str(name).startswith("<")]
-        pairs = [(str(name), check_whole(row, name=f"the row of {name!r}")) for name, row in kept]
-        outside = [name for name, row in pairs if not 0 <= row < len(matrix)]
-        if outside:
-            raise ConditionError(
-                f"the vocabulary points {len(outside)} names (first {outside[0]!r}) to rows beyond {len(matrix)}",
-                where=source,
-                remedy="Matrix and vocabulary must be of the same model.",
-            )
-        return cls(tuple(name for name, _ in pairs), matrix[[row for _, row in pairs]], source)
-
-    # --- making tables --------------------------------------------------------------------------------------
-
-
-def _numbers(matrix: Any, source: str) -> np.ndarray:
-    """Return a matrix of vectors, dense or sparse, as an array of its own."""
-    try:
-        if hasattr(matrix, "obs"):  # numpy would take an AnnData to pieces
-            raise TypeError
-        return np.array(matrix.toarray() if sparse.issparse(matrix) else matrix, dtype=np.float32)
-    except (TypeError, ValueError, OverflowError):
-        raise ConditionError(
-            f"the vectors are of type {type(matrix).__name__}, and no matrix of numbers",
-            where=source,
-            remedy="Give an array with a row for each name.",
-        ) from None
+        return cls(*read_tokens(matrix, vocabulary, source), source)

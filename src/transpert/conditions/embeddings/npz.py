@@ -11,7 +11,7 @@ from transpert._files import read_arrays
 from transpert.errors import ConditionError, UnknownNameError, list_names
 
 
-def read_npz(path: str | os.PathLike[str], names: str | None, values: str | None) -> tuple[list[str], np.ndarray]:
+def read_npz(path: str | os.PathLike[str], names: str | None, values: str | None) -> tuple[tuple[str, ...], np.ndarray]:
     """Read the names and the matrix of an npz file."""
     where = Path(path).name
     arrays, unread = read_arrays(Path(path), ConditionError, "Write it with numpy.savez(...).")
@@ -31,7 +31,7 @@ def read_npz(path: str | os.PathLike[str], names: str | None, values: str | None
             "np.savez(path, names=np.array(names, dtype=str), values=np.asarray(values, dtype=np.float32)).",
         )
     found = arrays[names or _only(text, "names", where)].astype(str)
-    return found.tolist(), arrays[values or _only(matrices, "values", where)]
+    return tuple(found.tolist()), arrays[values or _only(matrices, "values", where)]
 
 
 def _only(keys: list[str], what: str, where: str) -> str:

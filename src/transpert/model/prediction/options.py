@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, named_options
 from transpert.errors import OptionError
 
 from .unseen import Unseen
@@ -23,6 +23,7 @@ class PredictionOptions:
         check_arguments(asdict(self))
 
 
+@named_options()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreOptions(PredictionOptions):
     """How a prediction is divided; see :meth:`~transpert.model.PerturbationModel.predict_to_store`."""
