@@ -62,6 +62,25 @@ def metadata_of(adata: AnnData) -> Mapping[str, Any]:
     return own_metadata(found)
 
 
+def check_writable(data: object, name: str = "") -> None:
+    """Refuse to write beside what somebody else keeps in ``uns["transpert"]``, or over it."""
+    if not isinstance(data, AnnData) or _keys.UNS not in data.uns:
+        return
+    found = data.uns[_keys.UNS]
+    taken = isinstance(found, Mapping) and not _is_ours(found.get(name))
+    if taken or not isinstance(found, Mapping) or (len(found) and not any(map(_is_ours, found.values()))):
+        raise OptionError(
+            f"something that transpert did not write is kept there: {str(found)[:60]!r}",
+            where=f"uns[{_keys.UNS!r}]",
+            remedy=f"Move it: adata.uns['mine'] = adata.uns.pop({_keys.UNS!r}).",
+        )
+
+
+def _is_ours(value: Any) -> bool:
+    """Whether something under a name of the metadata may be of this package: a design, a table, several of them."""
+    return value is None or isinstance(value, Mapping | pd.DataFrame)
+
+
 def own_metadata(found: Any) -> Mapping[str, Any]:
     """Return metadata that this package may have written: words by name, the design among them."""
     if not isinstance(found, Mapping) or not isinstance(found.get("design", {}), Mapping):

@@ -230,7 +230,7 @@ _WHOLE = (
     "n_cells n_components n_neighbors n_dimensions n_genes max_k cells_per_part min_genes min_cells max_cells "
     "max_epochs"
 )
-_SHARES = "max_missing_genes validation_fraction share"
+_SHARES = "max_missing_genes share"
 _NAMES = "context_keys genes obs_columns groups metrics baselines"
 _FLAGS = (
     "progress include_controls ceiling overwrite save_anndata umap paired return_fig early_stopping populations warn "

@@ -79,7 +79,7 @@ def test_every_name_is_accepted_by_what_reads_one(screen, model, predicted, tmp_
     assert int((again.obs["source"] == "predicted").sum()) == 5 * len(wanted)
     labels = sorted({label for _, label in wanted[: len(names)]})
     np.testing.assert_allclose(model.get_effects(perturbations=labels)[names], effects)
-    asked = {"candidates": labels, "contexts": wanted[0][0], "n_draws": 2, "progress": False}
+    asked = {"candidates": labels, "contexts": wanted[0][0], "progress": False}
     for _ in range(2):
         ranked = tp.tl.rank_targets(model, effects[names[0]], **asked)
         assert set(ranked["perturbation"]) == set(labels)

@@ -35,7 +35,7 @@ def found(adata, check) -> int:
 def test_no_random_split_leaks(by, fraction, validation, seed) -> None:
     adata = make()
     try:
-        pp.split(adata, by=by, fraction=fraction, validation_fraction=validation, context_keys="context", seed=seed)
+        pp.split(adata, by=by, fraction=fraction, validation=validation, context_keys="context", seed=seed)
     except SplitError:
         return  # nothing would be left to train on, and it says so
     leaks = adata.uns["split"]["leakage"].set_index("check")["found"]

@@ -64,7 +64,7 @@ class Workshop:
         self.shares = tp.tl.effect_shares(self.adata.copy(), design=self.design, n_splits=2, n_bootstrap=2)
         effects = self.model.get_effects()
         self.wanted = effects.iloc[:, 0]
-        self.ranking = tp.tl.rank_targets(self.anchored, self.wanted, n_draws=5, n_cells=10, progress=False)
+        self.ranking = tp.tl.rank_targets(self.anchored, self.wanted, n_cells=10, progress=False)
         screen = tp.datasets.simulate(n_contexts=2, n_perturbations=6, n_genes=12, n_cells=9, embedding_dimension=2)
         vectors = pd.DataFrame(screen.uns["simulation"]["embedding"])
         known = screen[~screen.obs["perturbation"].isin(["P4", "P5"])].copy()
@@ -235,7 +235,7 @@ class Workshop:
             ("score_table", tp.tl.score_table, lambda: {"scores": self.scores.copy(), "value": "value"}),
             ("rank_targets", tp.tl.rank_targets, lambda: {
                 "model": self.anchored, "desired": self.wanted.copy(), "adata": a(), "candidates": None,
-                "contexts": None, "direction": "toward", "n_cells": 10, "level": 0.9, "n_draws": 2,
+                "contexts": None, "direction": "toward", "n_cells": 10, "level": 0.9,
                 "max_distance": 2.0, "key_added": "targets", "progress": False, "seed": 0}),
             ("score_ranking", tp.tl.score_ranking, lambda: {
                 "ranking": self.ranking.copy(), "relevant": ["P0"], "at": (1,), "context": "context_0"}),
@@ -258,7 +258,7 @@ class Workshop:
         return [
             ("split", tp.pp.split, lambda: {
                 "adata": a(), "holdout": {"context": "context_0"}, "by": None, "fraction": 0.2, "validation": None,
-                "validation_fraction": 0.0, "together": (), **named, "key_added": "split", "seed": 0}),
+                "together": (), **named, "key_added": "split", "seed": 0}),
             ("split by", tp.pp.split, lambda: {
                 "adata": a(), "by": "perturbation", "fraction": 0.5, **named, "seed": 0}),
             ("align_genes", tp.pp.align_genes, lambda: {

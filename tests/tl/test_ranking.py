@@ -80,9 +80,7 @@ def test_a_pair_can_be_a_candidate(model, cells, truth) -> None:
 
 
 def test_a_target_that_works_in_one_context_is_specific(model, cells, truth) -> None:
-    ranking = tp.tl.rank_targets(
-        model, truth["P3"], adata=cells, contexts=["context_0", "context_1"], progress=False, n_draws=5
-    )
+    ranking = tp.tl.rank_targets(model, truth["P3"], adata=cells, contexts=["context_0", "context_1"], progress=False)
     assert len(ranking) == 24
     row = ranking.set_index(["context", "perturbation"])
     expected = row.loc[("context_0", "P3"), "score"] - row.loc[("context_1", "P3"), "score"]

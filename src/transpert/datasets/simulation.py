@@ -176,7 +176,8 @@ def simulate(settings: SimulationOptions | None = None, /, **options: Any) -> An
     unknown = set(options) - {spec.name for spec in fields(SimulationOptions)}
     if unknown:
         known = [spec.name for spec in fields(SimulationOptions)]
-        raise OptionError(str(UnknownNameError("option", sorted(unknown), known)).rstrip("."), where="simulate")
+        found = UnknownNameError("option", sorted(unknown), known)
+        raise OptionError(found.what, where="simulate", remedy=found.remedy)
     chosen = replace(settings or SimulationOptions(), **options)
     rng = np.random.default_rng(chosen.seed)
     baseline, activity, loadings = _contexts(chosen, rng)

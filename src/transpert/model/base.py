@@ -6,7 +6,7 @@ import dataclasses
 import os
 import tempfile
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, override
 
@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from transpert import _keys
-from transpert._anndata import modality_of, restored_on_failure
+from transpert._anndata import metadata_of, modality_of, restored_on_failure
 from transpert._arguments import check_arguments, named_options
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
 from transpert.data import Store
@@ -347,8 +347,8 @@ class PerturbationModel(EffectModel):
         if self._cells is not None:
             lines.append(f"  {len(self._cells):,} cells")
         if isinstance(self._cells, Cells):
-            found = modality_of(self.adata, self.source.modality).uns.get(_keys.UNS, {}).get(_keys.EFFECT_SHARES, {})
-            lines += [f"  {found['text']}"] if "text" in found else []
+            found = metadata_of(modality_of(self.adata, self.source.modality)).get(_keys.EFFECT_SHARES)
+            lines += [f"  {found['text']}"] if isinstance(found, Mapping) and "text" in found else []
         return "\n".join(lines)
 
     @property

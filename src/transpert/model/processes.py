@@ -24,6 +24,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
+from transpert._arguments import refused
 from transpert.errors import OptionError, ProcessError, TranspertError, list_names
 from transpert.nn.blocks import TransformerBlock
 
@@ -131,6 +132,8 @@ def choose_strategy(
     num_nodes: int = 1,
 ) -> str | Strategy:
     """Turn the word of a user into what Lightning needs."""
+    if not isinstance(strategy, str | Strategy):
+        raise refused("strategy", strategy, "Give 'auto', 'ddp', 'fsdp2', or a strategy of Lightning.")
     chosen: str | Strategy = strategy
     several = count_devices(devices, accelerator) * num_nodes > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
     if strategy == "auto" and several:

@@ -63,7 +63,7 @@ def _heads(width: int, n_heads: int, n_key_heads: int, where: str) -> None:
         raise OptionError(
             f"width {width}, n_heads {n_heads} and n_key_heads {n_key_heads} do not divide",
             where=where,
-            remedy="width must be a multiple of n_heads, and n_heads of n_key_heads.",
+            remedy="Make width a multiple of n_heads, and n_heads one of n_key_heads.",
         )
 
 

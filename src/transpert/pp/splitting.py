@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from numbers import Real
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import pandas as pd
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame
-from transpert._arguments import check_arguments, check_names, is_several, named_options, refused
+from transpert._arguments import check_arguments, check_names, check_share, is_several, named_options, refused
 from transpert._seeds import check_seed
 from transpert.conditions.guides import shared_targets
 from transpert.conditions.labels import Controls, control_labels
@@ -35,8 +36,7 @@ def split(
     holdout: Mapping[str, str | Sequence[str]] | None = None,
     by: Level | None = None,
     fraction: float = 0.2,
-    validation: Mapping[str, str | Sequence[str]] | None = None,
-    validation_fraction: float = 0.0,
+    validation: Mapping[str, str | Sequence[str]] | float | None = None,
     together: Iterable[Iterable[str]] = (),
     perturbation_key: str = "perturbation",
     control: Controls = "control",
@@ -65,9 +65,8 @@ def split(
     fraction
         Share of these that goes to the test set.
     validation
-        Like ``holdout``, for the validation set.
-    validation_fraction
-        Share of what is left after the test set that is drawn for validation, at the level ``by``.
+        Like ``holdout``, for the validation set; or the share of what is left after the test set that is drawn for it,
+        at the level ``by``.
     together
         Perturbations that must not be torn apart, because they have the same effect, for example
         ``[["IFNGR1", "JAK2", "STAT1"]]``. Guides of one target (``"STAT1_g1"``, ``"STAT1_g2"``) always stay together.
@@ -120,7 +119,7 @@ def split(
             remedy="Pass holdout= for populations by name, or by= for a share of them.",
         )
     _check_named(holdout, "holdout")
-    _check_named(validation, "validation")
+    share, validation = _share_or_names(validation)
     seed = check_seed(seed)
     if by is not None and not (isinstance(by, str) and by in _LEVELS):
         raise UnknownNameError("level", [str(by)[:80]], _LEVELS, where="pp.split(by=)")
@@ -148,8 +147,8 @@ def split(
     chosen = np.zeros(len(table), dtype=bool)
     if validation is not None:
         chosen = _matching(groups, validation, of_guide)
-    elif validation_fraction:
-        chosen = _drawn(groups, kind, validation_fraction, units, ~(test | table["is_control"].to_numpy()), rng)
+    elif share:
+        chosen = _drawn(groups, kind, share, units, ~(test | table["is_control"].to_numpy()), rng)
     if (test & chosen).any():
         both = table.loc[test & chosen, ["context", "perturbation"]].agg(" / ".join, axis=1)
         raise SplitError(
@@ -162,8 +161,7 @@ def split(
         "holdout": _plain(holdout),
         "by": by,
         "fraction": float(fraction),
-        "validation": _plain(validation),
-        "validation_fraction": float(validation_fraction),
+        "validation": share or _plain(validation),
         "together": together,
         "perturbation_key": perturbation_key,
         "control": control_labels(control),
@@ -187,6 +185,16 @@ def _sets_of_names(together: Iterable[Iterable[str]]) -> list[list[str]]:
     if not is_several(together):
         raise refused("together", together, "Give sets of names: [['A', 'B'], ['C', 'D']].")
     return [check_names(names, name="together") for names in together]
+
+
+def _share_or_names(
+    validation: Mapping[str, str | Sequence[str]] | float | None,
+) -> tuple[float, Mapping[str, str | Sequence[str]] | None]:
+    """Tell a share that is drawn for validation from groups that are named."""
+    if isinstance(validation, Real) and not isinstance(validation, bool):
+        return check_share(validation, name="validation"), None
+    _check_named(validation, "validation")
+    return 0.0, cast("Mapping[str, str | Sequence[str]] | None", validation)
 
 
 def _check_named(values: object, argument: str) -> None:

@@ -31,9 +31,15 @@ class HalvedEffects:
 
     def __post_init__(self) -> None:
         if self.first.ndim != 2 or self.first.shape != self.second.shape or not len(self.first):
-            raise MetricInputError(f"the halves have the shapes {self.first.shape} and {self.second.shape}")
+            raise MetricInputError(
+                f"the halves have the shapes {self.first.shape} and {self.second.shape}",
+                remedy="Give both as effects x genes.",
+            )
         if not len(self.contexts) == len(self.perturbations) == len(self.first):
-            raise MetricInputError("there is not one context and one perturbation for each effect")
+            raise MetricInputError(
+                "there is not one context and one perturbation for each effect",
+                remedy="Give a label of both for each row.",
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

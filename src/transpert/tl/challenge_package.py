@@ -22,9 +22,8 @@ import pyarrow as pa
 from anndata import AnnData
 from scipy import sparse
 
-from transpert import _keys
-from transpert._anndata import layer_names
-from transpert._arguments import check_choice, check_names, check_path, check_whole
+from transpert._anndata import layer_names, metadata_of
+from transpert._arguments import check_arguments, check_choice, check_names, check_path, check_whole
 from transpert._counts import read_counts
 from transpert.data.readers.readers import CountReader, open_reader
 from transpert.errors import (
@@ -142,6 +141,7 @@ def to_vcc(
     target = check_path(path, name="path")
     check_whole(n_cells, name="n_cells", least=1)
     contexts = check_names(contexts, name="contexts")
+    check_arguments({"layer": layer, "seed": seed, "overwrite": overwrite, "context_keys": context_keys})
     check_choice(unmeasured, ("refuse", "zero", "controls"), name="unmeasured")
     if target.exists() and not overwrite:
         raise OptionError("the package exists already", where=str(target), remedy="Pass overwrite=True.")
@@ -236,7 +236,7 @@ def _open(
 ) -> tuple[CountReader, Design]:
     """Open the counts of a prediction, and find what its columns mean."""
     if isinstance(pred, AnnData):
-        metadata: Mapping[str, Any] = pred.uns.get(_keys.UNS, {})
+        metadata = metadata_of(pred)
         layers = layer_names(pred)
     else:
         metadata = open_cells(pred, name="the prediction").metadata
@@ -313,9 +313,8 @@ def _check_populations(labels: _Labels, expected: Mapping[tuple[str, str], int],
             remedy="Predict as many cells as the challenge asks for: predict(..., n_cells=400).",
         )
     if kept.sum() > _MAX_CELLS:
-        raise GroupSizeError(
-            f"there are {kept.sum():,} cells, and the challenge takes {_MAX_CELLS:,}", where="the prediction"
-        )
+        what = f"there are {kept.sum():,} cells, and the challenge takes {_MAX_CELLS:,}"
+        raise GroupSizeError(what, where="the prediction", remedy="Predict fewer cells of each target.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ from mudata import MuData
 from rich.progress import Progress
 
 from transpert import _keys
-from transpert._anndata import metadata_of, modality_to_write
+from transpert._anndata import check_writable, metadata_of, modality_to_write
 from transpert._arguments import check_arguments, named_options
 from transpert.errors import OptionError, UnknownNameError
 from transpert.groups import Design
@@ -162,6 +162,8 @@ def evaluate(
     options = checked_options(options)
     slots = {"layer": layer, "counts_layer": counts_layer, "modality": options.modality}
     real = open_cells(truth, name="the truth", **slots)
+    if isinstance(truth, AnnData | MuData):
+        check_writable(modality_to_write(truth, options.modality), _keys.SCORES)
     given = _open_predictions(pred, baseline_names(baselines), slots)
     check_not_swapped(real, given)
     if counts_layer is not None and counts_layer not in (_keys.COUNTS_LAYER, *real.layers):

@@ -13,7 +13,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys
-from transpert._anndata import frame, modality_of, modality_to_write
+from transpert._anndata import check_writable, frame, modality_of, modality_to_write
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
 from transpert.errors import OURS, AssumptionWarning, OptionError, list_names
@@ -146,6 +146,8 @@ def effect_shares(
     1.0
     """
     _check(n_splits, n_bootstrap, level)
+    written = modality_to_write(adata, modality)
+    check_writable(written, key_added)
     cells = modality_of(adata, modality)
     if design is None:
         design = design_of(cells, context_keys=context_keys)
@@ -161,9 +163,8 @@ def effect_shares(
     expected = _expected(measured.energies, cells.n_vars)
     ceilings = _ceilings(cells, found, wanted, metrics, layer, seed)
     result = EffectShares(shares, perturbations, expected, ceilings, _in_words(shares, expected))
-    written = modality_to_write(adata, modality)
     tables = {"shares": shares, "perturbations": perturbations, "expected": expected, "text": result.text}
-    written.uns[_keys.UNS] = {**dict(written.uns.get(_keys.UNS, {})), key_added: tables}
+    written.uns[_keys.UNS] = {**written.uns.get(_keys.UNS, {}), key_added: tables}
     return result
 
 

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from scipy.stats import norm
 
 from transpert import _keys
-from transpert._anndata import frame
+from transpert._anndata import check_writable, frame
 from transpert._arguments import check_model, check_table
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 250  # candidates whose effects are held at a time
 _FEWEST_GENES = 3
+_DRAWS = 50  # of the effects within their own intervals, for the intervals of the scores
 type Desired = pd.Series | AnnData | Sequence[str]
 type Score = Callable[[np.ndarray], np.ndarray]
 
@@ -47,7 +48,6 @@ def rank_targets(
     direction: Literal["toward", "away"] = "toward",
     n_cells: int = 200,
     level: float = 0.9,
-    n_draws: int = 50,
     max_distance: float = 2.0,
     key_added: str = "targets",
     progress: bool = True,
@@ -77,8 +77,6 @@ def rank_targets(
         Control cells of each context that are moved, at most.
     level
         Coverage of the intervals.
-    n_draws
-        Draws of the effects within their own intervals, for the intervals of the scores.
     max_distance
         A candidate farther than this from the perturbations that were trained on is not judged; 1 is the distance of
         neighbours among them.
@@ -131,17 +129,18 @@ def rank_targets(
     'P2'
     """
     check_model(model, name="model")
-    if direction not in ("toward", "away") or not 0 < level < 1 or n_cells < 1 or n_draws < 2:
+    if direction not in ("toward", "away") or not 0 < level < 1 or n_cells < 1:
         raise OptionError(
-            f"direction is {direction!r}, level {level}, n_cells {n_cells}, n_draws {n_draws}",
+            f"direction is {direction!r}, level {level}, n_cells {n_cells}",
             where="rank_targets",
-            remedy="Choose 'toward' or 'away', a level between 0 and 1, one cell or more and two draws or more.",
+            remedy="Choose 'toward' or 'away', a level between 0 and 1, and one cell or more.",
         )
     if not model.is_trained_:
         raise NotTrainedError(f"this {type(model).__name__} is not trained", remedy="Call train() first.")
     data = adata if adata is not None else model.adata
     if data is None:
         raise NotTrainedError("the model was loaded without data", remedy="Pass adata= with control cells.")
+    check_writable(data, key_added)
     rng = np.random.default_rng(check_seed(seed))
     asked = _Candidates.of(model, candidates)
     genes = pd.Index(model.genes.astype(str))
@@ -151,7 +150,7 @@ def rank_targets(
         shown = bar.add_task("Ranking candidates", total=len(asked.known) * len(chosen))
         for context, controls in chosen.items():
             score = _score_of(desired, genes, controls, 1 if direction == "toward" else -1)
-            for rows in _scored(model, controls, asked.known, score, level, n_draws, rng):
+            for rows in _scored(model, controls, asked.known, score, level, rng):
                 parts.append(rows.assign(context=context))
                 bar.advance(shown, len(rows))
             if asked.unknown:
@@ -301,7 +300,6 @@ def _scored(
     candidates: Sequence[str],
     score: Score,
     level: float,
-    n_draws: int,
     rng: np.random.Generator,
 ) -> Iterator[pd.DataFrame]:
     """Predict and score candidates, a chunk at a time."""
@@ -323,7 +321,7 @@ def _scored(
         found = model.get_uncertainty(perturbations=names, level=level, adata=controls)
         effects = found.effects.to_numpy(dtype=np.float64).T
         spread = (found.upper.to_numpy(dtype=np.float64).T - effects) / width
-        drawn = np.stack([score(effects + spread * rng.standard_normal(effects.shape)) for _ in range(n_draws)])
+        drawn = np.stack([score(effects + spread * rng.standard_normal(effects.shape)) for _ in range(_DRAWS)])
         low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         value = score(effects)
         # noise moves a correlation towards 0: the draws say how wide, the prediction where

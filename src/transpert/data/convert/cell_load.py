@@ -104,7 +104,11 @@ def from_cell_load(
     for name in _used_datasets(settings, path):
         files = _files(path.parent / settings.datasets[name])
         if not files:
-            raise StoreError("the data set has no .h5 or .h5ad files", where=settings.datasets[name])
+            raise StoreError(
+                "the data set has no .h5 or .h5ad files",
+                where=settings.datasets[name],
+                remedy="Check the path under [datasets]; it is read from the folder of the settings.",
+            )
         held_out = _HeldOut(name, settings, named, len(files), path)
         readers.extend(_CellLoadReader(file, layer, name, held_out, named) for file in files)
     return build_store(readers, out, named, **options)
@@ -401,7 +405,9 @@ def _scdl() -> Any:
         from bionemo.scdl.io.single_cell_memmap_dataset import SingleCellMemMapDataset
     except ImportError as error:
         raise DependencyError(
-            "bionemo-scdl is not installed", where="transpert.data", remedy="pip install 'transpert[bionemo]'"
+            "bionemo-scdl is not installed",
+            where="transpert.data",
+            remedy="Install it with: pip install 'transpert[bionemo]'.",
         ) from error
     return SingleCellMemMapDataset
 

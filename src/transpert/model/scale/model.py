@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from pathlib import Path
 from typing import Any, Literal, override
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.strategies import Strategy
 
-from transpert._arguments import check_arguments, named_options
+from transpert._arguments import check_arguments, check_path, named_options
 from transpert._compat import SETUP_ARGS_KEY
 from transpert._schema import DAMAGED, checked
 from transpert._seeds import check_seed
@@ -258,7 +257,9 @@ class SCALE(GatedModel):
         """
         check_arguments(locals())
         checkpoints = CheckpointSettings(
-            None if checkpoint_dir is None else Path(checkpoint_dir), checkpoint_every_n_steps, resume
+            None if checkpoint_dir is None else check_path(checkpoint_dir, name="checkpoint_dir"),
+            checkpoint_every_n_steps,
+            resume,
         )
         check_precision(precision)
         check_accelerator(accelerator)

@@ -233,8 +233,8 @@ class ScaleOptions:
         transpert.errors.UnknownNameError
             If there is no such preset.
         """
-        if name not in PRESETS:
-            raise UnknownNameError("preset", [name], PRESETS)
+        if not isinstance(name, str) or name not in PRESETS:
+            raise UnknownNameError("preset", [str(name)], PRESETS)
         return PRESETS[name]
 
 

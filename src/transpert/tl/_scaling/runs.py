@@ -181,7 +181,11 @@ def _by_context(model: Any, task: Task) -> AnnData:
     parts = []
     for context in dict.fromkeys(context for context, _ in task.wanted):
         if len(keys) > 1:
-            raise OptionError("a model without predict_populations is asked for one context column", where="models")
+            raise OptionError(
+                "a model without predict_populations is asked for one context column",
+                where="models",
+                remedy="Give the model that method, or join the columns of the context into one.",
+            )
         names = [label for other, label in task.wanted if other == context]
         parts.append(model.predict({keys[0]: context} if keys else None, names))
     return anndata.concat(parts, uns_merge="same") if len(parts) > 1 else parts[0]
