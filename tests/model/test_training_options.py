@@ -16,6 +16,7 @@ import transpert as tp
 from transpert.errors import OptionError, TrainingError
 from transpert.model import JoiningOptions, ScaleOptions, TrainingOptions
 from transpert.model.scale.training import checkpoints
+from transpert.model.scale.training.run import tensor_cores
 from transpert.nn import EncoderOptions, FlowOptions, NetworkSizes, SetDraws, TransportNetwork
 from transpert.nn.draws import draw_normal, draw_uniform
 
@@ -223,6 +224,16 @@ def test_half_precision(small) -> None:
     whole = train(make(small))
     np.testing.assert_allclose(model.history["train_loss"], whole.history["train_loss"], rtol=0.02)
     assert all(weight.dtype == torch.float32 for weight in model.module.parameters())
+
+
+@pytest.mark.parametrize(("gpu", "before", "during"), [(True, "highest", "high"), (False, "highest", "highest")])
+def test_a_gpu_multiplies_in_tf32_while_networks_are_trained(monkeypatch, gpu, before, during) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert torch.get_float32_matmul_precision() == before
+    with pytest.raises(ZeroDivisionError), tensor_cores():
+        assert torch.get_float32_matmul_precision() == during
+        raise ZeroDivisionError
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_activation_checkpointing_changes_nothing_but_memory(small) -> None:

@@ -145,7 +145,7 @@ class NetworkModel(PerturbationModel):
         )
         if self.components:
             components = self.components[number].to(device)
-            mean = components.to_genes(torch.from_numpy(mean).float().to(device)).double().cpu().numpy()
+            mean = components.to_genes(torch.from_numpy(mean).float().to(device)).cpu().double().numpy()
             shift = None if shift is None else components.to_genes(torch.from_numpy(shift).to(device)).cpu().numpy()
         return (mean if start is None else mean + start), shift, latent
 

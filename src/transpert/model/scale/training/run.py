@@ -213,7 +213,22 @@ def run_training(
     # all devices, since all of them are seeded; torch warns where they are not named
     with ONE_AT_A_TIME, torch.random.fork_rng(range(torch.accelerator.device_count())), _without_chatter():
         torch.manual_seed(seed)
-        runner()
+        with tensor_cores():
+            runner()
+
+
+@contextmanager
+def tensor_cores() -> Iterator[None]:
+    """Let a GPU multiply single precision in TF32, unless the user has chosen a precision of products already."""
+    before = torch.get_float32_matmul_precision()
+    chosen = not torch.cuda.is_available() or before != "highest"
+    if not chosen:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        if not chosen:
+            torch.set_float32_matmul_precision(before)
 
 
 @contextmanager
