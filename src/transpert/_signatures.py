@@ -87,7 +87,8 @@ def as_annotated[**Given, Result](
 
 def check_fields(options: Any, *, but: Collection[str] = ()) -> None:
     """Hold the entries of a group of options against their annotations; which words there are, it says itself."""
-    hints = _hints_of(type(options))
+    described: Any = type(options)
+    hints = _hints_of(described)
     for name in (entry.name for entry in dataclasses.fields(options) if entry.init and entry.name not in but):
         value, hint = getattr(options, name), hints.get(name, Any)
         is_word = typing.get_origin(hint) is Literal and isinstance(value, str)

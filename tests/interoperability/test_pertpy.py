@@ -59,6 +59,32 @@ def test_predicted_cells_are_nearer_to_the_real_ones_than_controls_are(pred, tru
         assert distances["predicted"] < distances["control"]
 
 
+@pytest.mark.parametrize("metric", ["edistance", "mmd", "euclidean"])
+def test_distances_of_pertpy_between_predicted_and_observed_cells(pred, truth, metric) -> None:
+    found = tp.tl.distances(pred, truth, metric=metric, n_components=8)
+    together = tp.tl.embed_together(pred, truth, n_components=8, umap=False)
+    source, spaces = together.obs["source"], together.obsm["X_pca"].astype(float)
+    assert set(found["perturbation"]) == set(PERTURBATIONS)
+    for row in found.itertuples():
+        context = (together.obs["context"] == row.context).to_numpy()
+        here = {
+            kind: spaces[context & (source == kind).to_numpy() & rows(together, label)]
+            for kind, label in (("predicted", row.perturbation), ("observed", row.perturbation), ("control", "control"))
+        }
+        distance = pt.tl.Distance(metric)
+        assert row.predicted == pytest.approx(distance(here["predicted"], here["observed"]), rel=1e-4)
+        assert row.control == pytest.approx(distance(here["control"], here["observed"]), rel=1e-4)
+        assert row.left == pytest.approx(row.predicted / row.control)
+
+
+def test_distances_that_pertpy_does_not_know_or_cannot_compute_are_named(pred, truth) -> None:
+    with pytest.raises(tp.errors.UnknownNameError, match="Did you mean 'edistance'"):
+        tp.tl.distances(pred, truth, metric="e-distance")
+    if find_spec("ott") is None:
+        with pytest.raises(tp.errors.DependencyError, match="'wasserstein' needs more than pertpy"):
+            tp.tl.distances(pred, truth, metric="wasserstein", n_components=4)
+
+
 def test_combinations_are_near_to_their_parts(embedded) -> None:
     table = pt.tl.Distance("edistance").pairwise(embedded, groupby="perturbation", show_progressbar=False, n_jobs=1)
     np.testing.assert_allclose(table, table.T)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from scipy import sparse
 
 from transpert._anndata import check_kind, frame, metadata_of
 from transpert._arguments import check_arguments
+from transpert.conditions.text import population_text, split_population
 from transpert.errors import UnknownNameError
 from transpert.groups import Design
 from transpert.tl._populations import design_of_metadata, log_values, populations
@@ -20,7 +22,6 @@ from transpert.tl.fold_changes import effects_of
 
 from ._style import COLOURS, FAINT, finish, make_axes
 
-_BETWEEN = ": "  # stands between context and condition in the name of a population
 _ROOM = 0.3  # of the width, for names of genes
 
 
@@ -134,12 +135,12 @@ def _choose_population(
                 raise UnknownNameError("population", [population], known)
         return population, ""
     shared = [str(name) for name in predicted.columns.intersection(sizes.index)]
-    parts = {name: name.partition(_BETWEEN) for name in shared}
-    for kind, wanted, place in (("perturbation", perturbation, 2), ("context", context, 0)):
+    parts = {name: split_population(name) for name in shared}
+    for kind, wanted, place in (("perturbation", perturbation, 1), ("context", context, 0)):
         found = [name for name in shared if wanted is None or _is_of(parts[name][place], wanted)]
         if shared and not found:
-            known = dict.fromkeys(parts[name][place] for name in shared)
-            raise UnknownNameError(kind, [str(wanted)], known, where="the populations")
+            offered = dict.fromkeys(parts[name][place] for name in shared)
+            raise UnknownNameError(kind, [str(wanted)], offered, where="the populations")
         shared = found
     if not shared:
         raise UnknownNameError(
@@ -162,14 +163,14 @@ def _signal(truth: AnnData, design: Design) -> pd.Series:
     for (context, label), rows in found.cells.items():
         mean, error = _moments(values[rows])
         before, error_before = moments[context]
-        sizes[f"{context}: {label}"] = float(((mean - before) ** 2 - error - error_before).sum())
+        sizes[population_text(context, label)] = float(((mean - before) ** 2 - error - error_before).sum())
     return pd.Series(sizes)
 
 
 def _moments(block: np.ndarray | sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """Mean of every gene, and the squared sampling error of the mean."""
     mean = np.asarray(block.mean(axis=0), dtype=np.float64).ravel()
-    squared = block.multiply(block) if sparse.issparse(block) else np.square(block)
+    squared: Any = np.square(block) if isinstance(block, np.ndarray) else block.multiply(block)
     variance = np.asarray(squared.mean(axis=0), dtype=np.float64).ravel() - mean**2
     return mean, np.maximum(variance, 0) / max(block.shape[0] - 1, 1)
 

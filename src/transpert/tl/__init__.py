@@ -13,6 +13,7 @@ from .export import to_cell_eval
 from .fold_changes import effects
 from .learnable import EffectShares, effect_shares
 from .paired import compare
+from .pertpy_distances import distances
 from .ranking import rank_targets, score_ranking
 from .registration import register_prediction, score_registered
 from .scaling import scaling_study
@@ -24,6 +25,7 @@ __all__ = [
     "EvaluationOptions",
     "audit",
     "compare",
+    "distances",
     "effect_shares",
     "effects",
     "embed_together",

@@ -71,7 +71,7 @@ def nothing_to_learn(effects: GroupEffects, anchored: np.ndarray, rows: np.ndarr
     _, sampling = effects[asked].in_space("log1p", pseudo_rate=1.0)
     squared = np.square(effects.shift()[asked] - anchored[asked]).sum(axis=1)
     beyond = pd.DataFrame({"squared": squared, "beyond": squared - sampling.sum(axis=1)}).groupby(units).sum()
-    share = (beyond["beyond"] / np.maximum(beyond["squared"], _TINY)).to_numpy()
+    share: np.ndarray = (beyond["beyond"] / np.maximum(beyond["squared"], _TINY)).to_numpy()
     upper = share.mean() + stats.t.ppf(_CERTAINTY, n_units - 1) * share.std(ddof=1) / np.sqrt(n_units)
     if upper < _LEAST_UNEXPLAINED:
         return "what the anchor leaves unexplained is no more than the sampling error of the cells"

@@ -80,7 +80,8 @@ def with_library_sizes(adata: AnnData, key: str | None) -> AnnData:
     if key not in obs:
         raise UnknownNameError("column", [key], map(str, obs.columns), where="obs")
     named = obs.assign(**{_keys.LIBRARY_SIZE: obs[key]})
-    return AnnData(adata.X, obs=named, var=adata.var, obsm=adata.obsm, layers=adata.layers, uns=adata.uns)
+    slots: dict[str, Any] = {"obsm": adata.obsm, "layers": adata.layers, "uns": adata.uns}
+    return AnnData(adata.X, obs=named, var=frame(adata.var), **slots)
 
 
 def digest_of_cells(adata: AnnData, design: Design, layer: str | None) -> str:
