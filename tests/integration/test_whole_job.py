@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -113,12 +114,11 @@ def test_info_prints_the_version() -> None:
 
 def test_rank_and_scaling_read_their_sections(cells, tmp_path) -> None:
     run("init", "screen.h5ad")
-    asked = ("train.preset=tiny", "train.steps=4", "train.accelerator=cpu", "train.checkpoints=true")
+    asked = ("train.preset=tiny", "train.steps=4", "train.accelerator=cpu")
     quick = [word for change in asked for word in ("--set", change)]
     for step in ("split", "train"):
         code, output = run(step, "transpert.toml", *quick)
         assert code == 0, output
-    assert list((tmp_path / "results" / "checkpoints").iterdir())
     code, output = run("rank", "transpert.toml")
     assert code == 1 and "nothing says what is wanted (in [rank]). Give one of signature" in output
     signature = pd.Series(np.linspace(-1, 1, 40), cells.var_names, name="log_fold_change")
@@ -144,3 +144,15 @@ def test_exit_codes_tell_mistakes_of_the_command_from_those_of_the_data(cells) -
     assert run("train", "absent.toml")[0] == 2
     run("init", "screen.h5ad")
     assert run("train", "transpert.toml")[0] == 1
+
+
+def test_train_passes_on_what_it_runs_on_and_goes_on_from_checkpoints(cells, monkeypatch) -> None:
+    run("init", "screen.h5ad")
+    assert run("split", "transpert.toml")[0] == 0
+    given: dict[str, object] = {}
+    monkeypatch.setattr(tp.SCALE, "train", lambda self, **options: given.update(options))
+    monkeypatch.setattr(tp.SCALE, "save", lambda self, *args, **options: None)
+    changes = ("train.checkpoints=true", "train.devices=2", "train.strategy=ddp", "train.accelerator=cpu")
+    assert run("train", "transpert.toml", *[word for change in changes for word in ("--set", change)])[0] == 0
+    assert given.pop("checkpoint_dir") == Path("results/checkpoints")
+    assert given == {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "resume": "auto"}

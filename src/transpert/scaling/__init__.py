@@ -11,9 +11,7 @@ __all__ = [
     "ScalingCurve",
     "effect_energies",
     "fit_curve",
-    "gini_simpson",
     "published_saturation",
     "retrieval",
-    "shannon",
     "vendi",
 ]
