@@ -10,14 +10,14 @@ import numpy as np
 
 from transpert.conditions import Condition
 
-from .coefficients import EffectTable, cell_weights, condition_coefficients, context_coefficients, weighted_sum
+from .coefficients import EffectTable, condition_coefficients, context_coefficients, weighted_sum
 from .dependence import FEWEST_CONTEXTS, ContextScores, Dependence
 from .dose import given_parts, interpolate_over
 from .effects import GroupEffects
 from .options import AnchorOptions, EffectSpace
 from .perturbation_ridge import PerturbationRidge
 from .rates import shift_mean_log
-from .shrinkage import shrink_effects, variance_between
+from .shrinkage import shrink_effects
 from .statistics import GroupStatistics
 
 Situation = Literal["pair", "context", "perturbation"]
@@ -253,18 +253,11 @@ class Anchor:
     ) -> np.ndarray:
         """Return the main effect of the context, that of the condition, and its dependence on the context, ``(3, G)``.
 
-        The last two are shrunken gene by gene: what contexts agree on is kept, what differs between them is not.
+        The last two are shrunken gene by gene by their sampling error, each for itself.
         """
         coefficients = self.three_parts(space, condition, context, profile, allowed)
         parts = weighted_sum(coefficients, self.effects[space])
-        squared = coefficients[1:] ** 2
-        variances = weighted_sum(squared, self.variances[space])
-        rows = np.flatnonzero(self.table.of_condition(condition) & allowed & ~self.table.of_context(context))
-        if len(rows) > 1:
-            weights = cell_weights(self.table.weights[rows])
-            between = variance_between(self.effects[space][rows], self.variances[space][rows], weights)
-            sampling = weighted_sum(squared[:, rows], self.variances[space][rows])
-            variances += squared[:, rows].sum(axis=1)[:, None] * between - sampling
+        variances = weighted_sum(coefficients[1:] ** 2, self.variances[space])
         parts[1:] = shrink_effects(parts[1:], self.options.shrinkage * variances)
         return parts
 
@@ -304,7 +297,7 @@ class Anchor:
         if self.options.kind == "mean" or not self.table.conditions:
             return []
         most = max(int(self.table.of_condition(condition).sum()) for condition in set(self.table.conditions))
-        needed = {"how effects follow control profiles": FEWEST_CONTEXTS + 1, "agreement between contexts": 2}
+        needed = {"how effects follow control profiles": FEWEST_CONTEXTS + 1}
         found = f"no condition was measured in more than {most}"
         return [f"{part} needs {n} contexts; {found}" for part, n in needed.items() if most < n]
 
