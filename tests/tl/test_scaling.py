@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import transpert as tp
-from transpert.errors import OptionError, SplitError, UnknownNameError
+from transpert.errors import CountsError, OptionError, SplitError, UnknownNameError
 from transpert.groups import Design
 from transpert.tl._scaling.choices import SCHEMES
 
@@ -152,3 +152,10 @@ def test_library_sizes_of_another_name_are_used(tmp_path, recwarn) -> None:
     assert "library_size" not in named.obs and not [w for w in recwarn if "failed" in str(w.message)]
     with pytest.raises(tp.errors.UnknownNameError, match="nCounts"):
         tp.tl.scaling_study(named, design, **asked, library_size_key="nCounts", out=tmp_path / "c")
+
+
+def test_cells_without_values_are_refused(cells, tmp_path) -> None:
+    empty = cells.copy()
+    empty.X = None
+    with pytest.raises(CountsError, match="there are no values .in X"):
+        study(empty, tmp_path)

@@ -18,6 +18,7 @@ from rich.progress import Progress, TimeRemainingColumn
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame
+from transpert._matrices import check_there
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
 from transpert.errors import OURS, AssumptionWarning, OptionError, UnknownNameError, list_names
@@ -225,7 +226,8 @@ def _points(adata: AnnData) -> np.ndarray:
 
     if _keys.PCA in adata.obsm:
         return np.asarray(adata.obsm[_keys.PCA])[:, :_COMPONENTS]
-    n = min(_COMPONENTS, adata.n_vars - 1)
+    check_there(adata.X, where="X")
+    n = max(1, min(_COMPONENTS, adata.n_vars - 1))
     return TruncatedSVD(n, random_state=0).fit_transform(adata.X)
 
 
