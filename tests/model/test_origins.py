@@ -81,7 +81,7 @@ def test_networks_are_judged_by_the_controls_of_their_time(preset) -> None:
     adata = time_course({"A": [6.0, 48.0], "B": [6.0, 48.0], "C": [6.0, 48.0]})
     tp.SCALE.setup_anndata(adata, **SETUP)
     training = tp.model.TrainingOptions(steps=4, steps_per_epoch=2, set_size=16, sets_per_batch=2)
-    model = tp.SCALE(adata, preset=preset, training=training)
+    model = tp.SCALE(adata, preset=preset, joining="always", training=training)
     model.train(enable_progress_bar=False)
     assert len(model.gate_table) == 6
     pred = model.predict({"c": "A"}, "X", times=48.0, progress=False)

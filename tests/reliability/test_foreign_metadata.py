@@ -29,7 +29,7 @@ def test_what_is_not_ours_is_left_alone(model, foreign) -> None:
     for write in (
         lambda adata: tp.tl.evaluate(pred, adata, n_bootstrap=0, progress=False),
         lambda adata: tp.tl.effect_shares(adata, design=design, n_splits=2, n_bootstrap=2),
-        lambda adata: tp.tl.rank_targets(model, wanted, adata=adata, n_draws=2, n_cells=10, progress=False),
+        lambda adata: tp.tl.rank_targets(model, wanted, adata=adata, n_cells=10, progress=False),
     ):
         adata = cells()
         adata.uns["transpert"] = foreign

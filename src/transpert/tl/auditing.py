@@ -205,7 +205,7 @@ def audit(
 def _chosen(metrics: str | Sequence[str]) -> list[Metric]:
     chosen = resolve_metrics(metrics)
     names = [metric.name for metric in chosen]
-    chosen += resolve_metrics([name for name in _INTEGRITY if name not in names])
+    chosen += [metric for metric in resolve_metrics(_INTEGRITY) if metric.name not in names]
     counted = [metric.name for metric in chosen if metric.counts]
     if counted:
         raise OptionError(
