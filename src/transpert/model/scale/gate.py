@@ -68,8 +68,8 @@ def nothing_to_learn(effects: GroupEffects, anchored: np.ndarray, rows: np.ndarr
     n_units = len(set(units))
     if n_units < _FEWEST_UNITS:
         return (
-            f"the gate needs {_FEWEST_UNITS} {UNITS[level]} that can be left out while the anchor keeps enough to learn "
-            f"from, and there are {n_units}"
+            f"the gate needs {_FEWEST_UNITS} {UNITS[level]} that can be left out while the anchor keeps enough "
+            f"to learn from, and there are {n_units}"
         )
     _, sampling = effects[asked].in_space("log1p", pseudo_rate=1.0)
     squared = np.square(effects.shift()[asked] - anchored[asked]).sum(axis=1)
