@@ -88,7 +88,7 @@ def _pictures(pred: AnnData, adata: AnnData, cell_type: str) -> dict[str, Callab
         sc.pl.umap(together, color="source", palette=colours, title=f"{cell_type}, interferon beta", show=False)
 
     def dotplot() -> None:
-        sc.pl.rank_genes_groups_dotplot(pred, n_genes=12, standard_scale="var", show=False)
+        sc.pl.rank_genes_groups_dotplot(pred, n_genes=12, standard_scale="var", dendrogram=False, show=False)
 
     def effects() -> None:
         truth = adata[adata.obs["cell_type"] == cell_type].copy()

@@ -297,9 +297,10 @@ class Anchor:
         if self.options.kind == "mean" or not self.table.conditions:
             return []
         most = max(int(self.table.of_condition(condition).sum()) for condition in set(self.table.conditions))
-        needed = {"how effects follow control profiles": FEWEST_CONTEXTS + 1}
+        if most > FEWEST_CONTEXTS:
+            return []
         found = f"no condition was measured in more than {most}"
-        return [f"{part} needs {n} contexts; {found}" for part, n in needed.items() if most < n]
+        return [f"how effects follow control profiles needs {FEWEST_CONTEXTS + 1} contexts; {found}"]
 
 
 def _everything(table: EffectTable, allowed: np.ndarray) -> np.ndarray:

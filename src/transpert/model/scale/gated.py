@@ -47,14 +47,17 @@ class GatedModel(NetworkModel):
     def _why_no_networks(self, effects: GroupEffects, folds: Folds, anchored: LeftOutShifts) -> str:
         """Say why networks would not count beside the anchor, so that none needs to be trained."""
         joining = self.options.joining
-        decided = joining.gate is not None or joining.kind != "stack" or joining.folds == 1
-        decided = decided or joining.train_networks == "always" or bool(self.completed_history)
-        if decided or self.anchor is None or not folds.any:
+        is_fitted = self.anchor is not None and joining.kind == "stack" and joining.folds > 1 and joining.gate is None
+        insists = joining.train_networks == "always" or bool(self.completed_history)
+        if not is_fitted or insists or not folds.any:
             return ""
-        judged = anchored.only(folds.judged[anchored.rows] >= 0)
+        rows = self._rows_of_the_gate(effects, folds, anchored)
+        return nothing_to_learn(effects[anchored.rows], anchored.shifts, rows, self.left_out_level)
+
+    def _rows_of_the_gate(self, effects: GroupEffects, folds: Folds, anchored: LeftOutShifts) -> np.ndarray:
+        """Mark the left-out rows, ``(R,)`` bool, by which networks and anchor are weighed."""
         like_asked = rows_like_asked(effects.conditions, folds.judged, self._split_kind())
-        rows = like_asked[judged.rows] & judged.comparable
-        return nothing_to_learn(effects[judged.rows], judged.shifts, rows, self.left_out_level)
+        return ((folds.judged >= 0) & like_asked)[anchored.rows] & anchored.comparable
 
     def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions, say: Say) -> Anchor:
         dispersion = np.asarray(self._dispersion)
@@ -96,9 +99,8 @@ class GatedModel(NetworkModel):
         elif self.options.anchor is None or unseen is None:
             self.gate = 1.0 if self.options.anchor is None else 0.0
         else:
-            like_asked = rows_like_asked(effects.conditions, fold, self._split_kind())
-            rows_asked = like_asked[rows] & anchored.comparable
-            self.gate_evidence = fit_gate(asked, shifts, unseen, rows_asked, self.left_out_level)
+            deciding = self._rows_of_the_gate(effects, folds, anchored)
+            self.gate_evidence = fit_gate(asked, shifts, unseen, deciding, self.left_out_level)
             self.gate = self.gate_evidence.weight
             self.gate_table = gate_table(asked, shifts, unseen, self.gate)
         say("Learning how sure predictions are from left-out groups")

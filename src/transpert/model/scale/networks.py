@@ -192,7 +192,12 @@ class NetworkModel(PerturbationModel):
             If the model is not trained, or no network was, because none could count beside the anchor.
         """
         self._check_trained()
-        self._require_networks()
+        if self.without_networks:
+            raise NotTrainedError(
+                f"this model has no trained network: {self.without_networks}",
+                where="get_latent_representation",
+                remedy='Make the model with joining="always" and train it.',
+            )
         cells = self.cells if adata is None else self._other_cells(adata)
         design = dataclasses.replace(self.design, split_key=None)  # other cells have no split, and may be all perturbed
         codes = make_groups(cells.obs, design, need_controls=False).codes
@@ -200,15 +205,6 @@ class NetworkModel(PerturbationModel):
         for positions in pd.Series(codes).groupby(codes).indices.values():
             latent[positions] = self._latent_of(cells[np.asarray(positions)])
         return latent
-
-    def _require_networks(self) -> None:
-        """Refuse what only trained networks can answer where none was trained."""
-        if self.without_networks:
-            raise NotTrainedError(
-                f"this model has no trained network: {self.without_networks}",
-                where="get_latent_representation",
-                remedy='Make the model with joining="always" and train it.',
-            )
 
     @property
     def n_parameters(self) -> int:
