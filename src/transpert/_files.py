@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
@@ -34,8 +35,11 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 @contextmanager
-def writing(error: type[TranspertError], where: Path, then: str) -> Iterator[None]:
-    """Raise an error of ours where writing fails; ``then`` says what to do when the cause is mended."""
+def writing(error: type[TranspertError], where: Path | None, then: str) -> Iterator[None]:
+    """Raise an error of ours where writing fails; ``then`` says what to do when the cause is mended.
+
+    Without ``where``, the failure says which file it was.
+    """
     try:
         yield
     except TranspertError:
@@ -50,11 +54,22 @@ def writing(error: type[TranspertError], where: Path, then: str) -> Iterator[Non
         elif number == errno.EFBIG:
             what, mend = "a file would be larger than is allowed here", "raise the limit (ulimit -f) and "
         elif isinstance(failure, NotADirectoryError | FileExistsError):
-            what, mend = "a folder above it is a file", "choose another name and "
+            what, mend = "there is a file where a folder should be", "choose another name and "
         elif number in _FORBIDDEN:
             mend = "get leave to write there and "
         remedy = f"{mend}{then}."
-        raise error(what, where=str(where), remedy=remedy[0].upper() + remedy[1:]) from failure
+        place = where or getattr(failure, "filename", None) or "the output"
+        raise error(what, where=str(place), remedy=remedy[0].upper() + remedy[1:]) from failure
+
+
+@contextmanager
+def file_written(path: Path, error: type[TranspertError], then: str) -> Iterator[Path]:
+    """Give a place to write a file to, which gets its name when the block ends without an error."""
+    with writing(error, path, then):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, prefix=".transpert-") as folder:
+            yield Path(folder) / path.name
+            os.replace(Path(folder) / path.name, path)
 
 
 @contextmanager

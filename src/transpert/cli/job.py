@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transpert._files import file_written, reading
 from transpert.cli._console import read_h5ad
 from transpert.cli.settings import Settings
 from transpert.errors import OptionError, StoreError, list_names
@@ -37,9 +39,8 @@ def split(settings: Settings) -> AnnData:
         context_keys=data.context_keys,
         seed=asked.seed,
     )
-    folder = Path(settings.output.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    adata.write_h5ad(folder / CELLS)
+    with _written(settings, CELLS) as path:
+        adata.write_h5ad(path)
     return adata
 
 
@@ -71,7 +72,8 @@ def predict(settings: Settings) -> AnnData:
     wanted = _held_out(adata, settings) if asked.contexts is None and asked.perturbations is None else {}
     arguments: dict[str, Any] = {"contexts": asked.contexts, "perturbations": asked.perturbations, **wanted}
     pred = model.predict(**arguments, n_cells=asked.n_cells, seed=asked.seed)
-    pred.write_h5ad(Path(settings.output.folder) / PREDICTION)
+    with _written(settings, PREDICTION) as path:
+        pred.write_h5ad(path)
     return pred
 
 
@@ -100,7 +102,8 @@ def evaluate(settings: Settings) -> pd.DataFrame:
         n_bootstrap=asked.n_bootstrap,
         seed=asked.seed,
     )
-    scores.to_csv(Path(settings.output.folder) / SCORES, index=False)
+    with _written(settings, SCORES) as path:
+        scores.to_csv(path, index=False)
     return scores
 
 
@@ -112,7 +115,9 @@ def report(settings: Settings, command: str) -> Path:
 
     pred = read_h5ad(_found(settings, PREDICTION, "predict"))
     truth = read_h5ad(_found(settings, CELLS, "split"))
-    scores = pd.read_csv(_found(settings, SCORES, "evaluate"))
+    path = _found(settings, SCORES, "evaluate")
+    with reading(StoreError, path, "table of scores", "Run transpert evaluate again."):
+        scores = pd.read_csv(path)
     return pl.report(pred, truth, Path(settings.output.folder) / REPORT, scores=scores, command=command)
 
 
@@ -147,7 +152,8 @@ def rank(settings: Settings) -> pd.DataFrame:
         direction=asked.direction,  # type: ignore[arg-type]  # rank_targets says which there are
         seed=asked.seed,
     )
-    pd.DataFrame(ranking).to_csv(Path(settings.output.folder) / RANKING, index=False)
+    with _written(settings, RANKING) as path:
+        pd.DataFrame(ranking).to_csv(path, index=False)
     return ranking
 
 
@@ -155,15 +161,9 @@ def _signature(path: Path) -> pd.Series:
     """Read log fold changes by gene."""
     import pandas as pd
 
-    try:
-        table = pd.read_csv(path, index_col=0)
-        return table.iloc[:, 0].astype(float)
-    except (ValueError, IndexError, UnicodeDecodeError) as error:
-        raise OptionError(
-            "the signature has no column of genes and one of log fold changes",
-            where=str(path),
-            remedy="Write a header and two columns: gene, log fold change.",
-        ) from error
+    remedy = "Write a header and two columns: gene, log fold change."
+    with reading(OptionError, path, "table of genes and log fold changes", remedy):
+        return pd.read_csv(path, index_col=0).iloc[:, 0].astype(float)
 
 
 def scaling(settings: Settings) -> ScalingStudy:
@@ -189,11 +189,18 @@ def scaling(settings: Settings) -> ScalingStudy:
         library_size_key=data.library_size_key,
         out=folder / "study",
     )
-    study.table.to_csv(folder / "scaling.csv", index=False)
+    with _written(settings, "scaling.csv") as path:
+        study.table.to_csv(path, index=False)
     pl.scaling(study, show=False)
-    plt.savefig(folder / "scaling.png", dpi=150, bbox_inches="tight")
+    with _written(settings, "scaling.png") as path:
+        plt.savefig(path, dpi=150, bbox_inches="tight")
     plt.close()
     return study
+
+
+def _written(settings: Settings, name: str) -> AbstractContextManager[Path]:
+    """Give a place to write a result to, which gets its name when it is whole."""
+    return file_written(Path(settings.output.folder) / name, StoreError, "run the command again")
 
 
 def _found(settings: Settings, name: str, step: str) -> Path:

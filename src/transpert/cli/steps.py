@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from transpert._files import file_written
 from transpert.cli._console import named_errors, read_h5ad
 from transpert.cli.settings import read_settings, written
-from transpert.errors import OptionError
+from transpert.errors import MetricInputError, OptionError, StoreError
+
+if TYPE_CHECKING:
+    from transpert.tl import ScalingStudy
 
 _File = Annotated[Path, typer.Argument(help="The settings, TOML; transpert init writes them.", exists=True)]
 _Changes = Annotated[
@@ -32,7 +36,9 @@ def init(
     with named_errors():
         if out.exists() and not overwrite:
             raise OptionError("the file exists already", where=str(out), remedy="Pass --overwrite, or another --out.")
-        out.write_text(written(*look(cells)), encoding="utf-8")
+        text = written(*look(cells))
+        with file_written(out, StoreError, "run the command again") as new:
+            new.write_text(text, encoding="utf-8")
         typer.echo(f"Written to {out}. Check what is marked as a guess, then: transpert run {out}")
 
 
@@ -122,8 +128,16 @@ def scaling(file: _File, changes: _Changes = None) -> None:
         settings = read_settings(file, changes or ())
         study = job.scaling(settings)
         sizes = study.table[f"n_{study.axes[0]}"].nunique()
-        typer.echo(study.saturation().round(3).to_string(index=False) if sizes >= _FEWEST_SIZES else _TOO_FEW)
+        typer.echo(_saturation(study) if sizes >= _FEWEST_SIZES else _TOO_FEW)
         typer.echo(f"Written to {settings.output.folder}: scaling.csv and scaling.png.")
+
+
+def _saturation(study: ScalingStudy) -> str:
+    """Say where more stops helping, or why scores do not say it; they are written all the same."""
+    try:
+        return study.saturation().round(3).to_string(index=False)
+    except MetricInputError as error:
+        return str(error)
 
 
 def _command() -> str:

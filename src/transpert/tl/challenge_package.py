@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import anndata as ad
@@ -25,6 +24,7 @@ from scipy import sparse
 from transpert._anndata import layer_names, metadata_of
 from transpert._arguments import check_arguments, check_choice, check_names, check_path, check_whole
 from transpert._counts import read_counts
+from transpert._files import file_written
 from transpert.data.readers.readers import CountReader, open_reader
 from transpert.errors import (
     OURS,
@@ -34,6 +34,7 @@ from transpert.errors import (
     GeneError,
     GroupSizeError,
     OptionError,
+    StoreError,
     UnknownNameError,
     list_names,
 )
@@ -152,9 +153,8 @@ def to_vcc(
     columns = reader.genes.get_indexer(wanted_genes)
     missing = wanted_genes[columns < 0]
     fill = _fill(missing, unmeasured, controls, design, layer, labels, seed)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=target.parent) as folder:
-        file = Path(folder) / "pred.h5ad"
+    with file_written(target, StoreError, "write it again") as new:
+        file = new.with_name("pred.h5ad")
         n_stored = _write_cells(file, reader, labels, wanted_genes, columns, fill)
         meta: dict[str, Any] = {
             "schema": 1,
@@ -166,8 +166,7 @@ def to_vcc(
         if len(missing):
             meta |= {"n_unmeasured": len(missing), "unmeasured_as": unmeasured}
             meta |= {"unmeasured": list(missing)} if len(missing) <= _LONGEST_LIST else {}
-        _pack(file, meta, Path(folder) / target.name)
-        os.replace(Path(folder) / target.name, target)
+        _pack(file, meta, new)
     return target
 
 

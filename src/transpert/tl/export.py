@@ -12,8 +12,9 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert._arguments import check_arguments
+from transpert._files import file_written
 from transpert.conditions.labels import Controls
-from transpert.errors import ControlError, OptionError
+from transpert.errors import ControlError, OptionError, StoreError
 from transpert.groups import Design
 
 from ._evaluation.cell_reader import CellReader, Data, open_cells
@@ -114,7 +115,6 @@ def to_cell_eval(
         )
     real, predicted = real.with_genes(genes), predicted.with_genes(genes)
     controls = (real, observed) if lacking else (predicted, own)
-    Path(folder).mkdir(parents=True, exist_ok=True)
     _write(paths[0], (predicted, own), controls, wanted, control_label)
     _write(paths[1], (real, observed), (real, observed), wanted, control_label)
     return paths
@@ -139,4 +139,6 @@ def _write(
     obs = pd.DataFrame(labels, columns=["target_gene", "celltype"]).astype("category")
     obs.index = pd.Index([f"cell_{number}" for number in np.arange(len(obs))], dtype=object)
     var = pd.DataFrame(index=cells[0].genes)
-    AnnData(sparse.vstack(blocks, format="csr").astype(np.float32), obs=obs, var=var).write_h5ad(path)
+    written = AnnData(sparse.vstack(blocks, format="csr").astype(np.float32), obs=obs, var=var)
+    with file_written(path, StoreError, "write it again") as new:
+        written.write_h5ad(new)
