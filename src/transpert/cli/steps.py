@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from transpert.cli._console import named_errors, read_h5ad
+from transpert.cli._console import named_errors, read_h5ad, write_file
 from transpert.cli.settings import read_settings, written
 from transpert.errors import OptionError
 
@@ -30,9 +30,15 @@ def init(
     from transpert.cli.first_look import look
 
     with named_errors():
-        if out.exists() and not overwrite:
-            raise OptionError("the file exists already", where=str(out), remedy="Pass --overwrite, or another --out.")
-        out.write_text(written(*look(cells)), encoding="utf-8")
+
+        def check() -> None:
+            if out.exists() and not overwrite:
+                what, remedy = "the file exists already", "Pass --overwrite, or another --out."
+                raise OptionError(what, where=str(out), remedy=remedy)
+
+        check()
+        text = written(*look(cells))
+        write_file(out, lambda new: new.write_text(text, encoding="utf-8"), check=check)
         typer.echo(f"Written to {out}. Check what is marked as a guess, then: transpert run {out}")
 
 
