@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transpert._folders import used_alone
 from transpert.cli._console import read_h5ad, write_figure, write_file, write_table
 from transpert.cli.settings import Settings
 from transpert.errors import OptionError, StoreError, list_names
@@ -18,6 +21,13 @@ if TYPE_CHECKING:
 
 CELLS, MODEL, PREDICTION, SCORES, REPORT = "cells.h5ad", "model", "prediction.h5ad", "scores.csv", "report.html"
 RANKING, CHECKPOINTS = "ranking.csv", "checkpoints"
+
+
+def alone(settings: Settings) -> AbstractContextManager[None]:
+    """Keep another job out of the folder of results, which would mix the cells of one with the model of the other."""
+    several = int(os.environ.get("LOCAL_RANK") or os.environ.get("RANK") or 0)  # the first of several processes writes
+    folder = Path(settings.output.folder)
+    return nullcontext() if several else used_alone(folder, "job", StoreError, "run the command again")
 
 
 def split(settings: Settings) -> AnnData:

@@ -112,7 +112,9 @@ def evaluate(
         with named_errors():
             if pred.suffix != ".toml":
                 raise OptionError("the real cells are missing", where="evaluate", remedy="Name them second.")
-            typer.echo(tl.score_table(job.evaluate(read_settings(pred))).round(3).to_string())
+            settings = read_settings(pred)
+            with job.alone(settings):
+                typer.echo(tl.score_table(job.evaluate(settings)).round(3).to_string())
         return
     names = None if baselines is None else "all" if baselines == "all" else baselines.split(",")
     named = {
