@@ -57,7 +57,7 @@ from .gate import FittedGate
 from .gated import GatedModel
 from .held_out_anchor import groups_of
 from .module import TransportModule
-from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions
+from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions, refuse_former
 from .training.fingerprints import data_fingerprint, options_fingerprint
 from .training.plan import TransportTrainingPlan
 from .training.progress import stages
@@ -382,6 +382,7 @@ class SCALE(GatedModel):
     @override
     def _from_options(cls, adata, registry, options):
         saved = checked(options, SavedOptions, ModelFileError, "options", DAMAGED)
+        refuse_former(options["options"].get("network", {}))
         parts = (saved.options, saved.options.network)
         given = {spec.name: getattr(part, spec.name) for part in parts for spec in dataclasses.fields(part)}
         del given["network"]
