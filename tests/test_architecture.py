@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+from collections.abc import Callable
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -22,6 +23,7 @@ FREE = {
     "_signatures",
     "_compat",
     "_counts",
+    "_docstrings",
     "_files",
     "_folders",
     "_keys",
@@ -127,6 +129,16 @@ def test_public_functions_and_classes_are_documented(room: str) -> None:
             assert "Parameters\n---" in text, f"{room}.{name} does not describe its parameters"
         if inspect.isfunction(value) and inspect.signature(value).return_annotation != "None":
             assert "Returns\n---" in text, f"{room}.{name} does not say what it returns"
+        if inspect.isfunction(value):
+            undescribed = undescribed_arguments(value)
+            assert not undescribed, f"{room}.{name} does not describe {undescribed}"
+
+
+def undescribed_arguments(value: Callable) -> list[str]:
+    """Arguments that a docstring does not name, where it stands for help() with the shared texts in their places."""
+    text = inspect.getdoc(value) or ""
+    assert "%(" not in text, f"a shared text of {value.__qualname__} stands alone on its line"
+    return [name for name in inspect.signature(value).parameters if not re.search(rf"^[\w *,]*\b{name}\b", text, re.M)]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert.conditions.labels import Controls
 from transpert.errors import ControlError, OptionError
 from transpert.groups import Design
@@ -21,6 +22,7 @@ from ._evaluation.plan import align, find_populations, wanted_populations
 from ._populations import Populations, design_of_metadata, populations
 
 
+@fill_docstring
 def to_cell_eval(
     pred: Data,
     truth: Data,
@@ -48,15 +50,11 @@ def to_cell_eval(
         The real cells with controls; the same kinds.
     folder
         Where to write ``pred.h5ad`` and ``real.h5ad``; made if it does not exist.
-    design
-        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
-        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
-    perturbation_key, control, context_keys
-        These of its columns and labels, where they are others than the design says.
+    %(design)s
+    %(own_columns)s
     control_label
         What controls are called in the files.
-    layer
-        Layer with log1p counts per 10k, in place of ``X``.
+    %(log_layer)s
     modality
         Modality of MuData objects.
     overwrite

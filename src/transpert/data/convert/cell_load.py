@@ -15,6 +15,7 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert._folders import folder_written
 from transpert._matrices import check_starts, csr_of_parts, narrowed
 from transpert._signatures import as_annotated
@@ -149,6 +150,7 @@ class _CellLoadReader:
 
 # --- annbatch -------------------------------------------------------------------------------------------------------
 @as_annotated()
+@fill_docstring
 def from_annbatch(collection: str | os.PathLike, out: str | os.PathLike, design: Design, **options: Any) -> Store:
     """Build a store from a collection of annbatch.
 
@@ -160,12 +162,7 @@ def from_annbatch(collection: str | os.PathLike, out: str | os.PathLike, design:
         The store to make.
     design
         Which columns say what.
-    **options
-        Passed to :func:`build_store`.
-
-    Returns
-    -------
-    The store.
+    %(store_made)s
 
     Raises
     ------
@@ -199,6 +196,7 @@ def from_annbatch(collection: str | os.PathLike, out: str | os.PathLike, design:
 
 # --- BioNeMo SCDL -----------------------------------------------------------------------------------------------------
 @as_annotated()
+@fill_docstring
 def to_scdl(store: Store, folder: str | os.PathLike) -> None:
     """Write a store as a memory map of BioNeMo SCDL, a block of cells at a time.
 
@@ -222,10 +220,7 @@ def to_scdl(store: Store, folder: str | os.PathLike) -> None:
 
     Examples
     --------
-    >>> import tempfile, transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     design = tp.groups.Design("perturbation", "control")
+    %(small_cells)s
     ...     store = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
     ...     tp.data.to_scdl(store, f"{folder}/scdl")
     ...     tp.data.from_scdl(f"{folder}/scdl", f"{folder}/back.zarr", design).shape == store.shape
@@ -266,6 +261,7 @@ def _write_scdl(store: Store, dataset_class: Any, new: Path) -> None:
 
 
 @as_annotated()
+@fill_docstring
 def from_scdl(
     folder: str | os.PathLike, out: str | os.PathLike, design: Design, *, gene_key: str | None = None, **options: Any
 ) -> Store:
@@ -281,12 +277,7 @@ def from_scdl(
         Which columns of the observed features say what.
     gene_key
         The variable feature with the names of the genes; ``"var_feature_id"``, or the only one, by default.
-    **options
-        Passed to :func:`build_store`.
-
-    Returns
-    -------
-    The store.
+    %(store_made)s
 
     Raises
     ------
@@ -299,10 +290,7 @@ def from_scdl(
 
     Examples
     --------
-    >>> import tempfile, transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     design = tp.groups.Design("perturbation", "control")
+    %(small_cells)s
     ...     tp.data.to_scdl(tp.data.build_store(adata, f"{folder}/a.zarr", design, layer="counts"), f"{folder}/scdl")
     ...     store = tp.data.from_scdl(f"{folder}/scdl", f"{folder}/b.zarr", design)
     ...     store.shape, store.names([0])[0] in adata.obs_names
