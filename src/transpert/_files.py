@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
@@ -60,16 +59,6 @@ def writing(error: type[TranspertError], where: Path | None, then: str) -> Itera
         remedy = f"{mend}{then}."
         place = where or getattr(failure, "filename", None) or "the output"
         raise error(what, where=str(place), remedy=remedy[0].upper() + remedy[1:]) from failure
-
-
-@contextmanager
-def file_written(path: Path, error: type[TranspertError], then: str) -> Iterator[Path]:
-    """Give a place to write a file to, which gets its name when the block ends without an error."""
-    with writing(error, path, then):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=".transpert-") as folder:
-            yield Path(folder) / path.name
-            os.replace(Path(folder) / path.name, path)
 
 
 @contextmanager

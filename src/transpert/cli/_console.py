@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def named_errors() -> Iterator[None]:
     from transpert.errors import StoreError, TranspertError
 
     try:
-        with writing(StoreError, None, "run the command again"):
+        with writing(StoreError, None, "repeat the command"):
             yield
     except TranspertError as error:
         # messages of other libraries inside ours may have several lines
@@ -31,3 +31,25 @@ def read_h5ad(path: Path) -> Any:
     from transpert.errors import StoreError
 
     return _anndata.read_h5ad(path, StoreError)
+
+
+def write_file(path: Path, write: Callable[[Path], Any], *, check: Callable[[], Any] = lambda: None) -> None:
+    """Write a file that is there in full or not at all."""
+    from transpert._folders import file_written
+    from transpert.errors import StoreError
+
+    with file_written(path, StoreError, "repeat the command", check=check) as new:
+        write(new)
+
+
+def write_table(path: Path, table: Any) -> None:
+    """Write the rows of a table as CSV."""
+    write_file(path, lambda new: table.to_csv(new, index=False))
+
+
+def write_figure(path: Path) -> None:
+    """Write the current figure, and close it."""
+    import matplotlib.pyplot as plt
+
+    write_file(path, lambda new: plt.savefig(new, dpi=150, bbox_inches="tight"))
+    plt.close("all")

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from transpert._files import file_written
-from transpert.cli._console import named_errors, read_h5ad
+from transpert.cli._console import named_errors, read_h5ad, write_table
 from transpert.cli.export import export_app
 from transpert.cli.settings import read_settings
 from transpert.cli.steps import add_steps
 from transpert.cli.store import store_app
-from transpert.errors import OptionError, StoreError, list_names
+from transpert.errors import OptionError, list_names
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from transpert.groups import Design
 
 app = typer.Typer(help="Transport of cell populations under perturbation.", no_args_is_help=True)
@@ -115,7 +112,9 @@ def evaluate(
         with named_errors():
             if pred.suffix != ".toml":
                 raise OptionError("the real cells are missing", where="evaluate", remedy="Name them second.")
-            typer.echo(tl.score_table(job.evaluate(read_settings(pred))).round(3).to_string())
+            settings = read_settings(pred)
+            with job.alone(settings):
+                typer.echo(tl.score_table(job.evaluate(settings)).round(3).to_string())
         return
     names = None if baselines is None else "all" if baselines == "all" else baselines.split(",")
     named = {
@@ -150,21 +149,15 @@ def evaluate(
             counts_layer=counts_layer,
             library_size_key=library_size_key,
         )
-        _write_table(table, out)
+        write_table(out, table)
         typer.echo(tl.score_table(table).round(3).to_string())
         typer.echo(f"Written to {out}.")
         if audit is not None:
-            _write_table(tl.audit(pred, truth, **shared, **asked), audit)
+            write_table(audit, tl.audit(pred, truth, **shared, **asked))
             typer.echo(f"Audit written to {audit}.")
         if cell_eval is not None:
             files = tl.to_cell_eval(pred, truth, cell_eval, **shared)
             typer.echo(f"For cell-eval: {files[0]} and {files[1]}.")
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table, which gets its name when it is whole."""
-    with file_written(path, StoreError, "run the command again") as new:
-        table.to_csv(new, index=False)
 
 
 def _design_of(

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import scanpy as sc
 from anndata import AnnData
@@ -14,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transpert import datasets, pl, pp, tl
-from transpert._files import file_written, writing
-from transpert.errors import StoreError
+from transpert.cli._console import write_figure, write_file, write_table
 from transpert.model import SCALE, TrainingOptions
 
 _DECIMALS = {"pearson_delta": 3, "overlap_at_n": 3, "n_sig_ratio": 2, "direction_match": 3, "energy_distance": 2}
@@ -46,8 +44,7 @@ def run_quickstart(
         f"[bold]Kang et al. 2018[/]: {adata.n_obs:,} blood cells x {adata.n_vars:,} genes, control and interferon beta"
     )
     pp.split(adata, holdout={"cell_type": cell_type})
-    with writing(StoreError, out, "run the quick start again"):
-        out.mkdir(parents=True, exist_ok=True)  # now, and not when there are results to lose
+    out.mkdir(parents=True, exist_ok=True)  # now, and not when there are results to lose
     hidden = int((adata.obs["split"] == "test").sum())
     console.print(f"Held out: all {hidden} stimulated cells of [bold]{cell_type}[/]. Training SCALE on the rest.")
     SCALE.setup_anndata(
@@ -64,15 +61,14 @@ def run_quickstart(
     console.print(model.summary(), highlight=False)
     pred = model.predict(contexts={"cell_type": cell_type}, perturbations=["IFNB"], seed=seed)
     table = tl.evaluate(pred, adata, metrics=list(_DECIMALS), baselines="all", seed=seed)
-    _write(out / "scores.csv", lambda path: table.to_csv(path, index=False))
+    write_table(out / "scores.csv", table)
     tl.rank_genes_groups(pred)
-    _write(out / "prediction.h5ad", pred.write_h5ad)
+    write_file(out / "prediction.h5ad", pred.write_h5ad)
     model.save(out / "model", overwrite=True)
     console.print("Drawing three pictures and a page ...")
     for name, draw in _pictures(pred, adata, cell_type).items():
         draw()
-        _write(out / name, lambda path: plt.savefig(path, dpi=150, bbox_inches="tight"))
-        plt.close("all")
+        write_figure(out / name)
     page = pl.report(pred, adata, out / "report.html", scores=table, command="transpert quickstart", seed=seed)
     console.print(_table(table, cell_type))
     console.print(
@@ -82,12 +78,6 @@ def run_quickstart(
         f"{time.perf_counter() - start:.0f} s in all; results are in [bold]{out}[/], all on one page: [bold]{page}[/]."
     )
     return table
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a result, which gets its name when it is whole."""
-    with file_written(path, StoreError, "run the quick start again") as new:
-        write(new)
 
 
 def _pictures(pred: AnnData, adata: AnnData, cell_type: str) -> dict[str, Callable[[], object]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError, list_names
 
@@ -32,6 +33,7 @@ _LOWER = ("nmse", "lfc_nmae")
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def direction_fidelity(
     predicted: DifferentialExpression, real: DifferentialExpression, *, targets: Sequence[int] = ()
 ) -> float:
@@ -42,19 +44,13 @@ def direction_fidelity(
 
     Parameters
     ----------
-    predicted, real
-        The tests.
-    targets
-        Columns of the genes that the perturbation acts on, left out.
+    %(tables_without_targets)s
 
     Returns
     -------
     From 0 to 1, higher is better; NaN if there is no call on either side.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
 
     Notes
     -----
@@ -77,6 +73,7 @@ def direction_fidelity(
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def direction_reach(
     predicted: DifferentialExpression,
     real: DifferentialExpression,
@@ -92,10 +89,7 @@ def direction_reach(
 
     Parameters
     ----------
-    predicted, real
-        The tests.
-    targets
-        Columns of the genes that the perturbation acts on, left out.
+    %(tables_without_targets)s
     purity
         Share of right signs that is asked for.
 
@@ -103,10 +97,7 @@ def direction_reach(
     -------
     From 0 to 1, higher is better; NaN if nothing is really significant.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
 
     Notes
     -----
@@ -116,9 +107,7 @@ def direction_reach(
     --------
     >>> import numpy as np
     >>> from transpert.metrics import DifferentialExpression, direction_reach
-    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
-    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
-    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    %(example_tables)s
     >>> direction_reach(predicted, real)
     0.5
     """
@@ -137,6 +126,7 @@ def direction_reach(
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def significant_jaccard(
     predicted: DifferentialExpression, real: DifferentialExpression, *, targets: Sequence[int] = ()
 ) -> float:
@@ -144,19 +134,13 @@ def significant_jaccard(
 
     Parameters
     ----------
-    predicted, real
-        The tests.
-    targets
-        Columns of the genes that the perturbation acts on, left out.
+    %(tables_without_targets)s
 
     Returns
     -------
     From 0 to 1, higher is better; 1 if nothing is significant on either side.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
 
     Notes
     -----
@@ -166,9 +150,7 @@ def significant_jaccard(
     --------
     >>> import numpy as np
     >>> from transpert.metrics import DifferentialExpression, significant_jaccard
-    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
-    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
-    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    %(example_tables)s
     >>> significant_jaccard(predicted, real)
     0.3333333333333333
     """
@@ -179,6 +161,7 @@ def significant_jaccard(
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def fold_change_error(
     predicted: DifferentialExpression,
     real: DifferentialExpression,
@@ -190,10 +173,7 @@ def fold_change_error(
 
     Parameters
     ----------
-    predicted, real
-        The tests.
-    targets
-        Columns of the genes that the perturbation acts on, left out.
+    %(tables_without_targets)s
     min_genes
         Fewest really significant genes.
 
@@ -202,10 +182,7 @@ def fold_change_error(
     From 0, lower is better; 1 for predicting no change. NaN with fewer than ``min_genes`` genes. A predicted fold
     change that is not finite counts as 0.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
 
     Notes
     -----
@@ -215,9 +192,7 @@ def fold_change_error(
     --------
     >>> import numpy as np
     >>> from transpert.metrics import DifferentialExpression, fold_change_error
-    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
-    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
-    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    %(example_tables)s
     >>> fold_change_error(predicted, real, min_genes=2)
     0.8
     """

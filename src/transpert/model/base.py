@@ -18,6 +18,7 @@ from transpert import _keys
 from transpert._anndata import metadata_of, modality_of, restored_on_failure
 from transpert._arguments import check_arguments, named_options
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
+from transpert._docstrings import fill_docstring
 from transpert.data import Store
 from transpert.errors import ModelFileError, OptionError
 from transpert.groups import ControlMatching, Groups
@@ -38,6 +39,7 @@ from .processes import is_first_process
 from .uncertainty.estimates import UncertaintyEstimates
 
 
+@fill_docstring
 class PerturbationModel(EffectModel):
     """Base class of every model: it owns the data, the requests, the read-out and the files.
 
@@ -46,10 +48,7 @@ class PerturbationModel(EffectModel):
 
     Parameters
     ----------
-    adata
-        Data registered with :meth:`setup_anndata`, :meth:`setup_mudata` or :meth:`setup_store`.
-    registry
-        Registry of a saved model, in place of ``adata``.
+    %(registered_any_data)s
     """
 
     @abstractmethod

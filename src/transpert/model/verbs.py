@@ -16,6 +16,7 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert._arguments import check_arguments, check_pairs, named_options
+from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition
 from transpert.groups.table import context_labels
 
@@ -168,6 +169,7 @@ class PredictingModel(Predictor):
             write_uncertainty(pred, found, sizes)
         return pred
 
+    @fill_docstring
     def predict_populations(
         self,
         wanted: Sequence[tuple[str, str | Condition]],
@@ -194,10 +196,7 @@ class PredictingModel(Predictor):
         -------
         AnnData as from :meth:`predict`.
 
-        Raises
-        ------
-        transpert.errors.TranspertError
-            As :meth:`predict`.
+        %(raises_as_predict)s
         """
         check_arguments(locals())
         self._check_trained()
@@ -212,6 +211,7 @@ class PredictingModel(Predictor):
             self.cells, requests, n_cells, None, include_controls=True, progress=False, seed=seed
         )
 
+    @fill_docstring
     def controls_of(
         self, context: str, condition: str | Condition, *, n_cells: int | None = None, seed: int = 0
     ) -> AnnData:
@@ -230,10 +230,7 @@ class PredictingModel(Predictor):
         -------
         AnnData as from :meth:`predict`, of control cells alone.
 
-        Raises
-        ------
-        transpert.errors.TranspertError
-            As :meth:`predict`.
+        %(raises_as_predict)s
         """
         check_arguments({"n_cells": n_cells, "seed": seed})
         check_pairs([(context, condition)], Condition)
@@ -327,6 +324,7 @@ class PredictingModel(Predictor):
             seed=seed,
         )
 
+    @fill_docstring
     def counterfactual(
         self,
         adata: AnnData | MuData,
@@ -359,10 +357,7 @@ class PredictingModel(Predictor):
         Integer counts ``(N, G)`` (CSR), and latent states ``(N, d)`` or ``None``: the cells in the order of ``adata``,
         the genes in that of the model, :attr:`genes`.
 
-        Raises
-        ------
-        transpert.errors.TranspertError
-            As :meth:`predict`.
+        %(raises_as_predict)s
         """
         check_drawing(None, None, seed)
         cells, requests = self._requested(

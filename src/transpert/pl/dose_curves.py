@@ -17,6 +17,7 @@ from scipy.stats import norm
 from transpert._amounts import written_amount
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments, check_text, check_whole
+from transpert._docstrings import fill_docstring
 from transpert.conditions.written import label_texts
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
@@ -38,6 +39,7 @@ class _Curve:
     error: np.ndarray
 
 
+@fill_docstring
 def dose_response(
     pred: AnnData,
     truth: AnnData,
@@ -66,15 +68,11 @@ def dose_response(
         Which ones; the first of the prediction by default.
     genes
         Which ones, or how many: those with the largest observed fold change at any dose.
-    design
-        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
-        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
-    context_keys
-        Columns that make a context, where they are others than the design says.
+    %(design)s
+    %(own_context_keys)s
     pseudo_rate
         Counts per 10k that are added before the logarithm is taken.
-    layer
-        Layer with log1p counts per 10k, in place of ``X``.
+    %(log_layer)s
     ax, show, return_fig
         As in scanpy's plots.
 

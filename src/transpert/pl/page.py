@@ -14,7 +14,7 @@ from anndata import AnnData
 from transpert import _keys, tl
 from transpert._anndata import check_kind, metadata_of
 from transpert._arguments import check_arguments
-from transpert._files import file_written
+from transpert._folders import file_written
 from transpert._signatures import as_annotated
 from transpert.errors import StoreError
 from transpert.metrics import METRICS
@@ -108,7 +108,7 @@ def report(
             section("How this page was made", _versions(pred, command)),
         ],
     )
-    with file_written(target, StoreError, "write it again") as new:
+    with file_written(target, StoreError, "write the page again") as new:
         new.write_text(text, encoding="utf-8")
     return target
 

@@ -15,6 +15,7 @@ from scipy import sparse
 from transpert import _keys, pp
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition, parse_perturbation
 from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_text
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from transpert.model.cells.in_memory import Cells
 
 
+@fill_docstring
 def to_counts(
     pred: AnnData | pd.DataFrame,
     controls: AnnData,
@@ -57,11 +59,8 @@ def to_counts(
         one row a perturbation (in one context) and one column a gene.
     controls
         Real control cells of the same contexts, with raw counts; other cells are ignored.
-    design
-        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
-        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
-    perturbation_key, control, context_keys
-        These of its columns and labels, where they are others than the design says.
+    %(design)s
+    %(own_columns)s
     counts_layer
         Layer of ``controls`` with raw counts; ``X`` where it does not exist.
     library_size_key

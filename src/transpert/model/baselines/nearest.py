@@ -8,11 +8,13 @@ from typing import override
 import numpy as np
 
 from transpert._amounts import amount_gap
+from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition, Embedding
 
 from .closed_form import ShiftRule
 
 
+@fill_docstring
 class NearestPerturbation(ShiftRule):
     """Copy the shift of the nearest measured group: same perturbation, nearest dose and time, most similar context.
 
@@ -22,12 +24,8 @@ class NearestPerturbation(ShiftRule):
 
     Parameters
     ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    readout
-        What makes cells of the mean; ``"added"`` by default.
+    %(registered_data)s
+    %(readout_added)s
     embeddings
         As for :class:`KernelTransport`; the nearest perturbation is that of the largest cosine.
 

@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import Strategy
 
 from transpert._arguments import check_arguments, check_path, named_options
 from transpert._compat import SETUP_ARGS_KEY
+from transpert._docstrings import fill_docstring
 from transpert._schema import DAMAGED, checked
 from transpert._seeds import check_seed
 from transpert.conditions import Embedding
@@ -56,7 +57,7 @@ from .gate import FittedGate
 from .gated import GatedModel
 from .held_out_anchor import groups_of
 from .module import TransportModule
-from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions
+from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions, refuse_former
 from .training.fingerprints import data_fingerprint, options_fingerprint
 from .training.plan import TransportTrainingPlan
 from .training.progress import stages
@@ -77,6 +78,7 @@ _VALIDATION_BATCHES = 6
 _KEEP = "keep"  # an option that is not given stays as the preset has it
 
 
+@fill_docstring
 class SCALE(GatedModel):
     """Set-aware conditional flow matching from an anchor, with a count read-out.
 
@@ -87,10 +89,7 @@ class SCALE(GatedModel):
 
     Parameters
     ----------
-    adata
-        Data registered with :meth:`setup_anndata`, :meth:`setup_mudata` or :meth:`setup_store`.
-    registry
-        Registry of a saved model, in place of ``adata``.
+    %(registered_any_data)s
     preset
         ``"auto"``: ``"small"`` networks, which read and write 256 components of the cells where there are at least ten
         times as many genes, as :meth:`summary` says; or ``"tiny"``, ``"small"``, ``"base"``,
@@ -325,10 +324,11 @@ class SCALE(GatedModel):
             seed=self.seed,
             fingerprint=fingerprint,
         )
-        resumed = checkpoint_to_resume(checkpoints, fingerprint)
         self.module.train()
         try:
-            run_training(self, plan, data, settings, checkpoints, resumed, self.options.training, self.seed)
+            with checkpoints.held():
+                resumed = checkpoint_to_resume(checkpoints, fingerprint)
+                run_training(self, plan, data, settings, checkpoints, resumed, training, self.seed)
         except ProcessError:
             raise  # the weights may be in parts, some of which are gone
         except TrainingError:
@@ -383,6 +383,7 @@ class SCALE(GatedModel):
     @override
     def _from_options(cls, adata, registry, options):
         saved = checked(options, SavedOptions, ModelFileError, "options", DAMAGED)
+        refuse_former(options["options"].get("network", {}))
         parts = (saved.options, saved.options.network)
         given = {spec.name: getattr(part, spec.name) for part in parts for spec in dataclasses.fields(part)}
         del given["network"]
