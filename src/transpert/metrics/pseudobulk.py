@@ -167,7 +167,7 @@ def noise_corrected_errors(
         raise MetricInputError(
             "a variance is negative", where="noise estimates", remedy="Give variances from 0 upwards."
         )
-    kept = _kept(real.shape, targets)
+    kept = _without_targets(real.shape, targets)
     genes = kept.sum(axis=1)
     weights = np.divide(1.0, genes, out=np.zeros(len(genes)), where=genes > 0)
     credit = np.minimum(noise[0], noise[1]) if capped else noise[0]
@@ -186,7 +186,7 @@ def normalised_error(errors: np.ndarray, effects: np.ndarray) -> float:
     return float(errors[both].sum()) / total if total > 0 else float("nan")
 
 
-def _kept(shape: tuple[int, int], targets: Sequence[Sequence[int]] | None) -> np.ndarray:
+def _without_targets(shape: tuple[int, int], targets: Sequence[Sequence[int]] | None) -> np.ndarray:
     kept = np.ones(shape, dtype=bool)
     if targets is not None:
         check_same_length(kept, list(targets), what="lists of targets")
