@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transpert.cli._console import read_h5ad
+from transpert._folders import used_alone
+from transpert.cli._console import read_h5ad, write_figure, write_file, write_table
 from transpert.cli.settings import Settings
 from transpert.errors import OptionError, StoreError, list_names
 
@@ -18,6 +21,13 @@ if TYPE_CHECKING:
 
 CELLS, MODEL, PREDICTION, SCORES, REPORT = "cells.h5ad", "model", "prediction.h5ad", "scores.csv", "report.html"
 RANKING, CHECKPOINTS = "ranking.csv", "checkpoints"
+
+
+def alone(settings: Settings) -> AbstractContextManager[None]:
+    """Keep another job out of the folder of results, which would mix the cells of one with the model of the other."""
+    several = int(os.environ.get("LOCAL_RANK") or os.environ.get("RANK") or 0)  # the first of several processes writes
+    folder = Path(settings.output.folder)
+    return nullcontext() if several else used_alone(folder, "job", StoreError, "run the command again")
 
 
 def split(settings: Settings) -> AnnData:
@@ -37,9 +47,7 @@ def split(settings: Settings) -> AnnData:
         context_keys=data.context_keys,
         seed=asked.seed,
     )
-    folder = Path(settings.output.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    adata.write_h5ad(folder / CELLS)
+    write_file(Path(settings.output.folder) / CELLS, adata.write_h5ad)
     return adata
 
 
@@ -71,7 +79,7 @@ def predict(settings: Settings) -> AnnData:
     wanted = _held_out(adata, settings) if asked.contexts is None and asked.perturbations is None else {}
     arguments: dict[str, Any] = {"contexts": asked.contexts, "perturbations": asked.perturbations, **wanted}
     pred = model.predict(**arguments, n_cells=asked.n_cells, seed=asked.seed)
-    pred.write_h5ad(Path(settings.output.folder) / PREDICTION)
+    write_file(Path(settings.output.folder) / PREDICTION, pred.write_h5ad)
     return pred
 
 
@@ -100,7 +108,7 @@ def evaluate(settings: Settings) -> pd.DataFrame:
         n_bootstrap=asked.n_bootstrap,
         seed=asked.seed,
     )
-    scores.to_csv(Path(settings.output.folder) / SCORES, index=False)
+    write_table(Path(settings.output.folder) / SCORES, scores)
     return scores
 
 
@@ -118,8 +126,6 @@ def report(settings: Settings, command: str) -> Path:
 
 def rank(settings: Settings) -> pd.DataFrame:
     """Rank perturbations by what is asked for, and write the ranking."""
-    import pandas as pd
-
     from transpert import tl
     from transpert.model import SCALE
 
@@ -147,7 +153,7 @@ def rank(settings: Settings) -> pd.DataFrame:
         direction=asked.direction,  # type: ignore[arg-type]  # rank_targets says which there are
         seed=asked.seed,
     )
-    pd.DataFrame(ranking).to_csv(Path(settings.output.folder) / RANKING, index=False)
+    write_table(Path(settings.output.folder) / RANKING, ranking)
     return ranking
 
 
@@ -168,8 +174,6 @@ def _signature(path: Path) -> pd.Series:
 
 def scaling(settings: Settings) -> ScalingStudy:
     """Train models on parts of the cells, and write scores, saturation and a picture."""
-    import matplotlib.pyplot as plt
-
     from transpert import pl, tl
     from transpert.groups import Design
 
@@ -189,10 +193,9 @@ def scaling(settings: Settings) -> ScalingStudy:
         library_size_key=data.library_size_key,
         out=folder / "study",
     )
-    study.table.to_csv(folder / "scaling.csv", index=False)
+    write_table(folder / "scaling.csv", study.table)
     pl.scaling(study, show=False)
-    plt.savefig(folder / "scaling.png", dpi=150, bbox_inches="tight")
-    plt.close()
+    write_figure(folder / "scaling.png")
     return study
 
 

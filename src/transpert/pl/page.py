@@ -14,7 +14,9 @@ from anndata import AnnData
 from transpert import _keys, tl
 from transpert._anndata import check_kind, metadata_of
 from transpert._arguments import check_arguments
+from transpert._folders import file_written
 from transpert._signatures import as_annotated
+from transpert.errors import StoreError
 from transpert.metrics import METRICS
 from transpert.tl.score_summary import CEILING, MEAN, score_table
 
@@ -106,10 +108,8 @@ def report(
             section("How this page was made", _versions(pred, command)),
         ],
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, target)
+    with file_written(target, StoreError, "write the page again") as new:
+        new.write_text(text, encoding="utf-8")
     return target
 
 

@@ -324,10 +324,11 @@ class SCALE(GatedModel):
             seed=self.seed,
             fingerprint=fingerprint,
         )
-        resumed = checkpoint_to_resume(checkpoints, fingerprint)
         self.module.train()
         try:
-            run_training(self, plan, data, settings, checkpoints, resumed, self.options.training, self.seed)
+            with checkpoints.held():
+                resumed = checkpoint_to_resume(checkpoints, fingerprint)
+                run_training(self, plan, data, settings, checkpoints, resumed, training, self.seed)
         except ProcessError:
             raise  # the weights may be in parts, some of which are gone
         except TrainingError:

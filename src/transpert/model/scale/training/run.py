@@ -9,7 +9,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, override
@@ -27,9 +27,16 @@ from transpert.data import SetDataModule
 from transpert.errors import CheckpointError, OptionError, UnknownOptionError, list_names
 from transpert.groups import Groups
 
-from ...processes import choose_strategy, largest, lost_process
+from ...processes import choose_strategy, is_first_process, largest, lost_process
 from ..options import TrainingOptions
-from .checkpoints import SafeCheckpointIO, checkpoint_path, find_checkpoints, newest_checkpoint, read_checkpoint
+from .checkpoints import (
+    SafeCheckpointIO,
+    checkpoint_path,
+    checkpoints_held,
+    find_checkpoints,
+    newest_checkpoint,
+    read_checkpoint,
+)
 from .fingerprints import Fingerprint, check_fingerprint
 from .history import join_histories
 from .plan import TransportTrainingPlan
@@ -63,6 +70,10 @@ class CheckpointSettings:
             raise OptionError("there is no place for checkpoints", remedy="Give checkpoint_dir.")
         if self.folder is not None:
             _check_place(self.folder)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keep other trainings out of the folder; of several processes the first one writes, and does so."""
+        return nullcontext() if self.folder is None or not is_first_process() else checkpoints_held(self.folder)
 
 
 def _check_place(folder: Path) -> None:
