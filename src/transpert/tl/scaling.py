@@ -130,7 +130,7 @@ def scaling_study(
     transpert.errors.UnknownNameError
         If a model, axis, scheme, metric or column does not exist.
     transpert.errors.OptionError
-        If an argument has a value it cannot have.
+        If an argument is out of range.
     transpert.errors.StoreError
         If another process works on the study, or nothing can be written there.
 

@@ -157,14 +157,14 @@ def _predict(adata: AnnData, task: Task) -> AnnData:
     cells = adata[np.union1d(task.rows, task.keep)].copy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = _made(cells, task)
+        model = _make_model(cells, task)
         model.train(**({"enable_progress_bar": False} if _trains_with_bar(model) else {}))
         if hasattr(model, "predict_populations"):
             return model.predict_populations(list(task.wanted), n_cells=task.n_cells, seed=task.seed)
         return _by_context(model, task)
 
 
-def _made(cells: AnnData, task: Task) -> Any:
+def _make_model(cells: AnnData, task: Task) -> Any:
     """Set data up for a model class and make it; a function is only called."""
     if not hasattr(task.model, "setup_anndata"):
         return task.model(cells)

@@ -285,7 +285,7 @@ class SetTrainRunner(TrainRunner):
             raise lost from error
         finally:
             if self.trainer.world_size == 1:
-                self.training_plan.history.settle()
+                self.training_plan.history.collect()
             self._update_history()
             self._release_cells()
         # scvi-tools knows the first device only, which is that of the first of several processes
@@ -326,9 +326,9 @@ class CheckpointCallback(lightning.Callback):
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._restore.append((number, signal.signal(number, self._remember)))
+            self._restore.append((number, signal.signal(number, self._note_signal)))
 
-    def _remember(self, number: int, frame: Any) -> None:
+    def _note_signal(self, number: int, frame: Any) -> None:
         if self._signal == number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice: at once
         self._signal = number
@@ -371,14 +371,14 @@ class CheckpointCallback(lightning.Callback):
 
     @override
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._give_back()
+        self._restore_signals()
 
     @override
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        self._give_back()
+        self._restore_signals()
 
-    def _give_back(self) -> None:
+    def _restore_signals(self) -> None:
         while self._restore:
             signal.signal(*self._restore.pop())
