@@ -17,7 +17,7 @@ from joblib import Parallel, delayed
 from rich.progress import Progress, TimeRemainingColumn
 
 from transpert import _keys
-from transpert._anndata import check_kind, frame
+from transpert._anndata import check_kind, frame, in_memory
 from transpert._arguments import check_path
 from transpert._folders import file_written, used_alone
 from transpert._matrices import check_there
@@ -162,7 +162,7 @@ def scaling_study(
     if design.split_key is None:
         raise OptionError("the design has no split_key", where="design", remedy="Name the column of pp.split.")
     design.check(frame(adata.obs))
-    adata = with_library_sizes(adata, chosen.library_size_key)
+    adata = with_library_sizes(in_memory(adata), chosen.library_size_key)
     data, spiked = _with_spike(adata, chosen.spike, design)
     cells = Cells.of(data, design, spiked=spiked, points=_points(data), type_key=chosen.type_key)
     choices = choose(cells, grid, names, list(draws))
