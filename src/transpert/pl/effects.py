@@ -131,7 +131,7 @@ def _choose_population(
     shared = [str(name) for name in predicted.columns.intersection(sizes.index)]
     parts = {name: split_population(name) for name in shared}
     for kind, wanted, place in (("perturbation", perturbation, 1), ("context", context, 0)):
-        found = [name for name in shared if wanted is None or _is_of(parts[name][place], wanted)]
+        found = [name for name in shared if wanted is None or _is_population_of(parts[name][place], wanted)]
         if shared and not found:
             offered = dict.fromkeys(parts[name][place] for name in shared)
             raise UnknownNameError(kind, [str(wanted)], offered, where="the populations")
@@ -169,7 +169,7 @@ def _moments(block: np.ndarray | sparse.csr_matrix) -> tuple[np.ndarray, np.ndar
     return mean, np.maximum(variance, 0) / max(block.shape[0] - 1, 1)
 
 
-def _is_of(label: str, wanted: str) -> bool:
+def _is_population_of(label: str, wanted: str) -> bool:
     """Whether a label is the one wanted, at whatever dose, time or direction."""
     return label == wanted or label.startswith(f"{wanted}, ")
 

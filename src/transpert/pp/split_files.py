@@ -15,7 +15,7 @@ from anndata import AnnData
 from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments, check_choice, check_path, refused
-from transpert._files import writing
+from transpert._folders import file_written
 from transpert._schema import read_json, sealed, unsealed
 from transpert.conditions.written import label_text
 from transpert.errors import OptionError, SplitError, UnknownNameError, list_names
@@ -90,10 +90,8 @@ def save_split(
         text = _as_toml(report, dataset, file)
     else:
         raise refused("path", str(path), "Name a file that ends in .json or .toml.")
-    with writing(SplitError, target, "write it again"):
-        partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
+    with file_written(target, SplitError, "write it again") as new:
+        new.write_text(text, encoding="utf-8")
 
 
 def load_split(

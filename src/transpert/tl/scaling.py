@@ -17,10 +17,12 @@ from rich.progress import Progress, TimeRemainingColumn
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame
+from transpert._arguments import check_path
+from transpert._folders import file_written, used_alone
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
 from transpert.data import Store
-from transpert.errors import OptionError, UnknownNameError
+from transpert.errors import OptionError, StoreError, UnknownNameError
 from transpert.groups import Design
 from transpert.metrics import resolve_metrics
 from transpert.model import BASELINES, SCALE, NoChange
@@ -29,7 +31,7 @@ from ._populations import populations
 from ._scaling.choices import Cells, Choice, Size, check_axes, check_schemes, choose, diversity
 from ._scaling.digests import digest
 from ._scaling.latents import LatentModel, is_latent, parse_latent
-from ._scaling.runs import Builder, Task, read_result, run, spread_axes, with_library_sizes
+from ._scaling.runs import GO_ON, Builder, Task, read_result, run, spread_axes, with_library_sizes
 from ._scaling.sources import InMemory, InStore, Source
 from ._scaling.study import ScalingStudy, StudyOptions
 from ._scaling.tables import between, bounds_of, rows_of_runs, said_of, sizes_of
@@ -131,7 +133,9 @@ def scaling_study(
     transpert.errors.UnknownNameError
         If a model, axis, scheme, metric or column does not exist.
     transpert.errors.OptionError
-        If an argument has a value it cannot have.
+        If an argument is out of range.
+    transpert.errors.StoreError
+        If another process works on the study, or nothing can be written there.
 
     Notes
     -----
@@ -192,10 +196,10 @@ def scaling_study(
         for choice in choices
         for name, builder in builders.items()
     ]
-    folder = Path(out) / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
-    _save_subsets(Path(out) / "subsets.npz", choices, source.names)
-    results, unfinished = _do(source, [task for _, _, task in planned], folder, budget, n_jobs, progress)
+    place = check_path(out, name="out")
+    with used_alone(place / "runs", "study", StoreError, GO_ON):
+        _save_subsets(place / "subsets.npz", choices, source.names)
+        results, unfinished = _do(source, [task for _, _, task in planned], place / "runs", budget, n_jobs, progress)
     rows = rows_of_runs(planned, results, cells)
     table = between(rows, bounds_of(source, truth, base))
     subsets = [{**said_of(choice), **sizes_of(cells, choice.rows), **diversity(cells, choice)} for choice in choices]
@@ -286,9 +290,8 @@ def _save_subsets(path: Path, choices: Sequence[Choice], names: np.ndarray) -> N
     for choice in choices:
         sizes = ", ".join(f"{axis} {size}" for axis, size in choice.sizes.items())
         arrays[f"{choice.scheme}, seed {choice.seed}, {sizes}"] = names[choice.rows]
-    partial = path.with_suffix(".part.npz")
-    np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)
+    with file_written(path, StoreError, GO_ON) as new:
+        np.savez_compressed(new, **arrays)  # type: ignore[arg-type]
 
 
 def _do(

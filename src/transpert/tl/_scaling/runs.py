@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import anndata
 import numpy as np
@@ -18,7 +16,9 @@ from anndata import AnnData
 
 from transpert import _keys
 from transpert._anndata import frame
-from transpert.errors import OptionError, SplitError, TranspertError, UnknownNameError
+from transpert._files import write_json, writing
+from transpert._schema import checked, read_json
+from transpert.errors import OptionError, SplitError, StoreError, TranspertError, UnknownNameError
 from transpert.groups import Design
 from transpert.groups.table import context_labels
 
@@ -28,6 +28,17 @@ from .sources import Source
 from .tasks import task_scores, types_of
 
 type Builder = Callable[..., Any]
+
+GO_ON = "call scaling_study again: runs that have ended are kept"
+
+
+class _Result(TypedDict):
+    """What is kept of a run."""
+
+    scores: list[dict[str, str | float | None]]
+    error: str | None
+    seconds: float
+    n_parameters: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,11 +94,13 @@ def with_library_sizes(adata: AnnData, key: str | None) -> AnnData:
 
 
 def read_result(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return the result of a finished run, nothing if there is none."""
+    """Return the result of a finished run; nothing if there is none, or it is damaged, so that it is done again."""
     path = folder / f"{key}.json"
+    if not path.exists():
+        return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        return dict(checked(read_json(path, StoreError, GO_ON), _Result, StoreError, str(path), GO_ON))
+    except StoreError:
         return None
 
 
@@ -101,9 +114,8 @@ def run(cells: Source, task: Task, folder: Path) -> tuple[str, dict[str, Any]]:
     seconds = time.perf_counter() - start
     result = {"scores": scores, "error": error, "seconds": seconds, "n_parameters": n_parameters}
     path = folder / f"{task.key}.json"
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(json.dumps(result), encoding="utf-8")
-    partial.replace(path)
+    with writing(StoreError, path, GO_ON):
+        write_json(path, result)
     return task.key, result
 
 
@@ -141,7 +153,7 @@ def _score_latent(cells: AnnData, own: np.ndarray, kept: np.ndarray, task: Task)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = _made(cells, task)
+            model = _make_model(cells, task)
             model.train(**({"enable_progress_bar": False} if _trains_with_bar(model) else {}))
             latent = np.asarray(model.get_latent_representation(cells))
     return task_scores(task.kind, latent[kept], types_of(cells, task.type_key, contexts)[kept])
@@ -151,7 +163,7 @@ def _predict(cells: AnnData, task: Task) -> tuple[AnnData, int]:
     """Train a model on the chosen cells and predict the test populations; say how many parameters it has."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = _made(cells, task)
+        model = _make_model(cells, task)
         model.train(**({"enable_progress_bar": False} if _trains_with_bar(model) else {}))
         n_parameters = int(getattr(model, "n_parameters", 0))
         if hasattr(model, "predict_populations"):
@@ -159,7 +171,7 @@ def _predict(cells: AnnData, task: Task) -> tuple[AnnData, int]:
         return _by_context(model, task), n_parameters
 
 
-def _made(cells: AnnData, task: Task) -> Any:
+def _make_model(cells: AnnData, task: Task) -> Any:
     """Set data up for a model class and make it; a function is only called."""
     assert not isinstance(task.model, str)
     if not hasattr(task.model, "setup_anndata"):
