@@ -33,7 +33,6 @@ __all__ = [
     "TranspertError",
     "UnknownNameError",
     "UnknownOptionError",
-    "list_names",
 ]
 
 
@@ -70,7 +69,7 @@ class TranspertError(Exception):
 
 
 class OptionError(TranspertError, ValueError):
-    """An option has a value it cannot have."""
+    """An option is out of range."""
 
 
 class CountsError(TranspertError, ValueError):

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transpert._files import reading
 from transpert._folders import used_alone
 from transpert.cli._console import read_h5ad, write_figure, write_file, write_table
 from transpert.cli.settings import Settings
@@ -56,7 +57,7 @@ def train(settings: Settings) -> str:
     from transpert.model import SCALE, TrainingOptions
 
     asked = settings.train
-    adata = read_h5ad(_found(settings, CELLS, "split"))
+    adata = read_h5ad(_existing_file(settings, CELLS, "split"))
     design = dataclasses.asdict(settings.data)
     design.pop("file")
     SCALE.setup_anndata(adata, **{**design, "layer": "counts"}, split_key="split")
@@ -74,8 +75,8 @@ def predict(settings: Settings) -> AnnData:
     from transpert.model import SCALE
 
     asked = settings.predict
-    adata = read_h5ad(_found(settings, CELLS, "split"))
-    model = SCALE.load(_found(settings, MODEL, "train"), adata)
+    adata = read_h5ad(_existing_file(settings, CELLS, "split"))
+    model = SCALE.load(_existing_file(settings, MODEL, "train"), adata)
     wanted = _held_out(adata, settings) if asked.contexts is None and asked.perturbations is None else {}
     arguments: dict[str, Any] = {"contexts": asked.contexts, "perturbations": asked.perturbations, **wanted}
     pred = model.predict(**arguments, n_cells=asked.n_cells, seed=asked.seed)
@@ -100,8 +101,8 @@ def evaluate(settings: Settings) -> pd.DataFrame:
 
     asked = settings.evaluate
     scores = tl.evaluate(
-        read_h5ad(_found(settings, PREDICTION, "predict")),
-        read_h5ad(_found(settings, CELLS, "split")),
+        read_h5ad(_existing_file(settings, PREDICTION, "predict")),
+        read_h5ad(_existing_file(settings, CELLS, "split")),
         metrics=asked.metrics,
         baselines=asked.baselines,
         library_size_key=settings.data.library_size_key,
@@ -118,9 +119,11 @@ def report(settings: Settings, command: str) -> Path:
 
     from transpert import pl
 
-    pred = read_h5ad(_found(settings, PREDICTION, "predict"))
-    truth = read_h5ad(_found(settings, CELLS, "split"))
-    scores = pd.read_csv(_found(settings, SCORES, "evaluate"))
+    pred = read_h5ad(_existing_file(settings, PREDICTION, "predict"))
+    truth = read_h5ad(_existing_file(settings, CELLS, "split"))
+    path = _existing_file(settings, SCORES, "evaluate")
+    with reading(StoreError, path, "table of scores", "Run transpert evaluate again."):
+        scores = pd.read_csv(path)
     return pl.report(pred, truth, Path(settings.output.folder) / REPORT, scores=scores, command=command)
 
 
@@ -143,8 +146,8 @@ def rank(settings: Settings) -> pd.DataFrame:
         wanted = read_h5ad(Path(asked.cells))
     elif asked.signature is not None:
         wanted = _signature(Path(asked.signature))
-    adata = read_h5ad(_found(settings, CELLS, "split"))
-    model = SCALE.load(_found(settings, MODEL, "train"), adata)
+    adata = read_h5ad(_existing_file(settings, CELLS, "split"))
+    model = SCALE.load(_existing_file(settings, MODEL, "train"), adata)
     ranking = tl.rank_targets(
         model,
         wanted,
@@ -161,15 +164,9 @@ def _signature(path: Path) -> pd.Series:
     """Read log fold changes by gene."""
     import pandas as pd
 
-    try:
-        table = pd.read_csv(path, index_col=0)
-        return table.iloc[:, 0].astype(float)
-    except (ValueError, IndexError, UnicodeDecodeError) as error:
-        raise OptionError(
-            "the signature has no column of genes and one of log fold changes",
-            where=str(path),
-            remedy="Write a header and two columns: gene, log fold change.",
-        ) from error
+    remedy = "Write a header and two columns: gene, log fold change."
+    with reading(OptionError, path, "table of genes and log fold changes", remedy):
+        return pd.read_csv(path, index_col=0).iloc[:, 0].astype(float)
 
 
 def scaling(settings: Settings) -> ScalingStudy:
@@ -182,7 +179,7 @@ def scaling(settings: Settings) -> ScalingStudy:
     for name in ("file", "layer", "library_size_key"):
         columns.pop(name)
     columns["context_keys"] = tuple(columns["context_keys"])
-    adata = read_h5ad(_found(settings, CELLS, "split"))
+    adata = read_h5ad(_existing_file(settings, CELLS, "split"))
     study = tl.scaling_study(
         adata,
         Design(**columns, split_key="split"),
@@ -199,7 +196,7 @@ def scaling(settings: Settings) -> ScalingStudy:
     return study
 
 
-def _found(settings: Settings, name: str, step: str) -> Path:
+def _existing_file(settings: Settings, name: str, step: str) -> Path:
     """Return a file that an earlier step wrote."""
     path = Path(settings.output.folder) / name
     if not path.exists():

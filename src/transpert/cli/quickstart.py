@@ -45,8 +45,8 @@ def run_quickstart(
     )
     pp.split(adata, holdout={"cell_type": cell_type})
     out.mkdir(parents=True, exist_ok=True)  # now, and not when there are results to lose
-    hidden = int((adata.obs["split"] == "test").sum())
-    console.print(f"Held out: all {hidden} stimulated cells of [bold]{cell_type}[/]. Training SCALE on the rest.")
+    n_held_out = int((adata.obs["split"] == "test").sum())
+    console.print(f"Held out: all {n_held_out} stimulated cells of [bold]{cell_type}[/]. Training SCALE on the rest.")
     SCALE.setup_anndata(
         adata,
         layer="counts",

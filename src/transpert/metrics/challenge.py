@@ -66,7 +66,7 @@ def direction_fidelity(
     >>> round(direction_fidelity(predicted, real), 3)
     0.667
     """
-    kept = _kept(predicted, real, targets)
+    kept = _without_targets(predicted, real, targets)
     called = predicted.significant & kept & (real.log2_fold_change != 0)
     largest = max(np.count_nonzero(called), np.count_nonzero(real.significant & kept))
     return float(np.count_nonzero(called & _right(predicted, real)) / largest) if largest else float("nan")
@@ -111,7 +111,7 @@ def direction_reach(
     >>> direction_reach(predicted, real)
     0.5
     """
-    genes = np.flatnonzero(real.significant & _kept(predicted, real, targets))
+    genes = np.flatnonzero(real.significant & _without_targets(predicted, real, targets))
     if not len(genes):
         return float("nan")
     order = np.lexsort(
@@ -154,7 +154,7 @@ def significant_jaccard(
     >>> significant_jaccard(predicted, real)
     0.3333333333333333
     """
-    kept = _kept(predicted, real, targets)
+    kept = _without_targets(predicted, real, targets)
     either = np.count_nonzero((predicted.significant | real.significant) & kept)
     both = np.count_nonzero(predicted.significant & real.significant & kept)
     return float(both / either) if either else 1.0
@@ -196,7 +196,7 @@ def fold_change_error(
     >>> fold_change_error(predicted, real, min_genes=2)
     0.8
     """
-    genes = real.significant & _kept(predicted, real, targets)
+    genes = real.significant & _without_targets(predicted, real, targets)
     truth = real.log2_fold_change[genes]
     size = np.abs(truth).mean() if len(truth) else 0.0
     if len(truth) < min_genes or not np.isfinite(size) or size == 0:
@@ -272,7 +272,9 @@ def _part(name: str, value: float, baseline: float, replicate: float) -> float:
     return float(np.clip((value - baseline) / span, low, high))
 
 
-def _kept(predicted: DifferentialExpression, real: DifferentialExpression, targets: Sequence[int]) -> np.ndarray:
+def _without_targets(
+    predicted: DifferentialExpression, real: DifferentialExpression, targets: Sequence[int]
+) -> np.ndarray:
     check_same_length(predicted.p_value, real.p_value, what="genes in the tables of differential expression")
     kept = np.ones(len(real.p_value), dtype=bool)
     beyond = [target for target in targets if not -len(kept) <= target < len(kept)]

@@ -171,7 +171,7 @@ def _pairs(matrix: np.ndarray) -> np.ndarray:
     return matrix[np.triu_indices(len(matrix), k=1)]
 
 
-def _as_many(c: Any) -> list[np.ndarray] | None:
+def _equal_numbers(c: Any) -> list[np.ndarray] | None:
     """Return as many predicted as real cells, 500 at most; None where there are fewer than 50."""
     size = min(c.predicted.n_cells, c.real.n_cells, _MAX_CELLS)
     return None if size < _MIN_CELLS else [_drawn(side.cells, size) for side in (c.predicted, c.real)]
@@ -200,7 +200,7 @@ def _of_responding(function: Callable) -> Callable[[Any], float]:
     """Make a metric of a population out of a function of cells, over the genes that respond."""
 
     def compute(c: Any) -> float:
-        cells = _as_many(c)
+        cells = _equal_numbers(c)
         if cells is None:
             return float("nan")
         columns = _responding(c)
@@ -213,7 +213,7 @@ def _of_responding(function: Callable) -> Callable[[Any], float]:
 
 def _of_all(c: Any) -> float:
     """Compute the concordance over all genes."""
-    cells = _as_many(c)
+    cells = _equal_numbers(c)
     return float("nan") if cells is None else correlation_concordance(*cells)
 
 

@@ -139,7 +139,7 @@ def noise_corrected_errors(
 
     Returns
     -------
-    Two arrays ``(P,)``. Single values may well be below 0. The normalised error of the panel is the ratio of their
+    Two arrays ``(P,)``. Single values may well be below 0. The normalised error of a prediction is the ratio of their
     sums: 0 for a perfect prediction, 1 for predicting the controls.
 
     %(raises_arrays_differ)s
@@ -167,7 +167,7 @@ def noise_corrected_errors(
         raise MetricInputError(
             "a variance is negative", where="noise estimates", remedy="Give variances from 0 upwards."
         )
-    kept = _kept(real.shape, targets)
+    kept = _without_targets(real.shape, targets)
     genes = kept.sum(axis=1)
     weights = np.divide(1.0, genes, out=np.zeros(len(genes)), where=genes > 0)
     credit = np.minimum(noise[0], noise[1]) if capped else noise[0]
@@ -186,7 +186,7 @@ def normalised_error(errors: np.ndarray, effects: np.ndarray) -> float:
     return float(errors[both].sum()) / total if total > 0 else float("nan")
 
 
-def _kept(shape: tuple[int, int], targets: Sequence[Sequence[int]] | None) -> np.ndarray:
+def _without_targets(shape: tuple[int, int], targets: Sequence[Sequence[int]] | None) -> np.ndarray:
     kept = np.ones(shape, dtype=bool)
     if targets is not None:
         check_same_length(kept, list(targets), what="lists of targets")
@@ -209,12 +209,12 @@ _BULK = ("bulk_predicted", "bulk_real", "bulk_controls")
 _NOISE = ("noise_predicted", "noise_real", "noise_controls")
 
 
-def _nmse(panel: Any) -> np.ndarray:
+def _nmse(summaries: Any) -> np.ndarray:
     """Normalise the noise-corrected errors of each context."""
-    return panel.one(
+    return summaries.one(
         lambda rows: normalised_error(
             *noise_corrected_errors(
-                *(panel[name][rows] for name in (*_BULK, *_NOISE)), targets=[panel.targets[row] for row in rows]
+                *(summaries[name][rows] for name in (*_BULK, *_NOISE)), targets=[summaries.targets[row] for row in rows]
             )
         )
     )
@@ -227,7 +227,7 @@ ENTRIES = (
         "lower",
         (*_BULK, *_NOISE),
         _nmse,
-        level="panel",
+        level="prediction",
         per="context",
         panels=("vcc2026",),
         counts=True,

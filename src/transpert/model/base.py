@@ -308,13 +308,13 @@ class PerturbationModel(EffectModel):
         model._genes = genes
         with saving.building(where):
             saving.check_amounts_known(saved, where)
-            model._take_back(description, saved.arrays)
+            model._restore_description(description, saved.arrays)
             saving.fill(model.module, saved.weights)
         model.module.to(device).eval()
         model.is_trained_ = True
         return model
 
-    def _take_back(self, description: saving.Description, arrays: dict[str, np.ndarray]) -> None:
+    def _restore_description(self, description: saving.Description, arrays: dict[str, np.ndarray]) -> None:
         """Take back what was saved, but for the cells and the weights of the networks."""
         self._fingerprint = description.store
         self._labels, self._conditions = tuple(description.labels), tuple(description.conditions)

@@ -22,7 +22,7 @@ from transpert.groups.table import context_labels
 
 from .cells.open import Data
 from .prediction.assemble import Population
-from .prediction.controls import origin_of, origins_of
+from .prediction.controls import pool_of, pools_of
 from .prediction.options import PredictionOptions, StoreOptions
 from .prediction.predictor import Predictor
 from .prediction.requests import Asked, Contexts, check_drawing, request_of, require_one_condition
@@ -126,7 +126,7 @@ class PredictingModel(Predictor):
         transpert.errors.ControlError
             If a context has no control cells.
         transpert.errors.OptionError
-            If an argument has a value it cannot have.
+            If an argument is out of range.
 
         Examples
         --------
@@ -164,8 +164,8 @@ class PredictingModel(Predictor):
             seed=seed,
         )
         if found is not None:
-            origins = origins_of(cells, self.design, requests)
-            sizes = population_sizes(cells, self.design, origins, wanted_sizes(requests, n_cells))
+            pools = pools_of(cells, self.design, requests)
+            sizes = population_sizes(cells, self.design, pools, wanted_sizes(requests, n_cells))
             write_uncertainty(pred, found, sizes)
         return pred
 
@@ -235,7 +235,7 @@ class PredictingModel(Predictor):
         check_arguments({"n_cells": n_cells, "seed": seed})
         check_pairs([(context, condition)], Condition)
         request = request_of(self.cells, self.source, self.vocabulary, context, condition)
-        control = self._controls(self.cells, origin_of(self.cells, self.design, request), n_cells, seed)
+        control = self._controls(self.cells, pool_of(self.cells, self.design, request), n_cells, seed)
         return self._assembled([self._control_population(control)])
 
     def predict_to_store(

@@ -22,7 +22,7 @@ from transpert.conditions.written import label_texts
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import context_labels
-from transpert.pp.alignment import align_as_asked
+from transpert.pp.alignment import align_to
 from transpert.tl._populations import check_labels, design_of, log_values
 
 from ._style import FAINT, MUTED, finish, legend_beside, make_axes, styles
@@ -117,7 +117,7 @@ def dose_response(
             where="dose_response",
             remedy="Give design=tp.Design(..., dose_key=...).",
         )
-    pred, _ = align_as_asked(pred, list(truth.var_names))
+    pred, _ = align_to(pred, list(truth.var_names))
     obs, real_obs = frame(pred.obs), frame(truth.obs)
     for table, where in ((obs, "the prediction"), (real_obs, "the truth")):
         absent = [key for key in (dose_key, design.time_key, design.direction_key) if key and key not in table]
@@ -141,7 +141,9 @@ def dose_response(
             remedy="Give a truth with control cells of this context.",
         )
     rows = np.flatnonzero((contexts == context) & (labels == perturbation))
-    real_rows = _alike(real_obs, np.flatnonzero(there & (names == perturbation)), obs, rows, design)
+    real_rows = _of_same_time_and_direction(
+        real_obs, np.flatnonzero(there & (names == perturbation)), obs, rows, design
+    )
     real = _curve(observed_values, real_rows, real_obs[dose_key], "the truth")
     predicted = _curve(log_values(pred, layer, where="the prediction"), rows, obs[dose_key], "the prediction")
     reference, reference_error = _moments(observed_values[controls])
@@ -189,7 +191,7 @@ def _choose(kind: str, name: str | None, labels: np.ndarray) -> str:
     return name
 
 
-def _alike(
+def _of_same_time_and_direction(
     real_obs: pd.DataFrame, real_rows: np.ndarray, obs: pd.DataFrame, rows: np.ndarray, design: Design
 ) -> np.ndarray:
     """Observed cells of the one time and direction that the predicted cells have."""

@@ -98,8 +98,8 @@ def report(
     text = document(
         f"Prediction of {metadata_of(pred).get('model', 'a model')}",
         [
-            section("At a glance", _glance(scores)),
-            section("What was asked", _asked(pred, truth)),
+            section("At a glance", _at_a_glance(scores)),
+            section("What was asked", _request(pred, truth)),
             section("What the training could know", _leakage(truth)),
             section("Scores between floor and ceiling", _score_tables(scores)),
             section("How sure the model is", _uncertainty(pred)),
@@ -113,7 +113,7 @@ def report(
     return target
 
 
-def _glance(scores: pd.DataFrame) -> str:
+def _at_a_glance(scores: pd.DataFrame) -> str:
     """Say in words where the prediction stands between floor and ceiling."""
     means = scores[scores["context"] == MEAN]
     model = str(means["model"].iloc[0])
@@ -135,7 +135,7 @@ def _glance(scores: pd.DataFrame) -> str:
     return paragraph(words + "." + (both if len(known) else ""))
 
 
-def _asked(pred: AnnData, truth: AnnData) -> str:
+def _request(pred: AnnData, truth: AnnData) -> str:
     """Say what was predicted from how much."""
     design = dict(metadata_of(pred).get("design", {}))
     rows = [

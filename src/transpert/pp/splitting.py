@@ -127,7 +127,7 @@ def split(
     transpert.errors.UnknownNameError
         If a column or a value does not exist; the nearest one is named.
     transpert.errors.OptionError
-        If ``holdout`` or ``validation`` names no columns, or an option has a value it cannot have.
+        If ``holdout`` or ``validation`` names no columns, or an option is out of range.
 
     Notes
     -----

@@ -19,7 +19,7 @@ from transpert._seeds import check_seed
 from transpert.conditions.labels import Controls
 from transpert.errors import GeneError, MetricInputError
 from transpert.groups import Design
-from transpert.pp.alignment import align_as_asked
+from transpert.pp.alignment import align_to
 
 from ._populations import design_of, log_values, populations
 
@@ -101,7 +101,7 @@ def embed_together(
     check_seed(seed)
     design.check_not_written((_keys.SOURCE,))
     columns = list(design.columns)
-    pred, _ = align_as_asked(pred, list(truth.var_names))
+    pred, _ = align_to(pred, list(truth.var_names))
     own = populations(frame(pred.obs), design, need_controls=False)
     real = populations(frame(truth.obs), design)
     shared = [key for key in own if key in real.cells]

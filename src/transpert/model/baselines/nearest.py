@@ -66,14 +66,14 @@ class NearestPerturbation(ShiftRule):
 def _nearest_amounts(condition: Condition, known: Sequence[Condition], candidates: np.ndarray) -> np.ndarray:
     """Of the candidates, those with the same directions if there are any, and of these the nearest doses and time."""
     rows = np.flatnonzero(candidates).tolist()
-    apart = {other: _apart(condition, other) for other in {known[row] for row in rows}}
+    apart = {other: _distance(condition, other) for other in {known[row] for row in rows}}
     nearest = min(apart.values())
     chosen = np.zeros_like(candidates)
     chosen[[row for row in rows if apart[known[row]] == nearest]] = True
     return chosen
 
 
-def _apart(condition: Condition, other: Condition) -> tuple[int, float]:
+def _distance(condition: Condition, other: Condition) -> tuple[int, float]:
     """How many directions of two conditions differ, and how far doses and times are apart, on log scales."""
     own = dict(zip(condition.parts, zip(condition.directions, condition.doses, strict=True), strict=True))
     opposed, distance = 0, 0.0

@@ -165,8 +165,8 @@ def _crossed(
     for wanted, key, kind in amounts:
         if wanted is not None and key is None:
             raise ConditionError(f"a {kind} is asked for, but the data has none", remedy=f"Set it up with {kind}_key=.")
-        if _as_list(wanted) == []:  # which is not the same as not to say it
-            raise ConditionError("nothing is asked for", where=f"{kind}s=", remedy=f"Name at least one {kind}.")
+        if _as_list(wanted) == []:
+            raise ConditionError(f"{kind}s= is empty", remedy=f"Name at least one {kind}, or leave it out.")
     labels = _as_list(asked.perturbations)
     if labels is None:
         labels = [label for label in vocabulary.labels if not vocabulary.label_format.is_control(label)]
@@ -223,12 +223,12 @@ def _wanted_conditions(label: str, design: Design, vocabulary: PerturbationVocab
     amounts: list[tuple[Any, Any]] = list(product(_one_or_more(doses), _one_or_more(times)))
     if (doses is None and design.dose_key) or (times is None and design.time_key):
         amounts = _usual_amounts(label, parts, vocabulary, doses, times, design)
-    turned = _as_list(directions)
-    if turned is None:
-        turned = [_usual_directions(label, parts, vocabulary) if design.direction_key else None]
+    wanted_directions = _as_list(directions)
+    if wanted_directions is None:
+        wanted_directions = [_usual_directions(label, parts, vocabulary) if design.direction_key else None]
     return [
         parse_condition(label, control=vocabulary.label_format, dose=dose, time=time, direction=direction)
-        for (dose, time), direction in product(amounts, turned)
+        for (dose, time), direction in product(amounts, wanted_directions)
     ]
 
 
@@ -303,7 +303,7 @@ def _one_or_more(values: object) -> list:
 def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts) -> dict[str, dict[str, str]]:
     """The wanted contexts that have cells, by label."""
     keys = source.design.context_keys
-    known = cells.keep(("contexts", keys), lambda: _as_texts(cells.obs, keys))
+    known = cells.cached(("contexts", keys), lambda: _as_texts(cells.obs, keys))
     chosen = np.zeros(len(known), dtype=bool)
     for row in _context_rows(contexts, keys):
         unknown = [column for column in row if column not in keys]
@@ -366,7 +366,7 @@ def request_of(
 
 
 def _are_controls(label: str) -> ConditionError:
-    """Say that controls are not predicted."""
+    """Report that controls are not predicted."""
     return ConditionError(
         f"{label!r} are the control cells", remedy="They come with a prediction (include_controls=True)."
     )

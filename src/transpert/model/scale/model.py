@@ -267,20 +267,20 @@ class SCALE(GatedModel):
         n_folds, kind = self.options.joining.folds, self._split_kind()
         folds = assign_folds(groups, self.left_out_level, n_folds, split_kind=kind, seed=self.seed)
         shown = trainer_kwargs.get("enable_progress_bar", True)
-        with stages(shown) as say:
-            say("Reading the cells")
+        with stages(shown) as report:
+            report("Reading the cells")
             effects = self._training_effects(groups, matching)
             if self.options.anchor is not None:
-                self.anchor = self._fit_anchor(effects, self.options.anchor, say)
+                self.anchor = self._fit_anchor(effects, self.options.anchor, report)
                 warn_of_unused(self.anchor, self.embedding)
             members = groups_of(effects, groups)
             first = np.array([own[0] for own in members], dtype=int)
-            anchored = self._left_out_anchor(effects, folds[first], say)
+            anchored = self._left_out_anchor(effects, folds[first], report)
             self.without_networks = self._why_no_networks(effects, folds[first], anchored)
         if self.without_networks:
             self._set_trained()
-            with stages(shown) as say:
-                self._fit_gate(effects, groups, first, folds[first], anchored, say)
+            with stages(shown) as report:
+                self._fit_gate(effects, groups, first, folds[first], anchored, report)
             warnings.warn(
                 f"No network was trained, the anchor predicts alone: {self.without_networks}. "
                 'To train one all the same, make the model with joining="always".',
@@ -333,8 +333,8 @@ class SCALE(GatedModel):
         self._take_best_weights(plan)
         self._set_trained()
         self.completed_history = dict(self.history or {})
-        with stages(shown) as say:
-            self._fit_gate(effects, groups, first, folds[first], anchored, say)
+        with stages(shown) as report:
+            self._fit_gate(effects, groups, first, folds[first], anchored, report)
 
     def _take_best_weights(self, plan: TransportTrainingPlan) -> None:
         weights = plan.best_weights()
@@ -447,5 +447,5 @@ class SCALE(GatedModel):
         if self.anchor is not None:
             lines += [f"  off: {reason}" for reason in self.anchor.missing()]
         if self.is_trained_:
-            lines.append(f"  gate {self.gate:.2f}: the weight of the network{self._what_speaks_for_the_gate()}")
+            lines.append(f"  gate {self.gate:.2f}: the weight of the network{self._gate_evidence_text()}")
         return "\n".join(lines)

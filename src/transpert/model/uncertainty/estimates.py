@@ -48,7 +48,7 @@ class UncertaintyEstimates:
         among = np.random.default_rng(seed).permutation(among)
         errors: dict[str, ErrorModel] = {}
         for novelty in NOVELTIES:
-            rows = among[_may_be(novelty, effects.conditions)[among]][:_MOST_LEFT_OUT]
+            rows = among[_can_be_new(novelty, effects.conditions)[among]][:_MOST_LEFT_OUT]
             shifts = left_out(novelty, rows)
             if shifts is None:
                 continue
@@ -62,10 +62,10 @@ class UncertaintyEstimates:
         return cls(Familiarity.of(effects), errors)
 
     def errors_for(self, novelties: Sequence[Novelty]) -> ErrorModel | None:
-        """Errors where all of this is new, the largest; if something could not be imitated, of anything that could.
+        """Return the largest error model among these kinds of novelty.
 
-        What could not be imitated is reported. What was measured, where nothing is new, is known at least as well as
-        the same pair would be if it had been left out.
+        If one could not be simulated, it is the largest of all. A kind that could not be simulated is reported. Where nothing is new, the errors are at most those of a pair
+        that was left out.
         """
         if not self.errors:
             return None
@@ -116,7 +116,7 @@ def _size(errors: ErrorModel) -> float:
     return float(np.mean(errors.spread))
 
 
-def _may_be(novelty: Novelty, conditions: Sequence[Condition]) -> np.ndarray:
+def _can_be_new(novelty: Novelty, conditions: Sequence[Condition]) -> np.ndarray:
     """The groups ``(P,)`` in which something can be new at all, so that few of them are not lost among many."""
     if novelty == "combination":
         return np.array([condition.is_combination for condition in conditions], dtype=bool)

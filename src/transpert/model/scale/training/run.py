@@ -65,8 +65,8 @@ class CheckpointSettings:
     def __post_init__(self) -> None:
         if self.every is not None and self.every < 1:
             raise OptionError(f"checkpoint_every_n_steps is {self.every}", remedy="Give a whole number of at least 1.")
-        if self.resume is True:
-            raise OptionError("resume is True", remedy='Give "auto", or the path of a checkpoint.')
+        if self.resume is not False and not isinstance(self.resume, str | os.PathLike):
+            raise refused("resume", self.resume, 'Give "auto", the path of a checkpoint, or False.')
         if self.folder is None and (self.every is not None or self.resume == "auto"):
             raise OptionError("there is no place for checkpoints", remedy="Give checkpoint_dir.")
         if self.folder is not None:
@@ -294,7 +294,7 @@ class SetTrainRunner(TrainRunner):
             raise lost from error
         finally:
             if self.trainer.world_size == 1:
-                self.training_plan.history.settle()
+                self.training_plan.history.collect()
             self._update_history()
             self._release_cells()
         # scvi-tools knows the first device only, which is that of the first of several processes
@@ -335,9 +335,9 @@ class CheckpointCallback(lightning.Callback):
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._restore.append((number, signal.signal(number, self._remember)))
+            self._restore.append((number, signal.signal(number, self._note_signal)))
 
-    def _remember(self, number: int, frame: Any) -> None:
+    def _note_signal(self, number: int, frame: Any) -> None:
         if self._signal == number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice: at once
         self._signal = number
@@ -380,14 +380,14 @@ class CheckpointCallback(lightning.Callback):
 
     @override
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._give_back()
+        self._restore_signals()
 
     @override
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        self._give_back()
+        self._restore_signals()
 
-    def _give_back(self) -> None:
+    def _restore_signals(self) -> None:
         while self._restore:
             signal.signal(*self._restore.pop())
