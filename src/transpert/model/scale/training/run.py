@@ -64,8 +64,8 @@ class CheckpointSettings:
     def __post_init__(self) -> None:
         if self.every is not None and self.every < 1:
             raise OptionError(f"checkpoint_every_n_steps is {self.every}", remedy="Give a whole number of at least 1.")
-        if self.resume is True:
-            raise OptionError("resume is True", remedy='Give "auto", or the path of a checkpoint.')
+        if self.resume is not False and not isinstance(self.resume, str | os.PathLike):
+            raise refused("resume", self.resume, 'Give "auto", the path of a checkpoint, or False.')
         if self.folder is None and (self.every is not None or self.resume == "auto"):
             raise OptionError("there is no place for checkpoints", remedy="Give checkpoint_dir.")
         if self.folder is not None:
