@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the fields of the dataclasses among its parameters as options of its own."""
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
     parameters: list[inspect.Parameter] = []
     for entry in inspect.signature(command).parameters.values():
         if entry.name not in groups:

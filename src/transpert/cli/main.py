@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from transpert.cli._console import named_errors, read_h5ad
+from transpert.cli._console import named_errors, read_h5ad, write_table
 from transpert.cli._options import AllColumns, ConditionColumns, Files, Layers, Scoring, takes_options
 from transpert.cli.export import export_app
 from transpert.cli.settings import read_settings
@@ -94,7 +94,9 @@ def evaluate(
         with named_errors():
             if pred.suffix != ".toml":
                 raise OptionError("the real cells are missing", where="evaluate", remedy="Name them second.")
-            typer.echo(tl.score_table(job.evaluate(read_settings(pred))).round(3).to_string())
+            settings = read_settings(pred)
+            with job.alone(settings):
+                typer.echo(tl.score_table(job.evaluate(settings)).round(3).to_string())
         return
     names = None if baselines is None else "all" if baselines == "all" else baselines.split(",")
     chosen = [name.strip() for name in metrics.split(",")] if "," in metrics else metrics.strip()
@@ -114,11 +116,11 @@ def evaluate(
             counts_layer=layers.counts_layer,
             library_size_key=layers.library_size_key,
         )
-        table.to_csv(files.out, index=False)
+        write_table(files.out, table)
         typer.echo(tl.score_table(table).round(3).to_string())
         typer.echo(f"Written to {files.out}.")
         if files.audit is not None:
-            tl.audit(pred, truth, **shared, **asked).to_csv(files.audit, index=False)
+            write_table(files.audit, tl.audit(pred, truth, **shared, **asked))
             typer.echo(f"Audit written to {files.audit}.")
         if files.cell_eval is not None:
             written = tl.to_cell_eval(pred, truth, files.cell_eval, **shared)
