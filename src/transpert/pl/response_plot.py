@@ -10,7 +10,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from transpert._anndata import check_kind, metadata_of
+from transpert._anndata import check_kind, frame, metadata_of
 from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import OptionError, UnknownNameError
@@ -95,12 +95,14 @@ def responses(
 
 def _draw_cells(axes: Axes, adata: AnnData, key: str) -> None:
     """Draw how many cells have which response."""
-    response = adata.obs[f"{RESPONSE}{key}"].to_numpy(dtype=float)
-    sure = adata.obs[f"{RESPONDS}{key}"].to_numpy(dtype=bool)
+    response = np.asarray(frame(adata.obs)[f"{RESPONSE}{key}"], dtype=float)
+    sure = np.asarray(frame(adata.obs)[f"{RESPONDS}{key}"], dtype=bool)
     low, high = np.quantile(response, [0.002, 0.998])
     edges = np.linspace(low, max(high, low + 1e-9), _BINS + 1)
     shown = [np.clip(response[rows], low, high) for rows in (~sure, sure)]
-    axes.hist(shown, bins=edges, stacked=True, color=[FAINT, COLOURS[0]], label=["not known to respond", "respond"])
+    axes.hist(
+        shown, bins=edges.tolist(), stacked=True, color=[FAINT, COLOURS[0]], label=["not known to respond", "respond"]
+    )
     for place in (0, 1):
         axes.axvline(place, color=MUTED, linewidth=0.8, linestyle=":")
     axes.set(xlabel=f"response to {key} (1: that of the mean)", ylabel="cells")

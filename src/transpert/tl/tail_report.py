@@ -100,7 +100,7 @@ def rare_tails(
     conditions = found.conditions.reset_index(drop=True)
     specific = _specific(effects, conditions["context"].to_numpy(dtype=object))
     parts = []
-    for column, said in conditions.iterrows():
+    for column, said in enumerate(conditions.to_dict("records")):
         chance = _chance(effects[:, column], spread[:, column], n, rng)
         top = np.argsort(-np.abs(effects[:, column]), kind="stable")[:n]
         parts.append(
