@@ -226,7 +226,7 @@ class Workshop:
             ("to_vcc", tp.tl.to_vcc, lambda: {
                 "pred": self.small(), "path": self.fresh().with_suffix(".vcc"), "genes": list(self.adata.var_names),
                 "perturbations": ["P0", "P1"], "contexts": ["context_0", "context_1", "context_2"], "n_cells": 3,
-                "perturbation_key": None, "control": None, "context_keys": None, "layer": "counts",
+                "design": None, "layer": "counts",
                 "unmeasured": "refuse", "controls": None,
                 "seed": 0, "overwrite": False}),
             ("compare", tp.tl.compare, lambda: {

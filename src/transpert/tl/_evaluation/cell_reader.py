@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from mudata import MuData
 from transpert import _keys
 from transpert._anndata import check_kind, frame, layer_names, metadata_of, modality_of, own_metadata
 from transpert._counts import read_counts, read_log1p
+from transpert._files import reading
 from transpert._matrices import Matrix, canonical, is_in_memory
 from transpert._scale import evenly_spread_rows
 from transpert.errors import CountsError, GeneError, MetricInputError, StoreError, UnknownNameError, list_names
@@ -227,6 +229,8 @@ def _open_file(path: Path, name: str, layer: str | None, counts_layer: str | Non
         has_x = "X" in group and group["X"].attrs.get("encoding-type") != "null"
         obs, var = (cast(pd.DataFrame, ad.io.read_elem(group[part])) for part in ("obs", "var"))
         metadata = ad.io.read_elem(group["uns"][_keys.UNS]) if _keys.UNS in group.get("uns", {}) else {}
+        for slot in (values, *([] if counts is None else [counts])):
+            _check_shape(_open_matrix(group[slot.key], str(path)), (len(obs), len(var)), f"{slot.where} of {path}")
     if counts is None and layer is not None and counts_layer is not None and has_x:
         counts = _if_counts(Slot("X", read_counts, path=str(path)), len(obs))
     return CellReader(
@@ -234,35 +238,32 @@ def _open_file(path: Path, name: str, layer: str | None, counts_layer: str | Non
     )
 
 
+def _check_shape(matrix: Any, shape: tuple[int, int], where: str) -> None:
+    """Refuse a matrix of other cells and genes than the file names."""
+    if tuple(matrix.shape) != shape:
+        raise StoreError(
+            f"the matrix has shape {tuple(matrix.shape)}, and the file names {shape[0]} cells and {shape[1]} genes",
+            where=where,
+            remedy="The file is damaged: write it again.",
+        )
+
+
 def _place(layer: str | None) -> str:
     return "X" if layer is None else f"layers/{layer}"
 
 
-class _open_group:
-    """The root of an h5ad file or a zarr folder, closed again."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __enter__(self) -> Any:
-        if not os.path.exists(self.path):
-            raise StoreError("the file does not exist", where=self.path, remedy="Check the path.")
-        try:
-            folder = os.path.isdir(self.path)
-            self.file: Any = zarr.open_group(self.path, mode="r") if folder else h5py.File(self.path, "r")
-            for part in ("obs", "var"):
-                self.file[part]
-        except (OSError, KeyError, ValueError) as error:
-            raise StoreError(
-                "the file is no AnnData, or is damaged",
-                where=self.path,
-                remedy="Give an .h5ad file or zarr folder that anndata wrote; write it again if it is damaged.",
-            ) from error
-        return self.file
-
-    def __exit__(self, *_: object) -> None:
-        if isinstance(self.file, h5py.File):
-            self.file.close()
+@contextmanager
+def _open_group(path: str) -> Iterator[Any]:
+    """Give the root of an h5ad file or a zarr folder, and close it; whatever its library raises, it is named."""
+    remedy = "Give an .h5ad file or zarr folder that anndata wrote; write it again if it is damaged."
+    with ExitStack() as files, reading(StoreError, Path(path), "AnnData", remedy):
+        if os.path.isdir(path):
+            group: Any = zarr.open_group(path, mode="r")
+        else:
+            group = files.enter_context(h5py.File(path, "r"))
+        for part in ("obs", "var"):
+            group[part]
+        yield group
 
 
 def _open_matrix(element: Any, path: str) -> Any:
