@@ -125,7 +125,8 @@ def said(result: Any, given: dict[str, Any]) -> Any:
     if result is None:
         return [_written(value) for value in given.values() if isinstance(value, ad.AnnData)]
     if isinstance(result, ad.AnnData):
-        return [_dense(result.X), *(_dense(result.layers[name]) for name in sorted(layer_names(result))), len(result.obs)]
+        layers = [_dense(result.layers[name]) for name in sorted(layer_names(result))]
+        return [_dense(result.X), *layers, len(result.obs)]
     if isinstance(result, pd.DataFrame | pd.Series):
         return [result.select_dtypes("number").to_numpy(float) if isinstance(result, pd.DataFrame) else list(result)]
     if isinstance(result, np.ndarray) or sparse.issparse(result):

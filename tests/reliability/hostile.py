@@ -105,7 +105,8 @@ def kinds(shop: Workshop) -> list[Kind]:
          False),
         ("h5ad, init", folder / "raw.h5ad", lambda path: shop.shell("init", path, __out=out()) and None, False),
         ("h5ad, report", shop.folder / "pred.h5ad", lambda path: shop.shell(
-            "evaluate", path, shop.folder / "truth.h5ad", __metrics="mae", __n_bootstrap=0, __out=out()) and None, False),
+            "evaluate", path, shop.folder / "truth.h5ad", __metrics="mae", __n_bootstrap=0, __out=out()) and None,
+         False),
         ("h5ad, public", folder / "raw.h5ad", lambda path: tp.datasets.papalexi21(path=path).shape, False),
         ("h5ad, package", shop.folder / "small.h5ad", packed, False),
         ("zarr, store", folder / "raw.zarr", stored, False),
@@ -145,8 +146,9 @@ def split_file(shop: Workshop, folder: Path) -> Path:
 
 def stored_model(path: Path) -> Any:
     """Train on a store."""
-    tp.MeanShift.setup_store(path)
-    model = tp.MeanShift(path)
+    store = tp.data.Store(path)
+    tp.MeanShift.setup_store(store)
+    model = tp.MeanShift(store)
     model.train()
     return model
 
@@ -167,7 +169,7 @@ def checkpointed(shop: Workshop, folder: Path, *, resume: Any) -> str:
 def cells_digest(cells: Any) -> str:
     """Return a digest of counts and names."""
     matrix = sparse.csr_matrix(cells.X if isinstance(cells, ad.AnnData) else cells)
-    names = (list(cells.obs_names), list(cells.var_names), cells.obs.astype(str).to_csv()) if hasattr(cells, "obs") else ()
+    names = (*cells.obs_names, *cells.var_names, cells.obs.astype(str).to_csv()) if hasattr(cells, "obs") else ()
     return hashlib.blake2b(matrix.toarray().tobytes() + repr(names).encode()).hexdigest()
 
 
@@ -303,7 +305,7 @@ class Found:
 
 
 def attack(shop: Workshop, *, share: float = 1.0, most: int = 6, seed: int = 0, only: str | None = None) -> Found:
-    """Damage a copy of every file, of the largest folders some, in every way, or in a share of the ways, and read it."""
+    """Damage a copy of every file, of large folders some, in every way, or a share of the ways, and read it."""
     rng, found = np.random.default_rng(seed), Found(Counter(), [])
     for kind in kinds(shop):
         if only is not None and only not in kind.name:
@@ -355,7 +357,7 @@ def _try(kind: Kind, file: str, way: str, content: bytes | None, right: Any, sho
         found.outcomes["right" if result == right else "another result"] += 1
         if result != right and kind.sealed:
             found.faults.append(f"{what}: another result")
-    appeared = {path for path in set(shop.folder.parent.iterdir()) - before}
+    appeared = set(shop.folder.parent.iterdir()) - before
     if appeared or Path("ran").exists() or (shop.folder / "ran").exists():
         found.faults.append(f"{what}: written outside, or run: {sorted(map(str, appeared))}")
     shutil.rmtree(path.parent, ignore_errors=True)

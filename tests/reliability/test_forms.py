@@ -18,11 +18,11 @@ NOT_CALLED = {
     "data": {"CellSets"},
     "datasets": {"PUBLIC_SETS", "kang18_full", "papalexi21", "replogle22", "sciplex3"},  # all but one are alike
     "groups": {"Groups"},
-    "metrics": {"METRICS", "PANELS", "Metric", "Panel", "Population"},
+    "metrics": {"METRICS", "PANELS", "Metric", "Panel", "Population", "Summaries"},
     "model": {"BASELINES", "PRESETS", "PerturbationModel"},
     "nn": {"TransportNetwork"},
     "scaling": {"ScalingCurve"},
-    "transport": {"ExportedPredictor"},  # its methods are
+    "transport": {"Anchor", "ExportedPredictor"},  # its methods are
 }
 UNDER = {  # entry points that call it under another name
     "SCALE": "make a network", "KernelTransport": "make a model", "MeanShift": "setup and train",
@@ -38,7 +38,8 @@ def shop(tmp_path_factory):
 
 def reached(name: str, entries: set[str]) -> bool:
     """Whether some entry point has this name, with or without that of its room or class."""
-    return UNDER.get(name) in entries or any(entry.rpartition(".")[2] == name or entry == f"train {name}" for entry in entries)
+    called = {entry.rpartition(".")[2] for entry in entries} | entries
+    return UNDER.get(name) in entries or name in called or f"train {name}" in called
 
 
 def methods(kind: type) -> list[str]:
@@ -52,26 +53,36 @@ def methods(kind: type) -> list[str]:
 
 
 def test_every_public_name_is_among_the_entry_points(shop) -> None:
-    entries = {entry.name for entry in shop.entries()}
+    entries, left = {entry.name for entry in shop.entries()}, []
     for room, left_out in {**NOT_CALLED, "pp": set(), "tl": set(), "pl": set()}.items():
         missing = [n for n in getattr(tp, room).__all__ if n not in left_out and not reached(n, entries)]
-        assert not missing, f"{room}: {missing} are called by no test of odd arguments"
+        left += [f"{room}.{name}" for name in missing]
     for kind in (tp.SCALE, tp.KernelTransport, tp.data.Store, tp.groups.Design, tp.conditions.Embedding,
                  tp.conditions.PerturbationVocabulary, tp.transport.ExportedPredictor):  # fmt: skip
         missing = [name for name in methods(kind) if name not in PLAIN and not reached(name, entries)]
-        assert not missing, f"{kind.__name__}: {missing} are called by no test of odd arguments"
+        left += [f"{kind.__name__}.{name}" for name in missing]
     commands = [command.name or command.callback.__name__ for command in app.registered_commands]
-    missing = [name for name in commands if f"transpert {name}" not in entries]
-    assert not missing, f"{missing} are called by no test of odd arguments"
+    left += [f"transpert {name}" for name in commands if f"transpert {name}" not in entries]
+    assert not left, f"{left} are called by no test of odd arguments"
 
 
 # methods that take nothing, or what scvi-tools gives them
-PLAIN = {"to_dict", "source", "runs", "to_device", "measured", "spelling_of", "setup_args", "get_anndata_manager"}
+PLAIN = {
+    "groups",
+    "to_dict",
+    "source",
+    "runs",
+    "to_device",
+    "measured",
+    "spelling_of",
+    "setup_args",
+    "get_anndata_manager",
+}
 
 
 def test_cells_in_any_form_give_the_same_result_or_are_refused_by_name(shop, tmp_path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        outcomes, faults = compare(shop, tmp_path, every=7)
+        outcomes, faults = compare(shop, tmp_path, every=17)
     assert not faults, "\n".join(faults)
-    assert outcomes["same"] > 40
+    assert outcomes["same"] > 15

@@ -20,7 +20,7 @@ def test_odd_calls_end_in_sound_results_or_in_errors_with_a_remedy() -> None:
 
 
 # what is written into the cells is what these functions are for
-WRITES = {"split": "obs", "split by": "obs", "setup and train": "obs",
+WRITES = {"split": "obs", "load_split": "obs", "split by": "obs", "setup and train": "obs",
           "setup and train anchor": "obs", "setup_mudata": "obs", "normalize": "layers",
           "effect_shares": "uns", "rank_targets": "uns",
           "setup": "obs", "rank_genes_groups": "uns", "effects": "varm",

@@ -11,7 +11,15 @@ import pandas as pd
 from transpert import _keys
 from transpert._anndata import are_of_prediction, predicted_cells
 from transpert._counts import library_sizes
-from transpert._scale import CONTINUOUS, check_same_scale, evenly_spread_rows, form_of, mismatch, proportion, sizes_behind
+from transpert._scale import (
+    CONTINUOUS,
+    check_same_scale,
+    evenly_spread_rows,
+    form_of,
+    mismatch,
+    proportion,
+    sizes_behind,
+)
 from transpert.errors import OURS, AssumptionWarning, CountsError
 from transpert.groups import Design
 
@@ -61,9 +69,9 @@ def check_form(truth: CellReader, predictions: Iterable[CellReader]) -> None:
             continue  # predictions may be means, and have more counts than the cells that they were made of
         if form == CONTINUOUS:
             warnings.warn(
-                f"The values of {reader.name} ({reader.values.where}) are log1p of no counts: they look denoised, corrected "
-                "or averaged, so that scores compare with something that was never measured. Give measured cells: "
-                "adata.X = tp.pp.log1p_per_10k(counts, library_size).",
+                f"The values of {reader.name} ({reader.values.where}) are log1p of no counts: they look denoised, "
+                "corrected or averaged, so that scores compare with something that was never measured. Give measured "
+                "cells: adata.X = tp.pp.log1p_per_10k(counts, library_size).",
                 AssumptionWarning,
                 skip_file_prefixes=OURS,
             )
