@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -56,3 +57,8 @@ def read_principal_components(adata: AnnData, cells: Cells) -> PrincipalComponen
         )
         return None
     return PrincipalComponents(loadings, offset.astype(np.float32))
+
+
+def component_arrays(components: PrincipalComponents | None) -> dict[str, np.ndarray]:
+    """Return principal components as arrays by name; none where there are none."""
+    return {} if components is None else dataclasses.asdict(components)
