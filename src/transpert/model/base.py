@@ -32,9 +32,9 @@ from transpert.transport import (
 from . import saving, sharing
 from .cells.in_memory import Cells
 from .cells.open import Data, StoredCells, check_in_memory, check_loaded, open_cells, open_data
+from .cells.principal_components import PrincipalComponents, component_arrays, read_principal_components
 from .cells.registration import jsonable, restore, source_of
 from .effects import EffectModel
-from .prediction.principal_components import PrincipalComponents, component_arrays, read_principal_components
 from .processes import is_first_process
 from .setup import register_store
 from .uncertainty.estimates import UncertaintyEstimates

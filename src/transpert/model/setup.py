@@ -30,8 +30,8 @@ from transpert.transport import ReadoutOptions
 
 from .cells.in_memory import LIBRARY_FROM, Cells, DataSource, read_cells
 from .cells.open import Data, StoredCells, check_in_memory, open_cells
+from .cells.principal_components import PrincipalComponents
 from .cells.registration import check_groups, check_names, registry_fields, source_of
-from .prediction.principal_components import PrincipalComponents
 
 # what load() passes through setup_anndata to scvi-tools
 _PASSED_ON = ("source_registry", "extend_categories")

@@ -21,11 +21,11 @@ from transpert.conditions import Condition
 from transpert.groups.table import context_labels
 
 from .cells.open import Data
+from .cells.principal_components import component_arrays
 from .prediction.assemble import Population
 from .prediction.controls import control_cells, pool_of, pools_of
 from .prediction.options import PredictionOptions, StoreOptions
 from .prediction.predictor import PredictableModel, Predictor
-from .prediction.principal_components import component_arrays
 from .prediction.requests import Asked, Contexts, check_drawing, request_of, require_one_condition
 from .prediction.sizes import population_sizes, wanted_sizes
 from .prediction.to_store import predict_into_store

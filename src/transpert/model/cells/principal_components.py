@@ -14,7 +14,7 @@ from anndata import AnnData
 from transpert import _keys
 from transpert.errors import OURS, AssumptionWarning
 
-from ..cells.in_memory import Cells
+from .in_memory import Cells
 
 # cells that are looked at: the offset is the same for all, and one that differs shows in a few
 _CELLS = 1000
