@@ -21,15 +21,8 @@ KINDS = [tp.Additive, tp.ContextMean, tp.MeanFoldChange, tp.NearestPerturbation,
 
 def of_faces(shop: Any) -> list[Listed]:
     """Return what no other list of the workshop has."""
-    return [
-        *_of_methods(shop),
-        *_of_designs(shop),
-        *_of_sets(shop),
-        *_of_splits(shop),
-        *_of_responses(shop),
-        *_of_files(shop),
-        *_of_commands(shop),
-    ]
+    parts = (_of_methods, _of_designs, _of_sets, _of_splits, _of_responses, _of_files, _of_commands)
+    return [entry for part in parts for entry in part(shop)]
 
 
 def _of_methods(shop: Any) -> list[Listed]:
@@ -119,7 +112,7 @@ def _of_sets(shop: Any) -> list[Listed]:
 
 def _of_responses(shop: Any) -> list[Listed]:
     moved = shop.copy()
-    tp.tl.predict(moved, shop.anchored, "P0", key_added="moved")
+    tp.tl.predict(moved, shop.anchored, perturbation="P0", key_added="moved")
     tp.tl.responses(moved, "moved", n_splits=2)
     return [
         ("tl.responses", tp.tl.responses, lambda: {
