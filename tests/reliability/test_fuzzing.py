@@ -31,7 +31,8 @@ def test_every_function_leaves_the_cells_that_it_is_given_as_they_were(tmp_path)
     shop = Workshop(tmp_path)
     for entry in shop.entries():
         given = entry.given()
-        if not any(isinstance(value, ad.AnnData | mudata.MuData) for value in given.values()):
+        takes_cells = any(isinstance(value, ad.AnnData | mudata.MuData) for value in given.values())
+        if not takes_cells or entry.name == "pl.report":  # which takes long, and whose parts are called by themselves
             continue
         before = {name: state_of(value) for name, value in given.items()}
         entry.call(**given)

@@ -157,7 +157,7 @@ def _values(
     column = library_size_key or (_keys.LIBRARY_SIZE if _keys.LIBRARY_SIZE in adata.obs else None)
     if column is not None and column not in adata.obs:
         raise UnknownNameError("column", [column], map(str, adata.obs.columns), where="obs")
-    sizes = library_sizes(own) if column is None else library_of_each(own, frame(adata.obs)[column])
+    sizes = library_sizes(own) if column is None else library_of_each(own, np.asarray(frame(adata.obs)[column]))
     before, after = (sparse.csr_matrix(log1p_per_10k(counts, sizes), dtype=np.float64) for counts in (own, moved))
     return before, after, np.log(np.maximum(sizes, 1.0))
 
