@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+from collections.abc import Callable
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -22,6 +23,7 @@ FREE = {
     "_signatures",
     "_compat",
     "_counts",
+    "_docstrings",
     "_files",
     "_folders",
     "_keys",
@@ -127,6 +129,16 @@ def test_public_functions_and_classes_are_documented(room: str) -> None:
             assert "Parameters\n---" in text, f"{room}.{name} does not describe its parameters"
         if inspect.isfunction(value) and inspect.signature(value).return_annotation != "None":
             assert "Returns\n---" in text, f"{room}.{name} does not say what it returns"
+        if inspect.isfunction(value):
+            undescribed = undescribed_arguments(value)
+            assert not undescribed, f"{room}.{name} does not describe {undescribed}"
+
+
+def undescribed_arguments(value: Callable) -> list[str]:
+    """Arguments that a docstring does not name, where it stands for help() with the shared texts in their places."""
+    text = inspect.getdoc(value) or ""
+    assert "%(" not in text, f"a shared text of {value.__qualname__} stands alone on its line"
+    return [name for name in inspect.signature(value).parameters if not re.search(rf"^[\w *,]*\b{name}\b", text, re.M)]
 
 
 @pytest.mark.parametrize(
@@ -182,3 +194,45 @@ def test_no_machine_paths_in_the_source() -> None:
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         assert "/root/" not in text and "/home/" not in text, path
+
+
+# what writes, removes or renames files; a name of pandas, anndata, numpy, safetensors, pathlib, os or shutil
+_WRITERS = {
+    "write_h5ad", "write_zarr", "write_h5mu", "to_csv", "to_parquet", "write_text", "write_bytes", "savefig", "savez",
+    "savez_compressed", "save_file", "rmtree", "rename", "replace", "unlink", "rmdir", "mkdtemp", "copytree",
+    "copyfile", "move", "write_json",
+}  # fmt: skip
+_SAFELY = {"file_written", "folder_written", "write_file", "unfinished_work"}
+# where a file is written otherwise, and why
+_MAY_WRITE = {
+    "_folders.py": "the mechanism itself",
+    "_files.py": "write_json, which replaces a file in one step",
+    "data/store/append.py": "below the unfinished work of an append",
+    "data/store/build.py": "below the unfinished work of a build",
+    "data/store/manifest.py": "a manifest, below that work",
+    "data/store/runs.py": "sums of a part, below that work",
+    "model/prediction/parts.py": "below the unfinished work of a prediction",
+    "model/sharing.py": "into a model folder that push_to_hub has just made",
+    "pl/_page_html.py": "a picture into memory",
+    "tl/_scaling/runs.py": "a result of a study whose lock is held",
+    "tl/challenge_package.py": "scratch files beside what is new",
+}
+
+
+def writing_calls(tree: ast.AST) -> list[str]:
+    """Calls that write to another place than the ``new`` one that file_written and folder_written give."""
+    found = []
+    for node in ast.walk(tree):
+        name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+        names = {getattr(part, "id", getattr(part, "attr", "")) for part in ast.walk(node)}
+        of_values = name in ("replace", "rename") and not names & {"os", "path", "target", "partial"}
+        to_text = name == "to_csv" and not node.args
+        if name in _WRITERS and "new" not in names and not of_values and not to_text:
+            found.append(f"{name}, line {node.lineno}")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_what_is_written_is_there_in_full_or_not_at_all(path: Path) -> None:
+    found = writing_calls(ast.parse(path.read_text(encoding="utf-8")))
+    assert bool(found) == (path.relative_to(SOURCE).as_posix() in _MAY_WRITE), found

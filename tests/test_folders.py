@@ -10,11 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from transpert import _folders
-from transpert._folders import MARKER, Unfinished, folder_written, held, partial_folder, read_steadily
-from transpert.errors import AssumptionWarning, ModelFileError
+from transpert._folders import MARKER, Unfinished, file_written, folder_written, held, partial_folder, read_steadily
+from transpert.errors import AssumptionWarning, ModelFileError, StoreError
 
 
 def write(target: Path, text: str) -> None:
@@ -253,3 +254,73 @@ def test_where_the_file_system_knows_no_locks_the_process_is_looked_for(tmp_path
 def test_the_name_of_unfinished_work(tmp_path) -> None:
     assert partial_folder(tmp_path / "a.zarr") == tmp_path / "a.zarr.partial"
     assert MARKER.startswith(".")
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+def write_text(target: Path, text: str, **options) -> None:
+    with file_written(target, StoreError, "repeat the call", **options) as new:
+        (new.parent / "scratch").mkdir()
+        new.write_text(text)
+
+
+def test_a_file_is_written_and_replaced_and_nothing_is_left(tmp_path) -> None:
+    target = tmp_path / "below" / "scores.csv.gz"
+    write_text(target, "first")
+    write_text(target, "second")
+    assert target.read_text() == "second" and names(target.parent) == ["scores.csv.gz"]
+    with file_written(target, StoreError, "repeat the call") as new:  # pandas packs it because of its name
+        pd.DataFrame({"a": [1]}).to_csv(new, index=False)
+    assert pd.read_csv(target)["a"].tolist() == [1]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, OSError, ValueError])
+def test_the_old_file_stays_where_writing_fails(tmp_path, kind) -> None:
+    target = tmp_path / "scores.csv"
+    write_text(target, "first")
+    with (
+        pytest.raises(StoreError if kind is OSError else kind),
+        file_written(target, StoreError, "repeat the call") as new,
+    ):
+        new.write_text("half")
+        raise kind
+    assert target.read_text() == "first" and names(tmp_path) == ["scores.csv"]
+
+
+def test_a_file_is_not_put_in_place_of_a_folder_of_the_user_or_of_what_stands_beside(tmp_path) -> None:
+    (tmp_path / "scores.csv" / "mine").mkdir(parents=True)
+    with pytest.raises(StoreError, match="there is a folder of this name.*Choose another name"):
+        write_text(tmp_path / "scores.csv", "text")
+    (tmp_path / "other.csv.partial").write_text("mine")
+    with pytest.raises(StoreError, match="not an unfinished file of transpert"):
+        write_text(tmp_path / "other.csv", "text")
+    assert (tmp_path / "scores.csv" / "mine").is_dir() and (tmp_path / "other.csv.partial").read_text() == "mine"
+
+
+def test_what_exists_is_looked_for_under_the_lock(tmp_path) -> None:
+    target = tmp_path / "scores.csv"
+
+    def check() -> None:
+        with pytest.raises(StoreError, match=f"process {os.getpid()} .* is writing there"), held(target, StoreError):
+            pass
+
+    write_text(target, "text", check=check)
+    assert target.read_text() == "text"
+
+
+def test_a_link_to_a_file_stays_one(tmp_path) -> None:
+    write_text(tmp_path / "real.csv", "first")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    write_text(tmp_path / "link.csv", "second")
+    assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "real.csv").read_text() == "second"
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with file_written(tmp_path / "pipe", StoreError, "repeat the call") as new:
+        new.write_text("text")
+    assert os.read(reader, 9) == b"text" and (tmp_path / "pipe").is_fifo()
+    os.close(reader)
+    with file_written(Path("/dev/null"), StoreError, "repeat the call") as new:
+        new.write_text("text")
+    assert Path("/dev/null").is_char_device()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from transpert._scale import check_same_scale, mismatch, sizes_behind, some_rows
+from transpert._scale import check_same_scale, evenly_spread_rows, mismatch, sizes_behind
 from transpert.errors import CountsError
 
 
@@ -54,7 +54,7 @@ def test_one_batch_of_another_scale_is_noticed(counts) -> None:
     behind = np.where(np.arange(len(sizes)) < 4, sizes * 2, sizes)
     assert mismatch(behind, sizes).n_cells == 4
     assert mismatch(sizes.astype(float), sizes) is None
-    assert some_rows(10_000)[[0, -1]].tolist() == [0, 9_999] and len(some_rows(10_000)) == 128
+    assert evenly_spread_rows(10_000)[[0, -1]].tolist() == [0, 9_999] and len(evenly_spread_rows(10_000)) == 128
 
 
 def test_counts_and_scaled_values_are_passed_over(counts) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from transpert import _keys
+from transpert._docstrings import fill_docstring
 from transpert._matrices import Matrix, canonical
 from transpert.errors import CountsError
 
@@ -156,15 +157,13 @@ def library_sizes(counts: Matrix) -> np.ndarray:
 def log1p_per_10k(counts: np.ndarray, library_size: np.ndarray) -> np.ndarray: ...
 @overload
 def log1p_per_10k(counts: sparse.csr_matrix, library_size: np.ndarray) -> sparse.csr_matrix: ...
+@fill_docstring
 def log1p_per_10k(counts: Matrix, library_size: np.ndarray) -> Matrix:
     """Return ``log(1 + counts / library_size * 1e4)``, sparse if the counts are.
 
     Parameters
     ----------
-    counts : (N, G)
-        Raw counts.
-    library_size : (N,)
-        Total counts of each cell over all measured genes.
+    %(counts_and_library_sizes)s
 
     Returns
     -------

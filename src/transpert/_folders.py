@@ -1,4 +1,4 @@
-"""Folders that are written in full or not at all, by one process at a time.
+"""Folders and files that are written in full or not at all, by one process at a time.
 
 What is being made of ``<name>`` stands in ``<name>.partial`` beside it: a marker that says it is ours, ``new``, and for
 a moment ``old``, the folder that is replaced. What has no marker is never removed. A lock file names the process.
@@ -15,7 +15,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from ._files import writing
 from .errors import OURS, AssumptionWarning, TranspertError
 
 MARKER = ".transpert"
+_PARTIAL, _LOCK = ".partial", ".lock"  # ends of names of what is unfinished, and of locks
 _HELD = {errno.EWOULDBLOCK, errno.EACCES}
+_OPEN_FILES = {"/dev", "/dev/fd", "/proc/self/fd"}
 _READS = 5  # of a folder that others replace meanwhile
 
 
@@ -59,7 +61,12 @@ class Unfinished:
                 remedy="Give it another name, or write to another place.",
             )
         self.folder.mkdir(exist_ok=True)
-        (self.folder / MARKER).write_text(self._text, encoding="utf-8")
+        try:
+            (self.folder / MARKER).write_text(self._text, encoding="utf-8")
+        except BaseException:
+            (self.folder / MARKER).unlink(missing_ok=True)
+            self.folder.rmdir()
+            raise
 
     @property
     def _is_empty(self) -> bool:
@@ -78,7 +85,7 @@ class Unfinished:
         """Force what is new to the disk and give it its name; what had the name goes aside first, and then goes."""
         force_to_disk(self.new)
         try:
-            if self.target.exists():
+            if self.target.is_dir():  # a file gives way in one step
                 os.rename(self.target, self.old)
             os.rename(self.new, self.target)
         except BaseException:
@@ -107,12 +114,48 @@ def folder_written(
 
     What ``check`` refuses is looked at under the lock, when no other process can change it.
     """
-    with unfinished_work(target, kind, error, then) as work:
+    with _replacing(Unfinished(target, kind), error, then, check) as new:
+        new.mkdir()
+        yield new
+
+
+@contextmanager
+def file_written(
+    target: Path, error: type[TranspertError], then: str, *, check: Callable[[], Any] = lambda: None
+) -> Iterator[Path]:
+    """Give a path to write a file to, which takes the place of the target when the block ends without an error.
+
+    Files that the block writes beside it are scratch. A device or pipe is written to as it is.
+    """
+    if _is_device(target):
+        with writing(error, target, then):
+            yield target
+        return
+    work = Unfinished(target, "file")
+    work.new = work.new.with_name("new" + "".join(target.suffixes))  # libraries look at the end of a name
+
+    def check_place() -> None:
+        if target.is_dir():
+            raise error("there is a folder of this name", where=str(target), remedy="Choose another name.")
+        check()
+
+    with _replacing(work, error, then, check_place) as new:
+        yield new
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is that of a device, a pipe or an open file, such as /dev/stdout, and is not to be replaced."""
+    return str(path.parent) in _OPEN_FILES or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+@contextmanager
+def _replacing(work: Unfinished, error: type[TranspertError], then: str, check: Callable[[], Any]) -> Iterator[Path]:
+    """Give the place of what is new, and publish it unless there is an error."""
+    with _held_work(work, error, then):
         check()
         work.discard()  # left by a process that was killed
         work.begin(error)
         try:
-            work.new.mkdir()
             yield work.new
             work.publish()
         except BaseException:
@@ -124,16 +167,41 @@ def folder_written(
 def unfinished_work(target: Path, kind: str, error: type[TranspertError], then: str) -> Iterator[Unfinished]:
     """Hold the lock of a target and give the work on it, which is left as it is where the block ends with an error."""
     work = Unfinished(target, kind)
-    with writing(error, target, then):
+    with _held_work(work, error, then):
+        yield work
+
+
+@contextmanager
+def _held_work(work: Unfinished, error: type[TranspertError], then: str) -> Iterator[None]:
+    """Hold the lock of a target; what was aside when a process was killed is put back first."""
+    with writing(error, work.target, then):
         work.target.parent.mkdir(parents=True, exist_ok=True)
         with held(work.target, error):
             work.restore()
-            yield work
+            yield
+
+
+def remove_folder(target: Path, kind: str, error: type[TranspertError], then: str) -> None:
+    """Remove a folder of ours so that half of it never stands under its name."""
+    with unfinished_work(target, kind, error, then) as work:
+        work.discard()
+        work.begin(error)
+        os.rename(work.target, work.new)
+        work.discard()
+
+
+def clear_unfinished(folder: Path, names: str, kind: str, error: type[TranspertError], then: str) -> None:
+    """Remove what killed processes left of things of such names: unfinished work with our marker, and locks."""
+    left = [path.name.removesuffix(_PARTIAL) for path in folder.glob(f"{names}{_PARTIAL}")]
+    left += [path.name[1:].removesuffix(_LOCK) for path in folder.glob(f".{names}{_LOCK}")]
+    for name in dict.fromkeys(left):
+        with unfinished_work(folder / name, kind, error, then) as work:
+            work.discard()
 
 
 def partial_folder(target: Path) -> Path:
     """Return where unfinished work on a folder stands."""
-    return target.with_name(f"{target.name}.partial")
+    return target.with_name(f"{target.name}{_PARTIAL}")
 
 
 def remove(path: Path) -> None:
@@ -146,7 +214,7 @@ def remove(path: Path) -> None:
 
 def force_to_disk(path: Path, *, below: bool = True) -> None:
     """Wait until a folder, and all files below it, would survive a power failure."""
-    paths = [path, *(path.rglob("*") if below else ())]
+    paths = [path, *(path.rglob("*") if below and path.is_dir() else ())]
     for each in paths:
         handle = os.open(each, os.O_RDONLY)
         try:
@@ -194,12 +262,23 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 # --- one process at a time ----------------------------------------------------------------------------------------
 @contextmanager
+def used_alone(folder: Path, what: str, error: type[TranspertError], then: str) -> Iterator[None]:
+    """Make a folder in which ``what`` writes, and keep other processes from doing the same there."""
+    with ExitStack() as stack:
+        with writing(error, folder, then):
+            folder.mkdir(parents=True, exist_ok=True)
+            # a lock inside: what is above the folder need not be ours to write to
+            stack.enter_context(held(folder / what, error))
+        yield
+
+
+@contextmanager
 def held(target: Path, error: type[TranspertError], busy: type[TranspertError] | None = None) -> Iterator[None]:
     """Keep other processes from writing a folder, by a file beside it that names this host and process.
 
     ``busy`` is the error where another process has it, if not the same as all others.
     """
-    path = target.with_name(f".{target.name}.lock")
+    path = target.with_name(f".{target.name}{_LOCK}")
     handle = _take(path, target, error, busy or error)
     try:
         yield

@@ -19,7 +19,7 @@ _LARGEST = 16.0  # log1p of ten million
 _FEW = 0.02  # share of cells that may be odd
 
 
-def some_rows(n_cells: int) -> np.ndarray:
+def evenly_spread_rows(n_cells: int) -> np.ndarray:
     """Return rows that are spread evenly over all cells, so that every batch is met."""
     return np.unique(np.linspace(0, n_cells - 1, min(n_cells, _CELLS)).astype(int))
 

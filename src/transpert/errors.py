@@ -70,7 +70,7 @@ class TranspertError(Exception):
 
 
 class OptionError(TranspertError, ValueError):
-    """An option has a value it cannot have."""
+    """An option is out of range."""
 
 
 class CountsError(TranspertError, ValueError):

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from transpert import pp
 from transpert.data import build_store, from_annbatch, from_cell_load, from_scdl, to_scdl
 from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError
 from transpert.groups import Design
@@ -70,6 +71,16 @@ def test_cell_load_files_and_split(cell_load, tmp_path):
     expected[few & (obs["gene"] == "B")] = "test"
     assert obs["split"].tolist() == expected.tolist()
     assert set(obs["dataset"][obs.index.str.startswith("s0")]) == {"first"}
+
+
+def test_a_split_that_was_saved_for_cell_load_is_that_of_the_store(tmp_path):
+    cells = make_cells(0)
+    keys = {"perturbation_key": "gene", "control": "non-targeting", "context_keys": "cell_type"}
+    pp.split(cells, holdout={"cell_type": "rpe1"}, validation={"cell_type": "k562", "gene": "A"}, **keys)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    pp.save_split(cells, tmp_path / "split.toml", dataset="screen", file="cells.h5ad")
+    store = from_cell_load(tmp_path / "split.toml", tmp_path / "out.zarr", DESIGN)
+    assert store.obs["split"].value_counts().to_dict() == cells.obs["split"].value_counts().to_dict()
 
 
 def test_controls_are_not_held_out_however_they_are_spelled(cell_load, tmp_path):

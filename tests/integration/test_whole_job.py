@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 import transpert as tp
-from transpert.cli import app
+from transpert.cli import app, job
+from transpert.cli.settings import read_settings
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -72,6 +73,14 @@ def test_run_does_every_step_and_writes_a_page(cells, tmp_path) -> None:
     page = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
     assert page.count("<img") == 5 and "http://" not in page and "https://" not in page
     assert all(word in page for word in ("MeanShift", "ceiling", "What the training could know", "scvi-tools"))
+
+
+@pytest.mark.parametrize("step", ["run", "split", "train", "predict", "evaluate", "report", "rank", "scaling"])
+def test_two_jobs_do_not_write_into_one_folder(cells, step) -> None:
+    run("init", "screen.h5ad")
+    with job.alone(read_settings(Path("transpert.toml"))):
+        code, output = run(step, "transpert.toml")
+    assert code == 1 and "is writing there (in results/job). Wait until it has ended" in output
 
 
 def test_a_step_names_the_step_before_it(cells) -> None:

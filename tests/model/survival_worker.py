@@ -18,6 +18,7 @@ import lightning
 import torch
 
 import transpert as tp
+from transpert import _folders
 from transpert.model import JoiningOptions, TrainingOptions, processes
 from transpert.model.scale.training import checkpoints
 from transpert.nn import EncoderOptions, FlowOptions
@@ -58,18 +59,16 @@ class AtStep(lightning.Callback):
 
 
 def stall(marker: Path, step: int) -> None:
-    """Hang while the checkpoint of a step is written, and say so."""
-    force = checkpoints._force_to_disk
+    """Hang when the checkpoint of a step is written and about to get its name, and say so."""
+    force, name = _folders.force_to_disk, f"{checkpoints.checkpoint_path(Path(), step).name}.partial"
 
-    def hang(path: Path) -> None:
-        force(path)
-        if path.name == "SHA256SUMS" and checkpoints.find_checkpoints(path.parents[1])[:1] == [
-            checkpoints.checkpoint_path(path.parents[1], step - 1)
-        ]:
+    def hang(path: Path, *, below: bool = True) -> None:
+        force(path, below=below)
+        if path.parent.name == name:
             marker.touch()
             time.sleep(600)
 
-    checkpoints._force_to_disk = hang
+    _folders.force_to_disk = hang
 
 
 def poison(module, perturbation: int) -> None:

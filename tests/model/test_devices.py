@@ -282,7 +282,7 @@ def test_losses_are_fetched_from_a_device_without_double_precision() -> None:
 
     history = TrainingHistory()
     history.add_step(0, {"loss": torch.tensor(2.0)})
-    history.settle(OnMPS)
+    history.collect(OnMPS)
     assert history.mean(0) == {"loss": 2.0}
 
 

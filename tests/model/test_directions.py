@@ -12,7 +12,7 @@ from transpert.conditions import Condition, Embedding, parse_condition
 from transpert.errors import ConditionError, UnknownNameError
 from transpert.model import TrainingOptions
 from transpert.model.prediction.requests import Request
-from transpert.model.scale.gate import was_tried
+from transpert.model.scale.gate import gate_applies_to
 
 SETUP = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
 
@@ -151,4 +151,4 @@ def test_the_gate_says_nothing_about_another_direction(both_ways) -> None:
     model.train()
     for direction, tried in (("CRISPRa", False), ("CRISPRi", True), (None, True)):
         request = Request("elsewhere", {"context": "elsewhere"}, Condition(("P0",), directions=(direction,)), "P0")
-        assert was_tried(model.anchor, request, None, "pair") is tried
+        assert gate_applies_to(model.anchor, request, None, "pair") is tried

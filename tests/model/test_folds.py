@@ -8,8 +8,8 @@ import pytest
 import transpert as tp
 from transpert.conditions import parse_condition
 from transpert.groups import Design, make_groups
-from transpert.model.scale.folds import Folds, assign_folds, rows_like_asked
-from transpert.model.scale.held_out_anchor import judged_rows
+from transpert.model.scale.folds import Folds, assign_folds, rows_of_split_kind
+from transpert.model.scale.held_out_anchor import gate_rows
 
 
 def conditions(*labels: str):
@@ -20,7 +20,7 @@ def test_combinations_count_where_their_parts_are_known_without_them():
     asked = conditions("A", "B", "C", "A+B", "A+C", "B+D")
     # A+B: both parts alone in other folds; A+C: C was left out with it; B+D: D was never measured alone
     folds = np.array([0, 1, 2, 2, 2, 0])
-    assert rows_like_asked(asked, folds, "combination").tolist() == [False, False, False, True, False, False]
+    assert rows_of_split_kind(asked, folds, "combination").tolist() == [False, False, False, True, False, False]
 
 
 def screen_with_combinations():
@@ -42,8 +42,8 @@ def test_a_perturbation_that_is_left_out_takes_its_combinations_along():
     assert (judged[perturbed & ~combined].sum(axis=1) == 1).all()
     assert 0 < judged[combined].sum() < combined.sum()
     assert seen[:, 3].all() and not judged[:, 3].any()
-    rows = judged_rows(groups.conditions, folds, None, seed=0)
-    assert rows.tolist() == np.flatnonzero(folds.judged >= 0).tolist()
+    rows = gate_rows(groups.conditions, folds, None, seed=0)
+    assert rows.tolist() == np.flatnonzero(folds.test_fold >= 0).tolist()
 
 
 @pytest.mark.parametrize(("level", "kind"), [("context", None), ("pair", None), ("perturbation", "combination")])
@@ -51,7 +51,7 @@ def test_elsewhere_a_fold_leaves_out_what_it_judges(level, kind):
     groups = screen_with_combinations()
     folds = assign_folds(groups, level, 3, split_kind=kind)
     np.testing.assert_array_equal(folds.seen(4)[:, :3], ~folds.unseen(4)[:, :3])
-    assert (folds.judged[groups.perturbed_groups] >= 0).all()
+    assert (folds.test_fold[groups.perturbed_groups] >= 0).all()
 
 
 def test_without_folds_everybody_sees_everything():
@@ -77,7 +77,7 @@ def test_the_gate_is_fitted_where_combinations_are_left_out_with_their_parts():
 
 @pytest.mark.parametrize("kind", ["context", "perturbation", "pair", None])
 def test_everything_left_out_counts_elsewhere(kind):
-    assert rows_like_asked(conditions("A", "A+B"), np.array([0, 1]), kind).all()
+    assert rows_of_split_kind(conditions("A", "A+B"), np.array([0, 1]), kind).all()
 
 
 def test_networks_get_no_weight_where_nothing_speaks_for_them(monkeypatch):

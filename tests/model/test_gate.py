@@ -8,7 +8,7 @@ import transpert as tp
 from transpert.conditions import Condition, as_embedding
 from transpert.errors import AssumptionWarning, NotTrainedError, UnknownNameError
 from transpert.model.prediction.requests import Request
-from transpert.model.scale.gate import _gains, fit_gate, nothing_to_learn, was_tried
+from transpert.model.scale.gate import _gains, fit_gate, gate_applies_to, nothing_to_learn
 from transpert.transport import group_effects
 
 TRAINING = tp.model.TrainingOptions(steps=6, steps_per_epoch=3, set_size=8, sets_per_batch=4)
@@ -43,7 +43,7 @@ def trained() -> tp.SCALE:
 def test_the_gate_holds_for_what_was_left_out(trained, context, parts, dose, tried) -> None:
     condition = Condition(parts, (dose,) * len(parts))
     request = Request(context, {"context": context}, condition, "")
-    assert was_tried(trained.anchor, request, trained.embedding, trained.left_out_level) is tried
+    assert gate_applies_to(trained.anchor, request, trained.embedding, trained.left_out_level) is tried
 
 
 NEW = Request("context_1", {"context": "context_1"}, Condition(("P9",), (1.0,)), "P9")
@@ -60,7 +60,7 @@ VECTORS = as_embedding(pd.DataFrame(np.eye(2), index=["P0", "P9"]))
     ],
 )
 def test_networks_do_not_count_for_a_perturbation_that_they_have_no_vector_of(trained, embedding, level, tried) -> None:
-    assert was_tried(trained.anchor, NEW, embedding, level) is tried
+    assert gate_applies_to(trained.anchor, NEW, embedding, level) is tried
 
 
 @pytest.mark.parametrize("options", [{"anchor": None}, {"joining": tp.model.JoiningOptions(folds=1, gate=0.5)}])

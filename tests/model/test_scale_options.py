@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import transpert as tp
+from transpert.errors import ModelFileError
 from transpert.model import TrainingOptions
+from transpert.model.scale.options import refuse_former
 from transpert.nn import (
     ConditionOptions,
     DecoderOptions,
@@ -34,7 +36,6 @@ CHOICES = {
     "pooling mean": {"sets": SetOptions(pooling="mean")},
     "conditioning cross": {"conditions": ConditionOptions(conditioning="cross")},
     "coupling index": {"flow": FlowOptions(coupling="index", **FLOW)},
-    "coupling sinkhorn": {"flow": FlowOptions(coupling="sinkhorn", **FLOW)},
     **{
         f"predict {predict}, loss {loss}, {conversion}": {
             "flow": FlowOptions(predict=predict, loss=loss, conversion=conversion, **FLOW)
@@ -46,10 +47,8 @@ CHOICES = {
             ("v", "x", "z0"),
         )
     },
-    "solver midpoint, 3 steps": {"flow": FlowOptions(solver="midpoint", steps=3, **FLOW)},
-    "solver dopri5": {"flow": FlowOptions(solver="dopri5", **FLOW)},
+    "3 steps": {"flow": FlowOptions(steps=3, **FLOW)},
     "prior gaussian": {"flow": FlowOptions(prior="gaussian", **FLOW)},
-    "set-level mmd": {"losses": LossOptions(set_kernel="mmd")},
     "no set-level loss": {"losses": LossOptions(set_level=0.0)},
     "no stop-gradient": {"losses": LossOptions(stop_gradient=False)},
     "reconstruction mmd": {"losses": LossOptions(reconstruction_mmd=1.0)},
@@ -134,3 +133,10 @@ def test_the_gate_is_closed_for_combinations_when_none_was_tried(tiny) -> None:
     pair = model.get_effects({"context": "context_1"}, ["P0+P1"])
     model.gate = 0.0
     np.testing.assert_array_equal(model.get_effects({"context": "context_1"}, ["P0+P1"]), pair)
+
+
+@pytest.mark.parametrize("network", [{"decoder": {"output": "softplus"}}, {"flow": {"solver": "midpoint"}}])
+def test_a_saved_network_with_an_option_that_is_gone_is_refused_and_with_its_default_is_read(network) -> None:
+    with pytest.raises(ModelFileError, match="an option that is gone"):
+        refuse_former(network)
+    refuse_former({"decoder": {"output": "linear", "depth": 2}, "flow": {"solver": "euler"}, "encoder": {}})

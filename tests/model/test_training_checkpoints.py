@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import pickle
 import shutil
+import socket
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import transpert as tp
+from transpert._folders import Unfinished
 from transpert.errors import AssumptionWarning, CheckpointError, OptionError
 from transpert.model import TrainingOptions
 from transpert.model.scale.training import checkpoints
@@ -284,9 +288,44 @@ def test_another_format_is_named(tmp_path) -> None:
         checkpoints.read_state(path)
 
 
-def test_what_a_killed_run_left_is_removed_and_never_read(tmp_path) -> None:
-    (tmp_path / ".unfinished-abc").mkdir()
+def leave_unfinished(folder: Path, step: int) -> None:
+    """What a process leaves that is killed while it writes a checkpoint."""
+    path = checkpoints.checkpoint_path(folder, step)
+    work = Unfinished(path, "checkpoint")
+    work.begin(CheckpointError)
+    work.new.mkdir()
+    (work.new / "state.json").write_text("{")
+    (folder / f".{path.name}.lock").write_text(json.dumps({"host": socket.gethostname(), "pid": 99999999}))
+
+
+def test_what_a_killed_run_left_is_cleared_and_never_read_and_nothing_else_is(tmp_path) -> None:
     for step in range(4):
         checkpoints.write_checkpoint(checkpoints.checkpoint_path(tmp_path, step), {"step": step})
-    checkpoints.remove_old_checkpoints(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000002", "step-000000003"]
+    leave_unfinished(tmp_path, 5)
+    (tmp_path / "step-mine.partial").mkdir()
+    assert checkpoints.newest_checkpoint(tmp_path) == checkpoints.checkpoint_path(tmp_path, 3)
+    with checkpoints.checkpoints_held(tmp_path):
+        checkpoints.remove_old_checkpoints(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step-000000002", "step-000000003", "step-mine.partial"
+    ]  # fmt: skip
+
+
+def test_two_trainings_do_not_write_into_one_folder(small, tmp_path) -> None:
+    with (
+        checkpoints.checkpoints_held(tmp_path),
+        pytest.raises(CheckpointError, match=f"process {os.getpid()} .* is writing there.*Wait until it has ended"),
+    ):
+        train(make(small), checkpoint_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("state", [b"[]", b'{"format": 1}', b'{"format": 1, "state": 3}', b"\xff", b'{"format": "1"}'])
+def test_a_state_that_is_not_one_is_refused_by_name(tmp_path, state) -> None:
+    path = tmp_path / "step-000000001"
+    checkpoints.write_checkpoint(path, {})
+    (path / "state.json").write_bytes(state)
+    names = ("state.json", "tensors.safetensors")
+    (path / "SHA256SUMS").write_text("".join(f"{checkpoints._sha256(path / name)}  {name}\n" for name in names))
+    with pytest.raises(CheckpointError, match="is no JSON file|is not what it must be"):
+        checkpoints.read_checkpoint(path)

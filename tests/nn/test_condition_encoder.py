@@ -82,39 +82,9 @@ def test_contexts_are_hidden_by_the_generator(make_network, conditions, in_conte
     assert share == pytest.approx(0.5, abs=0.12)
 
 
-def test_a_hidden_perturbation_is_still_one(make_network, conditions) -> None:
-    network = make_network(conditions=ConditionOptions(unknown_perturbation_rate=1.0))
-    one, two, none = conditions([[1]]), conditions([[2]]), conditions([[0]])
-    assert not torch.equal(network.conditions(one).tokens[:, 0], network.conditions(two).tokens[:, 0])
-    network.train()
-    hidden = network.conditions(one).tokens[:, 0]
-    torch.testing.assert_close(hidden, network.conditions(two).tokens[:, 0])
-    assert hidden.any() and not network.conditions(none).tokens[:, 0].any()
-
-
-def test_a_new_table_must_fit(make_network, make_cells, conditions) -> None:
-    table = torch.randn(4, 5)
-    network = make_network(table=table)
-    network.set_perturbation_table(torch.cat([table, torch.randn(2, 5)]))
-    assert effect(network, make_cells(), conditions([[5]] * 3)).abs().max() > 0
-    with pytest.raises(OptionError, match="5 columns"):
-        network.set_perturbation_table(torch.randn(4, 6))
-    with pytest.raises(OptionError, match="NaN"):
-        network.set_perturbation_table(torch.full((4, 5), torch.nan))
-    with pytest.raises(OptionError, match="learned"):
-        make_network().set_perturbation_table(table)
-
-
-def test_a_new_table_is_a_copy(make_network) -> None:
-    network, table = make_network(table=torch.randn(4, 5)), torch.randn(4, 5)
-    network.set_perturbation_table(table)
-    table.zero_()
-    assert network.conditions.fixed.any()
-
-
 @pytest.mark.parametrize("prior", ["control", "gaussian"])
 def test_a_generator_makes_everything_repeatable(prior, make_network, make_cells, conditions) -> None:
-    network = make_network(flow={"prior": prior, "coupling": "sinkhorn"},
+    network = make_network(flow={"prior": prior},
                            conditions=ConditionOptions(unknown_rate=0.5)).train()  # fmt: skip
     batch = SetBatch(make_cells(), make_cells(seed=1), conditions([[1]] * 3))
     first, second, other = (

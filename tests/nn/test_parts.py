@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-
 import pytest
 import torch
 
@@ -23,24 +20,11 @@ from transpert.nn import (
 FULL = NetworkOptions(
     EncoderOptions("mlp", width=32, n_heads=4, input_scale=10.0, checkpoint=True),
     SetOptions("mean", 3),
-    ConditionOptions("cross", 0.1, 0.2, "saturating"),
-    FlowOptions(depth=2, coupling="sinkhorn", predict="v", loss="v", conversion="z0", prior="gaussian"),
-    LossOptions(set_kernel="mmd", stop_gradient=False),
-    DecoderOptions(4, 2, "softplus"),
+    ConditionOptions("cross", 0.1, "saturating"),
+    FlowOptions(depth=2, coupling="index", predict="v", loss="v", conversion="z0", prior="gaussian"),
+    LossOptions(stop_gradient=False),
+    DecoderOptions(4, 2),
 )
-
-
-@pytest.mark.parametrize("options", [NetworkOptions(), FULL], ids=["default", "full"])
-def test_options_survive_json(options) -> None:
-    assert NetworkOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
-
-
-def test_options_of_older_files_keep_their_defaults() -> None:
-    values = FULL.to_dict()
-    del values["decoder"], values["conditions"]["dose"]
-    restored = NetworkOptions.from_dict(values)
-    assert restored.decoder == DecoderOptions()
-    assert restored.conditions == dataclasses.replace(FULL.conditions, dose="features")
 
 
 @pytest.mark.parametrize(
@@ -50,26 +34,21 @@ def test_options_of_older_files_keep_their_defaults() -> None:
         (EncoderOptions, "width", 1.5, "whole number"),
         (EncoderOptions, "depth", True, "whole number"),
         (EncoderOptions, "input_scale", 0.0, "at least"),
-        (EncoderOptions, "dropout", 1.0, "from 0 to 0.99"),
         (EncoderOptions, "checkpoint", "no", "True, False"),
         (SetOptions, "pooling", "max", "'attention', 'mean'"),
         (SetOptions, "hidden", 0, "whole number"),
         (ConditionOptions, "conditioning", "film", "'seed', 'cross'"),
         (ConditionOptions, "dose", "hill", "'features', 'saturating'"),
         (ConditionOptions, "unknown_rate", 2, "from 0 to 1"),
-        (ConditionOptions, "unknown_perturbation_rate", -0.1, "from 0 to 1"),
-        (FlowOptions, "coupling", "random", "'ot', 'sinkhorn', 'index'"),
+        (FlowOptions, "coupling", "random", "'ot', 'index'"),
         (FlowOptions, "predict", "eps", "'x', 'v'"),
         (FlowOptions, "loss", "eps", "'x', 'v'"),
         (FlowOptions, "conversion", "zt", "'jit', 'z0'"),
-        (FlowOptions, "solver", "rk4", "'euler', 'midpoint', 'dopri5'"),
         (FlowOptions, "prior", "uniform", "'control', 'gaussian'"),
         (FlowOptions, "steps", 0, "whole number"),
-        (LossOptions, "set_kernel", "sinkhorn", "'energy', 'mmd'"),
         (LossOptions, "endpoint", -1.0, "at least 0"),
         (LossOptions, "set_level", float("nan"), "finite"),
         (LossOptions, "mean_shift", float("inf"), "finite"),
-        (DecoderOptions, "output", "relu", "'linear', 'softplus'"),
         (DecoderOptions, "depth", -1, "whole number"),
     ],
 )
@@ -85,20 +64,6 @@ def test_heads_must_divide_the_width() -> None:
         EncoderOptions(width=30)
     with pytest.raises(OptionError, match="FlowOptions"):
         NetworkOptions(EncoderOptions(width=32), flow=FlowOptions(n_heads=5, n_key_heads=5))
-
-
-def test_unknown_options_in_a_file_are_named() -> None:
-    with pytest.raises(OptionError, match="'flows'"):
-        NetworkOptions.from_dict({"flows": {}})
-    with pytest.raises(OptionError, match=r"'size'.*EncoderOptions"):
-        NetworkOptions.from_dict({"encoder": {"size": 3}})
-
-
-def test_a_softplus_decoder_stays_above_zero(make_network) -> None:
-    latent = torch.randn(50, 16) * 20
-    assert make_network().decode(latent).min() < 0
-    bounded = make_network(decoder=DecoderOptions(output="softplus", depth=2)).decode(latent)
-    assert bounded.min() >= 0 and torch.isfinite(bounded).all()
 
 
 @pytest.mark.parametrize("kind", ["mlp", "llama"])
@@ -146,12 +111,9 @@ def test_an_untrained_network_starts_near_identity(make_network, make_cells, con
     assert (out.z1 - out.z0).abs().max() < 0.05 * out.z0.std()
 
 
-@pytest.mark.parametrize("output", ["linear", "softplus"])
-def test_standardised_cells_are_the_decoded_ones(output, make_network) -> None:
-    network = make_network(decoder=DecoderOptions(output=output))
+def test_standardised_cells_are_the_decoded_ones(make_network) -> None:
+    network = make_network()
     network.set_statistics((torch.zeros(10), torch.ones(10)), (torch.rand(10), torch.rand(10) + 0.1))
     latent = torch.randn(5, 16)
     expected = (network.decode(latent) - network.gene_mean) / network.gene_scale
-    torch.testing.assert_close(
-        network.decoder.standardised(latent, network.gene_mean, network.gene_scale), expected, atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(network.decoder.standardised(latent), expected, atol=1e-5, rtol=1e-5)

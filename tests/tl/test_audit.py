@@ -99,17 +99,19 @@ def test_the_two_exploits_are_flagged(audited) -> None:
 
 
 def test_designed_cells_have_the_mean_that_is_wanted() -> None:
-    from transpert.tl._evaluation.designed_cells import in_a_tenth, with_zeros
+    from transpert.tl._evaluation.designed_cells import raise_a_tenth, with_zeros
 
     rng = np.random.default_rng(0)
     cells = np.maximum(rng.normal(0.5, 1, (50, 30)), 0)
     mean = cells.mean(axis=0) * rng.choice([0.3, 1.0, 2.0], 30)
-    for make in (in_a_tenth, with_zeros):
+    for make in (raise_a_tenth, with_zeros):
         made = make(cells, mean, np.random.default_rng(1))
         np.testing.assert_allclose(made.mean(axis=0), mean, atol=1e-9)
         assert made.shape == cells.shape and made.min() >= 0
     rising = mean > cells.mean(axis=0) + 1e-9
-    changed = (np.sort(in_a_tenth(cells, mean, np.random.default_rng(1)), axis=0) != np.sort(cells, axis=0)).sum(axis=0)
+    changed = (np.sort(raise_a_tenth(cells, mean, np.random.default_rng(1)), axis=0) != np.sort(cells, axis=0)).sum(
+        axis=0
+    )
     assert rising.any() and (changed[rising] > 0).all()
     assert ((made == 0).sum(axis=0) == (cells == 0).sum(axis=0)).all()
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 
 import transpert as tp
-from transpert.errors import CountsError, OptionError, SplitError, UnknownNameError
+from transpert._folders import used_alone
+from transpert.errors import CountsError, OptionError, SplitError, StoreError, UnknownNameError
 from transpert.groups import Design
 from transpert.tl._scaling.choices import SCHEMES
 
@@ -159,3 +163,24 @@ def test_cells_without_values_are_refused(cells, tmp_path) -> None:
     empty.X = None
     with pytest.raises(CountsError, match="there are no values .in X"):
         study(empty, tmp_path)
+
+
+def test_a_study_that_another_process_works_on_is_refused(cells, tmp_path) -> None:
+    with (
+        used_alone(tmp_path / "runs", "study", StoreError, "go on"),
+        pytest.raises(StoreError, match="is writing there"),
+    ):
+        study(cells, tmp_path, models="MeanShift")
+    assert not (tmp_path / "subsets.npz").exists()
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"scores": 3, "error": null, "seconds": 1}', '{"scores": []}'])
+def test_a_damaged_result_is_computed_again(cells, tmp_path, damage) -> None:
+    asked = {"models": "MeanShift", "axes": {"cells": [1.0]}, "seeds": 1, "metrics": "mae"}
+    first = study(cells, tmp_path, **asked).table
+    (result,) = (tmp_path / "runs").glob("*.json")
+    whole = json.loads(result.read_text())
+    result.write_text(damage)
+    again = study(cells, tmp_path, **asked).table
+    assert json.loads(result.read_text())["scores"] == whole["scores"]
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), first.drop(columns="seconds"))

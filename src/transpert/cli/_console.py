@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,25 @@ def read_h5ad(path: Path) -> Any:
             where=str(path),
             remedy="Check the file. A store is a folder.",
         ) from error
+
+
+def write_file(path: Path, write: Callable[[Path], Any], *, check: Callable[[], Any] = lambda: None) -> None:
+    """Write a file that is there in full or not at all."""
+    from transpert._folders import file_written
+    from transpert.errors import StoreError
+
+    with file_written(path, StoreError, "repeat the command", check=check) as new:
+        write(new)
+
+
+def write_table(path: Path, table: Any) -> None:
+    """Write the rows of a table as CSV."""
+    write_file(path, lambda new: table.to_csv(new, index=False))
+
+
+def write_figure(path: Path) -> None:
+    """Write the current figure, and close it."""
+    import matplotlib.pyplot as plt
+
+    write_file(path, lambda new: plt.savefig(new, dpi=150, bbox_inches="tight"))
+    plt.close("all")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transpert.cli._console import read_h5ad
+from transpert._folders import used_alone
+from transpert.cli._console import read_h5ad, write_figure, write_file, write_table
 from transpert.cli.settings import Settings
 from transpert.errors import OptionError, StoreError, list_names
 
@@ -18,6 +21,13 @@ if TYPE_CHECKING:
 
 CELLS, MODEL, PREDICTION, SCORES, REPORT = "cells.h5ad", "model", "prediction.h5ad", "scores.csv", "report.html"
 RANKING, CHECKPOINTS = "ranking.csv", "checkpoints"
+
+
+def alone(settings: Settings) -> AbstractContextManager[None]:
+    """Keep another job out of the folder of results, which would mix the cells of one with the model of the other."""
+    several = int(os.environ.get("LOCAL_RANK") or os.environ.get("RANK") or 0)  # the first of several processes writes
+    folder = Path(settings.output.folder)
+    return nullcontext() if several else used_alone(folder, "job", StoreError, "run the command again")
 
 
 def split(settings: Settings) -> AnnData:
@@ -37,9 +47,7 @@ def split(settings: Settings) -> AnnData:
         context_keys=data.context_keys,
         seed=asked.seed,
     )
-    folder = Path(settings.output.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    adata.write_h5ad(folder / CELLS)
+    write_file(Path(settings.output.folder) / CELLS, adata.write_h5ad)
     return adata
 
 
@@ -48,7 +56,7 @@ def train(settings: Settings) -> str:
     from transpert.model import SCALE, TrainingOptions
 
     asked = settings.train
-    adata = read_h5ad(_found(settings, CELLS, "split"))
+    adata = read_h5ad(_existing_file(settings, CELLS, "split"))
     design = dataclasses.asdict(settings.data)
     design.pop("file")
     SCALE.setup_anndata(adata, **{**design, "layer": "counts"}, split_key="split")
@@ -66,12 +74,12 @@ def predict(settings: Settings) -> AnnData:
     from transpert.model import SCALE
 
     asked = settings.predict
-    adata = read_h5ad(_found(settings, CELLS, "split"))
-    model = SCALE.load(_found(settings, MODEL, "train"), adata)
+    adata = read_h5ad(_existing_file(settings, CELLS, "split"))
+    model = SCALE.load(_existing_file(settings, MODEL, "train"), adata)
     wanted = _held_out(adata, settings) if asked.contexts is None and asked.perturbations is None else {}
     arguments: dict[str, Any] = {"contexts": asked.contexts, "perturbations": asked.perturbations, **wanted}
     pred = model.predict(**arguments, n_cells=asked.n_cells, seed=asked.seed)
-    pred.write_h5ad(Path(settings.output.folder) / PREDICTION)
+    write_file(Path(settings.output.folder) / PREDICTION, pred.write_h5ad)
     return pred
 
 
@@ -92,15 +100,15 @@ def evaluate(settings: Settings) -> pd.DataFrame:
 
     asked = settings.evaluate
     scores = tl.evaluate(
-        read_h5ad(_found(settings, PREDICTION, "predict")),
-        read_h5ad(_found(settings, CELLS, "split")),
+        read_h5ad(_existing_file(settings, PREDICTION, "predict")),
+        read_h5ad(_existing_file(settings, CELLS, "split")),
         metrics=asked.metrics,
         baselines=asked.baselines,
         library_size_key=settings.data.library_size_key,
         n_bootstrap=asked.n_bootstrap,
         seed=asked.seed,
     )
-    scores.to_csv(Path(settings.output.folder) / SCORES, index=False)
+    write_table(Path(settings.output.folder) / SCORES, scores)
     return scores
 
 
@@ -110,16 +118,14 @@ def report(settings: Settings, command: str) -> Path:
 
     from transpert import pl
 
-    pred = read_h5ad(_found(settings, PREDICTION, "predict"))
-    truth = read_h5ad(_found(settings, CELLS, "split"))
-    scores = pd.read_csv(_found(settings, SCORES, "evaluate"))
+    pred = read_h5ad(_existing_file(settings, PREDICTION, "predict"))
+    truth = read_h5ad(_existing_file(settings, CELLS, "split"))
+    scores = pd.read_csv(_existing_file(settings, SCORES, "evaluate"))
     return pl.report(pred, truth, Path(settings.output.folder) / REPORT, scores=scores, command=command)
 
 
 def rank(settings: Settings) -> pd.DataFrame:
     """Rank perturbations by what is asked for, and write the ranking."""
-    import pandas as pd
-
     from transpert import tl
     from transpert.model import SCALE
 
@@ -137,8 +143,8 @@ def rank(settings: Settings) -> pd.DataFrame:
         wanted = read_h5ad(Path(asked.cells))
     elif asked.signature is not None:
         wanted = _signature(Path(asked.signature))
-    adata = read_h5ad(_found(settings, CELLS, "split"))
-    model = SCALE.load(_found(settings, MODEL, "train"), adata)
+    adata = read_h5ad(_existing_file(settings, CELLS, "split"))
+    model = SCALE.load(_existing_file(settings, MODEL, "train"), adata)
     ranking = tl.rank_targets(
         model,
         wanted,
@@ -147,7 +153,7 @@ def rank(settings: Settings) -> pd.DataFrame:
         direction=asked.direction,  # type: ignore[arg-type]  # rank_targets says which there are
         seed=asked.seed,
     )
-    pd.DataFrame(ranking).to_csv(Path(settings.output.folder) / RANKING, index=False)
+    write_table(Path(settings.output.folder) / RANKING, ranking)
     return ranking
 
 
@@ -168,8 +174,6 @@ def _signature(path: Path) -> pd.Series:
 
 def scaling(settings: Settings) -> ScalingStudy:
     """Train models on parts of the cells, and write scores, saturation and a picture."""
-    import matplotlib.pyplot as plt
-
     from transpert import pl, tl
     from transpert.groups import Design
 
@@ -178,7 +182,7 @@ def scaling(settings: Settings) -> ScalingStudy:
     for name in ("file", "layer", "library_size_key"):
         columns.pop(name)
     columns["context_keys"] = tuple(columns["context_keys"])
-    adata = read_h5ad(_found(settings, CELLS, "split"))
+    adata = read_h5ad(_existing_file(settings, CELLS, "split"))
     study = tl.scaling_study(
         adata,
         Design(**columns, split_key="split"),
@@ -189,14 +193,13 @@ def scaling(settings: Settings) -> ScalingStudy:
         library_size_key=data.library_size_key,
         out=folder / "study",
     )
-    study.table.to_csv(folder / "scaling.csv", index=False)
+    write_table(folder / "scaling.csv", study.table)
     pl.scaling(study, show=False)
-    plt.savefig(folder / "scaling.png", dpi=150, bbox_inches="tight")
-    plt.close()
+    write_figure(folder / "scaling.png")
     return study
 
 
-def _found(settings: Settings, name: str, step: str) -> Path:
+def _existing_file(settings: Settings, name: str, step: str) -> Path:
     """Return a file that an earlier step wrote."""
     path = Path(settings.output.folder) / name
     if not path.exists():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from transpert.cli._console import named_errors, read_h5ad
+from transpert.cli._console import named_errors, read_h5ad, write_table
 from transpert.cli.export import export_app
 from transpert.cli.settings import read_settings
 from transpert.cli.steps import add_steps
@@ -112,7 +112,9 @@ def evaluate(
         with named_errors():
             if pred.suffix != ".toml":
                 raise OptionError("the real cells are missing", where="evaluate", remedy="Name them second.")
-            typer.echo(tl.score_table(job.evaluate(read_settings(pred))).round(3).to_string())
+            settings = read_settings(pred)
+            with job.alone(settings):
+                typer.echo(tl.score_table(job.evaluate(settings)).round(3).to_string())
         return
     names = None if baselines is None else "all" if baselines == "all" else baselines.split(",")
     named = {
@@ -147,11 +149,11 @@ def evaluate(
             counts_layer=counts_layer,
             library_size_key=library_size_key,
         )
-        table.to_csv(out, index=False)
+        write_table(out, table)
         typer.echo(tl.score_table(table).round(3).to_string())
         typer.echo(f"Written to {out}.")
         if audit is not None:
-            tl.audit(pred, truth, **shared, **asked).to_csv(audit, index=False)
+            write_table(audit, tl.audit(pred, truth, **shared, **asked))
             typer.echo(f"Audit written to {audit}.")
         if cell_eval is not None:
             files = tl.to_cell_eval(pred, truth, cell_eval, **shared)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import scanpy as sc
 from anndata import AnnData
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transpert import datasets, pl, pp, tl
+from transpert.cli._console import write_figure, write_file, write_table
 from transpert.model import SCALE, TrainingOptions
 
 _DECIMALS = {"pearson_delta": 3, "overlap_at_n": 3, "n_sig_ratio": 2, "direction_match": 3, "energy_distance": 2}
@@ -45,8 +45,8 @@ def run_quickstart(
     )
     pp.split(adata, holdout={"cell_type": cell_type})
     out.mkdir(parents=True, exist_ok=True)  # now, and not when there are results to lose
-    hidden = int((adata.obs["split"] == "test").sum())
-    console.print(f"Held out: all {hidden} stimulated cells of [bold]{cell_type}[/]. Training SCALE on the rest.")
+    n_held_out = int((adata.obs["split"] == "test").sum())
+    console.print(f"Held out: all {n_held_out} stimulated cells of [bold]{cell_type}[/]. Training SCALE on the rest.")
     SCALE.setup_anndata(
         adata,
         layer="counts",
@@ -61,15 +61,14 @@ def run_quickstart(
     console.print(model.summary(), highlight=False)
     pred = model.predict(contexts={"cell_type": cell_type}, perturbations=["IFNB"], seed=seed)
     table = tl.evaluate(pred, adata, metrics=list(_DECIMALS), baselines="all", seed=seed)
-    table.to_csv(out / "scores.csv", index=False)
+    write_table(out / "scores.csv", table)
     tl.rank_genes_groups(pred)
-    pred.write_h5ad(out / "prediction.h5ad")
+    write_file(out / "prediction.h5ad", pred.write_h5ad)
     model.save(out / "model", overwrite=True)
     console.print("Drawing three pictures and a page ...")
     for name, draw in _pictures(pred, adata, cell_type).items():
         draw()
-        plt.savefig(out / name, dpi=150, bbox_inches="tight")
-        plt.close("all")
+        write_figure(out / name)
     page = pl.report(pred, adata, out / "report.html", scores=table, command="transpert quickstart", seed=seed)
     console.print(_table(table, cell_type))
     console.print(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from transpert.cli._console import named_errors, read_h5ad
+from transpert.cli._console import named_errors, read_h5ad, write_file
 from transpert.cli.settings import read_settings, written
 from transpert.errors import OptionError
 
@@ -30,9 +30,15 @@ def init(
     from transpert.cli.first_look import look
 
     with named_errors():
-        if out.exists() and not overwrite:
-            raise OptionError("the file exists already", where=str(out), remedy="Pass --overwrite, or another --out.")
-        out.write_text(written(*look(cells)), encoding="utf-8")
+
+        def check() -> None:
+            if out.exists() and not overwrite:
+                what, remedy = "the file exists already", "Pass --overwrite, or another --out."
+                raise OptionError(what, where=str(out), remedy=remedy)
+
+        check()
+        text = written(*look(cells))
+        write_file(out, lambda new: new.write_text(text, encoding="utf-8"), check=check)
         typer.echo(f"Written to {out}. Check what is marked as a guess, then: transpert run {out}")
 
 
@@ -41,7 +47,9 @@ def split(file: _File, changes: _Changes = None) -> None:
     from transpert.cli import job
 
     with named_errors():
-        adata = job.split(read_settings(file, changes or ()))
+        settings = read_settings(file, changes or ())
+        with job.alone(settings):
+            adata = job.split(settings)
         typer.echo(adata.obs["split"].value_counts().to_string())
         typer.echo(adata.uns["split"]["leakage"].to_string(index=False))
 
@@ -55,7 +63,8 @@ def train(file: _File, changes: _Changes = None) -> None:
         from transpert.model.processes import check_accelerator
 
         check_accelerator(settings.train.accelerator)
-        typer.echo(job.train(settings))
+        with job.alone(settings):
+            typer.echo(job.train(settings))
 
 
 def predict(file: _File, changes: _Changes = None) -> None:
@@ -63,7 +72,9 @@ def predict(file: _File, changes: _Changes = None) -> None:
     from transpert.cli import job
 
     with named_errors():
-        pred = job.predict(read_settings(file, changes or ()))
+        settings = read_settings(file, changes or ())
+        with job.alone(settings):
+            pred = job.predict(settings)
         typer.echo(f"{pred.n_obs:,} cells x {pred.n_vars:,} genes predicted.")
 
 
@@ -81,7 +92,9 @@ def report(
         if truth is not None:
             page = pl.report(read_h5ad(pred), read_h5ad(truth), out, command=_command())
         elif pred.suffix == ".toml":
-            page = job.report(read_settings(pred, changes or ()), _command())
+            settings = read_settings(pred, changes or ())
+            with job.alone(settings):
+                page = job.report(settings, _command())
         else:
             raise OptionError("the real cells are missing", where="report", remedy="Name them after the prediction.")
         typer.echo(f"Written to {page}.")
@@ -97,11 +110,12 @@ def run(file: _File, changes: _Changes = None) -> None:
         from transpert.model.processes import check_accelerator
 
         check_accelerator(settings.train.accelerator)
-        job.split(settings)
-        typer.echo(job.train(settings))
-        job.predict(settings)
-        typer.echo(tl.score_table(job.evaluate(settings)).round(3).to_string())
-        typer.echo(f"Written to {job.report(settings, _command())}.")
+        with job.alone(settings):
+            job.split(settings)
+            typer.echo(job.train(settings))
+            job.predict(settings)
+            typer.echo(tl.score_table(job.evaluate(settings)).round(3).to_string())
+            typer.echo(f"Written to {job.report(settings, _command())}.")
 
 
 def rank(file: _File, changes: _Changes = None) -> None:
@@ -110,7 +124,8 @@ def rank(file: _File, changes: _Changes = None) -> None:
 
     with named_errors():
         settings = read_settings(file, changes or ())
-        typer.echo(job.rank(settings).head(20).round(3).to_string(index=False))
+        with job.alone(settings):
+            typer.echo(job.rank(settings).head(20).round(3).to_string(index=False))
         typer.echo(f"Written to {Path(settings.output.folder) / job.RANKING}.")
 
 
@@ -120,7 +135,8 @@ def scaling(file: _File, changes: _Changes = None) -> None:
 
     with named_errors():
         settings = read_settings(file, changes or ())
-        study = job.scaling(settings)
+        with job.alone(settings):
+            study = job.scaling(settings)
         sizes = study.table[f"n_{study.axes[0]}"].nunique()
         typer.echo(study.saturation().round(3).to_string(index=False) if sizes >= _FEWEST_SIZES else _TOO_FEW)
         typer.echo(f"Written to {settings.output.folder}: scaling.csv and scaling.png.")

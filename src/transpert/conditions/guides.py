@@ -17,7 +17,7 @@ def guide_targets(names: Iterable[str], genes: Collection[str] = ()) -> dict[str
     """Return the target of each name that is one of a guide; names that may be names of genes are left out."""
     names = list(dict.fromkeys(names))
     known = {*genes, *names}
-    found = {name: target for name in names if name not in genes and (target := _said(name, genes))}
+    found = {name: target for name in names if name not in genes and (target := _target_in_guide_name(name, genes))}
     numbered = {name: _NUMBER.sub("", name) for name in names if name not in found and _NUMBER.search(name)}
     numbered = {name: stem for name, stem in numbered.items() if stem and name not in genes}
     of_stem: dict[str, list[str]] = defaultdict(list)
@@ -37,10 +37,10 @@ def strip_guide(name: str, genes: Collection[str] = ()) -> str:
     """Return the target in one name, taking a number behind an underscore for that of a guide."""
     if name in genes:
         return name
-    return _said(name, genes) or (re.sub(r"_\d+$", "", name) or name)
+    return _target_in_guide_name(name, genes) or (re.sub(r"_\d+$", "", name) or name)
 
 
-def _said(name: str, genes: Collection[str]) -> str | None:
+def _target_in_guide_name(name: str, genes: Collection[str]) -> str | None:
     """Return the target of a name that says that it is one of a guide."""
     bare = _PREFIX.sub("", name)
     for expression in (_STRAND, _SAYS_GUIDE):

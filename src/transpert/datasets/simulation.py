@@ -164,7 +164,7 @@ def simulate(settings: SimulationOptions | None = None, /, **options: Any) -> An
     Raises
     ------
     transpert.errors.OptionError
-        If an option does not exist or has a value it cannot have.
+        If an option does not exist or is out of range.
 
     Examples
     --------

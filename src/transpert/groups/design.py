@@ -122,8 +122,8 @@ class Design:
             remedy = "Call tp.pp.split(adata, ...) first." if absent == [self.split_key] == [_keys.SPLIT] else None
             raise UnknownNameError("column", absent, map(str, obs.columns), where="obs", remedy=remedy)
         check_labelled(obs, (self.perturbation_key,), label_format=self.label_format)
-        check_labelled(obs, (*self.context_keys, *_given(self.batch_key, self.split_key)))
-        for column in _given(self.dose_key, self.time_key):
+        check_labelled(obs, (*self.context_keys, *_columns_set(self.batch_key, self.split_key)))
+        for column in _columns_set(self.dose_key, self.time_key):
             check_amounts(obs[column], where=f"obs[{column!r}]", separator=self.combination_separator)
         if not need_controls:
             return
@@ -196,12 +196,12 @@ class Design:
         """
         if self.perturbation_key not in obs:
             return  # whoever reads the groups refuses that by name
-        for column in (self.perturbation_key, *self.context_keys, *_given(self.batch_key)):
+        for column in (self.perturbation_key, *self.context_keys, *_columns_set(self.batch_key)):
             if column in obs:
                 check_spellings(label_codes(obs[column])[1], where=f"obs[{column!r}]")
         codes, labels = label_codes(obs[self.perturbation_key])
         perturbed = ~np.array([self.label_format.is_control(str(label)) for label in labels], dtype=bool)[codes]
-        for column in _given(self.dose_key, self.time_key):
+        for column in _columns_set(self.dose_key, self.time_key):
             if column in obs:
                 amounts = pd.to_numeric(obs[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
                 report_nothing_given(int((perturbed & (amounts == 0)).sum()), where=f"obs[{column!r}]")
@@ -277,6 +277,6 @@ class Design:
         return cls(**{**values, **lists})
 
 
-def _given(*columns: str | None) -> list[str]:
+def _columns_set(*columns: str | None) -> list[str]:
     """Return the columns that a design has."""
     return [column for column in columns if column is not None]

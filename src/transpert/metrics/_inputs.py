@@ -69,11 +69,11 @@ def check_deltas(
             f"the {what} are no table of numbers", where=what, remedy="Give arrays of perturbations x genes."
         ) from None
     if predicted.ndim != 2 or predicted.shape != real.shape or 0 in predicted.shape:
-        turned = predicted.ndim == 2 and predicted.shape == real.shape[::-1]
+        is_transposed = predicted.ndim == 2 and predicted.shape == real.shape[::-1]
         raise MetricInputError(
             f"the predicted {what} have shape {predicted.shape}, the real ones {real.shape}",
             where=what,
-            remedy=("One of them may be transposed. " if turned else "")
+            remedy=("One of them may be transposed. " if is_transposed else "")
             + "Both must be perturbations x genes, in the same order.",
         )
     check_finite(predicted, f"the predicted {what}")

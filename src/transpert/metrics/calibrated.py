@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
@@ -51,24 +52,19 @@ def effect_weights(scores: np.ndarray) -> np.ndarray:
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def weighted_mse(predicted: np.ndarray, real: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean squared error of the mean shift, each gene by its weight.
 
     Parameters
     ----------
-    predicted, real : (P, G)
-        Mean shifts in log1p.
-    weights : (P, G)
-        Of :func:`effect_weights`.
+    %(weighted_shifts)s
 
     Returns
     -------
     ``(P,)``, from 0, lower is better; NaN where the weights are.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Notes
     -----
@@ -85,6 +81,7 @@ def weighted_mse(predicted: np.ndarray, real: np.ndarray, weights: np.ndarray) -
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def weighted_r2(predicted: np.ndarray, real: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Share of the weighted variance of the real mean shift over genes that is predicted.
 
@@ -92,19 +89,13 @@ def weighted_r2(predicted: np.ndarray, real: np.ndarray, weights: np.ndarray) ->
 
     Parameters
     ----------
-    predicted, real : (P, G)
-        Mean shifts in log1p.
-    weights : (P, G)
-        Of :func:`effect_weights`.
+    %(weighted_shifts)s
 
     Returns
     -------
     ``(P,)``, up to 1, higher is better; NaN where the weights are, or the weighted real shift is constant.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Notes
     -----

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError, list_names
 
@@ -32,6 +33,7 @@ _LOWER = ("nmse", "lfc_nmae")
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def direction_fidelity(
     predicted: DifferentialExpression, real: DifferentialExpression, *, targets: Sequence[int] = ()
 ) -> float:
@@ -42,19 +44,13 @@ def direction_fidelity(
 
     Parameters
     ----------
-    predicted, real
-        The tests.
-    targets
-        Columns of the genes that the perturbation acts on, left out.
+    %(tables_without_targets)s
 
     Returns
     -------
     From 0 to 1, higher is better; NaN if there is no call on either side.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
 
     Notes
     -----
@@ -70,13 +66,14 @@ def direction_fidelity(
     >>> round(direction_fidelity(predicted, real), 3)
     0.667
     """
-    kept = _kept(predicted, real, targets)
+    kept = _without_targets(predicted, real, targets)
     called = predicted.significant & kept & (real.log2_fold_change != 0)
     largest = max(np.count_nonzero(called), np.count_nonzero(real.significant & kept))
     return float(np.count_nonzero(called & _right(predicted, real)) / largest) if largest else float("nan")
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def direction_reach(
     predicted: DifferentialExpression,
     real: DifferentialExpression,
@@ -92,10 +89,7 @@ def direction_reach(
 
     Parameters
     ----------
-    predicted, real
-        The tests.
-    targets
-        Columns of the genes that the perturbation acts on, left out.
+    %(tables_without_targets)s
     purity
         Share of right signs that is asked for.
 
@@ -103,10 +97,7 @@ def direction_reach(
     -------
     From 0 to 1, higher is better; NaN if nothing is really significant.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
 
     Notes
     -----
@@ -116,13 +107,11 @@ def direction_reach(
     --------
     >>> import numpy as np
     >>> from transpert.metrics import DifferentialExpression, direction_reach
-    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
-    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
-    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    %(example_tables)s
     >>> direction_reach(predicted, real)
     0.5
     """
-    genes = np.flatnonzero(real.significant & _kept(predicted, real, targets))
+    genes = np.flatnonzero(real.significant & _without_targets(predicted, real, targets))
     if not len(genes):
         return float("nan")
     order = np.lexsort(
@@ -137,6 +126,7 @@ def direction_reach(
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def significant_jaccard(
     predicted: DifferentialExpression, real: DifferentialExpression, *, targets: Sequence[int] = ()
 ) -> float:
@@ -144,19 +134,13 @@ def significant_jaccard(
 
     Parameters
     ----------
-    predicted, real
-        The tests.
-    targets
-        Columns of the genes that the perturbation acts on, left out.
+    %(tables_without_targets)s
 
     Returns
     -------
     From 0 to 1, higher is better; 1 if nothing is significant on either side.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
 
     Notes
     -----
@@ -166,19 +150,18 @@ def significant_jaccard(
     --------
     >>> import numpy as np
     >>> from transpert.metrics import DifferentialExpression, significant_jaccard
-    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
-    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
-    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    %(example_tables)s
     >>> significant_jaccard(predicted, real)
     0.3333333333333333
     """
-    kept = _kept(predicted, real, targets)
+    kept = _without_targets(predicted, real, targets)
     either = np.count_nonzero((predicted.significant | real.significant) & kept)
     both = np.count_nonzero(predicted.significant & real.significant & kept)
     return float(both / either) if either else 1.0
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def fold_change_error(
     predicted: DifferentialExpression,
     real: DifferentialExpression,
@@ -190,10 +173,7 @@ def fold_change_error(
 
     Parameters
     ----------
-    predicted, real
-        The tests.
-    targets
-        Columns of the genes that the perturbation acts on, left out.
+    %(tables_without_targets)s
     min_genes
         Fewest really significant genes.
 
@@ -202,10 +182,7 @@ def fold_change_error(
     From 0, lower is better; 1 for predicting no change. NaN with fewer than ``min_genes`` genes. A predicted fold
     change that is not finite counts as 0.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
 
     Notes
     -----
@@ -215,13 +192,11 @@ def fold_change_error(
     --------
     >>> import numpy as np
     >>> from transpert.metrics import DifferentialExpression, fold_change_error
-    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
-    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
-    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    %(example_tables)s
     >>> fold_change_error(predicted, real, min_genes=2)
     0.8
     """
-    genes = real.significant & _kept(predicted, real, targets)
+    genes = real.significant & _without_targets(predicted, real, targets)
     truth = real.log2_fold_change[genes]
     size = np.abs(truth).mean() if len(truth) else 0.0
     if len(truth) < min_genes or not np.isfinite(size) or size == 0:
@@ -297,7 +272,9 @@ def _part(name: str, value: float, baseline: float, replicate: float) -> float:
     return float(np.clip((value - baseline) / span, low, high))
 
 
-def _kept(predicted: DifferentialExpression, real: DifferentialExpression, targets: Sequence[int]) -> np.ndarray:
+def _without_targets(
+    predicted: DifferentialExpression, real: DifferentialExpression, targets: Sequence[int]
+) -> np.ndarray:
     check_same_length(predicted.p_value, real.p_value, what="genes in the tables of differential expression")
     kept = np.ones(len(real.p_value), dtype=bool)
     beyond = [target for target in targets if not -len(kept) <= target < len(kept)]

@@ -7,12 +7,15 @@ from functools import cached_property
 
 import numpy as np
 
+from transpert._docstrings import fill_docstring
+
 from .differential_expression import CELL_EVAL, CHALLENGE_2026, TRANSPERT, Convention, DifferentialExpression
 from .distribution import energy_distance
 from .population import Population
 
 
 @dataclass(eq=False)
+@fill_docstring
 class Comparison:
     """A predicted population, the real one, and the controls of both; what metrics share is computed once.
 
@@ -29,10 +32,7 @@ class Comparison:
     targets
         Columns of the genes that the perturbation acts on itself (none for a drug), which some metrics leave out.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the matrices are empty, do not fit, or hold NaN, infinite or negative values.
+    %(raises_bad_matrices)s
     """
 
     # matrices are taken too, and wrapped

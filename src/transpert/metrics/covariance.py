@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse, stats
 
+from transpert._docstrings import fill_docstring
+
 from ._inputs import check_cells
 from .metric import CELLS, Direction, Metric
 
@@ -20,6 +22,7 @@ _TOP_GENES, _MIN_GENES = 100, 20
 _BLOCK = 512  # genes of which all correlations are held at a time
 
 
+@fill_docstring
 def correlation_agreement(predicted: np.ndarray, real: np.ndarray) -> float:
     """Pearson correlation of the gene-gene correlations of predicted cells with those of real cells.
 
@@ -33,10 +36,7 @@ def correlation_agreement(predicted: np.ndarray, real: np.ndarray) -> float:
     From -1 to 1, higher is better; NaN where fewer than two pairs of genes are left or all correlations are the same.
     Genes that are constant on one side are left out.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the cells are of different genes, or not finite.
+    %(raises_cells_differ)s
 
     Notes
     -----
@@ -56,6 +56,7 @@ def correlation_agreement(predicted: np.ndarray, real: np.ndarray) -> float:
     return float(np.corrcoef(own, other)[0, 1])
 
 
+@fill_docstring
 def leading_eigenvalue_ratio(predicted: np.ndarray, real: np.ndarray) -> float:
     """Largest eigenvalue of the gene-gene correlations of predicted cells, over that of real cells.
 
@@ -69,10 +70,7 @@ def leading_eigenvalue_ratio(predicted: np.ndarray, real: np.ndarray) -> float:
     1 where the genes have as strong a common programme, below where they are more independent; it says nothing of
     whether it is the same programme. NaN where no gene varies on both sides.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the cells are of different genes, or not finite.
+    %(raises_cells_differ)s
 
     Notes
     -----
@@ -93,6 +91,7 @@ def leading_eigenvalue_ratio(predicted: np.ndarray, real: np.ndarray) -> float:
     return float(np.linalg.eigvalsh(own)[-1] / np.linalg.eigvalsh(other)[-1])
 
 
+@fill_docstring
 def correlation_concordance(predicted: np.ndarray, real: np.ndarray, *, alpha: float = 0.05) -> float:
     """Lin's concordance of the gene-gene correlations that are significant in predicted and in real cells.
 
@@ -109,10 +108,7 @@ def correlation_concordance(predicted: np.ndarray, real: np.ndarray, *, alpha: f
     -------
     From -1 to 1, higher is better; NaN where fewer than three pairs of genes are left.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the cells are of different genes, or not finite.
+    %(raises_cells_differ)s
 
     Notes
     -----
@@ -175,7 +171,7 @@ def _pairs(matrix: np.ndarray) -> np.ndarray:
     return matrix[np.triu_indices(len(matrix), k=1)]
 
 
-def _as_many(c: Any) -> list[np.ndarray] | None:
+def _equal_numbers(c: Any) -> list[np.ndarray] | None:
     """Return as many predicted as real cells, 500 at most; None where there are fewer than 50."""
     size = min(c.predicted.n_cells, c.real.n_cells, _MAX_CELLS)
     return None if size < _MIN_CELLS else [_drawn(side.cells, size) for side in (c.predicted, c.real)]
@@ -204,7 +200,7 @@ def _of_responding(function: Callable) -> Callable[[Any], float]:
     """Make a metric of a population out of a function of cells, over the genes that respond."""
 
     def compute(c: Any) -> float:
-        cells = _as_many(c)
+        cells = _equal_numbers(c)
         if cells is None:
             return float("nan")
         columns = _responding(c)
@@ -217,7 +213,7 @@ def _of_responding(function: Callable) -> Callable[[Any], float]:
 
 def _of_all(c: Any) -> float:
     """Compute the concordance over all genes."""
-    cells = _as_many(c)
+    cells = _equal_numbers(c)
     return float("nan") if cells is None else correlation_concordance(*cells)
 
 

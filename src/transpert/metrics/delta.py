@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
@@ -12,6 +13,7 @@ from .metric import DELTA, MEAN, Metric, of_means
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def pearson_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Pearson correlation over genes of predicted and real mean shifts (PDCorr).
 
@@ -24,10 +26,7 @@ def pearson_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     -------
     ``(P,)``, from -1 to 1, higher is better; NaN where one of the two is constant.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Notes
     -----
@@ -43,22 +42,19 @@ def pearson_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def mse_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Mean squared error of the mean shift, over genes.
 
     Parameters
     ----------
-    predicted, real : (P, G)
-        Mean shifts in log1p.
+    %(shifts)s
 
     Returns
     -------
     ``(P,)``, from 0, lower is better.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Examples
     --------
@@ -71,22 +67,19 @@ def mse_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def mae_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Mean absolute error of the mean shift, over genes.
 
     Parameters
     ----------
-    predicted, real : (P, G)
-        Mean shifts in log1p.
+    %(shifts)s
 
     Returns
     -------
     ``(P,)``, from 0, lower is better.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Examples
     --------
@@ -99,6 +92,7 @@ def mae_delta(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def mse(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Mean squared error of the mean profile, over genes.
 
@@ -111,10 +105,7 @@ def mse(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     -------
     ``(P,)``, from 0, lower is better. The same as :func:`mse_delta` where both shifts are taken from the same controls.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Notes
     -----
@@ -131,6 +122,7 @@ def mse(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def mae(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Mean absolute error of the mean profile, over genes.
 
@@ -143,10 +135,7 @@ def mae(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     -------
     ``(P,)``, from 0, lower is better.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Notes
     -----

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 from scipy.stats import false_discovery_control
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated, check_fields
 from transpert.errors import MetricInputError
 
@@ -98,6 +99,7 @@ class DifferentialExpression:
 
 
 @as_annotated(error=MetricInputError, but=("populations", "controls"))
+@fill_docstring
 def rank_sums(
     populations: Sequence[np.ndarray | sparse.spmatrix], controls: np.ndarray | sparse.spmatrix
 ) -> list[RankSums]:
@@ -116,10 +118,7 @@ def rank_sums(
     -------
     One :class:`RankSums` a population.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the matrices are empty, do not fit, or hold NaN, infinite or negative values.
+    %(raises_bad_matrices)s
 
     Notes
     -----
@@ -150,6 +149,7 @@ def rank_sums(
 
 
 @as_annotated(error=MetricInputError, but=("cells", "controls"))
+@fill_docstring
 def differential_expression(
     cells: np.ndarray | sparse.spmatrix,
     controls: np.ndarray | sparse.spmatrix,
@@ -172,10 +172,7 @@ def differential_expression(
     -------
     The tests. A gene that is constant over all cells has p-value 1.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the matrices are empty, do not fit, or hold NaN, infinite or negative values.
+    %(raises_bad_matrices)s
 
     Notes
     -----

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError, OptionError
 
@@ -21,6 +22,7 @@ _ROUNDING = 1e-7  # of the largest distance: what is nearer is compared without 
 
 
 @as_annotated(error=MetricInputError, but=("metric",))
+@fill_docstring
 def discrimination_score(
     predicted: np.ndarray,
     real: np.ndarray,
@@ -59,10 +61,7 @@ def discrimination_score(
     -------
     ``(P,)``, from 0 to 1, higher is better; 1 for a single perturbation.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
     transpert.errors.OptionError
         If an option has no such value.
 
@@ -104,6 +103,7 @@ def discrimination_score(
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def normalised_inverse_rank(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Rank of the right prediction among all predictions, ordered by distance to the real effect.
 
@@ -120,10 +120,7 @@ def normalised_inverse_rank(predicted: np.ndarray, real: np.ndarray) -> np.ndarr
     -------
     ``(P,)``, from 0 to 1, higher is better; 0.5 if all predictions are the same, NaN for a single perturbation.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Notes
     -----

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
@@ -23,6 +24,7 @@ type Cells = np.ndarray | sparse.spmatrix | Population
 
 
 @as_annotated(error=MetricInputError, but=("cells", "other"))
+@fill_docstring
 def energy_distance(cells: Cells, other: Cells, *, squared: bool = False, self_pairs: bool = False) -> float:
     """Energy distance of two populations, ``2 E|x - y| - E|x - x'| - E|y - y'|``.
 
@@ -42,10 +44,7 @@ def energy_distance(cells: Cells, other: Cells, *, squared: bool = False, self_p
     Lower is better. From 0 with self-pairs; about 0 or a little below without, where it is unbiased. A population of
     one cell has no distance within itself, which then counts as 0.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the matrices are empty, do not fit, or hold NaN, infinite or negative values.
+    %(raises_bad_matrices)s
 
     Notes
     -----
@@ -74,6 +73,7 @@ def energy_distance(cells: Cells, other: Cells, *, squared: bool = False, self_p
 
 
 @as_annotated(error=MetricInputError, but=("cells", "other"))
+@fill_docstring
 def maximum_mean_discrepancy(cells: Cells, other: Cells, *, scales: Sequence[float] = MMD_SCALES) -> float:
     """Squared maximum mean discrepancy under a mixture of Gaussian kernels.
 
@@ -92,10 +92,7 @@ def maximum_mean_discrepancy(cells: Cells, other: Cells, *, scales: Sequence[flo
     Lower is better; about 0 for the same distribution (it is unbiased, and can be a little below), at most 2. NaN if a
     population has one cell, or if all cells of ``other`` are the same.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the matrices are empty, do not fit, or hold NaN, infinite or negative values.
+    %(raises_bad_matrices)s
 
     Notes
     -----

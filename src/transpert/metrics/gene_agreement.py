@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import spearmanr
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError, OptionError
 
@@ -36,6 +37,7 @@ def _check_n(n: int | None) -> None:
 
 
 @as_annotated(error=MetricInputError, but=("n",))
+@fill_docstring
 def overlap_at_n(
     predicted: DifferentialExpression, real: DifferentialExpression, *, n: int | None = None, empty: float = np.nan
 ) -> float:
@@ -46,8 +48,7 @@ def overlap_at_n(
 
     Parameters
     ----------
-    predicted, real
-        The tests.
+    %(tables)s
     n
         Look at this many genes at most; all really significant ones by default.
     empty
@@ -58,10 +59,7 @@ def overlap_at_n(
     -------
     From 0 to 1, higher is better; 0 if nothing is predicted significant.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
     transpert.errors.OptionError
         If ``n`` is not a whole number from 1 upwards.
 
@@ -88,6 +86,7 @@ def overlap_at_n(
 
 
 @as_annotated(error=MetricInputError, but=("n",))
+@fill_docstring
 def precision_at_n(
     predicted: DifferentialExpression, real: DifferentialExpression, *, n: int | None = None, empty: float = np.nan
 ) -> float:
@@ -95,8 +94,7 @@ def precision_at_n(
 
     Parameters
     ----------
-    predicted, real
-        The tests.
+    %(tables)s
     n
         Look at this many genes at most.
     empty
@@ -106,10 +104,7 @@ def precision_at_n(
     -------
     From 0 to 1, higher is better; 0 if nothing is predicted significant.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
     transpert.errors.OptionError
         If ``n`` is not a whole number from 1 upwards.
 
@@ -121,9 +116,7 @@ def precision_at_n(
     --------
     >>> import numpy as np
     >>> from transpert.metrics import DifferentialExpression, precision_at_n
-    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
-    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
-    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    %(example_tables)s
     >>> precision_at_n(predicted, real)
     0.5
     """
@@ -141,22 +134,19 @@ def _shared_top(predicted: DifferentialExpression, real: DifferentialExpression,
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def direction_match(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
     """Share of the really significant genes whose predicted fold change has the right sign.
 
     Parameters
     ----------
-    predicted, real
-        The tests.
+    %(tables)s
 
     Returns
     -------
     From 0 to 1, higher is better; NaN if nothing is really significant. A gene predicted not to change does not match.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
 
     Notes
     -----
@@ -166,9 +156,7 @@ def direction_match(predicted: DifferentialExpression, real: DifferentialExpress
     --------
     >>> import numpy as np
     >>> from transpert.metrics import DifferentialExpression, direction_match
-    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
-    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
-    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    %(example_tables)s
     >>> direction_match(predicted, real)
     0.5
     """
@@ -180,22 +168,19 @@ def direction_match(predicted: DifferentialExpression, real: DifferentialExpress
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def fold_change_spearman(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
     """Spearman correlation of predicted and real fold changes over the really significant genes.
 
     Parameters
     ----------
-    predicted, real
-        The tests.
+    %(tables)s
 
     Returns
     -------
     From -1 to 1, higher is better; NaN with fewer than two really significant genes, or if one side is constant.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
 
     Notes
     -----
@@ -205,9 +190,7 @@ def fold_change_spearman(predicted: DifferentialExpression, real: DifferentialEx
     --------
     >>> import numpy as np
     >>> from transpert.metrics import DifferentialExpression, fold_change_spearman
-    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
-    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
-    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    %(example_tables)s
     >>> round(fold_change_spearman(predicted, real), 6)
     1.0
     """
@@ -217,22 +200,19 @@ def fold_change_spearman(predicted: DifferentialExpression, real: DifferentialEx
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def significant_recall(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
     """Share of the really significant genes that are predicted significant.
 
     Parameters
     ----------
-    predicted, real
-        The tests.
+    %(tables)s
 
     Returns
     -------
     From 0 to 1, higher is better; NaN if nothing is really significant.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
 
     Notes
     -----
@@ -242,9 +222,7 @@ def significant_recall(predicted: DifferentialExpression, real: DifferentialExpr
     --------
     >>> import numpy as np
     >>> from transpert.metrics import DifferentialExpression, significant_recall
-    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
-    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
-    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    %(example_tables)s
     >>> significant_recall(predicted, real)
     0.5
     """
@@ -254,6 +232,7 @@ def significant_recall(predicted: DifferentialExpression, real: DifferentialExpr
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def area_under_curve(
     predicted: DifferentialExpression, real: DifferentialExpression, *, curve: Literal["pr", "roc"] = "pr"
 ) -> float:
@@ -263,8 +242,7 @@ def area_under_curve(
 
     Parameters
     ----------
-    predicted, real
-        The tests.
+    %(tables)s
     curve
         ``"pr"`` average precision, or ``"roc"`` area under the receiver operating characteristic.
 
@@ -272,10 +250,7 @@ def area_under_curve(
     -------
     From 0 to 1, higher is better; NaN if no gene or every gene is really significant.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
     transpert.errors.OptionError
         If there is no such curve.
 
@@ -287,9 +262,7 @@ def area_under_curve(
     --------
     >>> import numpy as np
     >>> from transpert.metrics import DifferentialExpression, area_under_curve
-    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
-    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
-    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    %(example_tables)s
     >>> area_under_curve(predicted, real, curve="roc")
     0.25
     """
@@ -311,31 +284,26 @@ def area_under_curve(
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def n_significant_ratio(predicted: DifferentialExpression, real: DifferentialExpression) -> float:
     """Number of genes predicted significant over the number that really are.
 
     Parameters
     ----------
-    predicted, real
-        The tests.
+    %(tables)s
 
     Returns
     -------
     From 0, 1 is best; NaN if nothing is really significant. Far above 1 the prediction has
     lost the noise of real cells.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the tables are of different genes.
+    %(raises_genes_differ)s
 
     Examples
     --------
     >>> import numpy as np
     >>> from transpert.metrics import DifferentialExpression, n_significant_ratio
-    >>> sure, unsure = np.array([0.01, 0.01, 0.9]), np.array([0.01, 0.9, 0.01])
-    >>> real = DifferentialExpression(np.array([3.0, -2.0, 1.0]), sure, sure, sure)
-    >>> predicted = DifferentialExpression(np.array([3.0, 2.0, 1.0]), unsure, unsure, unsure)
+    %(example_tables)s
     >>> n_significant_ratio(predicted, real)
     1.0
     """

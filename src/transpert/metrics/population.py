@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
@@ -30,6 +31,7 @@ _PER = 1e4
 
 
 @dataclass(eq=False)
+@fill_docstring
 class Population:
     """A population of cells with what metrics share.
 
@@ -45,10 +47,7 @@ class Population:
     where
         What to call it in an error.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the matrices are empty, do not fit, or hold NaN, infinite or negative values.
+    %(raises_bad_matrices)s
 
     Examples
     --------

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
@@ -20,6 +21,7 @@ _BLOCK = 128
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def bulk_profile(counts: np.ndarray | sparse.spmatrix, *, total: float = BULK_TOTAL) -> np.ndarray:
     """Profile of the summed counts of a population: ``log1p(total * sum over cells / sum over cells and genes)``.
 
@@ -27,10 +29,7 @@ def bulk_profile(counts: np.ndarray | sparse.spmatrix, *, total: float = BULK_TO
 
     Parameters
     ----------
-    counts : (N, G)
-        Raw counts.
-    total
-        What the counts are scaled to before the logarithm.
+    %(scaled_counts)s
 
     Returns
     -------
@@ -58,15 +57,13 @@ def bulk_profile(counts: np.ndarray | sparse.spmatrix, *, total: float = BULK_TO
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def bulk_noise(counts: np.ndarray | sparse.spmatrix, *, total: float = BULK_TOTAL) -> float:
     """Sampling variance of :func:`bulk_profile`, summed over genes, by leaving out one cell at a time.
 
     Parameters
     ----------
-    counts : (N, G)
-        Raw counts.
-    total
-        What the counts are scaled to before the logarithm.
+    %(scaled_counts)s
 
     Returns
     -------
@@ -110,6 +107,7 @@ def bulk_noise(counts: np.ndarray | sparse.spmatrix, *, total: float = BULK_TOTA
 
 
 @as_annotated(error=MetricInputError, noise_predicted="P", noise_real="P", noise_controls="P")
+@fill_docstring
 def noise_corrected_errors(
     predicted: np.ndarray,
     real: np.ndarray,
@@ -144,10 +142,7 @@ def noise_corrected_errors(
     Two arrays ``(P,)``. Single values may well be below 0. The normalised error of the panel is the ratio of their
     sums: 0 for a perfect prediction, 1 for predicting the controls.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Notes
     -----
@@ -172,7 +167,7 @@ def noise_corrected_errors(
         raise MetricInputError(
             "a variance is negative", where="noise estimates", remedy="Give variances from 0 upwards."
         )
-    kept = _kept(real.shape, targets)
+    kept = _without_targets(real.shape, targets)
     genes = kept.sum(axis=1)
     weights = np.divide(1.0, genes, out=np.zeros(len(genes)), where=genes > 0)
     credit = np.minimum(noise[0], noise[1]) if capped else noise[0]
@@ -191,7 +186,7 @@ def normalised_error(errors: np.ndarray, effects: np.ndarray) -> float:
     return float(errors[both].sum()) / total if total > 0 else float("nan")
 
 
-def _kept(shape: tuple[int, int], targets: Sequence[Sequence[int]] | None) -> np.ndarray:
+def _without_targets(shape: tuple[int, int], targets: Sequence[Sequence[int]] | None) -> np.ndarray:
     kept = np.ones(shape, dtype=bool)
     if targets is not None:
         check_same_length(kept, list(targets), what="lists of targets")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError, OptionError
 
@@ -16,6 +17,7 @@ from .metric import DELTA, Metric, within_contexts
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def top_recall(predicted: np.ndarray, real: np.ndarray, *, share: float = 0.01) -> np.ndarray:
     """Share of the genes with the largest real effects that are among as many with the largest predicted effects.
 
@@ -31,10 +33,7 @@ def top_recall(predicted: np.ndarray, real: np.ndarray, *, share: float = 0.01) 
     ``(P,)``, from 0 to 1, higher is better; NaN where the real effect is 0 for some of those genes. Predicted effects
     of the same size count in part, so that a constant prediction scores ``share``.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
     transpert.errors.OptionError
         If the share is not between 0 and 1.
 
@@ -56,6 +55,7 @@ def top_recall(predicted: np.ndarray, real: np.ndarray, *, share: float = 0.01) 
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def top_average_precision(predicted: np.ndarray, real: np.ndarray, *, share: float = 0.01) -> np.ndarray:
     """Average precision with which predicted effects rank the genes with the largest real effects first.
 
@@ -71,10 +71,7 @@ def top_average_precision(predicted: np.ndarray, real: np.ndarray, *, share: flo
     ``(P,)``, from 0 to 1, higher is better; a constant prediction scores ``share``. NaN where the real effect is 0 for
     some of those genes.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
     transpert.errors.OptionError
         If the share is not between 0 and 1.
 
@@ -91,6 +88,7 @@ def top_average_precision(predicted: np.ndarray, real: np.ndarray, *, share: flo
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def unique_gene_error(
     predicted: np.ndarray, real: np.ndarray, significant: np.ndarray, *, max_others: int = 0
 ) -> np.ndarray:
@@ -113,10 +111,7 @@ def unique_gene_error(
     ``(P,)``, from 0, lower is better; 1 for predicting no change. NaN where there is no such gene, and for a single
     perturbation.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Examples
     --------

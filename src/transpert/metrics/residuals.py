@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
@@ -18,6 +19,7 @@ _NOTHING = 1e-6
 
 
 @as_annotated(error=MetricInputError, effects="P G")
+@fill_docstring
 def interaction(effects: np.ndarray, contexts: Sequence[str], perturbations: Sequence[str]) -> np.ndarray:
     """Remove the main effects of context and perturbation from mean shifts.
 
@@ -35,10 +37,7 @@ def interaction(effects: np.ndarray, contexts: Sequence[str], perturbations: Seq
     -------
     ``(P, G)``; zeros where a context or perturbation is seen too seldom to say anything.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Examples
     --------
@@ -60,6 +59,7 @@ def interaction(effects: np.ndarray, contexts: Sequence[str], perturbations: Seq
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def residual_pearson(
     predicted: np.ndarray, real: np.ndarray, contexts: Sequence[str], perturbations: Sequence[str]
 ) -> np.ndarray:
@@ -67,19 +67,13 @@ def residual_pearson(
 
     Parameters
     ----------
-    predicted, real : (P, G)
-        Mean shifts in log1p, of several perturbations in several contexts.
-    contexts, perturbations : (P,)
-        Labels of the rows.
+    %(labelled_shifts)s
 
     Returns
     -------
     ``(P,)``, from -1 to 1, higher is better; NaN where one side has no interaction, as any additive prediction.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Examples
     --------
@@ -94,6 +88,7 @@ def residual_pearson(
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def residual_r2(
     predicted: np.ndarray, real: np.ndarray, contexts: Sequence[str], perturbations: Sequence[str]
 ) -> np.ndarray:
@@ -103,19 +98,13 @@ def residual_r2(
 
     Parameters
     ----------
-    predicted, real : (P, G)
-        Mean shifts in log1p, of several perturbations in several contexts.
-    contexts, perturbations : (P,)
-        Labels of the rows.
+    %(labelled_shifts)s
 
     Returns
     -------
     ``(P,)``, up to 1, higher is better; 0 for an additive prediction. NaN where there is no real interaction.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Examples
     --------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
@@ -13,6 +14,7 @@ from .metric import MEAN, Metric, within_contexts
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def pearson_delta_perturbed(
     predicted: np.ndarray, real: np.ndarray, *, reference: np.ndarray | None = None
 ) -> np.ndarray:
@@ -32,10 +34,7 @@ def pearson_delta_perturbed(
     -------
     ``(P,)``, from -1 to 1, higher is better; NaN where one of the shifts is constant, as for a single perturbation.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Notes
     -----
@@ -61,6 +60,7 @@ def pearson_delta_perturbed(
 
 
 @as_annotated(error=MetricInputError)
+@fill_docstring
 def centroid_accuracy(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Share of the other perturbations whose real centroid is farther from the prediction than the right one.
 
@@ -74,10 +74,7 @@ def centroid_accuracy(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     ``(P,)``, from 0 to 1, higher is better; a centroid at the same distance is not farther. NaN for a single
     perturbation.
 
-    Raises
-    ------
-    transpert.errors.MetricInputError
-        If the arrays do not fit.
+    %(raises_arrays_differ)s
 
     Notes
     -----

@@ -18,6 +18,7 @@ from transpert import _keys
 from transpert._anndata import metadata_of, modality_of, restored_on_failure
 from transpert._arguments import check_arguments, named_options
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
+from transpert._docstrings import fill_docstring
 from transpert.data import Store
 from transpert.errors import ModelFileError, OptionError
 from transpert.groups import ControlMatching, Groups
@@ -38,6 +39,7 @@ from .processes import is_first_process
 from .uncertainty.estimates import UncertaintyEstimates
 
 
+@fill_docstring
 class PerturbationModel(EffectModel):
     """Base class of every model: it owns the data, the requests, the read-out and the files.
 
@@ -46,10 +48,7 @@ class PerturbationModel(EffectModel):
 
     Parameters
     ----------
-    adata
-        Data registered with :meth:`setup_anndata`, :meth:`setup_mudata` or :meth:`setup_store`.
-    registry
-        Registry of a saved model, in place of ``adata``.
+    %(registered_any_data)s
     """
 
     @abstractmethod
@@ -309,13 +308,13 @@ class PerturbationModel(EffectModel):
         model._genes = genes
         with saving.building(where):
             saving.check_amounts_known(saved, where)
-            model._take_back(description, saved.arrays)
+            model._restore_description(description, saved.arrays)
             saving.fill(model.module, saved.weights)
         model.module.to(device).eval()
         model.is_trained_ = True
         return model
 
-    def _take_back(self, description: saving.Description, arrays: dict[str, np.ndarray]) -> None:
+    def _restore_description(self, description: saving.Description, arrays: dict[str, np.ndarray]) -> None:
         """Take back what was saved, but for the cells and the weights of the networks."""
         self._fingerprint = description.store
         self._labels, self._conditions = tuple(description.labels), tuple(description.conditions)

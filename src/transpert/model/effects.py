@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from transpert._anndata import writable_name
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert.errors import OptionError
 from transpert.transport import ExportedPredictor, log_fold_of_means
 
@@ -25,6 +26,7 @@ from .verbs import PredictingModel
 class EffectModel(PredictingModel):
     """A model that predicts effects: the fourth of the five classes that make a model."""
 
+    @fill_docstring
     def get_effects(
         self,
         contexts: Contexts = None,
@@ -54,19 +56,12 @@ class EffectModel(PredictingModel):
         Genes x populations: natural-log fold changes of the mean counts per 10k implied by the predicted mean log1p,
         ``log(expm1(predicted) + 0.05) - log(expm1(control) + 0.05)``.
 
-        Raises
-        ------
-        transpert.errors.TranspertError
-            As :meth:`predict`.
+        %(raises_as_predict)s
 
         Examples
         --------
         >>> import transpert as tp
-        >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
-        >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
-        >>> tp.KernelTransport.setup_anndata(adata, **keys)
-        >>> model = tp.KernelTransport(adata)
-        >>> model.train()
+        %(trained_kernel)s
         >>> model.get_effects({"context": "context_0"}, "P0").shape
         (20, 1)
         """
@@ -152,6 +147,7 @@ class EffectModel(PredictingModel):
             design={key: value for key, value in self.design.to_dict().items() if value is not None},
         ).save(dir_path, overwrite=overwrite)
 
+    @fill_docstring
     def get_uncertainty(
         self,
         contexts: Contexts = None,
@@ -204,11 +200,7 @@ class EffectModel(PredictingModel):
         Examples
         --------
         >>> import transpert as tp
-        >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
-        >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
-        >>> tp.KernelTransport.setup_anndata(adata, **keys)
-        >>> model = tp.KernelTransport(adata)
-        >>> model.train()
+        %(trained_kernel)s
         >>> found = model.get_uncertainty({"context": "context_0"}, ["P0", "P1"], level=0.8)
         >>> bool((found.lower <= found.upper).all(axis=None)), found.conditions["situation"].tolist()
         (True, ['seen', 'seen'])

@@ -64,7 +64,7 @@ def check_perturbations(
 
 
 def warn_of_unused(anchor: Anchor, embedding: Embedding | None) -> None:
-    """Say that embeddings are not used by an anchor that had too few perturbations to learn what they tell."""
+    """Report that embeddings are not used by an anchor that had too few perturbations to learn what they tell."""
     if embedding is None or anchor.ridge is not None:
         return
     measured = {condition.parts for condition in anchor.table.conditions if len(condition.parts) == 1}

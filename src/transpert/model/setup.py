@@ -18,6 +18,7 @@ from transpert import _keys
 from transpert._anndata import check_kind
 from transpert._arguments import check_arguments, named_options
 from transpert._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME
+from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition, PerturbationVocabulary
 from transpert.conditions.labels import Controls, control_labels
 from transpert.conditions.written import label_texts
@@ -81,6 +82,7 @@ class RegisteredModel(BaseModelClass):
     @classmethod
     @override
     @named_options(*_PASSED_ON)
+    @fill_docstring
     def setup_anndata(
         cls,
         adata: AnnData,
@@ -137,10 +139,7 @@ class RegisteredModel(BaseModelClass):
         **kwargs
             Passed on by ``load``; not for users.
 
-        Raises
-        ------
-        transpert.errors.TranspertError
-            If anything about the data is wrong; nothing is registered then.
+        %(raises_not_registered)s
 
         Examples
         --------
@@ -157,6 +156,7 @@ class RegisteredModel(BaseModelClass):
 
     @classmethod
     @named_options(*_PASSED_ON)
+    @fill_docstring
     def setup_mudata(
         cls,
         mdata: MuData,
@@ -193,10 +193,7 @@ class RegisteredModel(BaseModelClass):
         **kwargs
             Passed on by ``load``; not for users.
 
-        Raises
-        ------
-        transpert.errors.TranspertError
-            If anything about the data is wrong; nothing is registered then.
+        %(raises_not_registered)s
         """
         control = control_labels(control)
         arguments = cls._get_setup_method_args(**locals())
@@ -204,6 +201,7 @@ class RegisteredModel(BaseModelClass):
 
     @classmethod
     @named_options(*_PASSED_ON)
+    @fill_docstring
     def setup_store(
         cls, store: Store, *, split_key: str | None = None, layer: str | None = None, design: Design | None = None
     ) -> None:
@@ -222,10 +220,7 @@ class RegisteredModel(BaseModelClass):
         design
             The columns that describe the experiment; those the store was built with by default.
 
-        Raises
-        ------
-        transpert.errors.TranspertError
-            If anything about the data is wrong; nothing is registered then.
+        %(raises_not_registered)s
 
         Examples
         --------

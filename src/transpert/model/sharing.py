@@ -67,7 +67,7 @@ def model_card(
 
 
 def _data(model: EffectModel) -> str:
-    """Say what the model was trained on."""
+    """Return what the model was trained on."""
     cells = "" if model._cells is None else f"{len(model._cells):,} cells, "
     trained = sorted(model._trained_parts or model.vocabulary.parts)
     shown = ", ".join(trained[:30]) + (f" and {len(trained) - 30} more" if len(trained) > 30 else "")
@@ -79,7 +79,7 @@ def _data(model: EffectModel) -> str:
 
 
 def _split(model: EffectModel) -> str:
-    """Say what the model has not seen, and what leaks."""
+    """Return what the model has not seen, and what leaks."""
     if not isinstance(model._cells, Cells) or model.design.split_key is None:
         return "Nothing: all cells were trained on, or the split is not known here."
     found = modality_of(model.adata, model.source.modality).uns.get(_keys.SPLIT, {})
@@ -100,7 +100,7 @@ def _scores(scores: pd.DataFrame | None) -> str:
 
 
 def _limits(model: EffectModel) -> str:
-    """Say what the model cannot do."""
+    """Return what the model cannot do."""
     lines = ["It predicts from control cells, and needs those of every context that is asked for, as raw counts."]
     if getattr(model, "embedding", None) is None:
         lines.append("Perturbations that were not trained on are refused: they have no embedding.")

@@ -16,12 +16,13 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert._arguments import check_arguments, check_pairs, named_options
+from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition
 from transpert.groups.table import context_labels
 
 from .cells.open import Data
 from .prediction.assemble import Population
-from .prediction.controls import origin_of, origins_of
+from .prediction.controls import pool_of, pools_of
 from .prediction.options import PredictionOptions, StoreOptions
 from .prediction.predictor import Predictor
 from .prediction.requests import Asked, Contexts, check_drawing, request_of, require_one_condition
@@ -125,7 +126,7 @@ class PredictingModel(Predictor):
         transpert.errors.ControlError
             If a context has no control cells.
         transpert.errors.OptionError
-            If an argument has a value it cannot have.
+            If an argument is out of range.
 
         Examples
         --------
@@ -163,11 +164,12 @@ class PredictingModel(Predictor):
             seed=seed,
         )
         if found is not None:
-            origins = origins_of(cells, self.design, requests)
-            sizes = population_sizes(cells, self.design, origins, wanted_sizes(requests, n_cells))
+            pools = pools_of(cells, self.design, requests)
+            sizes = population_sizes(cells, self.design, pools, wanted_sizes(requests, n_cells))
             write_uncertainty(pred, found, sizes)
         return pred
 
+    @fill_docstring
     def predict_populations(
         self,
         wanted: Sequence[tuple[str, str | Condition]],
@@ -194,10 +196,7 @@ class PredictingModel(Predictor):
         -------
         AnnData as from :meth:`predict`.
 
-        Raises
-        ------
-        transpert.errors.TranspertError
-            As :meth:`predict`.
+        %(raises_as_predict)s
         """
         check_arguments(locals())
         self._check_trained()
@@ -212,6 +211,7 @@ class PredictingModel(Predictor):
             self.cells, requests, n_cells, None, include_controls=True, progress=False, seed=seed
         )
 
+    @fill_docstring
     def controls_of(
         self, context: str, condition: str | Condition, *, n_cells: int | None = None, seed: int = 0
     ) -> AnnData:
@@ -230,15 +230,12 @@ class PredictingModel(Predictor):
         -------
         AnnData as from :meth:`predict`, of control cells alone.
 
-        Raises
-        ------
-        transpert.errors.TranspertError
-            As :meth:`predict`.
+        %(raises_as_predict)s
         """
         check_arguments({"n_cells": n_cells, "seed": seed})
         check_pairs([(context, condition)], Condition)
         request = request_of(self.cells, self.source, self.vocabulary, context, condition)
-        control = self._controls(self.cells, origin_of(self.cells, self.design, request), n_cells, seed)
+        control = self._controls(self.cells, pool_of(self.cells, self.design, request), n_cells, seed)
         return self._assembled([self._control_population(control)])
 
     def predict_to_store(
@@ -327,6 +324,7 @@ class PredictingModel(Predictor):
             seed=seed,
         )
 
+    @fill_docstring
     def counterfactual(
         self,
         adata: AnnData | MuData,
@@ -359,10 +357,7 @@ class PredictingModel(Predictor):
         Integer counts ``(N, G)`` (CSR), and latent states ``(N, d)`` or ``None``: the cells in the order of ``adata``,
         the genes in that of the model, :attr:`genes`.
 
-        Raises
-        ------
-        transpert.errors.TranspertError
-            As :meth:`predict`.
+        %(raises_as_predict)s
         """
         check_drawing(None, None, seed)
         cells, requests = self._requested(

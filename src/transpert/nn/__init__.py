@@ -20,7 +20,6 @@ from .options import (
     SetOptions,
 )
 from .sets import SetEncoder
-from .solvers import solve
 
 __all__ = [
     "ConditionOptions",

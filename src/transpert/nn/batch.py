@@ -106,9 +106,6 @@ class SetBatch:
         What was done.
     state0, state1 : (S, N, D)
         The same cells in the embedding that serves as state space; ``None`` if the genes do.
-    mask : (S, N)
-        Which cells are real, in both populations; sets of different sizes are padded to one. ``None`` if all are.
-        Every set needs at least one real cell, and padding must be finite.
     """
 
     x0: Tensor
@@ -116,7 +113,6 @@ class SetBatch:
     condition: ConditionBatch
     state0: Tensor | None = None
     state1: Tensor | None = None
-    mask: Tensor | None = None
 
     def columns(self, start: int, stop: int) -> Self:
         """Return some columns of the cells."""

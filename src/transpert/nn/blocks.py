@@ -22,8 +22,8 @@ class GroupedQueryAttention(nn.Module):
         self.key_value = nn.Linear(width, 2 * n_key_heads * head, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, tokens: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Attend from tokens ``(B, T, d)`` to themselves or a context ``(B, U, d)``, where ``mask`` ``(B, U)``."""
+    def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
+        """Attend from tokens ``(B, T, d)`` to themselves or a context ``(B, U, d)``."""
         context = tokens if context is None else context
         batch, length, width = tokens.shape
         query = self.query(tokens).view(batch, length, self.n_heads, -1).transpose(1, 2)
@@ -32,7 +32,6 @@ class GroupedQueryAttention(nn.Module):
             query,
             key.transpose(1, 2),
             value.transpose(1, 2),
-            attn_mask=None if mask is None else mask[:, None, None],
             enable_gqa=self.n_heads != self.n_key_heads,
         )
         return self.out(attended.transpose(1, 2).reshape(batch, length, width))
@@ -75,18 +74,14 @@ class TransformerBlock(nn.Module):
         tokens: Tensor,
         vector: Tensor | None = None,
         context: Tensor | None = None,
-        mask: Tensor | None = None,
     ) -> Tensor:
-        """Map tokens ``(B, T, d)``, real where ``mask`` ``(B, T)``.
-
-        A vector ``(B, d)`` modulates the block, and the tokens attend to a context ``(B, U, d)``.
-        """
+        """Map tokens ``(B, T, d)``, which a vector ``(B, d)`` modulates and which attend to a context ``(B, U, d)``."""
         scale1 = shift1 = gate1 = scale2 = shift2 = gate2 = torch.zeros((), device=tokens.device, dtype=tokens.dtype)
         if self.modulation is not None and vector is not None:
             modulation = self.modulation(functional.silu(vector))[:, None]
             scale1, shift1, gate1, scale2, shift2, gate2 = modulation.chunk(6, dim=-1)
         normed = self.norm_attention(tokens) * (1 + scale1) + shift1
-        tokens = tokens + (1 + gate1) * self.attention(normed, mask=mask)
+        tokens = tokens + (1 + gate1) * self.attention(normed)
         if self.cross is not None and context is not None:
             assert self.norm_cross is not None
             tokens = tokens + self.cross(self.norm_cross(tokens), context)
@@ -101,9 +96,9 @@ def run_block(block: nn.Module, *inputs: Tensor | None, checkpointed: bool) -> T
     return block(*inputs)
 
 
-def mlp(n_in: int, width: int, n_out: int, *, depth: int = 1, dropout: float = 0.0) -> nn.Sequential:
+def mlp(n_in: int, width: int, n_out: int, *, depth: int = 1) -> nn.Sequential:
     """Return a network of ``depth`` hidden layers with normalisation and SiLU."""
-    layers: list[nn.Module] = [nn.Dropout(dropout)] if dropout else []
+    layers: list[nn.Module] = []
     for _ in range(depth):
         layers += [nn.Linear(n_in, width), nn.RMSNorm(width), nn.SiLU()]
         n_in = width

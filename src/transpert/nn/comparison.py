@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from .decoder import CellDecoder
 from .losses import energy_distance, energy_of_distances, gaussian_mmd, root_of_squares
-from .sets import mean_over_cells
 
 # with so many genes for each unit of the layer before them, products of units cost less than genes
 _GENES_PER_UNIT = 4
@@ -45,7 +44,6 @@ def compare_decoded(
     true: tuple[Tensor, Tensor],
     mean: Tensor,
     scale: Tensor,
-    mask: Tensor | None,
     *,
     kernels: bool,
 ) -> Comparison:
@@ -54,43 +52,39 @@ def compare_decoded(
     narrow = _GENES_PER_UNIT * decoder.last.in_features <= decoder.last.out_features
     # products of half precision would leave nothing of the difference of two cells
     single = not torch.is_autocast_enabled(mean.device.type)
-    if decoder.options.output == "linear" and narrow and single and not kernels:
-        return InnerProducts(decoder, cells, mask)  # type: ignore[arg-type]
-    return WrittenCells(decoder, cells, mean, scale, mask)  # type: ignore[arg-type]
+    if narrow and single and not kernels:
+        return InnerProducts(decoder, cells)  # type: ignore[arg-type]
+    return WrittenCells(decoder, cells)  # type: ignore[arg-type]
 
 
 class WrittenCells:
     """Decode every gene of every cell."""
 
-    def __init__(
-        self, decoder: CellDecoder, true: tuple[Tensor, Tensor], mean: Tensor, scale: Tensor, mask: Tensor | None
-    ) -> None:
-        self._decoder, self._true, self._mean, self._scale, self._mask = decoder, true, mean, scale, mask
+    def __init__(self, decoder: CellDecoder, true: tuple[Tensor, Tensor]) -> None:
+        self._decoder, self._true = decoder, true
 
     def decode(self, *latent: Tensor) -> Sequence[Tensor]:
         """Return all genes, ``(S, N, G)``, standardised."""
-        return self._decoder.standardised(torch.cat(latent), self._mean, self._scale).chunk(len(latent))
+        return self._decoder.standardised(torch.cat(latent)).chunk(len(latent))
 
     def squared_error(self, decoded: Tensor, population: int, partners: Tensor | None = None) -> Tensor:
         """As :class:`Comparison` says."""
         true = self._true[population]
         if partners is not None:
             true = true.gather(1, partners[..., None].expand_as(true))
-        if self._mask is None:
-            return functional.mse_loss(decoded, true)
-        return (decoded - true)[self._mask].square().mean()
+        return functional.mse_loss(decoded, true)
 
     def energy(self, decoded: Tensor, population: int) -> Tensor:
         """As :class:`Comparison` says."""
-        return energy_distance(decoded, self._true[population], mask_x=self._mask, mask_y=self._mask)
+        return energy_distance(decoded, self._true[population])
 
     def mmd(self, decoded: Tensor, population: int) -> Tensor:
         """As :class:`Comparison` says."""
-        return gaussian_mmd(decoded, self._true[population], mask_x=self._mask, mask_y=self._mask)
+        return gaussian_mmd(decoded, self._true[population])
 
     def mean_change(self, before: Tensor, after: Tensor) -> Tensor:
         """As :class:`Comparison` says."""
-        first, last, *true = (mean_over_cells(cells, self._mask) for cells in (before, after, *self._true))
+        first, last, *true = (cells.mean(dim=1) for cells in (before, after, *self._true))
         return (last - first) - (true[1] - true[0])
 
 
@@ -125,8 +119,8 @@ class InnerProducts:
     is needed once a true cell instead of four times a pair, and the backward pass saves as much.
     """
 
-    def __init__(self, decoder: CellDecoder, true: tuple[Tensor, Tensor], mask: Tensor | None) -> None:
-        self._decoder, self._true, self._mask = decoder, true, mask
+    def __init__(self, decoder: CellDecoder, true: tuple[Tensor, Tensor]) -> None:
+        self._decoder, self._true = decoder, true
         self._weight = torch.cat([decoder.last.weight, decoder.last.bias[:, None]], dim=1)
         self._gram = _Gram.apply(self._weight)
         self._projected = tuple(cells @ self._weight for cells in true)
@@ -147,7 +141,7 @@ class InnerProducts:
             projected = projected.gather(1, partners[..., None].expand_as(projected))
             squares = squares.gather(1, partners)
         errors = decoded.squares - 2 * (decoded.units * projected).sum(dim=-1) + squares
-        return (errors if self._mask is None else errors[self._mask]).mean() / len(self._weight)
+        return errors.mean() / len(self._weight)
 
     def energy(self, decoded: _Products, population: int) -> Tensor:
         """As :class:`Comparison` says."""
@@ -158,17 +152,15 @@ class InnerProducts:
             root_of_squares(decoded.squares, squares, between),
             root_of_squares(decoded.squares, decoded.squares, within),
             root_of_squares(squares, squares, true @ true.transpose(-1, -2)),
-            mask_x=self._mask,
-            mask_y=self._mask,
         )
 
     def mmd(self, decoded: _Products, population: int) -> Tensor:
         """As :class:`Comparison` says."""
         cells = decoded.units @ self._weight.T
-        return gaussian_mmd(cells, self._true[population], mask_x=self._mask, mask_y=self._mask)
+        return gaussian_mmd(cells, self._true[population])
 
     def mean_change(self, before: _Products, after: _Products) -> Tensor:
         """As :class:`Comparison` says."""
-        first, last = (mean_over_cells(cells.units, self._mask) for cells in (before, after))
-        start, end = (mean_over_cells(cells, self._mask) for cells in self._true)
+        first, last = (cells.units.mean(dim=1) for cells in (before, after))
+        start, end = (cells.mean(dim=1) for cells in self._true)
         return (last - first) @ self._weight.T - (end - start)

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transpert.errors import OptionError
-
 from .batch import ConditionBatch, NetworkSizes
 from .blocks import GroupedQueryAttention, mlp
 from .draws import DrawSource, draw_uniform
@@ -47,8 +45,7 @@ class ConditionEncoder(nn.Module):
     """Encode conditions as three kinds of token: perturbation, context columns, batch.
 
     A combination is the sum of what its parts become, and so does not depend on their order. The perturbation table
-    is either learned or given: a given table of embeddings, looked up by name outside, can be replaced by a larger
-    one without training anew.
+    is either learned or given.
 
     Parameters
     ----------
@@ -91,35 +88,6 @@ class ConditionEncoder(nn.Module):
             nn.init.zeros_(self.rate.weight)
             nn.init.ones_(self.rate.bias)
 
-    def set_table(self, table: Tensor) -> None:
-        """Replace the fixed embeddings, for example to add perturbations that were not in the training data.
-
-        Parameters
-        ----------
-        table : (n_perturbations, E)
-            As many columns as before and any number of rows; row 0 is no perturbation.
-
-        Raises
-        ------
-        transpert.errors.OptionError
-            If the embeddings are learned, or the new ones have another width or are not finite.
-        """
-        if self.table is not None:
-            raise OptionError(
-                "the embeddings of the perturbations are learned, and there are none for new ones",
-                where="the perturbation table",
-                remedy="Train with fixed embeddings.",
-            )
-        if table.ndim != 2 or table.shape[1] != self.fixed.shape[1]:
-            raise OptionError(
-                f"the new table has the shape {tuple(table.shape)}",
-                where="the perturbation table",
-                remedy=f"Give {self.fixed.shape[1]} columns, as many as in training.",
-            )
-        if not torch.isfinite(table).all():
-            raise OptionError("values are NaN or infinite", where="the perturbation table", remedy="Give finite ones.")
-        self.fixed = table.clone().to(self.fixed)
-
     def forward(self, condition: ConditionBatch, *, generator: DrawSource = None) -> EncodedCondition:
         """Encode the conditions of a batch; the generator draws what is hidden while training."""
         present = (condition.perturbation > 0).unsqueeze(-1)
@@ -130,11 +98,8 @@ class ConditionEncoder(nn.Module):
         doses = torch.stack([condition.dose * given, (condition.dose * given) ** 2, given], dim=-1).to(features.dtype)
         context = self._hide(condition.context, self.options.unknown_rate, generator)
         batch = self._hide(condition.batch[:, None], self.options.unknown_rate, generator)
-        hidden = self._hide(
-            torch.ones_like(condition.batch[:, None]), self.options.unknown_perturbation_rate, generator
-        )
         action = self._action(condition, features) * present
-        known = [features * hidden[:, None], doses]
+        known = [features, doses]
         if self.n_directions:
             direction = condition.perturbation * 0 if condition.direction is None else condition.direction
             known.append(functional.one_hot(direction, self.n_directions + 1)[..., 1:].to(features.dtype))

@@ -12,7 +12,7 @@ from .options import DecoderOptions
 class CellDecoder(nn.Module):
     """Decode every cell on its own, to genes in units of their standard deviation around their mean.
 
-    The default output is linear: the effect on a cell, ``decode(z1) - decode(z0)``, then has the same gradient
+    The output is linear: the effect on a cell, ``decode(z1) - decode(z0)``, then has the same gradient
     whatever the level of the gene, and a gene that is silent in the control can still be switched on. Values below
     zero are left to the read-out, which clips them once, instead of a saturating output that would hide small effects.
 
@@ -23,18 +23,16 @@ class CellDecoder(nn.Module):
     n_genes
         Genes that are decoded.
     options
-        Sizes and output.
+        Sizes.
     """
 
     def __init__(self, width: int, n_genes: int, options: DecoderOptions) -> None:
         super().__init__()
-        self.options = options
         self.body = mlp(width, options.hidden * width, n_genes, depth=options.depth)
 
     def forward(self, latent: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
         """Map latent states ``(..., d)`` to log1p counts per 10k ``(..., G)``, given mean and scale of every gene."""
-        values = mean + scale * self.body(latent)
-        return functional.softplus(values, beta=10.0) if self.options.output == "softplus" else values
+        return mean + scale * self.body(latent)
 
     @property
     def last(self) -> nn.Linear:
@@ -45,21 +43,15 @@ class CellDecoder(nn.Module):
         """Return the layer before the genes, ``(..., h)``."""
         return self.body[:-1](latent)
 
-    def standardised(self, latent: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-        """Return ``(forward(...) - mean) / scale``, without the detour where the output is linear."""
-        if self.options.output == "linear":
-            return self.body(latent)
-        return (self(latent, mean, scale) - mean) / scale
+    def standardised(self, latent: Tensor) -> Tensor:
+        """Return ``(forward(...) - mean) / scale``."""
+        return self.body(latent)
 
-    def difference(self, before: Tensor, after: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-        """Return ``forward(after) - forward(before)``, with one pass through a linear output instead of two."""
-        if self.options.output != "linear":
-            return self(after, mean, scale) - self(before, mean, scale)
+    def difference(self, before: Tensor, after: Tensor, scale: Tensor) -> Tensor:
+        """Return ``forward(after) - forward(before)``, with one pass through the output instead of two."""
         return functional.linear(self.units(after) - self.units(before), self.last.weight * scale[:, None])
 
-    def mean_difference(self, before: Tensor, after: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-        """Return the mean of :meth:`difference` over all cells, ``(G,)``; a linear output has to put out one cell."""
-        if self.options.output != "linear":
-            return self.difference(before, after, mean, scale).flatten(0, -2).mean(0)
+    def mean_difference(self, before: Tensor, after: Tensor, scale: Tensor) -> Tensor:
+        """Return the mean of :meth:`difference` over all cells, ``(G,)``; the output puts out one cell."""
         changed = (self.units(after) - self.units(before)).flatten(0, -2).mean(0)
         return functional.linear(changed, self.last.weight) * scale

@@ -25,10 +25,9 @@ class CellEncoder(nn.Module):
         self.options = options
         width = options.width
         if options.kind == "mlp":
-            self.body: nn.Module = mlp(n_inputs, width, width, depth=options.depth, dropout=options.dropout)
+            self.body: nn.Module = mlp(n_inputs, width, width, depth=options.depth)
             return
         self.patch = nn.Linear(n_inputs, options.n_tokens * width)
-        self.drop = nn.Dropout(options.dropout)
         self.body = nn.ModuleList(
             TransformerBlock(width, options.n_heads, options.n_key_heads) for _ in range(options.depth)
         )
@@ -40,7 +39,7 @@ class CellEncoder(nn.Module):
         if self.options.kind == "mlp":
             return self.body(cells)
         shape = cells.shape[:-1]
-        tokens = self.patch(self.drop(cells)).view(-1, self.options.n_tokens, self.options.width)
+        tokens = self.patch(cells).view(-1, self.options.n_tokens, self.options.width)
         for block in self.body:  # type: ignore[attr-defined]
             tokens = run_block(block, tokens, checkpointed=self.options.checkpoint)
         tokens = self.norm(tokens)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .blocks import TransformerBlock, mlp, run_block
 from .conditions import EncodedCondition, SeedToken
@@ -50,7 +49,7 @@ class FlowField(nn.Module):
         nn.init.normal_(self.out.weight, std=1e-3)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, t: Tensor, zt: Tensor, condition: EncodedCondition, mask: Tensor | None = None) -> Tensor:
+    def forward(self, t: Tensor, zt: Tensor, condition: EncodedCondition) -> Tensor:
         """Predict from states ``(S, N, d)`` at times ``(S,)``.
 
         Parameters
@@ -59,8 +58,6 @@ class FlowField(nn.Module):
             Time and state.
         condition
             The encoded condition.
-        mask : (S, N)
-            Which cells are real; all by default.
 
         Returns
         -------
@@ -71,9 +68,8 @@ class FlowField(nn.Module):
         state, n_cells = zt, zt.shape[1]
         if self.seed is not None:
             state, context = torch.cat([zt, self.seed(condition.tokens)], dim=1), None
-            mask = None if mask is None else functional.pad(mask, (0, 1), value=True)
         for block in self.blocks:
-            state = run_block(block, state, vector, context, mask, checkpointed=self.checkpoint)
+            state = run_block(block, state, vector, context, checkpointed=self.checkpoint)
         change = self.out(self.norm(state[:, :n_cells])) * condition.strength[:, None, None].to(zt.dtype)
         return zt + change if self.predict == "x" else change
 

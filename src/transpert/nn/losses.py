@@ -21,41 +21,20 @@ def root_of_squares(square_x: Tensor, square_y: Tensor, products: Tensor) -> Ten
     return (squared + 1e-6).sqrt()
 
 
-def _mean_of_pairs(matrix: Tensor, mask_x: Tensor | None, mask_y: Tensor | None) -> Tensor:
-    """Mean over the pairs of two sets whose cells are both real."""
-    if mask_x is None and mask_y is None:
-        return matrix.mean(dim=(-2, -1))
-    real = _pairs(matrix, mask_x, mask_y)
-    return (matrix * real).sum(dim=(-2, -1)) / real.sum(dim=(-2, -1))
-
-
-def _mean_without_self(matrix: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean over the pairs of different real cells of one set."""
-    n: int | Tensor = matrix.shape[-1]
-    if mask is not None:
-        matrix, n = matrix * _pairs(matrix, mask, mask), mask.sum(dim=-1)
+def _mean_without_self(matrix: Tensor) -> Tensor:
+    """Mean over the pairs of different cells of one set."""
+    n = matrix.shape[-1]
     total = matrix.sum(dim=(-2, -1)) - matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return total / (max(n * (n - 1), 1) if isinstance(n, int) else (n * (n - 1)).clamp_min(1))
+    return total / max(n * (n - 1), 1)
 
 
-def _pairs(matrix: Tensor, mask_x: Tensor | None, mask_y: Tensor | None) -> Tensor:
-    real = torch.ones_like(matrix)
-    if mask_x is not None:
-        real = real * mask_x[..., :, None]
-    if mask_y is not None:
-        real = real * mask_y[..., None, :]
-    return real
-
-
-def energy_distance(x: Tensor, y: Tensor, *, mask_x: Tensor | None = None, mask_y: Tensor | None = None) -> Tensor:
+def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     """Energy distance of sets, ``2 E|x - y| - E|x - x'| - E|y - y'|``, without self-pairs.
 
     Parameters
     ----------
     x, y : (S, N, G), (S, M, G)
         The sets.
-    mask_x, mask_y : (S, N), (S, M)
-        Which cells are real; all by default.
 
     Returns
     -------
@@ -73,18 +52,12 @@ def energy_distance(x: Tensor, y: Tensor, *, mask_x: Tensor | None = None, mask_
     >>> round(energy_distance(x, x + 1).item(), 2)
     2.83
     """
-    return energy_of_distances(_distances(x, y), _distances(x, x), _distances(y, y), mask_x=mask_x, mask_y=mask_y)
+    return energy_of_distances(_distances(x, y), _distances(x, x), _distances(y, y))
 
 
-def energy_of_distances(
-    between: Tensor, within_x: Tensor, within_y: Tensor, *, mask_x: Tensor | None = None, mask_y: Tensor | None = None
-) -> Tensor:
+def energy_of_distances(between: Tensor, within_x: Tensor, within_y: Tensor) -> Tensor:
     """Return the energy distance of sets whose distances ``(S, N, M)``, ``(S, N, N)`` and ``(S, M, M)`` are known."""
-    return (
-        2 * _mean_of_pairs(between, mask_x, mask_y)
-        - _mean_without_self(within_x, mask_x)
-        - _mean_without_self(within_y, mask_y)
-    )
+    return 2 * between.mean(dim=(-2, -1)) - _mean_without_self(within_x) - _mean_without_self(within_y)
 
 
 def gaussian_mmd(
@@ -92,8 +65,6 @@ def gaussian_mmd(
     y: Tensor,
     *,
     multiples: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0),
-    mask_x: Tensor | None = None,
-    mask_y: Tensor | None = None,
 ) -> Tensor:
     """Squared maximum mean discrepancy of sets with Gaussian kernels, without self-pairs.
 
@@ -103,8 +74,6 @@ def gaussian_mmd(
         The sets.
     multiples
         Squared bandwidths, as multiples of the mean squared distance within ``y``.
-    mask_x, mask_y : (S, N), (S, M)
-        Which cells are real; all by default.
 
     Returns
     -------
@@ -123,10 +92,10 @@ def gaussian_mmd(
     True
     """
     xx, yy, xy = (_distances(a, b).square() for a, b in ((x, x), (y, y), (x, y)))
-    width = _mean_without_self(yy, mask_y).detach().clamp_min(1e-6)[:, None, None]
+    width = _mean_without_self(yy).detach().clamp_min(1e-6)[:, None, None]
     total = torch.zeros(len(x), device=x.device, dtype=xx.dtype)
     for multiple in multiples:
         kernel = [torch.exp(-d / (2 * multiple * width)) for d in (xx, yy, xy)]
-        within = _mean_without_self(kernel[0], mask_x) + _mean_without_self(kernel[1], mask_y)
-        total = total + (within - 2 * _mean_of_pairs(kernel[2], mask_x, mask_y))
+        within = _mean_without_self(kernel[0]) + _mean_without_self(kernel[1])
+        total = total + (within - 2 * kernel[2].mean(dim=(-2, -1)))
     return total / len(multiples)

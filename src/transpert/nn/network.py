@@ -22,7 +22,6 @@ from .encoders import CellEncoder
 from .flow import FlowField, endpoint_of, interpolate, start_of_path, velocity_of
 from .options import NetworkOptions
 from .sets import SetEncoder
-from .solvers import solve
 
 # velocities of endpoints are not compared closer to the end of the path than this (Li and He, arXiv 2511.13720)
 _CLOSEST_IN_LOSS = 0.05
@@ -81,29 +80,11 @@ class TransportNetwork(nn.Module):
         self.gene_mean.copy_(genes[0])
         self.gene_scale.copy_(genes[1].clamp_min(0.05))
 
-    def set_perturbation_table(self, table: Tensor) -> None:
-        """Replace fixed embeddings of perturbations by others of the same width: a new table, not a new model.
-
-        Parameters
-        ----------
-        table : (n_perturbations, E)
-            Row 0 is no perturbation.
-
-        Raises
-        ------
-        transpert.errors.OptionError
-            If the network learned its embeddings, or the table does not fit.
-        """
-        self.conditions.set_table(table)
-
     # --- cells to latent states and back --------------------------------------------------------------------
 
-    def encode(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Map cells ``(S, N, n_inputs)``, real where ``mask`` ``(S, N)``, to latent states ``(S, N, d)``.
-
-        The states know their set.
-        """
-        return self.sets(self.encode_cells(states), mask)
+    def encode(self, states: Tensor) -> Tensor:
+        """Map cells ``(S, N, n_inputs)`` to latent states ``(S, N, d)``, which know their set."""
+        return self.sets(self.encode_cells(states))
 
     def decode(self, latent: Tensor) -> Tensor:
         """Map latent states ``(..., d)`` to log1p counts per 10k ``(..., G)``."""
@@ -116,7 +97,6 @@ class TransportNetwork(nn.Module):
         states: Tensor,
         condition: ConditionBatch,
         *,
-        mask: Tensor | None = None,
         steps: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Transported:
@@ -128,10 +108,8 @@ class TransportNetwork(nn.Module):
             Control cells.
         condition
             What is done to each set.
-        mask : (S, N)
-            Which cells are real; all by default. What is returned for the others has no meaning.
         steps
-            Steps of the solver; those of the options by default.
+            Euler steps; those of the options by default.
         generator
             Source of the noise where the path starts in noise.
 
@@ -146,8 +124,8 @@ class TransportNetwork(nn.Module):
         """
         if steps is not None and steps < 1:
             raise OptionError(f"steps is {steps}", remedy="Give a whole number of at least 1.")
-        z0 = self.encode(states, mask)
-        z1 = self._move(z0, condition, mask, steps, generator)
+        z0 = self.encode(states)
+        z1 = self._move(z0, condition, steps, generator)
         return Transported(z0, z1, self.decode(z0), self.decode(z1))
 
     def encode_cells(self, states: Tensor) -> Tensor:
@@ -169,29 +147,27 @@ class TransportNetwork(nn.Module):
         the mean change of all cells, ``(G,)``, which takes much less.
         """
         z0 = self.sets(cells)
-        z1 = self._move(z0, condition, None, None, generator)
+        z1 = self._move(z0, condition, None, generator)
         change = self.decoder.difference if each_cell else self.decoder.mean_difference
-        return change(z0, z1, self.gene_mean, self.gene_scale), z1
+        return change(z0, z1, self.gene_scale), z1
 
     def _move(
         self,
         z0: Tensor,
         condition: ConditionBatch,
-        mask: Tensor | None,
         steps: int | None,
         generator: torch.Generator | None,
     ) -> Tensor:
-        """Follow the flow from latent control states to latent perturbed states."""
+        """Follow the flow from latent control states to latent perturbed states, in steps of Euler."""
         flow = self.options.flow
         encoded = self._encode_condition(condition, generator)
-        start = start_of_path(z0, flow.prior, generator)
-
-        def velocity(t: Tensor, zt: Tensor) -> Tensor:
-            output = self.field(t, zt, encoded, mask)
-            return velocity_of(output, flow.predict, flow.conversion, t, zt, start)
-
-        z1 = solve(velocity, start, steps=steps or flow.steps, solver=flow.solver)
-        return torch.where(encoded.strength[:, None, None] > 0, z1, z0)
+        zt = start = start_of_path(z0, flow.prior, generator)
+        width = 1 / (steps or flow.steps)
+        for step in range(steps or flow.steps):
+            t = torch.full((len(start),), step * width, device=start.device, dtype=start.dtype)
+            output = self.field(t, zt, encoded)
+            zt = zt + width * velocity_of(output, flow.predict, flow.conversion, t, zt, start)
+        return torch.where(encoded.strength[:, None, None] > 0, zt, z0)
 
     def _encode_condition(self, condition: ConditionBatch, generator: DrawSource) -> EncodedCondition:
         encoded = self.conditions(condition, generator=generator)
@@ -216,13 +192,12 @@ class TransportNetwork(nn.Module):
         -------
         Scalars by name.
         """
-        flow, weights, mask = self.options.flow, self.options.losses, batch.mask
+        flow, weights = self.options.flow, self.options.losses
         states = (batch.x0, batch.x1) if batch.state0 is None else (batch.state0, batch.state1)
-        twice = None if mask is None else torch.cat([mask, mask])
         # what is done to several populations is done to them at once: fewer and larger operations
-        z0, z1 = self.encode(torch.cat(states), twice).chunk(2)  # type: ignore[arg-type]
+        z0, z1 = self.encode(torch.cat(states)).chunk(2)  # type: ignore[arg-type]
         target = z1.detach() if weights.stop_gradient else z1
-        partners = couple(z0, target, flow.coupling, mask=mask, generator=generator)
+        partners = couple(z0, target, flow.coupling)
         target = target.gather(1, partners[..., None].expand_as(target))
         encoded = self._encode_condition(batch.condition, generator)
         start = start_of_path(z0, flow.prior, generator)
@@ -232,12 +207,16 @@ class TransportNetwork(nn.Module):
         if arrives:
             # a set also goes the whole way in one step, as transport does
             times, cells = torch.cat([t, torch.zeros_like(t)]), torch.cat([zt, start])
-            output, step = self.field(times, cells, encoded.repeated(2), twice).chunk(2)
+            output, step = self.field(times, cells, encoded.repeated(2)).chunk(2)
         else:
-            output = self.field(t, zt, encoded, mask)
+            output = self.field(t, zt, encoded)
         # decoded cells are compared in standard deviations of the genes, in which the decoder puts them out
         comparison = compare_decoded(
-            self.decoder, (batch.x0, batch.x1), self.gene_mean, self.gene_scale, mask, kernels=self._wants_kernels
+            self.decoder,
+            (batch.x0, batch.x1),
+            self.gene_mean,
+            self.gene_scale,
+            kernels=bool(weights.reconstruction_mmd),
         )
         latent = {"control": z0, "perturbed": z1}
         if weights.decoded_endpoint:
@@ -246,7 +225,7 @@ class TransportNetwork(nn.Module):
             zero = torch.zeros_like(t)
             latent["arrived"] = endpoint_of(step, flow.predict, flow.conversion, zero, start, start)
         decoded = dict(zip(latent, comparison.decode(*latent.values()), strict=True))
-        terms = {"endpoint": self._endpoint_error(output, target, t, zt, start, mask)}
+        terms = {"endpoint": self._endpoint_error(output, target, t, zt, start)}
         terms |= self._reconstruction_terms(comparison, (decoded["control"], decoded["perturbed"]))
         if weights.decoded_endpoint:
             terms["decoded_endpoint"] = comparison.squared_error(decoded["endpoint"], 1, partners)
@@ -256,9 +235,7 @@ class TransportNetwork(nn.Module):
         terms["total"] = torch.stack(weighted).sum()
         return terms
 
-    def _endpoint_error(
-        self, output: Tensor, target: Tensor, t: Tensor, zt: Tensor, start: Tensor, mask: Tensor | None
-    ) -> Tensor:
+    def _endpoint_error(self, output: Tensor, target: Tensor, t: Tensor, zt: Tensor, start: Tensor) -> Tensor:
         """Squared error of coupled cells in latent space, of endpoints or of velocities."""
         flow = self.options.flow
         if flow.loss == "x":
@@ -271,12 +248,7 @@ class TransportNetwork(nn.Module):
                 velocity_of(end, "x", flow.conversion, t, zt, start, closest=_CLOSEST_IN_LOSS)
                 for end in (output, target)
             )
-        return _squared_error(predicted, true, mask)
-
-    @property
-    def _wants_kernels(self) -> bool:
-        weights = self.options.losses
-        return bool(weights.reconstruction_mmd or (weights.set_level and weights.set_kernel == "mmd"))
+        return functional.mse_loss(predicted, true)
 
     def _reconstruction_terms(self, comparison: Comparison, decoded: tuple[Any, Any]) -> dict[str, Tensor]:
         """Errors of control and perturbed cells that were encoded and decoded."""
@@ -291,19 +263,10 @@ class TransportNetwork(nn.Module):
         weights = self.options.losses
         terms: dict[str, Tensor] = {}
         if weights.set_level:
-            if weights.set_kernel == "energy":
-                distance = comparison.energy(predicted, 1) / self.sizes.n_genes**0.5
-            else:
-                distance = comparison.mmd(predicted, 1)
-            terms["set_level"] = distance.mean()
+            terms["set_level"] = (comparison.energy(predicted, 1) / self.sizes.n_genes**0.5).mean()
         if weights.mean_shift:
             terms["mean_shift"] = comparison.mean_change(decoded_control, predicted).square().mean()
         return terms
-
-
-def _squared_error(predicted: Tensor, true: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean squared difference of ``(S, N, ...)`` over the real cells of all sets."""
-    return functional.mse_loss(predicted, true) if mask is None else (predicted - true)[mask].square().mean()
 
 
 def _half_sum(values: Iterable[Tensor]) -> Tensor:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from transpert._arguments import named_options
 from transpert.errors import OptionError, list_names
@@ -15,15 +14,12 @@ from transpert.errors import OptionError, list_names
 EncoderKind = Literal["llama", "mlp"]
 Pooling = Literal["attention", "mean"]
 Conditioning = Literal["seed", "cross"]
-Coupling = Literal["ot", "sinkhorn", "index"]
+Coupling = Literal["ot", "index"]
 DoseCurve = Literal["features", "saturating"]
 Tables = Literal["concatenate", "gated"]
-DecoderOutput = Literal["linear", "softplus"]
 Space = Literal["x", "v"]
 Conversion = Literal["jit", "z0"]
-Solver = Literal["euler", "midpoint", "dopri5"]
 Prior = Literal["control", "gaussian"]
-Kernel = Literal["energy", "mmd"]
 
 
 def _choice(name: str, value: object, choices: Any) -> None:
@@ -88,8 +84,6 @@ class EncoderOptions:
     input_scale
         Constant the log1p values are multiplied with; ``None`` standardises every gene by its mean and standard
         deviation in the training cells.
-    dropout
-        Share of the inputs set to zero while training.
     checkpoint
         Compute the activations of the blocks again in the backward pass: less memory, more time (``"llama"``).
     """
@@ -101,14 +95,12 @@ class EncoderOptions:
     n_heads: int = 8
     n_key_heads: int = 2
     input_scale: float | None = None
-    dropout: float = 0.0
     checkpoint: bool = False
 
     def __post_init__(self) -> None:
         _choice("kind", self.kind, EncoderKind)
         for name in ("width", "depth", "n_tokens", "n_heads", "n_key_heads"):
             _count(name, getattr(self, name))
-        _range("dropout", self.dropout, 0, 0.99)
         _flag("checkpoint", self.checkpoint)
         if self.input_scale is not None:
             _range("input_scale", self.input_scale, 1e-6)
@@ -149,8 +141,6 @@ class ConditionOptions:
     unknown_rate
         Share of the training sets whose context (and, independently, batch) is hidden, so that the model is defined
         where they are new.
-    unknown_perturbation_rate
-        Share of the training sets in which a perturbation is hidden, of which only remains that there was one.
     dose
         How a dose enters: ``"features"``, with the embedding of its part; ``"saturating"``, besides as a learned curve
         ``1 - exp(-rate * dose)``, with doses from 0 to 1 as the data has them, that scales the part and its effect,
@@ -163,7 +153,6 @@ class ConditionOptions:
 
     conditioning: Conditioning = "seed"
     unknown_rate: float = 0.5
-    unknown_perturbation_rate: float = 0.0
     dose: DoseCurve = "features"
     tables: Tables = "concatenate"
 
@@ -172,7 +161,6 @@ class ConditionOptions:
         _choice("tables", self.tables, Tables)
         _choice("dose", self.dose, DoseCurve)
         _range("unknown_rate", self.unknown_rate, 0, 1)
-        _range("unknown_perturbation_rate", self.unknown_perturbation_rate, 0, 1)
 
 
 @named_options()
@@ -188,8 +176,7 @@ class FlowOptions:
         Heads of its attention over the cells of a set.
     coupling
         Which perturbed cell of a set a control cell is paired with in training: ``"ot"``, optimal transport in latent
-        space, exact and on the CPU; ``"sinkhorn"``, drawn from the entropic plan on the device of the cells; or
-        ``"index"``, as they come.
+        space, or ``"index"``, as they come.
     predict
         What the network puts out: the endpoint ``"x"`` or the velocity ``"v"``.
     loss
@@ -199,9 +186,7 @@ class FlowOptions:
         How an endpoint becomes a velocity: ``"jit"``, ``(z1 - zt) / (1 - t)`` (Li and He, arXiv 2511.13720), or
         ``"z0"``, ``z1 - z0``.
     steps
-        Steps of the solver when predicting.
-    solver
-        ``"euler"``, ``"midpoint"``, or ``"dopri5"`` of torchdiffeq, which chooses its own steps.
+        Euler steps when predicting.
     prior
         Where the path starts: ``"control"`` cells, or ``"gaussian"`` noise plus half a control cell.
     checkpoint
@@ -216,7 +201,6 @@ class FlowOptions:
     loss: Space = "x"
     conversion: Conversion = "jit"
     steps: int = 1
-    solver: Solver = "euler"
     prior: Prior = "control"
     checkpoint: bool = False
 
@@ -226,7 +210,6 @@ class FlowOptions:
             ("predict", Space),
             ("loss", Space),
             ("conversion", Conversion),
-            ("solver", Solver),
             ("prior", Prior),
         ):
             _choice(name, getattr(self, name), choices)
@@ -246,17 +229,12 @@ class DecoderOptions:
         Hidden width, as a multiple of the latent width.
     depth
         Hidden layers.
-    output
-        ``"linear"``: values that may fall a little below zero, whose differences are effects; ``"softplus"``: log1p
-        values above zero, at the price of effects that shrink where a gene is silent.
     """
 
     hidden: int = 2
     depth: int = 1
-    output: DecoderOutput = "linear"
 
     def __post_init__(self) -> None:
-        _choice("output", self.output, DecoderOutput)
         for name in ("hidden", "depth"):
             _count(name, getattr(self, name))
 
@@ -277,9 +255,7 @@ class LossOptions:
     decoded_endpoint
         Squared error of the decoded endpoint of coupled cells.
     set_level
-        Distance between the predicted and the true set, decoded.
-    set_kernel
-        Which distance: ``"energy"`` or Gaussian ``"mmd"``.
+        Energy distance between the predicted and the true set, decoded.
     mean_shift
         Squared error of the mean shift of a set, decoded; in units of a gene's standard deviation.
     stop_gradient
@@ -292,8 +268,8 @@ class LossOptions:
     Examples
     --------
     >>> from transpert.nn import LossOptions
-    >>> LossOptions(mean_shift=30.0).set_kernel
-    'energy'
+    >>> LossOptions(mean_shift=30.0).set_level
+    1.0
     """
 
     reconstruction: float = 1.0
@@ -301,15 +277,13 @@ class LossOptions:
     endpoint: float = 1.0
     decoded_endpoint: float = 1.0
     set_level: float = 1.0
-    set_kernel: Kernel = "energy"
     mean_shift: float = 10.0
     stop_gradient: bool = True
 
     def __post_init__(self) -> None:
-        _choice("set_kernel", self.set_kernel, Kernel)
         _flag("stop_gradient", self.stop_gradient)
         for spec in dataclasses.fields(self):
-            if spec.name not in ("set_kernel", "stop_gradient"):
+            if spec.name != "stop_gradient":
                 _range(spec.name, getattr(self, spec.name), 0)
 
 
@@ -339,35 +313,3 @@ class NetworkOptions:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> Self:
-        """Make options from what :meth:`to_dict` returned; what is not named keeps its default.
-
-        Raises
-        ------
-        transpert.errors.OptionError
-            If a part or an option of a part does not exist.
-
-        Examples
-        --------
-        >>> from transpert.nn import NetworkOptions
-        >>> NetworkOptions.from_dict({"flow": {"steps": 3}}).flow.steps
-        3
-        """
-        parts = {spec.name: spec.default_factory for spec in dataclasses.fields(cls)}
-        _known(values, parts, "the options of a network")
-        made: dict[str, Any] = {}
-        for name, chosen in values.items():
-            part: Any = parts[name]
-            _known(chosen, [spec.name for spec in dataclasses.fields(part)], part.__name__)
-            made[name] = part(**chosen)
-        return cls(**made)
-
-
-def _known(names: Iterable[str], allowed: Iterable[str], where: str) -> None:
-    unknown = sorted(set(names) - set(allowed))
-    if unknown:
-        raise OptionError(
-            f"no such option: {list_names(unknown)}", where=where, remedy=f"Choose one of {list_names(allowed)}."
-        )

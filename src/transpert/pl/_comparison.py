@@ -14,7 +14,7 @@ from transpert.conditions.text import population_text
 from transpert.errors import MetricInputError, OptionError, UnknownNameError
 from transpert.groups import Design
 from transpert.metrics import DifferentialExpression
-from transpert.pp.alignment import align_as_asked
+from transpert.pp.alignment import align_to
 from transpert.tl._populations import design_of, log_values, populations
 from transpert.tl._rank_tests import tests_against
 
@@ -62,7 +62,7 @@ def tested_populations(
     )
     real = populations(frame(truth.obs), design, name="the truth")
     observed = log_values(truth, layer, where="the truth")
-    aligned = {name: align_as_asked(adata, list(truth.var_names))[0] for name, adata in named.items()}
+    aligned = {name: align_to(adata, list(truth.var_names))[0] for name, adata in named.items()}
     values = {name: log_values(adata, layer, where=name) for name, adata in aligned.items()}
     rows = {
         name: populations(frame(adata.obs), design, need_controls=False, name=name).cells

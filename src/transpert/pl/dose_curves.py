@@ -17,11 +17,12 @@ from scipy.stats import norm
 from transpert._amounts import written_amount
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments, check_text, check_whole
+from transpert._docstrings import fill_docstring
 from transpert.conditions.written import label_texts
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import context_labels
-from transpert.pp.alignment import align_as_asked
+from transpert.pp.alignment import align_to
 from transpert.tl._populations import check_labels, design_of, log_values
 
 from ._style import FAINT, MUTED, finish, legend_beside, make_axes, styles
@@ -38,6 +39,7 @@ class _Curve:
     error: np.ndarray
 
 
+@fill_docstring
 def dose_response(
     pred: AnnData,
     truth: AnnData,
@@ -66,15 +68,11 @@ def dose_response(
         Which ones; the first of the prediction by default.
     genes
         Which ones, or how many: those with the largest observed fold change at any dose.
-    design
-        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
-        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
-    context_keys
-        Columns that make a context, where they are others than the design says.
+    %(design)s
+    %(own_context_keys)s
     pseudo_rate
         Counts per 10k that are added before the logarithm is taken.
-    layer
-        Layer with log1p counts per 10k, in place of ``X``.
+    %(log_layer)s
     ax, show, return_fig
         As in scanpy's plots.
 
@@ -119,7 +117,7 @@ def dose_response(
             where="dose_response",
             remedy="Give design=tp.Design(..., dose_key=...).",
         )
-    pred, _ = align_as_asked(pred, list(truth.var_names))
+    pred, _ = align_to(pred, list(truth.var_names))
     obs, real_obs = frame(pred.obs), frame(truth.obs)
     for table, where in ((obs, "the prediction"), (real_obs, "the truth")):
         absent = [key for key in (dose_key, design.time_key, design.direction_key) if key and key not in table]
@@ -143,7 +141,9 @@ def dose_response(
             remedy="Give a truth with control cells of this context.",
         )
     rows = np.flatnonzero((contexts == context) & (labels == perturbation))
-    real_rows = _alike(real_obs, np.flatnonzero(there & (names == perturbation)), obs, rows, design)
+    real_rows = _of_same_time_and_direction(
+        real_obs, np.flatnonzero(there & (names == perturbation)), obs, rows, design
+    )
     real = _curve(observed_values, real_rows, real_obs[dose_key], "the truth")
     predicted = _curve(log_values(pred, layer, where="the prediction"), rows, obs[dose_key], "the prediction")
     reference, reference_error = _moments(observed_values[controls])
@@ -191,7 +191,7 @@ def _choose(kind: str, name: str | None, labels: np.ndarray) -> str:
     return name
 
 
-def _alike(
+def _of_same_time_and_direction(
     real_obs: pd.DataFrame, real_rows: np.ndarray, obs: pd.DataFrame, rows: np.ndarray, design: Design
 ) -> np.ndarray:
     """Observed cells of the one time and direction that the predicted cells have."""

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from transpert._anndata import check_kind, frame, metadata_of
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert.conditions.text import population_text, split_population
 from transpert.errors import UnknownNameError
 from transpert.groups import Design
@@ -25,6 +26,7 @@ from ._style import COLOURS, FAINT, finish, make_axes
 _ROOM = 0.3  # of the width, for names of genes
 
 
+@fill_docstring
 def effects_scatter(
     pred: AnnData | pd.DataFrame,
     truth: AnnData | pd.DataFrame,
@@ -55,17 +57,9 @@ def effects_scatter(
         Which ones are named; by default the ``n_labels`` with the largest fold changes.
     n_labels
         How many, where ``genes`` does not say which.
-    design
-        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
-        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
-    context_keys
-        Columns that make a context, where they are others than the design says.
-    ax, show, return_fig
-        As in scanpy's plots.
-
-    Returns
-    -------
-    The axes; the figure with ``return_fig``; nothing if it was shown.
+    %(design)s
+    %(own_context_keys)s
+    %(drawing)s
 
     Raises
     ------
@@ -137,7 +131,7 @@ def _choose_population(
     shared = [str(name) for name in predicted.columns.intersection(sizes.index)]
     parts = {name: split_population(name) for name in shared}
     for kind, wanted, place in (("perturbation", perturbation, 1), ("context", context, 0)):
-        found = [name for name in shared if wanted is None or _is_of(parts[name][place], wanted)]
+        found = [name for name in shared if wanted is None or _is_population_of(parts[name][place], wanted)]
         if shared and not found:
             offered = dict.fromkeys(parts[name][place] for name in shared)
             raise UnknownNameError(kind, [str(wanted)], offered, where="the populations")
@@ -175,7 +169,7 @@ def _moments(block: np.ndarray | sparse.csr_matrix) -> tuple[np.ndarray, np.ndar
     return mean, np.maximum(variance, 0) / max(block.shape[0] - 1, 1)
 
 
-def _is_of(label: str, wanted: str) -> bool:
+def _is_population_of(label: str, wanted: str) -> bool:
     """Whether a label is the one wanted, at whatever dose, time or direction."""
     return label == wanted or label.startswith(f"{wanted}, ")
 

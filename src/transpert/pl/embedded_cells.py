@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from transpert import _keys
 from transpert._anndata import check_kind
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert._seeds import check_seed
 from transpert.errors import UnknownNameError
 
@@ -20,6 +21,7 @@ from ._style import SOURCE_COLOURS, finish, make_axes
 _ALPHA = 0.6  # of a point, so that what lies below it is seen
 
 
+@fill_docstring
 def embedding(
     together: AnnData,
     *,
@@ -47,12 +49,7 @@ def embedding(
         Of a point, as in scanpy.
     seed
         Of the order in which cells are drawn.
-    ax, show, return_fig
-        As in scanpy's plots.
-
-    Returns
-    -------
-    The axes; the figure with ``return_fig``; nothing if it was shown.
+    %(drawing)s
 
     Raises
     ------

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert.errors import MetricInputError, OptionError
 from transpert.groups import Design
 from transpert.metrics import DifferentialExpression
@@ -21,6 +22,7 @@ from ._style import MUTED, finish, legend_beside, make_axes, styles
 _ENOUGH = 10  # genes in a list whose overlap says something
 
 
+@fill_docstring
 def overlap_curve(
     pred: AnnData | Mapping[str, AnnData],
     truth: AnnData,
@@ -50,19 +52,10 @@ def overlap_curve(
         genes; it ends where fewer than half of those with at least ten of them do.
     max_k
         Longest list; the number of really significant genes by default.
-    design
-        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
-        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
-    context_keys
-        Columns that make a context, where they are others than the design says.
-    layer
-        Layer with log1p counts per 10k, in place of ``X``.
-    ax, show, return_fig
-        As in scanpy's plots.
-
-    Returns
-    -------
-    The axes; the figure with ``return_fig``; nothing if it was shown.
+    %(design)s
+    %(own_context_keys)s
+    %(log_layer)s
+    %(drawing)s
 
     Raises
     ------

@@ -14,7 +14,9 @@ from anndata import AnnData
 from transpert import _keys, tl
 from transpert._anndata import check_kind, metadata_of
 from transpert._arguments import check_arguments
+from transpert._folders import file_written
 from transpert._signatures import as_annotated
+from transpert.errors import StoreError
 from transpert.metrics import METRICS
 from transpert.tl.score_summary import CEILING, MEAN, score_table
 
@@ -96,8 +98,8 @@ def report(
     text = document(
         f"Prediction of {metadata_of(pred).get('model', 'a model')}",
         [
-            section("At a glance", _glance(scores)),
-            section("What was asked", _asked(pred, truth)),
+            section("At a glance", _at_a_glance(scores)),
+            section("What was asked", _request(pred, truth)),
             section("What the training could know", _leakage(truth)),
             section("Scores between floor and ceiling", _score_tables(scores)),
             section("How sure the model is", _uncertainty(pred)),
@@ -106,14 +108,12 @@ def report(
             section("How this page was made", _versions(pred, command)),
         ],
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, target)
+    with file_written(target, StoreError, "write the page again") as new:
+        new.write_text(text, encoding="utf-8")
     return target
 
 
-def _glance(scores: pd.DataFrame) -> str:
+def _at_a_glance(scores: pd.DataFrame) -> str:
     """Say in words where the prediction stands between floor and ceiling."""
     means = scores[scores["context"] == MEAN]
     model = str(means["model"].iloc[0])
@@ -135,7 +135,7 @@ def _glance(scores: pd.DataFrame) -> str:
     return paragraph(words + "." + (both if len(known) else ""))
 
 
-def _asked(pred: AnnData, truth: AnnData) -> str:
+def _request(pred: AnnData, truth: AnnData) -> str:
     """Say what was predicted from how much."""
     design = dict(metadata_of(pred).get("design", {}))
     rows = [

@@ -13,6 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from transpert._arguments import check_arguments, check_text
+from transpert._docstrings import fill_docstring
 from transpert.conditions.text import population_text
 from transpert.errors import OptionError, UnknownNameError
 from transpert.metrics import METRICS
@@ -21,6 +22,7 @@ from transpert.tl.score_summary import CEILING, MEAN, check_scores, scores_of
 from ._style import FAINT, MUTED, finish, make_axes
 
 
+@fill_docstring
 def score_heatmap(
     table: pd.DataFrame | AnnData,
     *,
@@ -49,12 +51,7 @@ def score_heatmap(
         Which ones, in this order, or one; by default all of the table.
     max_rows
         Populations shown. Where there are more, the best and the worst of the first metric are shown.
-    ax, show, return_fig
-        As in scanpy's plots.
-
-    Returns
-    -------
-    The axes; the figure with ``return_fig``; nothing if it was shown.
+    %(drawing)s
 
     Raises
     ------

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert.errors import UnknownNameError
 from transpert.metrics import METRICS
 from transpert.model import BASELINES
@@ -19,6 +20,7 @@ from ._style import COLOURS, FAINT, MUTED, direction_hint, finish, legend_beside
 _BELOW = 0.22  # how far below its mean a single population stands, in rows
 
 
+@fill_docstring
 def scores(
     table: pd.DataFrame | AnnData,
     *,
@@ -38,12 +40,7 @@ def scores(
         The metric.
     populations
         Also draw the score of each population, as a faint dot below the mean, where there are several.
-    ax, show, return_fig
-        As in scanpy's plots.
-
-    Returns
-    -------
-    The axes; the figure with ``return_fig``; nothing if it was shown.
+    %(drawing)s
 
     Raises
     ------

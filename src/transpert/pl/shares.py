@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.scaling import COMPONENTS
 from transpert.tl import EffectShares
@@ -19,6 +20,7 @@ _ROWS = 0.3  # height of a bar, in inches
 
 
 @as_annotated()
+@fill_docstring
 def effect_shares(
     found: EffectShares,
     *,
@@ -36,12 +38,7 @@ def effect_shares(
     n_perturbations
         How many perturbations get a bar of their own, the strongest first; for each, what is not conserved is drawn as
         interaction and context together.
-    ax, show, return_fig
-        As in scanpy's plots.
-
-    Returns
-    -------
-    The axes; the figure with ``return_fig``; nothing if it was shown.
+    %(drawing)s
 
     Examples
     --------

@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert.groups import Design
 
 from ._comparison import tested_populations
 from ._style import FAINT, MUTED, finish, legend_beside, make_axes, styles
 
 
+@fill_docstring
 def calibration(
     pred: AnnData | Mapping[str, AnnData],
     truth: AnnData,
@@ -38,19 +40,10 @@ def calibration(
         A prediction, or several by name: cells with log1p counts per 10k in ``X``, labelled like the truth.
     truth
         The real cells with controls, log1p counts per 10k in ``X``.
-    design
-        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
-        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
-    context_keys
-        Columns that make a context, where they are others than the design says.
-    layer
-        Layer with log1p counts per 10k, in place of ``X``.
-    ax, show, return_fig
-        As in scanpy's plots.
-
-    Returns
-    -------
-    The axes; the figure with ``return_fig``; nothing if it was shown.
+    %(design)s
+    %(own_context_keys)s
+    %(log_layer)s
+    %(drawing)s
 
     Raises
     ------

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from transpert import _keys
 from transpert._anndata import metadata_of
 from transpert._arguments import check_table
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import OptionError, UnknownNameError
 
@@ -18,6 +19,7 @@ from ._style import COLOURS, FAINT, MUTED, finish, make_axes
 
 
 @as_annotated()
+@fill_docstring
 def targets(
     ranking: pd.DataFrame | AnnData,
     *,
@@ -37,12 +39,7 @@ def targets(
         Which context; the first by default.
     n_targets
         How many are shown.
-    ax, show, return_fig
-        As in scanpy's plots.
-
-    Returns
-    -------
-    The axes; the figure with ``return_fig``; nothing if it was shown.
+    %(drawing)s
 
     Raises
     ------

@@ -7,6 +7,7 @@ from .amounts import amounts
 from .checks import check_counts, check_log1p, check_not_backed, check_unique_names
 from .guides import targets_of_guides
 from .normalization import normalize
+from .split_files import check_split, load_split, save_split
 from .splitting import split
 
 __all__ = [
@@ -15,10 +16,13 @@ __all__ = [
     "check_counts",
     "check_log1p",
     "check_not_backed",
+    "check_split",
     "check_unique_names",
     "library_sizes",
+    "load_split",
     "log1p_per_10k",
     "normalize",
+    "save_split",
     "split",
     "targets_of_guides",
 ]

@@ -88,10 +88,10 @@ def align_genes(
     ([[2.0, 1.0]], True)
     """
     fill = check_number(fill, name="fill")
-    return align_as_asked(adata, genes, max_missing=max_missing, fill=fill, argument="max_missing")
+    return align_to(adata, genes, max_missing=max_missing, fill=fill, argument="max_missing")
 
 
-def align_as_asked(
+def align_to(
     adata: AnnData,
     genes: Sequence[str] | np.ndarray,
     *,

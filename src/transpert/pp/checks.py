@@ -9,20 +9,17 @@ from transpert import _counts
 from transpert._anndata import check_kind, layer_names
 from transpert._arguments import check_arguments
 from transpert._counts import Matrix
+from transpert._docstrings import fill_docstring
 from transpert.errors import BackedDataError, CellError, GeneError, OptionError, UnknownNameError, list_names
 
 
+@fill_docstring
 def check_counts(data: AnnData | Matrix, *, layer: str | None = None, where: str | None = None) -> None:
     """Check that data are raw counts.
 
     Parameters
     ----------
-    data
-        An AnnData, or a matrix of cells x genes, dense or sparse.
-    layer
-        Layer of the AnnData; ``X`` by default.
-    where
-        The slot a matrix came from, for the message.
+    %(cells_or_matrix)s
 
     Raises
     ------
@@ -44,17 +41,13 @@ def check_counts(data: AnnData | Matrix, *, layer: str | None = None, where: str
     _counts.check_counts(matrix, where=slot)
 
 
+@fill_docstring
 def check_log1p(data: AnnData | Matrix, *, layer: str | None = None, where: str | None = None) -> None:
     """Check that data are log1p counts per 10k, and not counts.
 
     Parameters
     ----------
-    data
-        An AnnData, or a matrix of cells x genes, dense or sparse.
-    layer
-        Layer of the AnnData; ``X`` by default.
-    where
-        The slot a matrix came from, for the message.
+    %(cells_or_matrix)s
 
     Raises
     ------

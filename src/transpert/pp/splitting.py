@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame
@@ -19,17 +21,16 @@ from transpert.conditions.labels import Controls, control_labels
 from transpert.conditions.written import label_text
 from transpert.errors import OptionError, SplitError, UnknownNameError, list_names
 from transpert.groups import Design, Groups, make_groups
-from transpert.groups.table import context_column
 
-if TYPE_CHECKING:
-    from anndata import AnnData
+from ._splits.leakage import leakage, refuse_leaks
+from ._splits.levels import LEVELS, Draw, as_list, drawn, kind_of, matching, parts_of, situations, together_of
+from ._splits.options import SplitOptions
+
+Level = Literal["context", "perturbation", "pair", "combination", "both", "dose", "time", "batch"]
+_OPTIONAL = ("dose", "time", "batch")  # columns of a report that only some designs have
 
 
-Level = Literal["context", "perturbation", "pair", "combination"]
-_LEVELS: tuple[str, ...] = ("context", "perturbation", "pair", "combination")
-
-
-@named_options()
+@named_options(*(entry.name for entry in fields(SplitOptions)))
 def split(
     adata: AnnData,
     *,
@@ -44,6 +45,7 @@ def split(
     combination_separator: str = _keys.COMBINATION,
     key_added: str = _keys.SPLIT,
     seed: int = 0,
+    **options: Any,
 ) -> None:
     """Split perturbed groups into training, validation and test; controls always stay in training.
 
@@ -60,8 +62,9 @@ def split(
         ``{"cell_type": "B"}`` (an unseen context), ``{"perturbation": ["A", "B"]}`` or
         ``{"cell_type": "B", "perturbation": "A"}`` (an unseen pair). Combinations in any order.
     by
-        What is drawn at random instead: whole contexts, perturbations (with the combinations that contain them),
-        (context, perturbation) pairs, or combinations whose parts are all seen alone.
+        What is drawn instead: whole contexts, perturbations (with the combinations that contain them), (context,
+        perturbation) pairs, combinations, contexts and perturbations at once (``"both"``: the groups that are new in
+        both are named in the report), doses of each perturbation, whole times, or whole batches or donors.
     fraction
         Share of these that goes to the test set.
     validation
@@ -82,25 +85,55 @@ def split(
         Where to write: ``obs[key_added]`` and the report in ``uns[key_added]``.
     seed
         Seed of the draw.
+    **options
+        Rarely needed.
+
+        choice
+            How contexts, doses and times are chosen: ``"random"``; ``"farthest"`` (contexts whose controls are farthest
+            from those of the nearest other one); ``"inside"`` (doses or times between others) or ``"outside"`` (the
+            largest).
+        seen_parts
+            With ``by="combination"``, how many of the two parts are in training (the levels of GEARS): 2 (default), 1
+            or 0. Of 1 and 0, all groups with an unseen part are held out.
+        known_perturbations
+            With ``by="context"``, how many perturbations of each held-out context stay in training (few-shot).
+        pathways
+            With ``by="perturbation"`` or ``"both"``: sets of perturbations by name, which are held out whole.
+        vectors
+            In their place, an :class:`~transpert.conditions.Embedding` or a DataFrame with a row a perturbation, whose
+            clusters (Ward) are held out whole.
+        n_clusters
+            Number of clusters; one for five perturbations by default.
+        batch_key, dose_key, time_key
+            Columns of ``obs`` with the batch, dose or time.
+        on_leak
+            ``"report"`` (default), or ``"refuse"``: raise where any check of the report finds something. Cells outside
+            training with the values of a cell in another split are always refused.
 
     Returns
     -------
     Nothing; writes ``obs[key_added]`` (categorical: ``"train"``, ``"validation"``, ``"test"``) and
-    ``uns[key_added]`` with ``kind`` (context, perturbation, pair or combination), ``arguments`` (JSON, with which the
-    same call gives the same split), ``groups``
-    (one row a group, with its split) and ``leakage`` (one row a check: what was looked for, how many were found,
-    which).
+    ``uns[key_added]`` with ``kind`` (context, perturbation, pair, combination, or the level that was drawn),
+    ``arguments`` (JSON, with which the same call gives the same split), ``groups``
+    (one row a group, with its split, and what about it is new to the training: ``situation``) and ``leakage`` (one row
+    a check: what was looked for, how many were found, which).
 
     Raises
     ------
     transpert.errors.OptionError
         If both or none of ``holdout`` and ``by`` are given, or ``seed`` is no whole number from 0 upwards.
     transpert.errors.SplitError
-        If nothing, or everything, would be held out, or a group is asked for by two sets.
+        If nothing, or everything, would be held out, a group is asked for by two sets, or cells leak.
     transpert.errors.UnknownNameError
         If a column or a value does not exist; the nearest one is named.
     transpert.errors.OptionError
-        If ``holdout`` or ``validation`` names no columns, or an option has a value it cannot have.
+        If ``holdout`` or ``validation`` names no columns, or an option is out of range.
+
+    Notes
+    -----
+    Seen parts of combinations: Roohani et al. (2024), Nature Biotechnology 42:927 (GEARS). Effects of two perturbations
+    whose correlation is above .8 are taken for the same: in Papalexi et al. (2021) those of IFNGR1, JAK2 and STAT1
+    correlate .96 to .99, and no other two above .5.
 
     Examples
     --------
@@ -112,6 +145,95 @@ def split(
     """
     check_arguments(locals())
     check_kind(adata, name="adata")
+    chosen = SplitOptions(**options)
+    _check_asked(holdout, by, chosen)
+    share, named = _share_or_names(validation)
+    seed = check_seed(seed)
+    columns = [column for column in {**(holdout or {}), **(named or {})} if column != perturbation_key]
+    keys = columns if context_keys is None else as_list(context_keys)
+    design = Design(
+        perturbation_key,
+        control,
+        tuple(dict.fromkeys([*keys, *columns])),
+        combination_separator=combination_separator,
+        **{name: getattr(chosen, name) for name in ("batch_key", "dose_key", "time_key")},
+    )
+    sets = _sets_of_names(together)
+    groups, of_guide, merged = _groups(adata, design, sets)
+    perturbed = ~groups.table["is_control"].to_numpy()
+    draw = Draw(adata, groups, merged, chosen, fraction, perturbed, np.random.default_rng(seed))
+    test = matching(groups, holdout, of_guide) if holdout is not None else drawn(draw, str(by))
+    kind = kind_of(groups, test) if by is None or (by == "combination" and chosen.seen_parts < 2) else by
+    held = np.zeros(len(groups), dtype=bool)
+    if named is not None:
+        held = matching(groups, named, of_guide)
+    elif share:
+        held = drawn(replace(draw, fraction=share, eligible=perturbed & ~test), str(by or kind))
+    _check_apart(groups, test, held)
+    arguments = {
+        "holdout": _plain(holdout),
+        "by": by,
+        "fraction": float(fraction),
+        "validation": share or _plain(named),
+        "together": sets,
+        "perturbation_key": perturbation_key,
+        "control": control_labels(control),
+        "combination_separator": combination_separator,
+        "context_keys": list(keys),
+        "seed": seed,
+        **chosen.to_dict(sorted({parts[0] for parts in parts_of(groups) if len(parts) == 1})),
+    }
+    split_of_group = np.select([test, held], [_keys.TEST, _keys.VALIDATION], _keys.TRAIN).astype(object)
+    report = make_report(adata, groups, split_of_group, kind, arguments, merged, all_checks=chosen.on_leak == "refuse")
+    write_split(adata, groups, split_of_group, report, key_added)
+
+
+def make_report(
+    adata: AnnData,
+    groups: Groups,
+    split: np.ndarray,
+    kind: str,
+    arguments: Mapping[str, Any],
+    merged: Mapping[str, str],
+    *,
+    all_checks: bool,
+) -> dict[str, Any]:
+    """Return what ``uns`` says of a split, and refuse one that leaks."""
+    table = groups.table
+    used = [name for name in _OPTIONAL if getattr(groups.design, f"{name}_key") is not None]
+    shown = table[["context", "perturbation", *used, "is_control", "n_cells"]].astype({"context": str})
+    for name in used:
+        shown[name] = [label_text(value) for value in shown[name]]
+    shown["split"], shown["situation"] = split, situations(groups, split)
+    _check_not_trivial(shown)
+    found = leakage(adata, groups, split[groups.codes], merged)
+    refuse_leaks(found, all_checks=all_checks)
+    plain = {"kind": kind, "arguments": json.dumps(arguments)}
+    return {**plain, "groups": shown.reset_index(drop=True), "leakage": found}
+
+
+def write_split(adata: AnnData, groups: Groups, split: np.ndarray, report: Mapping[str, Any], key_added: str) -> None:
+    """Write the split of every cell, and the report."""
+    values = split[groups.codes]
+    used = [name for name in (_keys.TRAIN, _keys.VALIDATION, _keys.TEST) if (values == name).any()]
+    adata.obs[key_added] = pd.Categorical(values, categories=used)
+    adata.uns[key_added] = dict(report)
+
+
+def _groups(
+    adata: AnnData, design: Design, sets: Sequence[Sequence[str]]
+) -> tuple[Groups, dict[str, str], dict[str, str]]:
+    """Return the groups, the target of every guide, and what must stay together."""
+    genes = set(map(str, adata.var_names))
+    design.report_labels(frame(adata.obs), genes)
+    groups = make_groups(frame(adata.obs), design)
+    guides = shared_targets(sorted({part for parts in parts_of(groups) for part in parts}), genes)
+    of_guide = {name: target for target, names in guides.items() for name in names}
+    return groups, of_guide, together_of(groups, [*guides.values(), *sets])
+
+
+def _check_asked(holdout: object, by: object, options: SplitOptions) -> None:
+    """Refuse a split of which nobody says, or two say, what is held out."""
     if (holdout is None) == (by is None):
         raise OptionError(
             "exactly one of holdout= and by= says what is held out",
@@ -119,66 +241,19 @@ def split(
             remedy="Pass holdout= for populations by name, or by= for a share of them.",
         )
     _check_named(holdout, "holdout")
-    share, validation = _share_or_names(validation)
-    seed = check_seed(seed)
-    if by is not None and not (isinstance(by, str) and by in _LEVELS):
-        raise UnknownNameError("level", [str(by)[:80]], _LEVELS, where="pp.split(by=)")
-    named = [column for column in {**(holdout or {}), **(validation or {})} if column != perturbation_key]
-    if context_keys is None:
-        context_keys = named
-    keys = (context_keys,) if isinstance(context_keys, str) else tuple(context_keys)
-    columns = tuple(dict.fromkeys([*keys, *named]))
-    design = Design(perturbation_key, control, columns, combination_separator=combination_separator)
-    genes = set(map(str, adata.var_names))
-    design.report_labels(frame(adata.obs), genes)
-    groups = make_groups(frame(adata.obs), design)
-    table = groups.table[["context", "perturbation", "is_control", "n_cells"]].copy()
-    together = _sets_of_names(together)
-    guides = shared_targets(sorted({part for parts in _parts(groups) for part in parts}), genes)
-    units = _together(groups, [*guides.values(), *together])
-    of_guide = {name: target for target, names in guides.items() for name in names}
-    rng = np.random.default_rng(seed)
-    if holdout is not None:
-        test = _matching(groups, holdout, of_guide)
-        kind = _kind(groups, test)
-    else:
-        kind = str(by)
-        test = _drawn(groups, kind, fraction, units, ~table["is_control"].to_numpy(), rng)
-    chosen = np.zeros(len(table), dtype=bool)
-    if validation is not None:
-        chosen = _matching(groups, validation, of_guide)
-    elif share:
-        chosen = _drawn(groups, kind, share, units, ~(test | table["is_control"].to_numpy()), rng)
-    if (test & chosen).any():
-        both = table.loc[test & chosen, ["context", "perturbation"]].agg(" / ".join, axis=1)
+    if by is not None and not (isinstance(by, str) and by in LEVELS):
+        raise UnknownNameError("level", [str(by)[:80]], LEVELS, where="pp.split(by=)")
+    options.check_level(cast("str | None", by))
+
+
+def _check_apart(groups: Groups, test: np.ndarray, validation: np.ndarray) -> None:
+    """Refuse groups that are asked for twice."""
+    if (test & validation).any():
+        both = groups.table.loc[test & validation, ["context", "perturbation"]].agg(" / ".join, axis=1)
         raise SplitError(
             f"groups are asked for both validation and test: {list_names(both)}",
             remedy="Name them in one of holdout= and validation=.",
         )
-    table["split"] = np.select([test, chosen], [_keys.TEST, _keys.VALIDATION], _keys.TRAIN)
-    _check_not_trivial(table)
-    arguments = {
-        "holdout": _plain(holdout),
-        "by": by,
-        "fraction": float(fraction),
-        "validation": share or _plain(validation),
-        "together": together,
-        "perturbation_key": perturbation_key,
-        "control": control_labels(control),
-        "combination_separator": combination_separator,
-        "context_keys": list(keys),
-        "seed": seed,
-    }
-    report = {
-        "kind": kind,
-        "arguments": json.dumps(arguments),
-        "groups": table.assign(context=table["context"].astype(str)).reset_index(drop=True),
-        "leakage": _leakage(adata, groups, table, units),
-    }
-    values = table["split"].to_numpy(dtype=object)[groups.codes]
-    used = [name for name in (_keys.TRAIN, _keys.VALIDATION, _keys.TEST) if (values == name).any()]
-    adata.obs[key_added] = pd.Categorical(values, categories=used)
-    adata.uns[key_added] = report
 
 
 def _sets_of_names(together: Iterable[Iterable[str]]) -> list[list[str]]:
@@ -208,133 +283,7 @@ def _check_named(values: object, argument: str) -> None:
 
 
 def _plain(values: Mapping[str, str | Sequence[str]] | None) -> dict[str, list[str]] | None:
-    return None if values is None else {column: _as_list(value) for column, value in values.items()}
-
-
-def _as_list(value: object) -> list[str]:
-    """Values as text; one that is not in a list, such as the number of a donor, stands for itself."""
-    alone = isinstance(value, str) or not isinstance(value, Iterable)
-    return [label_text(value)] if alone else [label_text(item) for item in value]  # type: ignore[attr-defined]
-
-
-def _parts(groups: Groups) -> list[tuple[str, ...]]:
-    return [condition.parts for condition in groups.conditions]
-
-
-def _matching(groups: Groups, wanted: Mapping[str, str | Sequence[str]], of_guide: Mapping[str, str]) -> np.ndarray:
-    """Perturbed groups that match every column of ``wanted``; a guide takes the others of its target along."""
-
-    def targets(parts: Iterable[str]) -> set[str]:
-        return {of_guide.get(part, part) for part in parts}
-
-    table, design = groups.table, groups.design
-    mask = ~table["is_control"].to_numpy()
-    for column, value in wanted.items():
-        names = _as_list(value)
-        if column == design.perturbation_key:
-            asked = [design.label_format.parts(name) for name in names]
-            known = set(_parts(groups))
-            singles = {part for parts in known for part in parts}
-            unknown = [
-                name
-                for name, parts in zip(names, asked, strict=True)
-                if parts not in known and not (len(parts) == 1 and parts[0] in singles)
-            ]
-            # a single perturbation takes its combinations along; a combination stands for itself
-            hit = [
-                any(
-                    targets(parts) == targets(wish) or (len(wish) == 1 and targets(wish) <= targets(parts))
-                    for wish in asked
-                )
-                for parts in _parts(groups)
-            ]
-        else:
-            values = table[context_column(column)]
-            unknown = sorted(set(names) - set(values))
-            hit = values.isin(names).tolist()
-        if unknown:
-            there = table["perturbation"] if column == design.perturbation_key else values
-            raise UnknownNameError("value", unknown, sorted(set(there)), where=f"obs[{column!r}]")
-        mask = mask & np.array(hit)
-    return mask
-
-
-def _kind(groups: Groups, test: np.ndarray) -> str:
-    """What a test set asks of a model, read off the groups it left in training."""
-    table = groups.table
-    perturbed = ~table["is_control"].to_numpy()
-    kept = perturbed & ~test
-    parts = _parts(groups)
-    seen = {parts[i] for i in np.flatnonzero(kept)}
-    held = [parts[i] for i in np.flatnonzero(test)]
-    if held and all(len(p) > 1 for p in held) and not seen & set(held):
-        return "combination"
-    if not seen & set(held):
-        return "perturbation"
-    if not set(table.loc[test, "context"]) & set(table.loc[kept, "context"]):
-        return "context"
-    return "pair"
-
-
-def _units(groups: Groups, level: str, together: dict[str, str]) -> list[tuple[str, ...]]:
-    """The indivisible unit each group belongs to at a level; an empty one where it cannot be drawn."""
-    contexts = groups.table["context"].tolist()
-    parts = _parts(groups)
-    alone = {p[0] for p in parts if len(p) == 1}
-    units: list[tuple[str, ...]] = []
-    for context, names in zip(contexts, parts, strict=True):
-        merged = tuple(sorted({together.get(name, name) for name in names}))
-        if level == "context":
-            units.append((context,))
-        elif level == "combination":
-            units.append(merged if len(names) > 1 and set(names) <= alone else ())
-        elif level == "pair":
-            units.append((context, *merged))
-        else:
-            units.append(merged if len(names) == 1 else ())
-    return units
-
-
-def _drawn(
-    groups: Groups,
-    level: str,
-    fraction: float,
-    together: dict[str, str],
-    eligible: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    if not 0 < fraction < 1:
-        raise OptionError(f"fraction is {fraction}", where="pp.split", remedy="Give a number between 0 and 1.")
-    units = _units(groups, level, together)
-    distinct = sorted({unit for unit, ok in zip(units, eligible, strict=True) if ok and unit})
-    if len(distinct) < 2:
-        raise SplitError(
-            f"there are {len(distinct)} units at the level {level!r}, and one must stay in training",
-            remedy="Choose another level, or name the groups with holdout=.",
-        )
-    count = min(max(1, round(fraction * len(distinct))), len(distinct) - 1)
-    drawn = {distinct[i] for i in rng.choice(len(distinct), size=count, replace=False)}
-    mask = np.array([unit in drawn for unit in units]) & eligible
-    if level == "perturbation":
-        names = {name for unit in drawn for name in unit}
-        held = [any(together.get(part, part) in names for part in parts) for parts in _parts(groups)]
-        mask = np.array(held) & eligible
-    return mask
-
-
-def _together(groups: Groups, sets: Iterable[Iterable[str]]) -> dict[str, str]:
-    """Map each perturbation that must stay with others to one of them."""
-    known = {part for parts in _parts(groups) for part in parts}
-    merged: dict[str, str] = {}
-    for names in sets:
-        members = list(names)
-        if unknown := sorted(set(members) - known):
-            raise UnknownNameError("perturbation", unknown, sorted(known), where="pp.split(together=)")
-        # what was together with one of them before stays so
-        before = {merged[name] for name in members if name in merged}
-        members += [name for name, first in merged.items() if first in before]
-        merged.update(dict.fromkeys(members, members[0]))
-    return merged
+    return None if values is None else {column: as_list(value) for column, value in values.items()}
 
 
 def _check_not_trivial(table: pd.DataFrame) -> None:
@@ -343,42 +292,3 @@ def _check_not_trivial(table: pd.DataFrame) -> None:
         raise SplitError("no perturbed group would be held out", remedy="Check the values against obs.")
     if not (perturbed["split"] == _keys.TRAIN).any():
         raise SplitError("no perturbed group would be left to train on", remedy="Hold out fewer groups.")
-
-
-def _leakage(adata: AnnData, groups: Groups, table: pd.DataFrame, together: dict[str, str]) -> pd.DataFrame:
-    """One row a check; ``found`` is 0 where nothing leaks."""
-    parts = _parts(groups)
-    train = {parts[i] for i in np.flatnonzero((table["split"] == _keys.TRAIN) & ~table["is_control"])}
-    test = {parts[i] for i in np.flatnonzero(table["split"] == _keys.TEST)}
-    pairs = table.assign(parts=[_keys.COMBINATION.join(p) for p in parts])[["context", "parts", "split"]]
-    divided = pairs.drop_duplicates().groupby(["context", "parts"], observed=True).size()
-    trained_parts = {part for names in train for part in names}
-    singles = {names[0] for names in test if len(names) == 1}
-    wholly_unseen = {name for name in singles if (name,) not in train}
-    twins = {
-        f"{a} and {b}"
-        for a in singles
-        for b in together
-        if (b,) in train and a not in {n for names in train for n in names} and together.get(a) == together[b]
-    }
-    names = pd.Index(adata.obs_names)
-    uncontrolled = set(table.loc[table["split"] == _keys.TEST, "context"]) - set(
-        table.loc[table["is_control"], "context"]
-    )
-    checks = [
-        ("groups divided between splits", [f"{c} / {p}" for c, p in divided[divided > 1].index]),
-        ("cells with the name of another cell", sorted(set(names[names.duplicated()]))),
-        (
-            "held-out perturbations seen in a combination",
-            sorted(name for name in wholly_unseen if name in trained_parts),
-        ),
-        ("held-out perturbations whose twin is in training", sorted(twins)),
-        ("test contexts without control cells", sorted(uncontrolled)),
-    ]
-    return pd.DataFrame(
-        {
-            "check": [check for check, _ in checks],
-            "found": [len(found) for _, found in checks],
-            "which": [list_names(found, quote=False) for _, found in checks],
-        }
-    )

@@ -112,10 +112,10 @@ def check_labels(
 def _check_columns(obs: pd.DataFrame, columns: Sequence[str], name: str | None) -> None:
     absent = [column for column in columns if column not in obs]
     if absent:
-        raise UnknownNameError("column", absent, map(str, obs.columns), where=_of("obs", name))
+        raise UnknownNameError("column", absent, map(str, obs.columns), where=_slot_text("obs", name))
 
 
-def _of(what: str, name: str | None) -> str:
+def _slot_text(what: str, name: str | None) -> str:
     return what if name is None else f"{what} of {name}"
 
 
@@ -150,7 +150,7 @@ def populations(
     if need_controls and orphans:
         raise ControlError(
             f"{len(orphans)} contexts have no cells labelled {design.named_controls}: {list_names(orphans)}",
-            where=_of(f"obs[{design.perturbation_key!r}]", name),
+            where=_slot_text(f"obs[{design.perturbation_key!r}]", name),
             remedy="Keep the control cells of every context in the object.",
         )
     return Populations(cells, controls, conditions, spelling)

@@ -17,10 +17,10 @@ from transpert.groups import Design
 from transpert.metrics import Metric, resolve_metrics
 
 from ._evaluation.cell_reader import CellReader, Data, Fetch, Matrix, check_readable, open_cells
-from ._evaluation.designed_cells import DesignedCells, in_a_tenth, with_zeros
+from ._evaluation.designed_cells import DesignedCells, raise_a_tenth, with_zeros
 from ._evaluation.options import EvaluationOptions, checked_options
 from ._evaluation.plan import Plan, align, find_populations, wanted_populations
-from ._evaluation.predictions import GivenPrediction, Prediction, seed_of, some_of
+from ._evaluation.predictions import GivenPrediction, Prediction, sample_rows, seed_of
 from ._evaluation.scales import check_one_scale
 from ._populations import Populations, design_of_metadata, populations
 from .evaluation import score_plan
@@ -185,7 +185,7 @@ def audit(
     observed = populations(real.obs, design, name="the truth")
     found = find_populations(given, design, need_controls=False)
     wanted = wanted_populations(found, observed, design) if given else list(observed)
-    wanted = _large_enough(wanted, observed)
+    wanted = _populations_to_audit(wanted, observed)
     genes, _ = align(real, given, options.max_missing_genes)
     check_one_scale(real, observed, given, found, genes, wanted)
     real = real.with_genes(genes)
@@ -228,7 +228,7 @@ def _open_all(pred: Data | Mapping[str, Data] | None, slots: Mapping[str, str | 
     return {str(name): open_cells(data, name=f"prediction {name!r}", **slots) for name, data in pred.items()}
 
 
-def _large_enough(wanted: Sequence[tuple[str, str]], observed: Populations) -> list[tuple[str, str]]:
+def _populations_to_audit(wanted: Sequence[tuple[str, str]], observed: Populations) -> list[tuple[str, str]]:
     small = [key for key in wanted if len(observed.cells[key]) < _MIN_CELLS]
     if len(small) == len(wanted):
         raise GroupSizeError(
@@ -271,7 +271,9 @@ class _Shifted:
     shifts: Mapping[tuple[str, str], np.ndarray]
 
     def cells(self, context: str, label: str, *, with_counts: bool) -> Fetch:
-        return partial(_moved, self.cells_before.cells(context, label, with_counts=False), self.shifts[context, label])
+        return partial(
+            _shift_cells, self.cells_before.cells(context, label, with_counts=False), self.shifts[context, label]
+        )
 
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
         raise OptionError("shifted cells bring no controls", remedy="Choose reference='real'.")
@@ -281,7 +283,7 @@ def _repeated(mean: np.ndarray, size: int) -> tuple[Matrix, None]:
     return np.repeat(mean[None], size, axis=0), None
 
 
-def _moved(fetch: Fetch, shift: np.ndarray) -> tuple[Matrix, None]:
+def _shift_cells(fetch: Fetch, shift: np.ndarray) -> tuple[Matrix, None]:
     values = fetch()[0]
     dense = values if isinstance(values, np.ndarray) else values.toarray()
     return np.maximum(dense + shift.astype(np.float32), 0), None
@@ -305,10 +307,10 @@ def _make_controls(
         cells={key: _drawn(observed.controls[key[0]], len(judged.cells[key]), draws[key]) for key in wanted},
     )
     contexts = list(dict.fromkeys(context for context, _ in wanted))
-    origin = {
+    control_mean = {
         context: _mean(
             truth.read(
-                some_of(observed.controls[context], max_controls, seed_of(seed, context)), f"controls of {context}"
+                sample_rows(observed.controls[context], max_controls, seed_of(seed, context)), f"controls of {context}"
             )
         )
         for context in contexts
@@ -321,13 +323,15 @@ def _make_controls(
     made: dict[str, Prediction] = {
         REPLICATE: GivenPrediction(truth, replicate),
         NO_CHANGE: GivenPrediction(truth, resampled),
-        CONTROL_MEAN: _Constant({key: origin[key[0]] for key in wanted}, sizes),
+        CONTROL_MEAN: _Constant({key: control_mean[key[0]] for key in wanted}, sizes),
         TRUE_MEAN: _Constant(true, sizes),
-        TRUE_SHIFT: _Shifted(GivenPrediction(truth, resampled), {key: true[key] - origin[key[0]] for key in wanted}),
+        TRUE_SHIFT: _Shifted(
+            GivenPrediction(truth, resampled), {key: true[key] - control_mean[key[0]] for key in wanted}
+        ),
     }
     before = GivenPrediction(truth, resampled)
-    made[DESIGNED] = DesignedCells(before, true, in_a_tenth, seed)
-    made[CONTROL_ZEROS] = DesignedCells(before, {key: origin[key[0]] for key in wanted}, with_zeros, seed)
+    made[DESIGNED] = DesignedCells(before, true, raise_a_tenth, seed)
+    made[CONTROL_ZEROS] = DesignedCells(before, {key: control_mean[key[0]] for key in wanted}, with_zeros, seed)
     made[TRUE_ZEROS] = DesignedCells(before, true, with_zeros, seed)
     others = _means_of_others(seen)
     if len(others) == len(wanted):

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import anndata as ad
@@ -25,6 +24,7 @@ from scipy import sparse
 from transpert._anndata import layer_names, metadata_of
 from transpert._arguments import check_arguments, check_choice, check_names, check_path, check_whole
 from transpert._counts import read_counts
+from transpert._folders import file_written
 from transpert.data.readers.readers import CountReader, open_reader
 from transpert.errors import (
     OURS,
@@ -34,13 +34,14 @@ from transpert.errors import (
     GeneError,
     GroupSizeError,
     OptionError,
+    StoreError,
     UnknownNameError,
     list_names,
 )
 from transpert.groups import Design
 from transpert.groups.table import context_labels
 
-from ._evaluation.cell_reader import _open_group, open_cells
+from ._evaluation.cell_reader import open_cells
 from ._populations import check_labels, design_of_metadata
 
 # the rules of the challenge of 2026, as its own tool checks them
@@ -143,8 +144,12 @@ def to_vcc(
     contexts = check_names(contexts, name="contexts")
     check_arguments({"layer": layer, "seed": seed, "overwrite": overwrite, "context_keys": context_keys})
     check_choice(unmeasured, ("refuse", "zero", "controls"), name="unmeasured")
-    if target.exists() and not overwrite:
-        raise OptionError("the package exists already", where=str(target), remedy="Pass overwrite=True.")
+
+    def check() -> None:
+        if target.exists() and not overwrite:
+            raise OptionError("the package exists already", where=str(target), remedy="Pass overwrite=True.")
+
+    check()
     wanted_genes = _read_genes(genes)
     reader, design = _open(pred, layer, perturbation_key, control, context_keys)
     labels = _read_labels(reader, design)
@@ -152,9 +157,8 @@ def to_vcc(
     columns = reader.genes.get_indexer(wanted_genes)
     missing = wanted_genes[columns < 0]
     fill = _fill(missing, unmeasured, controls, design, layer, labels, seed)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=target.parent) as folder:
-        file = Path(folder) / "pred.h5ad"
+    with file_written(target, StoreError, "write the package again", check=check) as new:
+        file = new.with_name("pred.h5ad")
         n_stored = _write_cells(file, reader, labels, wanted_genes, columns, fill)
         meta: dict[str, Any] = {
             "schema": 1,
@@ -166,8 +170,7 @@ def to_vcc(
         if len(missing):
             meta |= {"n_unmeasured": len(missing), "unmeasured_as": unmeasured}
             meta |= {"unmeasured": list(missing)} if len(missing) <= _LONGEST_LIST else {}
-        _pack(file, meta, Path(folder) / target.name)
-        os.replace(Path(folder) / target.name, target)
+        _pack(file, meta, new)
     return target
 
 
@@ -239,9 +242,8 @@ def _open(
         metadata = metadata_of(pred)
         layers = layer_names(pred)
     else:
-        metadata = open_cells(pred, name="the prediction").metadata
-        with _open_group(str(pred)) as group:
-            layers = list(group.get("layers", {}))
+        found = open_cells(pred, name="the prediction")
+        metadata, layers = found.metadata, list(found.layers)
     reader = open_reader(pred, layer or ("counts" if "counts" in layers else None))
     design = design_of_metadata(
         metadata,
@@ -268,14 +270,18 @@ def _read_labels(reader: CountReader, design: Design) -> _Labels:
     obs = reader.obs(list(columns))
     check_labels(obs, columns, name="the prediction")
     targets = obs[design.perturbation_key].astype(str).to_numpy(dtype=object)
-    single = len(design.context_keys) == 1
-    contexts = obs[design.context_keys[0]].astype(str) if single else context_labels(obs, design)
-    labels = _Labels(targets, np.asarray(contexts, dtype=object), _are_controls(targets, design))
+    labels = _Labels(targets, _contexts(obs, design), _are_controls(targets, design))
     if labels.is_control.all():
         raise ConditionError(
             "there are only controls, and the challenge takes none", where="the prediction", remedy="Predict targets."
         )
     return labels
+
+
+def _contexts(obs: pd.DataFrame, design: Design) -> np.ndarray:
+    """Return what the challenge calls the context of every cell."""
+    single = len(design.context_keys) == 1
+    return np.asarray(obs[design.context_keys[0]].astype(str) if single else context_labels(obs, design), dtype=object)
 
 
 def _are_controls(names: np.ndarray, design: Design) -> np.ndarray:
@@ -373,8 +379,7 @@ def _draw_rows(reader: CountReader, design: Design, labels: _Labels, seed: int) 
     if absent:
         raise UnknownNameError("column", absent, reader.obs_columns, where="obs of the controls")
     obs = reader.obs([c for c in (design.perturbation_key, *design.context_keys) if c in reader.obs_columns])
-    single = len(design.context_keys) == 1
-    contexts = np.asarray(obs[design.context_keys[0]].astype(str) if single else context_labels(obs, design))
+    contexts = _contexts(obs, design)
     names = obs.get(design.perturbation_key, pd.Series(design.control, index=obs.index)).astype(str)
     usable = _are_controls(names.to_numpy(dtype=object), design)
     generator = np.random.default_rng(seed)
@@ -413,12 +418,7 @@ def _slices(
 
 
 def _write_cells(
-    file: Path,
-    reader: CountReader,
-    labels: _Labels,
-    genes: pd.Index,
-    columns: np.ndarray,
-    fill: _Fill | None,
+    file: Path, reader: CountReader, labels: _Labels, genes: pd.Index, columns: np.ndarray, fill: _Fill | None
 ) -> int:
     """Write the h5ad file of a package slice by slice, checking counts; return the number of stored entries."""
     kept = ~labels.is_control

@@ -15,13 +15,14 @@ from scipy import sparse
 from transpert import _keys, pp
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition, parse_perturbation
 from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_text
 from transpert.errors import OURS, AssumptionWarning, ControlError, MetricInputError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.groups.table import written_direction, written_dose
-from transpert.pp.alignment import align_as_asked
+from transpert.pp.alignment import align_to
 from transpert.transport import ReadoutOptions, estimate_dispersion, group_statistics
 
 from ._populations import design_of, log_values, populations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from transpert.model.cells.in_memory import Cells
 
 
+@fill_docstring
 def to_counts(
     pred: AnnData | pd.DataFrame,
     controls: AnnData,
@@ -57,11 +59,8 @@ def to_counts(
         one row a perturbation (in one context) and one column a gene.
     controls
         Real control cells of the same contexts, with raw counts; other cells are ignored.
-    design
-        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
-        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
-    perturbation_key, control, context_keys
-        These of its columns and labels, where they are others than the design says.
+    %(design)s
+    %(own_columns)s
     counts_layer
         Layer of ``controls`` with raw counts; ``X`` where it does not exist.
     library_size_key
@@ -143,7 +142,7 @@ def to_counts(
         spelled = design.label_format.split(label)
         dose, direction = written_dose(condition, spelled), written_direction(condition, spelled)
         request = Request(context, values, condition, label, dose, direction)
-        own = _as_many(used[context], size, request.seed(seed))
+        own = _draw_cells(used[context], size, request.seed(seed))
         log, counts = read_out(
             own,
             SetPrediction(np.maximum(mean, 0)),
@@ -166,7 +165,7 @@ def to_counts(
     return assemble(moved, design, model="to_counts")
 
 
-def _as_many(cells: Cells, size: int | None, seed: int) -> Cells:
+def _draw_cells(cells: Cells, size: int | None, seed: int) -> Cells:
     """Return so many control cells: drawn without replacement, or every one equally often, up to one."""
     from transpert.model.cells.in_memory import repeated
 
@@ -218,7 +217,7 @@ def _means(
                 condition = Condition(parse_perturbation(str(label), control=design.label_format))
                 yield context, condition, str(label), row.to_numpy(dtype=float), None
         return
-    aligned, _ = align_as_asked(pred, genes)
+    aligned, _ = align_to(pred, genes)
     _report_lacking(genes, pred.var_names.astype(str))
     values = log_values(aligned, layer, where="the prediction")
     found = populations(frame(aligned.obs), design, need_controls=False, name="the prediction")

@@ -14,15 +14,17 @@ from anndata import AnnData
 from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert._seeds import check_seed
 from transpert.conditions.labels import Controls
 from transpert.errors import GeneError, MetricInputError
 from transpert.groups import Design
-from transpert.pp.alignment import align_as_asked
+from transpert.pp.alignment import align_to
 
 from ._populations import design_of, log_values, populations
 
 
+@fill_docstring
 def embed_together(
     pred: AnnData,
     truth: AnnData,
@@ -48,11 +50,8 @@ def embed_together(
         A prediction, log1p counts per 10k in ``X``.
     truth
         The real cells, log1p counts per 10k in ``X``.
-    design
-        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
-        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
-    perturbation_key, control, context_keys
-        These of its columns and labels, where they are others than the design says.
+    %(design)s
+    %(own_columns)s
     n_components, n_neighbors
         Of the principal components and of the neighbour graph.
     umap
@@ -102,7 +101,7 @@ def embed_together(
     check_seed(seed)
     design.check_not_written((_keys.SOURCE,))
     columns = list(design.columns)
-    pred, _ = align_as_asked(pred, list(truth.var_names))
+    pred, _ = align_to(pred, list(truth.var_names))
     own = populations(frame(pred.obs), design, need_controls=False)
     real = populations(frame(truth.obs), design)
     shared = [key for key in own if key in real.cells]

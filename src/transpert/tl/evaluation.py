@@ -212,7 +212,7 @@ def evaluate(
     table = tabulate(scored, chosen, models, names, n_bootstrap=n_bootstrap, seed=seed)
     table.attrs["genes"] = {name: str(report) for name, report in reports.items()}
     table.attrs["not_predicted"] = only_real
-    _keep(truth, table, options.modality)
+    _store_table(truth, table, options.modality)
     return table
 
 
@@ -250,7 +250,7 @@ def score_plan(
     return sorted(scored, key=lambda score: order[score.context, score.label])
 
 
-def _keep(truth: Data, table: pd.DataFrame, modality: str | None) -> None:
+def _store_table(truth: Data, table: pd.DataFrame, modality: str | None) -> None:
     if isinstance(truth, AnnData | MuData):
         adata = modality_to_write(truth, modality)
         adata.uns[_keys.UNS] = {**dict(metadata_of(adata)), _keys.SCORES: table.copy()}

@@ -12,8 +12,10 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
+from transpert._folders import file_written
 from transpert.conditions.labels import Controls
-from transpert.errors import ControlError, OptionError
+from transpert.errors import ControlError, OptionError, StoreError
 from transpert.groups import Design
 
 from ._evaluation.cell_reader import CellReader, Data, open_cells
@@ -21,6 +23,7 @@ from ._evaluation.plan import align, find_populations, wanted_populations
 from ._populations import Populations, design_of_metadata, populations
 
 
+@fill_docstring
 def to_cell_eval(
     pred: Data,
     truth: Data,
@@ -48,15 +51,11 @@ def to_cell_eval(
         The real cells with controls; the same kinds.
     folder
         Where to write ``pred.h5ad`` and ``real.h5ad``; made if it does not exist.
-    design
-        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
-        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
-    perturbation_key, control, context_keys
-        These of its columns and labels, where they are others than the design says.
+    %(design)s
+    %(own_columns)s
     control_label
         What controls are called in the files.
-    layer
-        Layer with log1p counts per 10k, in place of ``X``.
+    %(log_layer)s
     modality
         Modality of MuData objects.
     overwrite
@@ -84,9 +83,13 @@ def to_cell_eval(
     """
     check_arguments(locals())
     paths = Path(folder) / "pred.h5ad", Path(folder) / "real.h5ad"
-    there = [path.name for path in paths if path.exists()]
-    if there and not overwrite:
-        raise OptionError(f"{' and '.join(there)} exist already", where=str(folder), remedy="Pass overwrite=True.")
+
+    def check() -> None:
+        there = [path.name for path in paths if path.exists()]
+        if there and not overwrite:
+            raise OptionError(f"{' and '.join(there)} exist already", where=str(folder), remedy="Pass overwrite=True.")
+
+    check()
     real = open_cells(truth, name="the truth", layer=layer, modality=modality)
     predicted = open_cells(pred, name="the prediction", layer=layer, modality=modality)
     design = design_of_metadata(
@@ -114,14 +117,15 @@ def to_cell_eval(
         )
     real, predicted = real.with_genes(genes), predicted.with_genes(genes)
     controls = (real, observed) if lacking else (predicted, own)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    _write(paths[0], (predicted, own), controls, wanted, control_label)
-    _write(paths[1], (real, observed), (real, observed), wanted, control_label)
+    first, second = (file_written(path, StoreError, "call to_cell_eval again", check=check) for path in paths)
+    with first as new_pred, second as new_real:  # both get their names at the end
+        _write(new_pred, (predicted, own), controls, wanted, control_label)
+        _write(new_real, (real, observed), (real, observed), wanted, control_label)
     return paths
 
 
 def _write(
-    path: Path,
+    new: Path,
     cells: tuple[CellReader, Populations],
     controls: tuple[CellReader, Populations],
     wanted: Sequence[tuple[str, str]],
@@ -139,4 +143,4 @@ def _write(
     obs = pd.DataFrame(labels, columns=["target_gene", "celltype"]).astype("category")
     obs.index = pd.Index([f"cell_{number}" for number in np.arange(len(obs))], dtype=object)
     var = pd.DataFrame(index=cells[0].genes)
-    AnnData(sparse.vstack(blocks, format="csr").astype(np.float32), obs=obs, var=var).write_h5ad(path)
+    AnnData(sparse.vstack(blocks, format="csr").astype(np.float32), obs=obs, var=var).write_h5ad(new)

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from transpert._anndata import frame, modality_of, modality_to_write, writable_name
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert.conditions.labels import Controls
 from transpert.conditions.text import population_text
 from transpert.groups import Design
@@ -19,6 +20,7 @@ from transpert.groups import Design
 from ._populations import design_of, log_values, populations
 
 
+@fill_docstring
 def effects(
     data: AnnData | MuData,
     *,
@@ -37,15 +39,11 @@ def effects(
     ----------
     data
         Predicted or observed cells with their controls; log1p counts per 10k in ``X``.
-    design
-        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
-        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
-    perturbation_key, control, context_keys
-        These of its columns and labels, where they are others than the design says.
+    %(design)s
+    %(own_columns)s
     pseudo_rate
         Counts per 10k that are added before the logarithm is taken.
-    layer
-        Layer with log1p counts per 10k, in place of ``X``.
+    %(log_layer)s
     modality
         Modality of a MuData.
     key_added

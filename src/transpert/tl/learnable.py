@@ -162,7 +162,7 @@ def effect_shares(
     perturbations = _perturbation_table(measured, level)
     expected = _expected(measured.energies, cells.n_vars)
     ceilings = _ceilings(cells, found, wanted, metrics, layer, seed)
-    result = EffectShares(shares, perturbations, expected, ceilings, _in_words(shares, expected))
+    result = EffectShares(shares, perturbations, expected, ceilings, _summary(shares, expected))
     tables = {"shares": shares, "perturbations": perturbations, "expected": expected, "text": result.text}
     written.uns[_keys.UNS] = {**written.uns.get(_keys.UNS, {}), key_added: tables}
     return result
@@ -349,7 +349,7 @@ def _ceilings(
     return scores[scores["context"] == MEAN].set_index("metric")["value"].rename("ceiling")
 
 
-def _in_words(shares: pd.DataFrame, expected: pd.DataFrame) -> str:
+def _summary(shares: pd.DataFrame, expected: pd.DataFrame) -> str:
     """Say what the shares mean for the choice of a model."""
     share, low = shares["share"], shares["ci_low"]
     if not share["signal"] > 0 or low["signal"] <= 0:

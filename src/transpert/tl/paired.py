@@ -63,7 +63,7 @@ def compare(
     transpert.errors.UnknownNameError
         If a model, metric or column is not in the scores.
     transpert.errors.OptionError
-        If the model is compared with itself, an option has a value it cannot have, there are no scores, or there are
+        If the model is compared with itself, an option is out of range, there are no scores, or there are
         two of the same model, population and metric.
 
     Notes

@@ -12,6 +12,7 @@ from anndata import AnnData
 from transpert import _keys
 from transpert._anndata import frame
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert.errors import DependencyError, UnknownNameError
 from transpert.groups import Design
 
@@ -25,6 +26,7 @@ _USUAL = tuple(
 )
 
 
+@fill_docstring
 def distances(
     pred: AnnData,
     truth: AnnData,
@@ -50,11 +52,8 @@ def distances(
     metric
         Name of a distance of ``pertpy.tools.Distance``: ``"edistance"``, ``"mmd"``, ``"sym_kldiv"``, ``"wasserstein"``
         (which needs the extra ``jax`` of pertpy), ...
-    design
-        The columns of ``obs`` that say what was done to a cell and where it came from (:class:`transpert.Design`); by
-        default what a prediction of this package says, else ``"perturbation"`` and ``"control"`` in one context.
-    context_keys
-        Columns that make a context, where they are others than the design says.
+    %(design)s
+    %(own_context_keys)s
     n_components
         Of the principal components.
     max_cells

@@ -109,7 +109,7 @@ def rank_targets(
     transpert.errors.NotTrainedError
         If the model is not trained, or has no data and none is given.
     transpert.errors.OptionError
-        If an argument has a value it cannot have.
+        If an argument is out of range.
 
     Notes
     -----

@@ -20,6 +20,7 @@ from scipy.stats import norm
 from transpert import __version__, _keys
 from transpert._anndata import frame, metadata_of
 from transpert._arguments import check_path
+from transpert._docstrings import fill_docstring
 from transpert._files import Inside, reading
 from transpert._folders import folder_written
 from transpert._schema import checked
@@ -47,6 +48,7 @@ class _Manifest(msgspec.Struct):
 
 
 @as_annotated()
+@fill_docstring
 def register_prediction(
     pred: AnnData, folder: str | os.PathLike[str], *, ranking: pd.DataFrame | None = None, note: str = ""
 ) -> str:
@@ -77,14 +79,8 @@ def register_prediction(
     Examples
     --------
     >>> import tempfile, transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
-    >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
-    >>> tp.KernelTransport.setup_anndata(adata, **keys)
-    >>> model = tp.KernelTransport(adata)
-    >>> model.train()
-    >>> pred = model.predict({"context": "context_0"}, interval=0.9, progress=False)
-    >>> with tempfile.TemporaryDirectory() as place:
-    ...     checksum = tp.tl.register_prediction(pred, f"{place}/registered")
+    %(trained_kernel)s
+    %(registered_prediction)s
     >>> len(checksum)
     64
     """
@@ -126,6 +122,7 @@ def _write(new: Path, pred: AnnData, own: Mapping[str, Any], ranking: pd.DataFra
 
 
 @as_annotated()
+@fill_docstring
 def score_registered(
     folder: str | os.PathLike[str], adata: AnnData, *, design: Design | None = None, checksum: str | None = None
 ) -> pd.DataFrame:
@@ -161,14 +158,8 @@ def score_registered(
     Examples
     --------
     >>> import tempfile, transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
-    >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
-    >>> tp.KernelTransport.setup_anndata(adata, **keys)
-    >>> model = tp.KernelTransport(adata)
-    >>> model.train()
-    >>> pred = model.predict({"context": "context_0"}, interval=0.9, progress=False)
-    >>> with tempfile.TemporaryDirectory() as place:
-    ...     checksum = tp.tl.register_prediction(pred, f"{place}/registered")
+    %(trained_kernel)s
+    %(registered_prediction)s
     ...     scores = tp.tl.score_registered(f"{place}/registered", adata, checksum=checksum)
     >>> scores.index.tolist()
     ['context_0: P0', 'context_0: P1']

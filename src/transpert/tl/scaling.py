@@ -18,10 +18,12 @@ from rich.progress import Progress, TimeRemainingColumn
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame
+from transpert._arguments import check_path
+from transpert._folders import file_written, used_alone
 from transpert._matrices import check_there
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
-from transpert.errors import OURS, AssumptionWarning, OptionError, UnknownNameError, list_names
+from transpert.errors import OURS, AssumptionWarning, OptionError, StoreError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.metrics import METRICS, normalise, resolve_metrics
 from transpert.model import BASELINES, SCALE, NoChange
@@ -29,6 +31,7 @@ from transpert.model import BASELINES, SCALE, NoChange
 from ._populations import populations
 from ._scaling.choices import Cells, Choice, Size, check_axes, check_schemes, choose, diversity
 from ._scaling.runs import (
+    GO_ON,
     Builder,
     Task,
     digest,
@@ -127,7 +130,9 @@ def scaling_study(
     transpert.errors.UnknownNameError
         If a model, axis, scheme, metric or column does not exist.
     transpert.errors.OptionError
-        If an argument has a value it cannot have.
+        If an argument is out of range.
+    transpert.errors.StoreError
+        If another process works on the study, or nothing can be written there.
 
     Notes
     -----
@@ -175,10 +180,10 @@ def scaling_study(
         for choice in choices
         for name, builder in builders.items()
     ]
-    folder = Path(out) / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
-    _save_subsets(Path(out) / "subsets.npz", choices, data)
-    results, unfinished = _do(data, [task for _, _, task in planned], folder, budget, n_jobs, progress)
+    place = check_path(out, name="out")
+    with used_alone(place / "runs", "study", StoreError, GO_ON):
+        _save_subsets(place / "subsets.npz", choices, data)
+        results, unfinished = _do(data, [task for _, _, task in planned], place / "runs", budget, n_jobs, progress)
     rows = _rows_of_runs(planned, results, cells)
     table = _between(rows, _bounds(data, truth, base))
     subsets = [{**_said(choice), **_sizes(cells, choice.rows), **diversity(cells, choice)} for choice in choices]
@@ -249,9 +254,8 @@ def _save_subsets(path: Path, choices: Sequence[Choice], data: AnnData) -> None:
     for choice in choices:
         sizes = ", ".join(f"{axis} {size}" for axis, size in choice.sizes.items())
         arrays[f"{choice.scheme}, seed {choice.seed}, {sizes}"] = names[choice.rows]
-    partial = path.with_suffix(".part.npz")
-    np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)
+    with file_written(path, StoreError, GO_ON) as new:
+        np.savez_compressed(new, **arrays)  # type: ignore[arg-type]
 
 
 def _do(

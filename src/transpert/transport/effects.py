@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.groups import ControlMatching, Groups
@@ -149,6 +150,7 @@ class GroupEffects:
 
 
 @as_annotated(counts="N G")
+@fill_docstring
 def group_effects(
     counts: sparse.csr_matrix, library_size: np.ndarray, groups: Groups, matching: ControlMatching
 ) -> GroupEffects:
@@ -159,14 +161,8 @@ def group_effects(
 
     Parameters
     ----------
-    counts : (N, G)
-        Raw counts.
-    library_size : (N,)
-        Total counts of each cell over all measured genes.
-    groups
-        The groups of the cells.
-    matching
-        Their controls.
+    %(counts_and_library_sizes)s
+    %(groups_and_controls)s
 
     Returns
     -------
@@ -208,6 +204,7 @@ def rows_of_groups(groups: Groups) -> np.ndarray:
 
 
 @as_annotated()
+@fill_docstring
 def effects_from_statistics(statistics: PooledStatistics, groups: Groups, matching: ControlMatching) -> GroupEffects:
     """Compare every condition in every context with its matched controls, from the statistics of the groups.
 
@@ -215,10 +212,7 @@ def effects_from_statistics(statistics: PooledStatistics, groups: Groups, matchi
     ----------
     statistics
         Statistics of the rows that :func:`rows_of_groups` names.
-    groups
-        The groups of the cells.
-    matching
-        Their controls.
+    %(groups_and_controls)s
 
     Returns
     -------

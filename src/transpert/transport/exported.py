@@ -16,6 +16,7 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._counts import library_of_each, read_counts
+from transpert._docstrings import fill_docstring
 from transpert._files import reading
 from transpert._folders import folder_written
 from transpert._schema import DAMAGED, checked, read_json
@@ -41,6 +42,7 @@ class _Description(msgspec.Struct, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+@fill_docstring
 class ExportedPredictor:
     """What a model says of some populations, as plain numbers.
 
@@ -68,11 +70,7 @@ class ExportedPredictor:
     Examples
     --------
     >>> import tempfile, transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=5, n_perturbations=2, n_genes=20, n_cells=30)
-    >>> keys = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
-    >>> tp.KernelTransport.setup_anndata(adata, **keys)
-    >>> model = tp.KernelTransport(adata)
-    >>> model.train()
+    %(trained_kernel)s
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     model.export(f"{folder}/plain", {"context": "context_0"})
     ...     predictor = tp.transport.ExportedPredictor.load(f"{folder}/plain")

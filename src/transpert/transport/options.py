@@ -56,11 +56,6 @@ class ReadoutOptions:
         """Return plain data that JSON can hold."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Make options from what :meth:`to_dict` returned."""
-        return checked(values, cls, ModelFileError, cls.__name__, DAMAGED)
-
 
 @named_options()
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from scipy import sparse
 from transpert import _keys
 from transpert._arguments import check_whole, refused
 from transpert._counts import check_library_sizes, library_of_each
+from transpert._docstrings import fill_docstring
 from transpert._matrices import canonical
 from transpert._signatures import as_annotated
 
@@ -132,6 +133,7 @@ class PooledStatistics:
 
 
 @as_annotated(counts="N G", codes="N")
+@fill_docstring
 def group_statistics(
     counts: sparse.csr_matrix | np.ndarray, library_size: np.ndarray, codes: np.ndarray, n_groups: int
 ) -> GroupStatistics:
@@ -139,10 +141,7 @@ def group_statistics(
 
     Parameters
     ----------
-    counts : (N, G)
-        Raw counts.
-    library_size : (N,)
-        Total counts of each cell over all measured genes.
+    %(counts_and_library_sizes)s
     codes : (N,)
         The group of each cell; cells with -1 are left out.
     n_groups

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from transpert._docstrings import fill_docstring
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated, check_fields
 from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
@@ -352,6 +353,7 @@ class Embedding:
 
     @classmethod
     @as_annotated()
+    @fill_docstring
     def from_frame(cls, frame: pd.DataFrame, *, name_column: str | None = None, source: str = "a DataFrame") -> Self:
         """Take the rows of a DataFrame.
 
@@ -361,12 +363,7 @@ class Embedding:
             One row a name; every column but the one with the names is a dimension.
         name_column
             Column with the names; the index by default.
-        source
-            Where the vectors come from, in words.
-
-        Returns
-        -------
-        The embedding.
+        %(embedding_made)s
 
         Raises
         ------
@@ -461,6 +458,7 @@ class Embedding:
 
     @classmethod
     @as_annotated(but=("matrix", "vocabulary"))
+    @fill_docstring
     def from_tokens(
         cls,
         matrix: Any,
@@ -477,12 +475,7 @@ class Embedding:
             ``model.encoder.embedding.weight``.
         vocabulary
             Row of each name, or the names in the order of the rows. Tokens such as ``"<pad>"`` are left out.
-        source
-            Where the vectors come from, in words.
-
-        Returns
-        -------
-        The embedding.
+        %(embedding_made)s
 
         Raises
         ------

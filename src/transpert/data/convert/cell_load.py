@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from transpert import _keys
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert._folders import folder_written
 from transpert._matrices import check_starts, csr_of_parts, narrowed
-from transpert._schema import checked, read_toml
 from transpert._signatures import as_annotated
-from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError, list_names
+from transpert.errors import DependencyError, OptionError, StoreError, UnknownNameError
 from transpert.groups import Design
+from transpert.pp._splits.cell_load import HeldOut, read_settings, used_datasets
 
 from ..readers.readers import CountReader, open_reader, state_of
 from ..store.build import check_parent
 from ..store.store import Store, build_store
 
 DATASET = "dataset"
-_SPLITS = {"train": _keys.TRAIN, "val": _keys.VALIDATION, "test": _keys.TEST}
 _GENE_FEATURE, _CELL_FEATURE = "var_feature_id", "obs_feature_id"  # what SCDL calls the names
 _CELLS_PER_BLOCK = 20_000
 
@@ -92,7 +91,7 @@ def from_cell_load(
     """
     check_arguments(locals())
     path = Path(config)
-    settings = _read_settings(path)
+    settings = read_settings(path)
     named = replace(design, split_key=design.split_key or _keys.SPLIT)
     if not named.context_keys and (settings.zeroshot or settings.fewshot):
         raise OptionError(
@@ -101,7 +100,7 @@ def from_cell_load(
             remedy="Name the column with the cell types first in context_keys of the design.",
         )
     readers: list[CountReader] = []
-    for name in _used_datasets(settings, path):
+    for name in used_datasets(settings, path):
         files = _files(path.parent / settings.datasets[name])
         if not files:
             raise StoreError(
@@ -109,49 +108,9 @@ def from_cell_load(
                 where=settings.datasets[name],
                 remedy="Check the path under [datasets]; it is read from the folder of the settings.",
             )
-        held_out = _HeldOut(name, settings, named, len(files), path)
+        held_out = HeldOut(name, settings, named, len(files), path)
         readers.extend(_CellLoadReader(file, layer, name, held_out, named) for file in files)
     return build_store(readers, out, named, **options)
-
-
-class _Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """What a TOML file of cell-load says; a section of another name would be what somebody wanted held out."""
-
-    datasets: dict[str, Annotated[str, msgspec.Meta(min_length=1)]]
-    training: dict[str, str] = {}
-    zeroshot: dict[str, str] = {}
-    fewshot: dict[str, dict[str, list[str]]] = {}
-
-
-def _read_settings(path: Path) -> _Settings:
-    """Read and check a TOML file."""
-    remedy = "It has [datasets], [training], [zeroshot] and [fewshot], as cell-load describes them."
-    settings = checked(read_toml(path, StoreError, remedy), _Settings, StoreError, str(path), remedy)
-    held_out = sorted(name for name, split in settings.training.items() if split in ("val", "test"))
-    if held_out:
-        raise StoreError(
-            f"[training] says something other than 'train' of {list_names(held_out)}, and would train on all of it",
-            where=str(path),
-            remedy="Hold cell types out in [zeroshot], or perturbations in [fewshot].",
-        )
-    return settings
-
-
-def _used_datasets(settings: _Settings, path: Path) -> list[str]:
-    """Return the data sets that are used; refuse names and splits that do not exist."""
-    keys = [*settings.training, *settings.zeroshot, *settings.fewshot]
-    used = list(dict.fromkeys(key.split(".", 1)[0] for key in keys))
-    absent = [name for name in used if name not in settings.datasets]
-    if absent:
-        raise UnknownNameError("data set", absent, settings.datasets, where=str(path))
-    if not used:
-        raise StoreError("no data set is used", where=str(path), remedy="Name them in [training].")
-    splits = [*settings.training.values(), *settings.zeroshot.values()]
-    splits += [split for lists in settings.fewshot.values() for split in lists]
-    strange = sorted(set(splits) - set(_SPLITS))
-    if strange:
-        raise UnknownNameError("split", strange, _SPLITS, where=str(path))
-    return used
 
 
 def _files(path: Path) -> list[Path]:
@@ -161,57 +120,10 @@ def _files(path: Path) -> list[Path]:
     return [Path(file) for pattern in found for file in sorted(glob.glob(str(pattern)))]
 
 
-class _HeldOut:
-    """What a TOML file holds out of one data set; names that none of its files has are refused."""
-
-    def __init__(self, dataset: str, settings: _Settings, design: Design, n_files: int, path: Path) -> None:
-        self._design, self._n_files, self._where = design, n_files, f"{path}, data set {dataset!r}"
-        self._zeroshot = _of_dataset(settings.zeroshot, dataset)
-        self._fewshot = _of_dataset(settings.fewshot, dataset)
-        self._found: dict[Path, pd.DataFrame] = {}  # the pairs of cell type and label of each file
-
-    def split(self, obs: pd.DataFrame, file: Path) -> np.ndarray:
-        """Return the split of the cells of a file, ``(n_obs,)``; refuse unknown names after the last one."""
-        split = np.full(len(obs), _keys.TRAIN, dtype=object)
-        if not self._design.context_keys:
-            return split
-        cell_type = obs[self._design.context_keys[0]].astype(str).to_numpy()
-        label = obs[self._design.perturbation_key].astype(str).to_numpy()
-        self._found[file] = pd.DataFrame({"cell_type": cell_type, "label": label}).drop_duplicates()
-        if len(self._found) == self._n_files:
-            self._check_names()
-        perturbed = ~self._design.control_cells(obs)
-        for name, into in self._zeroshot.items():
-            split[perturbed & (cell_type == name)] = _SPLITS[into]
-        for name, lists in self._fewshot.items():
-            for into, labels in lists.items():
-                split[perturbed & (cell_type == name) & np.isin(label, labels)] = _SPLITS[into]
-        return split
-
-    def _check_names(self) -> None:
-        """Refuse what matches no cell: the cells that were meant would be trained on."""
-        found = pd.concat(self._found.values()).drop_duplicates()
-        cell_types = sorted(found["cell_type"].dropna().unique())
-        absent = [name for name in [*self._zeroshot, *self._fewshot] if name not in cell_types]
-        if absent:
-            raise UnknownNameError("cell type", list(dict.fromkeys(absent)), cell_types, where=self._where)
-        for cell_type, lists in self._fewshot.items():
-            known = sorted(found.loc[found["cell_type"] == cell_type, "label"].dropna())
-            absent = sorted({label for labels in lists.values() for label in labels} - set(known))
-            if absent:
-                raise UnknownNameError("perturbation", absent, known, where=f"{self._where}, {cell_type!r}")
-
-
-def _of_dataset[Value](section: Mapping[str, Value], dataset: str) -> dict[str, Value]:
-    """The entries ``"dataset.celltype"`` of a section, by cell type."""
-    entries = ((key.partition("."), value) for key, value in section.items())
-    return {cell_type: value for (name, _, cell_type), value in entries if name == dataset}
-
-
 class _CellLoadReader:
     """A file of cell-load with the split that its TOML file says."""
 
-    def __init__(self, path: Path, layer: str | None, dataset: str, held_out: _HeldOut, design: Design) -> None:
+    def __init__(self, path: Path, layer: str | None, dataset: str, held_out: HeldOut, design: Design) -> None:
         self._path, self._dataset, self._held_out, self._design = path, dataset, held_out, design
         self._file = open_reader(path, layer)
         self.name, self.genes = f"{dataset}/{self._file.name}", self._file.genes
@@ -238,6 +150,7 @@ class _CellLoadReader:
 
 # --- annbatch -------------------------------------------------------------------------------------------------------
 @as_annotated()
+@fill_docstring
 def from_annbatch(collection: str | os.PathLike, out: str | os.PathLike, design: Design, **options: Any) -> Store:
     """Build a store from a collection of annbatch.
 
@@ -249,12 +162,7 @@ def from_annbatch(collection: str | os.PathLike, out: str | os.PathLike, design:
         The store to make.
     design
         Which columns say what.
-    **options
-        Passed to :func:`build_store`.
-
-    Returns
-    -------
-    The store.
+    %(store_made)s
 
     Raises
     ------
@@ -288,6 +196,7 @@ def from_annbatch(collection: str | os.PathLike, out: str | os.PathLike, design:
 
 # --- BioNeMo SCDL -----------------------------------------------------------------------------------------------------
 @as_annotated()
+@fill_docstring
 def to_scdl(store: Store, folder: str | os.PathLike) -> None:
     """Write a store as a memory map of BioNeMo SCDL, a block of cells at a time.
 
@@ -311,10 +220,7 @@ def to_scdl(store: Store, folder: str | os.PathLike) -> None:
 
     Examples
     --------
-    >>> import tempfile, transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     design = tp.groups.Design("perturbation", "control")
+    %(small_cells)s
     ...     store = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
     ...     tp.data.to_scdl(store, f"{folder}/scdl")
     ...     tp.data.from_scdl(f"{folder}/scdl", f"{folder}/back.zarr", design).shape == store.shape
@@ -355,6 +261,7 @@ def _write_scdl(store: Store, dataset_class: Any, new: Path) -> None:
 
 
 @as_annotated()
+@fill_docstring
 def from_scdl(
     folder: str | os.PathLike, out: str | os.PathLike, design: Design, *, gene_key: str | None = None, **options: Any
 ) -> Store:
@@ -370,12 +277,7 @@ def from_scdl(
         Which columns of the observed features say what.
     gene_key
         The variable feature with the names of the genes; ``"var_feature_id"``, or the only one, by default.
-    **options
-        Passed to :func:`build_store`.
-
-    Returns
-    -------
-    The store.
+    %(store_made)s
 
     Raises
     ------
@@ -388,10 +290,7 @@ def from_scdl(
 
     Examples
     --------
-    >>> import tempfile, transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     design = tp.groups.Design("perturbation", "control")
+    %(small_cells)s
     ...     tp.data.to_scdl(tp.data.build_store(adata, f"{folder}/a.zarr", design, layer="counts"), f"{folder}/scdl")
     ...     store = tp.data.from_scdl(f"{folder}/scdl", f"{folder}/b.zarr", design)
     ...     store.shape, store.names([0])[0] in adata.obs_names

@@ -99,7 +99,7 @@ class SetSampler(Sampler):
     Raises
     ------
     transpert.errors.OptionError
-        If an option has a value it cannot have.
+        If an option is out of range.
     transpert.errors.GroupSizeError
         If no perturbed cell is left to draw.
 

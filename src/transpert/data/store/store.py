@@ -16,6 +16,7 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._arguments import check_arguments
+from transpert._docstrings import fill_docstring
 from transpert._folders import Unfinished, unfinished_work
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
@@ -31,6 +32,7 @@ from .manifest import Manifest
 from .source import StoreSource
 
 
+@fill_docstring
 class Store(StoreContents):
     """Cells on disk, grouped by context, condition and batch.
 
@@ -55,10 +57,7 @@ class Store(StoreContents):
 
     Examples
     --------
-    >>> import tempfile, transpert as tp
-    >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     design = tp.groups.Design("perturbation", "control")
+    %(small_cells)s
     ...     built = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
     ...     store = tp.data.Store(f"{folder}/cells.zarr")
     ...     store.shape == adata.shape, store.genes[:2].tolist(), store.obs["perturbation"].value_counts().to_dict()
@@ -75,6 +74,7 @@ class Store(StoreContents):
         return StoreSource(self)
 
     @as_annotated()
+    @fill_docstring
     def to_anndata(self, positions: ArrayLike | None = None) -> ad.AnnData:
         """Read cells into memory; all by default.
 
@@ -96,10 +96,7 @@ class Store(StoreContents):
 
         Examples
         --------
-        >>> import tempfile, transpert as tp
-        >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     design = tp.groups.Design("perturbation", "control")
+        %(small_cells)s
         ...     store = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
         ...     controls = store.to_anndata(store.obs["perturbation"] == "control")
         ...     controls.obs["perturbation"].unique().tolist(), store.to_anndata([2, 0]).shape
@@ -110,6 +107,7 @@ class Store(StoreContents):
         obs = self.read_obs().iloc[chosen]
         return ad.AnnData(self.source().read(chosen), obs=obs, var=pd.DataFrame(index=self.genes.rename(None)))
 
+    @fill_docstring
     def verify(self) -> None:
         """Compare every file with its checksum.
 
@@ -120,10 +118,7 @@ class Store(StoreContents):
 
         Examples
         --------
-        >>> import tempfile, transpert as tp
-        >>> adata = tp.datasets.simulate(n_contexts=1, n_perturbations=1, n_genes=5, n_cells=10)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     design = tp.groups.Design("perturbation", "control")
+        %(small_cells)s
         ...     store = tp.data.build_store([adata], f"{folder}/cells.zarr", design, layer="counts")
         ...     store.verify()  # says nothing: every file is as it was written
         """

@@ -6,11 +6,13 @@ from typing import override
 
 import numpy as np
 
+from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition
 
 from .closed_form import ShiftRule, rows_of
 
 
+@fill_docstring
 class Additive(ShiftRule):
     """Add the shifts of the parts of a combination, those of its own context where they were measured there.
 
@@ -18,12 +20,8 @@ class Additive(ShiftRule):
 
     Parameters
     ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    readout
-        What makes cells of the mean; ``"added"`` by default.
+    %(registered_data)s
+    %(readout_added)s
     embeddings
         Not predicted from. A perturbation that was not measured may be asked for if it has a vector, and gets
         the mean shift over all perturbations, for each part whatever the vector is.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, override
 
+from transpert._docstrings import fill_docstring
 from transpert.nn.options import check_part
 from transpert.transport import AnchorOptions, GroupEffects, predict_as_new
 
@@ -13,6 +14,7 @@ from ..uncertainty.estimates import UncertaintyEstimates
 from .closed_form import ClosedFormModel, Readout
 
 
+@fill_docstring
 class KernelTransport(ClosedFormModel):
     """The anchor of SCALE on its own: closed-form effects, count read-out.
 
@@ -22,14 +24,10 @@ class KernelTransport(ClosedFormModel):
 
     Parameters
     ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
+    %(registered_data)s
     anchor
         Options of the anchor.
-    readout
-        What makes cells of the mean; ``"counts"`` by default.
+    %(readout_counts)s
     embeddings
         A vector for every perturbation: an :class:`~transpert.conditions.Embedding`, a DataFrame, several of either,
         or ``"coexpression"`` to make one of the control cells. A perturbation that was never measured is then
@@ -94,19 +92,16 @@ class KernelTransport(ClosedFormModel):
         return cls(adata, registry, anchor=anchor, readout=options["readout"])
 
 
+@fill_docstring
 class RidgeTransport(KernelTransport):
     """As :class:`KernelTransport`, but effects depend on the control profile of their context linearly.
 
     Parameters
     ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
+    %(registered_data)s
     anchor
         Options of the anchor.
-    readout
-        What makes cells of the mean; ``"counts"`` by default.
+    %(readout_counts)s
     embeddings
         As for :class:`KernelTransport`.
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, override
 
 import numpy as np
 
+from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition, Embedding
 from transpert.transport import (
     Anchor,
@@ -34,15 +35,13 @@ from ..prediction.requests import Request, check_readout
 Readout = Literal["counts", "expected", "added"]
 
 
+@fill_docstring
 class ClosedFormModel(PerturbationModel):
     """A baseline whose prediction is the mean of a population.
 
     Parameters
     ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
+    %(registered_data)s
     readout
         What makes cells of the mean; see :meth:`predict`.
     embeddings

@@ -6,11 +6,13 @@ from typing import override
 
 import numpy as np
 
+from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition
 
 from .closed_form import ShiftRule
 
 
+@fill_docstring
 class ContextMean(ShiftRule):
     """Add the mean shift of the context over its other perturbations.
 
@@ -19,12 +21,8 @@ class ContextMean(ShiftRule):
 
     Parameters
     ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    readout
-        What makes cells of the mean; ``"added"`` by default.
+    %(registered_data)s
+    %(readout_added)s
     embeddings
         Not predicted from. A perturbation that was not measured may be asked for if it has a vector, and gets
         the mean shift of its context whatever the vector is.

@@ -6,23 +6,21 @@ from typing import override
 
 import numpy as np
 
+from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition
 from transpert.transport import AnchorOptions, GroupStatistics
 
 from .closed_form import ClosedFormModel, rows_of
 
 
+@fill_docstring
 class MeanFoldChange(ClosedFormModel):
     """Multiply by the mean fold change of the perturbation over the contexts it was seen in, read out as counts.
 
     Parameters
     ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    readout
-        What makes cells of the mean; ``"counts"`` by default.
+    %(registered_data)s
+    %(readout_counts)s
     embeddings
         Not predicted from. A perturbation that was not measured may be asked for if it has a vector, and gets
         the mean fold change over all perturbations whatever the vector is.

@@ -6,11 +6,13 @@ from typing import override
 
 import numpy as np
 
+from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition
 
 from .closed_form import ShiftRule, rows_of
 
 
+@fill_docstring
 class MeanShift(ShiftRule):
     """Add the mean shift of the perturbation, over the contexts it was seen in, to the log1p values.
 
@@ -20,12 +22,8 @@ class MeanShift(ShiftRule):
 
     Parameters
     ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    readout
-        What makes cells of the mean; ``"added"`` by default.
+    %(registered_data)s
+    %(readout_added)s
     embeddings
         Not predicted from. A perturbation that was not measured may be asked for if it has a vector, and gets
         the mean shift over all perturbations whatever the vector is.

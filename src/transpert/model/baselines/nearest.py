@@ -8,11 +8,13 @@ from typing import override
 import numpy as np
 
 from transpert._amounts import amount_gap
+from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition, Embedding
 
 from .closed_form import ShiftRule
 
 
+@fill_docstring
 class NearestPerturbation(ShiftRule):
     """Copy the shift of the nearest measured group: same perturbation, nearest dose and time, most similar context.
 
@@ -22,12 +24,8 @@ class NearestPerturbation(ShiftRule):
 
     Parameters
     ----------
-    adata
-        Data registered with ``setup_anndata``.
-    registry
-        Registry of a saved model, in place of ``adata``.
-    readout
-        What makes cells of the mean; ``"added"`` by default.
+    %(registered_data)s
+    %(readout_added)s
     embeddings
         As for :class:`KernelTransport`; the nearest perturbation is that of the largest cosine.
 
@@ -68,14 +66,14 @@ class NearestPerturbation(ShiftRule):
 def _nearest_amounts(condition: Condition, known: Sequence[Condition], candidates: np.ndarray) -> np.ndarray:
     """Of the candidates, those with the same directions if there are any, and of these the nearest doses and time."""
     rows = np.flatnonzero(candidates).tolist()
-    apart = {other: _apart(condition, other) for other in {known[row] for row in rows}}
+    apart = {other: _distance(condition, other) for other in {known[row] for row in rows}}
     nearest = min(apart.values())
     chosen = np.zeros_like(candidates)
     chosen[[row for row in rows if apart[known[row]] == nearest]] = True
     return chosen
 
 
-def _apart(condition: Condition, other: Condition) -> tuple[int, float]:
+def _distance(condition: Condition, other: Condition) -> tuple[int, float]:
     """How many directions of two conditions differ, and how far doses and times are apart, on log scales."""
     own = dict(zip(condition.parts, zip(condition.directions, condition.doses, strict=True), strict=True))
     opposed, distance = 0, 0.0

@@ -17,7 +17,7 @@ from transpert import _keys, pp
 from transpert._anndata import frame, layer_names, modality_of, predicted_cells
 from transpert._counts import check_library_sizes, library_sizes, log1p_per_10k, read_counts
 from transpert._matrices import canonical, is_in_memory
-from transpert._scale import check_same_scale, some_rows
+from transpert._scale import check_same_scale, evenly_spread_rows
 from transpert.data import MemorySource
 from transpert.errors import OURS, AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
@@ -67,21 +67,21 @@ class DataSource:
         return cls(**{**values, "design": Design.from_dict(values["design"])})
 
 
-class Keeping:
+class Caching:
     """Cells that remember what was made of them."""
 
     __slots__ = ()
-    _known: dict[Hashable, Any]
+    _cache: dict[Hashable, Any]
 
-    def keep[Value](self, name: Hashable, make: Callable[[], Value]) -> Value:
+    def cached[Value](self, name: Hashable, make: Callable[[], Value]) -> Value:
         """Return what ``make`` made of these cells at the first call; nobody may write into it."""
-        if name not in self._known:
-            self._known[name] = make()
-        return self._known[name]
+        if name not in self._cache:
+            self._cache[name] = make()
+        return self._cache[name]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cells(Keeping):
+class Cells(Caching):
     """Counts of cells with what is known about them."""
 
     counts: sparse.csr_matrix
@@ -90,7 +90,7 @@ class Cells(Keeping):
     genes: np.ndarray
     embedding: np.ndarray | None = None
     library_from: LibraryFrom | None = None
-    _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+    _cache: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return self.counts.shape[0]
@@ -113,19 +113,19 @@ class Cells(Keeping):
 
     def log1p(self) -> np.ndarray:
         """Return log1p counts per 10k, ``(N, G)`` dense float32."""
-        return self.keep(
+        return self.cached(
             "log1p",
             lambda: np.asarray(log1p_per_10k(self.counts, self.library_size).toarray(), dtype=np.float32),
         )
 
     def as_one_group(self) -> GroupStatistics:
         """Return the statistics of all cells as those of one group."""
-        return self.keep(
+        return self.cached(
             "statistics",
             lambda: group_statistics(self.counts, self.library_size, np.zeros(len(self), dtype=int), 1),
         )
 
-    def anew(self) -> Cells:
+    def uncached(self) -> Cells:
         """Return the same cells without what was kept of them."""
         return replace(self)
 
@@ -191,7 +191,7 @@ def _check_x(
     matrix = adata.X
     if source.layer is None or matrix is None or not is_in_memory(matrix):
         return
-    rows = some_rows(len(library))
+    rows = evenly_spread_rows(len(library))
     where = f"layers[{source.layer!r}]"
     check_same_scale(
         canonical(matrix, where="X")[rows], counts[rows], library[rows], obs.iloc[rows], where="X", counts_in=where

@@ -17,7 +17,7 @@ from transpert.data import CellSource, Store
 from transpert.errors import CellError, GeneError, OptionError, StoreError, UnknownNameError, list_names
 from transpert.transport import PooledStatistics
 
-from .in_memory import Cells, DataSource, Keeping, read_cells
+from .in_memory import Caching, Cells, DataSource, read_cells
 from .statistics import stream_statistics
 
 type Data = AnnData | MuData | Store
@@ -26,7 +26,7 @@ type Data = AnnData | MuData | Store
 _SLICE = 64
 
 
-class StoredCells(Keeping):
+class StoredCells(Caching):
     """The cells of a store, with the interface of :class:`~transpert.model.cells.Cells`.
 
     The annotation and the library sizes are in memory, the counts and the names of the cells are read when cells are
@@ -58,7 +58,7 @@ class StoredCells(Keeping):
         self.genes = np.asarray(annotation.var_names if genes is None else genes, dtype=object)
         self._columns = _columns_of(annotation.var_names, self.genes, str(store.path))
         self._source: CellSource | None = None
-        self._known: dict[Hashable, Any] = {}
+        self._cache: dict[Hashable, Any] = {}
 
     def __len__(self) -> int:
         return self.store.n_obs

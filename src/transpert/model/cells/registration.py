@@ -81,7 +81,7 @@ def registry_fields(
 
 
 def _place_of(columns: Sequence[str], modality: str | None, mdata: MuData | None) -> dict[str, Any]:
-    """Say in which ``obs`` of a MuData scvi-tools finds columns: that of the modality, or that of all cells."""
+    """Return in which ``obs`` of a MuData scvi-tools finds columns: that of the modality, or that of all cells."""
     if mdata is None or modality is None:
         return {}
     own, shared = ({*annotated.obs} for annotated in (mdata[modality], mdata))

@@ -129,7 +129,7 @@ def _stacked(parts: Sequence[Any]) -> Matrix:
 
 
 def text_columns(obs: pd.DataFrame, requests: Sequence[Request], design: Design) -> frozenset[str]:
-    """Say which columns of doses and times are text in a prediction."""
+    """Return which columns of doses and times are text in a prediction."""
     found = {key for key in _amount_keys(design) if key in obs and _holds_text(obs[key])}
     if design.dose_key is not None and any(isinstance(request.dose, str) for request in requests):
         found.add(design.dose_key)

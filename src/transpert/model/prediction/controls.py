@@ -18,46 +18,48 @@ from ..cells.open import StoredCells
 from .requests import Request
 
 # the control cells that are moved: those of a context, at one time or (None) at all times
-type Origin = tuple[str, float | None]
+type ControlPool = tuple[str, float | None]
 
 
-def origin_of(cells: Cells | StoredCells, design: Design, request: Request) -> Origin:
-    """Say which control cells are moved: those at the time asked for, where the context has any, else all.
+def pool_of(cells: Cells | StoredCells, design: Design, request: Request) -> ControlPool:
+    """Return which control cells are moved: those at the time asked for, where the context has any, else all.
 
     As :func:`~transpert.groups.match_controls` does for the effects that are learned: cells change with time by
     themselves, and the effect of a perturbation does not contain that.
     """
-    origin = request.context, request.condition.time
-    return origin if origin in _controls_by_origin(cells, design) else (request.context, None)
+    pool = request.context, request.condition.time
+    return pool if pool in _positions_by_pool(cells, design) else (request.context, None)
 
 
-def rows_by_origin(cells: Cells | StoredCells, design: Design, requests: Sequence[Request]) -> dict[Origin, list[int]]:
+def rows_by_pool(
+    cells: Cells | StoredCells, design: Design, requests: Sequence[Request]
+) -> dict[ControlPool, list[int]]:
     """Gather the numbers of the requests that move the same cells."""
-    rows: dict[Origin, list[int]] = {}
-    for row, origin in enumerate(origins_of(cells, design, requests)):
-        rows.setdefault(origin, []).append(row)
+    rows: dict[ControlPool, list[int]] = {}
+    for row, pool in enumerate(pools_of(cells, design, requests)):
+        rows.setdefault(pool, []).append(row)
     return rows
 
 
-def shown_controls(origins: Iterable[Origin]) -> list[Origin]:
+def shown_controls(pools: Iterable[ControlPool]) -> list[ControlPool]:
     """Return the controls that stand beside predictions made from these, each cell once."""
-    origins = list(dict.fromkeys(origins))
-    return [origin for origin in origins if origin[1] is None or (origin[0], None) not in origins]
+    pools = list(dict.fromkeys(pools))
+    return [pool for pool in pools if pool[1] is None or (pool[0], None) not in pools]
 
 
-def origins_of(cells: Cells | StoredCells, design: Design, requests: Iterable[Request]) -> list[Origin]:
-    """Say of each request which control cells it moves."""
-    return [origin_of(cells, design, request) for request in requests]
+def pools_of(cells: Cells | StoredCells, design: Design, requests: Iterable[Request]) -> list[ControlPool]:
+    """Return the control cells that each request moves."""
+    return [pool_of(cells, design, request) for request in requests]
 
 
 def control_positions(
-    cells: Cells | StoredCells, design: Design, origin: Origin, n_cells: int | None, seed: int
+    cells: Cells | StoredCells, design: Design, pool: ControlPool, n_cells: int | None, seed: int
 ) -> np.ndarray:
     """Choose the control cells that are moved."""
-    positions = _controls_by_origin(cells, design).get(origin)
+    positions = _positions_by_pool(cells, design).get(pool)
     if positions is None:
         raise ControlError(
-            f"the context {origin[0]!r} has no control cells to move",
+            f"the context {pool[0]!r} has no control cells to move",
             where=f"obs[{design.perturbation_key!r}]",
             remedy=f"Add cells labelled {design.named_controls} of this context.",
         )
@@ -66,17 +68,17 @@ def control_positions(
     return positions
 
 
-def _controls_by_origin(cells: Cells | StoredCells, design: Design) -> dict[Origin, np.ndarray]:
+def _positions_by_pool(cells: Cells | StoredCells, design: Design) -> dict[ControlPool, np.ndarray]:
     """Positions of the control cells of each context, at all times and at each, which nobody may write into."""
-    return cells.keep(("controls", design), lambda: _find_controls(cells, design))
+    return cells.cached(("controls", design), lambda: _find_controls(cells, design))
 
 
-def _find_controls(cells: Cells | StoredCells, design: Design) -> dict[Origin, np.ndarray]:
+def _find_controls(cells: Cells | StoredCells, design: Design) -> dict[ControlPool, np.ndarray]:
     positions = np.flatnonzero(design.control_cells(cells.obs))
     positions.flags.writeable = False
     labels = context_labels(cells.obs.iloc[positions], design)
     rows = pd.Series(positions).groupby(labels, sort=False).indices
-    found: dict[Origin, np.ndarray] = {(str(context), None): positions[own] for context, own in rows.items()}
+    found: dict[ControlPool, np.ndarray] = {(str(context), None): positions[own] for context, own in rows.items()}
     if design.time_key is not None:
         times = pd.to_numeric(cells.obs[design.time_key].iloc[positions], errors="coerce").to_numpy(dtype=float)
         known = np.flatnonzero(np.isfinite(times))

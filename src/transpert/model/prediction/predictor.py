@@ -22,7 +22,7 @@ from ..cells.in_memory import Cells, read_cells, repeated
 from ..cells.open import Data, StoredCells, check_in_memory, open_cells, open_data
 from ..setup import RegisteredModel
 from .assemble import Population, SetPrediction, assemble, read_out, text_columns
-from .controls import Origin, control_positions, origin_of, origins_of
+from .controls import ControlPool, control_positions, pool_of, pools_of
 from .requests import Asked, Request, expand_requests
 from .sizes import draws_of, population_sizes, shown_draws, wanted_sizes, warn_of_memory
 from .unseen import Unseen, check_seen, unseen_parts
@@ -50,10 +50,10 @@ class Predictor(RegisteredModel):
         progress: bool,
         seed: int,
     ) -> AnnData:
-        origins = origins_of(cells, self.design, requests)
+        pools = pools_of(cells, self.design, requests)
         wanted = wanted_sizes(requests, n_cells)
-        draws = draws_of(cells, self.design, origins, wanted)
-        sizes = population_sizes(cells, self.design, origins, wanted)
+        draws = draws_of(cells, self.design, pools, wanted)
+        sizes = population_sizes(cells, self.design, pools, wanted)
         warn_of_memory(cells, sizes, dense=(readout or self._default_readout) == "added")
         shown = shown_draws(draws) if include_controls else []
         controls = {draw: self._controls(cells, *draw, seed) for draw in dict.fromkeys([*draws, *shown])}
@@ -64,7 +64,7 @@ class Predictor(RegisteredModel):
                 [*zip(requests, draws, wanted, strict=True)], description="Predicting populations"
             ):
                 if moved is None or (draw, size) != last:
-                    last, moved = (draw, size), repeated(controls[draw], size, seed).anew()
+                    last, moved = (draw, size), repeated(controls[draw], size, seed).uncached()
                 populations.append(self._population(moved, request, readout, seed=request.seed(seed)))
         populations += [self._control_population(controls[draw]) for draw in shown]
         as_text = text_columns(cells.obs, requests, self.design)
@@ -111,16 +111,16 @@ class Predictor(RegisteredModel):
         trained = None if self._ignores_perturbation else self._trained_parts
         return unseen_parts(requests, trained, getattr(self, "embedding", None))
 
-    def _controls(self, cells: Cells | StoredCells, origin: Origin, n_cells: int | None, seed: int) -> Cells:
+    def _controls(self, cells: Cells | StoredCells, pool: ControlPool, n_cells: int | None, seed: int) -> Cells:
         """Read the control cells of a context at a time, or at all, at most so many of them."""
-        return cells[control_positions(cells, self.design, origin, n_cells, seed)]
+        return cells[control_positions(cells, self.design, pool, n_cells, seed)]
 
     def _with_controls(
         self, cells: Cells | StoredCells, requests: Sequence[Request], seed: int
     ) -> Iterator[tuple[Request, Cells, GroupStatistics]]:
         """Yield every request with the controls it moves, which are read once for requests that follow each other."""
-        for origin, asked in groupby(requests, key=lambda request: origin_of(cells, self.design, request)):
-            control = self._controls(cells, origin, None, seed)
+        for pool, asked in groupby(requests, key=lambda request: pool_of(cells, self.design, request)):
+            control = self._controls(cells, pool, None, seed)
             statistics = control.as_one_group()
             for request in asked:
                 yield request, control, statistics
@@ -136,10 +136,10 @@ class Predictor(RegisteredModel):
             dispersion=self._dispersion,
             seed=seed,
         )
-        return Population(values, counts, control.anew(), _keys.PREDICTED, request, prediction.latent)
+        return Population(values, counts, control.uncached(), _keys.PREDICTED, request, prediction.latent)
 
     def _control_population(self, control: Cells) -> Population:
-        return Population(None, control.counts, control.anew(), _keys.CONTROL, latent=self._latent_of(control))
+        return Population(None, control.counts, control.uncached(), _keys.CONTROL, latent=self._latent_of(control))
 
     def _latent_of(self, cells: Cells) -> np.ndarray | None:
         """Latent states of cells as they are, for models that have a latent space."""

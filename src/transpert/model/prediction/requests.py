@@ -223,12 +223,12 @@ def _wanted_conditions(label: str, design: Design, vocabulary: PerturbationVocab
     amounts: list[tuple[Any, Any]] = list(product(_one_or_more(doses), _one_or_more(times)))
     if (doses is None and design.dose_key) or (times is None and design.time_key):
         amounts = _usual_amounts(label, parts, vocabulary, doses, times, design)
-    turned = _as_list(directions)
-    if turned is None:
-        turned = [_usual_directions(label, parts, vocabulary) if design.direction_key else None]
+    wanted_directions = _as_list(directions)
+    if wanted_directions is None:
+        wanted_directions = [_usual_directions(label, parts, vocabulary) if design.direction_key else None]
     return [
         parse_condition(label, control=vocabulary.label_format, dose=dose, time=time, direction=direction)
-        for (dose, time), direction in product(amounts, turned)
+        for (dose, time), direction in product(amounts, wanted_directions)
     ]
 
 
@@ -303,7 +303,7 @@ def _one_or_more(values: object) -> list:
 def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts) -> dict[str, dict[str, str]]:
     """The wanted contexts that have cells, by label."""
     keys = source.design.context_keys
-    known = cells.keep(("contexts", keys), lambda: _as_texts(cells.obs, keys))
+    known = cells.cached(("contexts", keys), lambda: _as_texts(cells.obs, keys))
     chosen = np.zeros(len(known), dtype=bool)
     for row in _context_rows(contexts, keys):
         unknown = [column for column in row if column not in keys]
@@ -366,7 +366,7 @@ def request_of(
 
 
 def _are_controls(label: str) -> ConditionError:
-    """Say that controls are not predicted."""
+    """Report that controls are not predicted."""
     return ConditionError(
         f"{label!r} are the control cells", remedy="They come with a prediction (include_controls=True)."
     )

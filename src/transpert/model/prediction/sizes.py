@@ -11,11 +11,11 @@ from transpert.groups import Design
 
 from ..cells.in_memory import Cells
 from ..cells.open import StoredCells
-from .controls import Origin, control_positions, shown_controls
+from .controls import ControlPool, control_positions, shown_controls
 from .requests import Request
 
 # control cells, and how many of them at most
-type Draw = tuple[Origin, int]
+type Draw = tuple[ControlPool, int]
 
 MOST_CELLS = 1_000  # of a population, where nobody says how many
 _SHARE_OF_MEMORY = 0.25  # a prediction that takes more of what the machine has is warned of
@@ -23,28 +23,28 @@ _BYTES_OF_A_COUNT = 16  # value and place, of the counts and of their logarithms
 
 
 def wanted_sizes(requests: Sequence[Request], n_cells: int | None) -> list[int | None]:
-    """Say how many cells of each population somebody asks for; ``None`` where nobody says so."""
+    """Return how many cells of each population somebody asks for; ``None`` where nobody says so."""
     return [n_cells if request.n_cells is None else request.n_cells for request in requests]
 
 
 def population_sizes(
-    cells: Cells | StoredCells, design: Design, origins: Sequence[Origin], wanted: Sequence[int | None]
+    cells: Cells | StoredCells, design: Design, pools: Sequence[ControlPool], wanted: Sequence[int | None]
 ) -> list[int]:
     """Count the cells of every population that is predicted from these, without reading any."""
-    there = _control_counts(cells, design, origins)
-    return [size or min(there[origin], MOST_CELLS) for origin, size in zip(origins, wanted, strict=True)]
+    there = _control_counts(cells, design, pools)
+    return [size or min(there[pool], MOST_CELLS) for pool, size in zip(pools, wanted, strict=True)]
 
 
-def _control_counts(cells: Cells | StoredCells, design: Design, origins: Sequence[Origin]) -> dict[Origin, int]:
-    return {origin: len(control_positions(cells, design, origin, None, 0)) for origin in dict.fromkeys(origins)}
+def _control_counts(cells: Cells | StoredCells, design: Design, pools: Sequence[ControlPool]) -> dict[ControlPool, int]:
+    return {pool: len(control_positions(cells, design, pool, None, 0)) for pool in dict.fromkeys(pools)}
 
 
 def draws_of(
-    cells: Cells | StoredCells, design: Design, origins: Sequence[Origin], wanted: Sequence[int | None]
+    cells: Cells | StoredCells, design: Design, pools: Sequence[ControlPool], wanted: Sequence[int | None]
 ) -> list[Draw]:
-    """Say which cells each population moves, and how many of them at most; warn where nobody says how many."""
-    there = _control_counts(cells, design, [o for o, size in zip(origins, wanted, strict=True) if size is None])
-    more = [f"{origin[0]} ({n:,})" for origin, n in there.items() if n > MOST_CELLS]
+    """Return which cells each population moves, and how many of them at most; warn where nobody says how many."""
+    there = _control_counts(cells, design, [o for o, size in zip(pools, wanted, strict=True) if size is None])
+    more = [f"{pool[0]} ({n:,})" for pool, n in there.items() if n > MOST_CELLS]
     if more:
         warnings.warn(
             f"n_cells is not given: of contexts with more control cells, {MOST_CELLS:,} are moved for each population. "
@@ -52,19 +52,19 @@ def draws_of(
             AssumptionWarning,
             skip_file_prefixes=OURS,
         )
-    return [(origin, size or MOST_CELLS) for origin, size in zip(origins, wanted, strict=True)]
+    return [(pool, size or MOST_CELLS) for pool, size in zip(pools, wanted, strict=True)]
 
 
 def shown_draws(draws: Sequence[Draw]) -> list[Draw]:
     """Return the controls that stand beside predictions made from these, each cell once."""
-    most: dict[Origin, int] = {}
-    for origin, n_cells in draws:
-        most[origin] = max(n_cells, most.get(origin, 0))
-    return [(origin, most[origin]) for origin in shown_controls(most)]
+    most: dict[ControlPool, int] = {}
+    for pool, n_cells in draws:
+        most[pool] = max(n_cells, most.get(pool, 0))
+    return [(pool, most[pool]) for pool in shown_controls(most)]
 
 
 def warn_of_memory(cells: Cells | StoredCells, sizes: Sequence[int], *, dense: bool) -> None:
-    """Say how much memory a prediction takes before it is gone."""
+    """Warn of the memory that a prediction takes, before it is taken."""
     rows = sum(sizes)
     if dense:
         wanted = 4.0 * rows * len(cells.genes)

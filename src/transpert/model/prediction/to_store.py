@@ -19,7 +19,7 @@ from transpert.groups import Design
 from ..cells.in_memory import Cells, repeated
 from ..cells.open import StoredCells
 from .assemble import Population, text_columns
-from .controls import origins_of
+from .controls import pools_of
 from .options import StoreOptions
 from .parts import PredictionParts, digest_of
 from .predictor import Predictor
@@ -45,10 +45,10 @@ def predict_into_store(
     """Predict populations part after part; ``state`` is what the model remembers, by which its parts are known."""
     design = predictor.design
     cells_per_part = options.cells_per_part or max(_VALUES_PER_PART // len(cells.genes), 1)
-    origins = origins_of(cells, design, requests)
+    pools = pools_of(cells, design, requests)
     wanted = wanted_sizes(requests, n_cells)
-    draws = draws_of(cells, design, origins, wanted)
-    sizes = population_sizes(cells, design, origins, wanted)
+    draws = draws_of(cells, design, pools, wanted)
+    sizes = population_sizes(cells, design, pools, wanted)
     blocks = _blocks([*zip(draws, wanted, strict=True)], sizes, cells_per_part)
     controls = shown_draws(draws) if options.include_controls else []
     as_text = text_columns(cells.obs, requests, design)
@@ -113,7 +113,7 @@ def _blocks(moved: Sequence[object], sizes: Sequence[int], cells_per_part: int) 
 def _predicted_part(
     predictor: Predictor, control: Cells, requests: Sequence[Request], readout: str | None, seed: int
 ) -> list[Population]:
-    moved = control.anew()
+    moved = control.uncached()
     return [predictor._population(moved, request, readout, seed=request.seed(seed)) for request in requests]
 
 

@@ -60,8 +60,10 @@ class ConditionTable:
         unknown = sorted({part for condition in conditions for part in condition.parts} - set(row))
         if unknown:
             raise UnknownNameError("perturbation", unknown, self.perturbations, where="the perturbation table")
-        turned = {name: i for i, name in enumerate(self.directions, start=1)}
-        strange = {d for condition in conditions for d in condition.directions if d is not None and d not in turned}
+        direction_codes = {name: i for i, name in enumerate(self.directions, start=1)}
+        strange = {
+            d for condition in conditions for d in condition.directions if d is not None and d not in direction_codes
+        }
         if strange:
             raise UnknownNameError("direction", sorted(strange), self.directions, where="the table of directions")
         width = max([1, *(len(condition.parts) for condition in conditions)])
@@ -72,7 +74,7 @@ class ConditionTable:
         for i, condition in enumerate(conditions):
             for j, (part, dose) in enumerate(zip(condition.parts, condition.doses, strict=True)):
                 parts[i, j] = row[part]
-                directions[i, j] = turned.get(condition.directions[j] or "", 0)
+                directions[i, j] = direction_codes.get(condition.directions[j] or "", 0)
                 given[i, j] = dose is not None
                 doses[i, j] = self.dose_scale.place(dose)
         times = [self.time_scale.place(condition.time) for condition in conditions]

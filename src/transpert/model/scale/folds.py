@@ -16,36 +16,36 @@ from .options import LeaveOut
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Folds:
-    """Which groups networks and anchors do without, and by which fold a group is judged."""
+    """Which groups networks and anchors do without, and which fold tests a group."""
 
-    judged: np.ndarray
+    test_fold: np.ndarray
     left_out: np.ndarray
 
     def __getitem__(self, rows: np.ndarray) -> Folds:
-        return Folds(self.judged[rows], self.left_out[rows])
+        return Folds(self.test_fold[rows], self.left_out[rows])
 
     @classmethod
-    def of(cls, judged: np.ndarray) -> Folds:
+    def of(cls, test_fold: np.ndarray) -> Folds:
         """Make folds that leave out just what they judge."""
-        return cls(judged, judged[:, None] == np.arange(judged.max(initial=-1) + 1))
+        return cls(test_fold, test_fold[:, None] == np.arange(test_fold.max(initial=-1) + 1))
 
     @property
     def any(self) -> bool:
         """Whether there are groups to judge by."""
-        return bool((self.judged >= 0).any())
+        return bool((self.test_fold >= 0).any())
 
     def seen(self, n_networks: int) -> np.ndarray:
         """Return on which groups each network trains, ``(P, n_networks)``; the last one, or only one, on all."""
-        seen = np.ones((len(self.judged), n_networks), dtype=bool)
+        seen = np.ones((len(self.test_fold), n_networks), dtype=bool)
         if n_networks > 1:
             seen[:, : self.left_out.shape[1]] = ~self.left_out
         return seen
 
     def unseen(self, n_networks: int) -> np.ndarray:
-        """Return by which groups each network is judged, ``(P, n_networks)``; an only one by those that it has seen."""
+        """Return by which groups each network is tested, ``(P, n_networks)``; an only one by those that it has seen."""
         if n_networks == 1:
             return self.seen(1)
-        return self.judged[:, None] == np.arange(n_networks)
+        return self.test_fold[:, None] == np.arange(n_networks)
 
 
 def resolve_level(groups: Groups, level: LeaveOut, split_kind: str | None) -> str:
@@ -77,10 +77,10 @@ def assign_folds(groups: Groups, level: str, n_folds: int, *, split_kind: str | 
         return _folds_of_parts(groups, n_folds, rng)
     labels = _shuffled_rank([groups.conditions[group].label for group in perturbed], rng)
     number = {"context": contexts, "perturbation": labels, "pair": contexts + labels}[level]
-    judged = np.full(len(groups), -1)
+    test_fold = np.full(len(groups), -1)
     if len(np.unique(number)) >= 2:
-        judged[perturbed] = number % min(n_folds, len(np.unique(number)))
-    return Folds.of(judged)
+        test_fold[perturbed] = number % min(n_folds, len(np.unique(number)))
+    return Folds.of(test_fold)
 
 
 def _folds_of_parts(groups: Groups, n_folds: int, rng: np.random.Generator) -> Folds:
@@ -92,15 +92,15 @@ def _folds_of_parts(groups: Groups, n_folds: int, rng: np.random.Generator) -> F
         return Folds.of(nobody)
     n_folds = min(n_folds, len(names))
     fold = dict(zip(names, (rng.permutation(len(names)) % n_folds).tolist(), strict=True))
-    judged, left_out = nobody, np.zeros((len(groups), n_folds), dtype=bool)
+    test_fold, left_out = nobody, np.zeros((len(groups), n_folds), dtype=bool)
     for group, own in parts.items():
         folds = sorted({fold[part] for part in own})
         left_out[group, folds] = True
-        judged[group] = folds[0] if len(folds) == 1 else -1
-    return Folds(judged, left_out)
+        test_fold[group] = folds[0] if len(folds) == 1 else -1
+    return Folds(test_fold, left_out)
 
 
-def rows_like_asked(conditions: Sequence[Condition], folds: np.ndarray, split_kind: str | None) -> np.ndarray:
+def rows_of_split_kind(conditions: Sequence[Condition], folds: np.ndarray, split_kind: str | None) -> np.ndarray:
     """Choose the left-out rows that ask what the split asks, which is what the networks are to be weighed by.
 
     Where combinations of known perturbations are to be predicted, a perturbation that was left out as a whole says

@@ -62,7 +62,7 @@ def fit_gate(
 
 
 def nothing_to_learn(effects: GroupEffects, anchored: np.ndarray, rows: np.ndarray, level: str) -> str:
-    """Say why no network could open the gate, whatever it learned; an empty text where one could."""
+    """Return why no network could open the gate, whatever it learned; an empty text where one could."""
     asked = np.flatnonzero(rows)
     units = _units(effects[asked], level)
     n_units = len(set(units))
@@ -110,7 +110,7 @@ def _along(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.einsum("pg,pg->p", first, second)
 
 
-def was_tried(anchor: Anchor, request: Request, embedding: Embedding | None, left_out_level: str) -> bool:
+def gate_applies_to(anchor: Anchor, request: Request, embedding: Embedding | None, left_out_level: str) -> bool:
     """Whether the gate was fitted on requests of this kind, so that it says something about this one.
 
     It is fitted on groups whose perturbation was left out in their context. Where no combination is among them, nothing

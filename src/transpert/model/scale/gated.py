@@ -23,14 +23,14 @@ from ..embeddings import (
     check_perturbations,
 )
 from ..prediction.assemble import SetPrediction
-from ..prediction.controls import rows_by_origin
+from ..prediction.controls import rows_by_pool
 from ..prediction.requests import Request
 from ..uncertainty.estimates import UncertaintyEstimates
-from .folds import Folds, rows_like_asked
-from .gate import UNITS, FittedGate, fit_gate, gate_table, nothing_to_learn, require_trained, was_tried
-from .held_out_anchor import LeftOutShifts, judged_rows, leave_folds_out
+from .folds import Folds, rows_of_split_kind
+from .gate import UNITS, FittedGate, fit_gate, gate_applies_to, gate_table, nothing_to_learn, require_trained
+from .held_out_anchor import LeftOutShifts, gate_rows, leave_folds_out
 from .networks import NetworkModel
-from .training.progress import Say
+from .training.progress import Report
 
 _CONTROLS_OF_THE_GATE = 512  # cells, at most, of which networks are asked where they would take groups they left out
 
@@ -45,7 +45,7 @@ class GatedModel(NetworkModel):
     left_out_level: str
 
     def _why_no_networks(self, effects: GroupEffects, folds: Folds, anchored: LeftOutShifts) -> str:
-        """Say why networks would not count beside the anchor, so that none needs to be trained."""
+        """Return why networks would not count beside the anchor, so that none needs to be trained."""
         joining = self.options.joining
         is_fitted = self.anchor is not None and joining.kind == "stack" and joining.folds > 1 and joining.gate is None
         insists = joining.train_networks == "always" or bool(self.completed_history)
@@ -56,24 +56,24 @@ class GatedModel(NetworkModel):
 
     def _rows_of_the_gate(self, effects: GroupEffects, folds: Folds, anchored: LeftOutShifts) -> np.ndarray:
         """Mark the left-out rows, ``(R,)`` bool, by which networks and anchor are weighed."""
-        like_asked = rows_like_asked(effects.conditions, folds.judged, self._split_kind())
-        return ((folds.judged >= 0) & like_asked)[anchored.rows] & anchored.comparable
+        like_asked = rows_of_split_kind(effects.conditions, folds.test_fold, self._split_kind())
+        return ((folds.test_fold >= 0) & like_asked)[anchored.rows] & anchored.comparable
 
-    def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions, say: Say) -> Anchor:
+    def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions, report: Report) -> Anchor:
         dispersion = np.asarray(self._dispersion)
-        return fit_anchor(effects, options, dispersion, embedding=self.embedding, seed=self.seed, progress=say)
+        return fit_anchor(effects, options, dispersion, embedding=self.embedding, seed=self.seed, progress=report)
 
-    def _left_out_anchor(self, effects: GroupEffects, folds: Folds, say: Say) -> LeftOutShifts:
+    def _left_out_anchor(self, effects: GroupEffects, folds: Folds, report: Report) -> LeftOutShifts:
         """What the anchor predicts for rows of the effects without the rows that their fold leaves out."""
         options = self.options.anchor
         rows = np.arange(len(effects))
         if self.options.joining.kind == "stack":  # in the other case networks start from what is predicted here
-            rows = judged_rows(effects.conditions, folds, self._split_kind(), seed=self.seed)
+            rows = gate_rows(effects.conditions, folds, self._split_kind(), seed=self.seed)
         if self.anchor is None or options is None:
             return LeftOutShifts(rows, np.zeros((len(rows), len(self.genes))), np.ones(len(rows), dtype=bool))
 
         def fit(some: GroupEffects) -> Anchor:
-            return self._fit_anchor(some, options, lambda text: say(f"Without a part of the groups: {text.lower()}"))
+            return self._fit_anchor(some, options, lambda text: report(f"Without a part of the groups: {text.lower()}"))
 
         return leave_folds_out(self.anchor, effects, folds, fit, rows)
 
@@ -84,16 +84,16 @@ class GatedModel(NetworkModel):
         first: np.ndarray,
         folds: Folds,
         anchored: LeftOutShifts,
-        say: Say,
+        report: Report,
     ) -> None:
         """Weigh both by what they say about groups not seen; ``first`` is the first group of a row of the effects."""
-        fold = folds.judged
+        fold = folds.test_fold
         anchored = anchored.only(fold[anchored.rows] >= 0) if folds.any else anchored
         joining, rows, shifts = self.options.joining, anchored.rows, anchored.shifts
         asked = effects[rows]
         unseen = None
         if joining.folds > 1 and folds.any and not self.without_networks:
-            unseen = self._left_out_networks(asked, groups, first[rows], fold[rows], shifts, say)
+            unseen = self._left_out_networks(asked, groups, first[rows], fold[rows], shifts, report)
         if joining.gate is not None:
             self.gate = joining.gate
         elif self.options.anchor is None or unseen is None:
@@ -103,7 +103,7 @@ class GatedModel(NetworkModel):
             self.gate_evidence = fit_gate(asked, shifts, unseen, deciding, self.left_out_level)
             self.gate = self.gate_evidence.weight
             self.gate_table = gate_table(asked, shifts, unseen, self.gate)
-        say("Learning how sure predictions are from left-out groups")
+        report("Learning how sure predictions are from left-out groups")
         predictor = self._left_out_predictor(effects, anchored, unseen)
         self.uncertainty = UncertaintyEstimates.fit(effects, predictor, among=rows)
 
@@ -114,17 +114,17 @@ class GatedModel(NetworkModel):
         first: np.ndarray,
         fold: np.ndarray,
         anchored: np.ndarray,
-        say: Say,
+        report: Report,
     ) -> np.ndarray:
         """Mean shifts, ``(P, G)``, that each row gets from the network that has not seen it."""
         shifts = np.zeros_like(anchored)
         where = zip(effects.contexts, map(groups.context_values, first.tolist()), effects.conditions, strict=True)
         requests = [Request(*asked, "") for asked in where]
-        gathered = rows_by_origin(self.cells, self.design, requests)
-        for number, (origin, rows) in enumerate(gathered.items(), 1):
-            say(f"Comparing networks and anchor on left-out groups: controls {number} of {len(gathered)}")
+        gathered = rows_by_pool(self.cells, self.design, requests)
+        for number, (pool, rows) in enumerate(gathered.items(), 1):
+            report(f"Comparing networks and anchor on left-out groups: controls {number} of {len(gathered)}")
             # read and encoded once for all that was done to them
-            control = self._controls(self.cells, origin, _CONTROLS_OF_THE_GATE, self.seed)
+            control = self._controls(self.cells, pool, _CONTROLS_OF_THE_GATE, self.seed)
             for row in rows:
                 start, own = anchored[row] if self.options.joining.kind == "residual" else None, int(fold[row])
                 found = self._network_shift(control, requests[row], start, number=own, seed=self.seed, each_cell=False)
@@ -178,10 +178,10 @@ class GatedModel(NetworkModel):
         """The weight of the networks for a request: none where the gate that was fitted says nothing about it."""
         if self.anchor is None or self.options.joining.gate is not None:
             return self.gate
-        return self.gate if was_tried(self.anchor, request, self.embedding, self.left_out_level) else 0.0
+        return self.gate if gate_applies_to(self.anchor, request, self.embedding, self.left_out_level) else 0.0
 
-    def _what_speaks_for_the_gate(self) -> str:
-        """Say on how many independent units the gate rests, and what it gains on them."""
+    def _gate_evidence_text(self) -> str:
+        """Return the number of independent units that the gate rests on, and its gain on them."""
         if self.without_networks:
             return f", which was not trained: {self.without_networks}"
         found = self.gate_evidence

@@ -12,7 +12,7 @@ from transpert.groups import Groups
 from transpert.transport import Anchor, GroupEffects
 from transpert.transport.effects import groups_by_condition
 
-from .folds import Folds, rows_like_asked
+from .folds import Folds, rows_of_split_kind
 
 # one weight is fitted to them; of an atlas with a hundred thousand groups every one would take hours
 _MOST_GROUPS = 1_000
@@ -44,20 +44,20 @@ def groups_of(effects: GroupEffects, groups: Groups) -> list[list[int]]:
     return [members[key] for key in zip(effects.contexts, effects.conditions, strict=True)]
 
 
-def choose_groups(telling: np.ndarray, *, seed: int) -> np.ndarray:
-    """Draw the groups by which networks and anchor are judged: all, or a thousand where there are more."""
-    drawn = np.random.default_rng(seed).permutation(len(telling))
-    first = np.argsort(~telling[drawn], kind="stable")
+def choose_groups(preferred: np.ndarray, *, seed: int) -> np.ndarray:
+    """Draw the groups by which networks and anchor are tested: all, or a thousand where there are more."""
+    drawn = np.random.default_rng(seed).permutation(len(preferred))
+    first = np.argsort(~preferred[drawn], kind="stable")
     return np.sort(drawn[first][:_MOST_GROUPS])
 
 
-def judged_rows(conditions: Sequence[Condition], folds: Folds, split_kind: str | None, *, seed: int) -> np.ndarray:
-    """Choose the rows of the effects by which networks and anchor are judged, those that ask what is asked first."""
-    telling = rows_like_asked(conditions, folds.judged, split_kind)
+def gate_rows(conditions: Sequence[Condition], folds: Folds, split_kind: str | None, *, seed: int) -> np.ndarray:
+    """Choose the rows of the effects by which networks and anchor are tested, those that ask what is asked first."""
+    preferred = rows_of_split_kind(conditions, folds.test_fold, split_kind)
     if not folds.any:
-        return choose_groups(telling, seed=seed)
-    judged = np.flatnonzero(folds.judged >= 0)
-    return judged[choose_groups(telling[judged], seed=seed)]
+        return choose_groups(preferred, seed=seed)
+    tested = np.flatnonzero(folds.test_fold >= 0)
+    return tested[choose_groups(preferred[tested], seed=seed)]
 
 
 def leave_folds_out(
@@ -68,7 +68,7 @@ def leave_folds_out(
     Everything is fitted again. An anchor that only leaves the effects of a fold out, but has chosen its kernel and its
     weights with them, looks better than it is.
     """
-    asked, own_fold = effects[rows], folds.judged[rows]
+    asked, own_fold = effects[rows], folds.test_fold[rows]
     comparable = np.ones(len(rows), dtype=bool)
     if not folds.any:
         alone = whole.predict_left_out(asked, lambda row: np.arange(len(effects)) == rows[row])

@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import Strategy
 
 from transpert._arguments import check_arguments, check_path, named_options
 from transpert._compat import SETUP_ARGS_KEY
+from transpert._docstrings import fill_docstring
 from transpert._schema import DAMAGED, checked
 from transpert._seeds import check_seed
 from transpert.conditions import Embedding
@@ -56,7 +57,7 @@ from .gate import FittedGate
 from .gated import GatedModel
 from .held_out_anchor import groups_of
 from .module import TransportModule
-from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions
+from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions, refuse_former
 from .training.fingerprints import data_fingerprint, options_fingerprint
 from .training.plan import TransportTrainingPlan
 from .training.progress import stages
@@ -77,6 +78,7 @@ _VALIDATION_BATCHES = 6
 _KEEP = "keep"  # an option that is not given stays as the preset has it
 
 
+@fill_docstring
 class SCALE(GatedModel):
     """Set-aware conditional flow matching from an anchor, with a count read-out.
 
@@ -87,10 +89,7 @@ class SCALE(GatedModel):
 
     Parameters
     ----------
-    adata
-        Data registered with :meth:`setup_anndata`, :meth:`setup_mudata` or :meth:`setup_store`.
-    registry
-        Registry of a saved model, in place of ``adata``.
+    %(registered_any_data)s
     preset
         ``"auto"``: ``"small"`` networks, which read and write 256 components of the cells where there are at least ten
         times as many genes, as :meth:`summary` says; or ``"tiny"``, ``"small"``, ``"base"``,
@@ -269,20 +268,20 @@ class SCALE(GatedModel):
         n_folds, kind = self.options.joining.folds, self._split_kind()
         folds = assign_folds(groups, self.left_out_level, n_folds, split_kind=kind, seed=self.seed)
         shown = trainer_kwargs.get("enable_progress_bar", True)
-        with stages(shown) as say:
-            say("Reading the cells")
+        with stages(shown) as report:
+            report("Reading the cells")
             effects = self._training_effects(groups, matching)
             if self.options.anchor is not None:
-                self.anchor = self._fit_anchor(effects, self.options.anchor, say)
+                self.anchor = self._fit_anchor(effects, self.options.anchor, report)
                 warn_of_unused(self.anchor, self.embedding)
             members = groups_of(effects, groups)
             first = np.array([own[0] for own in members], dtype=int)
-            anchored = self._left_out_anchor(effects, folds[first], say)
+            anchored = self._left_out_anchor(effects, folds[first], report)
             self.without_networks = self._why_no_networks(effects, folds[first], anchored)
         if self.without_networks:
             self._set_trained()
-            with stages(shown) as say:
-                self._fit_gate(effects, groups, first, folds[first], anchored, say)
+            with stages(shown) as report:
+                self._fit_gate(effects, groups, first, folds[first], anchored, report)
             warnings.warn(
                 f"No network was trained, the anchor predicts alone: {self.without_networks}. "
                 'To train one all the same, make the model with joining="always".',
@@ -325,10 +324,11 @@ class SCALE(GatedModel):
             seed=self.seed,
             fingerprint=fingerprint,
         )
-        resumed = checkpoint_to_resume(checkpoints, fingerprint)
         self.module.train()
         try:
-            run_training(self, plan, data, settings, checkpoints, resumed, self.options.training, self.seed)
+            with checkpoints.held():
+                resumed = checkpoint_to_resume(checkpoints, fingerprint)
+                run_training(self, plan, data, settings, checkpoints, resumed, training, self.seed)
         except ProcessError:
             raise  # the weights may be in parts, some of which are gone
         except TrainingError:
@@ -337,8 +337,8 @@ class SCALE(GatedModel):
         self._take_best_weights(plan)
         self._set_trained()
         self.completed_history = dict(self.history or {})
-        with stages(shown) as say:
-            self._fit_gate(effects, groups, first, folds[first], anchored, say)
+        with stages(shown) as report:
+            self._fit_gate(effects, groups, first, folds[first], anchored, report)
 
     def _take_best_weights(self, plan: TransportTrainingPlan) -> None:
         weights = plan.best_weights()
@@ -383,6 +383,7 @@ class SCALE(GatedModel):
     @override
     def _from_options(cls, adata, registry, options):
         saved = checked(options, SavedOptions, ModelFileError, "options", DAMAGED)
+        refuse_former(options["options"].get("network", {}))
         parts = (saved.options, saved.options.network)
         given = {spec.name: getattr(part, spec.name) for part in parts for spec in dataclasses.fields(part)}
         del given["network"]
@@ -450,5 +451,5 @@ class SCALE(GatedModel):
         if self.anchor is not None:
             lines += [f"  off: {reason}" for reason in self.anchor.missing()]
         if self.is_trained_:
-            lines.append(f"  gate {self.gate:.2f}: the weight of the network{self._what_speaks_for_the_gate()}")
+            lines.append(f"  gate {self.gate:.2f}: the weight of the network{self._gate_evidence_text()}")
         return "\n".join(lines)

@@ -154,11 +154,11 @@ class NetworkModel(PerturbationModel):
         network = self.module.networks[number]
         if self.components:
             components = self.components[number].to(network.gene_mean.device)
-            return cells.keep(f"encoded by {number}", lambda: encode_cells(network, cells.log1p(), components))
+            return cells.cached(f"encoded by {number}", lambda: encode_cells(network, cells.log1p(), components))
         if start is not None:
             return encode_cells(network, np.maximum(cells.log1p() + start.astype(np.float32), 0))
         states = cells.log1p() if cells.embedding is None else cells.embedding
-        return cells.keep(f"encoded by {number}", lambda: encode_cells(network, states))
+        return cells.cached(f"encoded by {number}", lambda: encode_cells(network, states))
 
     @override
     def _latent_of(self, cells: Cells) -> np.ndarray | None:

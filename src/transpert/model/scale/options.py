@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 
 from transpert._arguments import check_choice, check_number, check_share, check_whole, named_options
 from transpert._files import Count
-from transpert._schema import DAMAGED, checked
 from transpert._signatures import check_fields
 from transpert.errors import ModelFileError, OptionError, UnknownNameError
 from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOptions, NetworkOptions, SetOptions
@@ -220,11 +219,6 @@ class ScaleOptions:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Make options from what :meth:`to_dict` returned."""
-        return checked(values, cls, ModelFileError, cls.__name__, DAMAGED)
-
-    @classmethod
     def preset(cls, name: str) -> ScaleOptions:
         """Return a preset by name.
 
@@ -244,6 +238,18 @@ class SavedOptions(msgspec.Struct, forbid_unknown_fields=True):
     options: ScaleOptions
     preset: str
     seed: Count
+
+
+def refuse_former(network: dict[str, Any]) -> None:
+    """Refuse a saved network that used an option which is gone, and would predict something else without it."""
+    for part, name, kept in (("flow", "solver", "euler"), ("decoder", "output", "linear")):
+        value = network.get(part, {}).get(name, kept)
+        if value != kept:
+            raise ModelFileError(
+                f"the network has {name}={value!r}, an option that is gone",
+                where="options",
+                remedy="Load it with the version of transpert that wrote it, or train anew.",
+            )
 
 
 class SavedState(msgspec.Struct, kw_only=True):

@@ -48,7 +48,7 @@ class UncertaintyEstimates:
         among = np.random.default_rng(seed).permutation(among)
         errors: dict[str, ErrorModel] = {}
         for novelty in NOVELTIES:
-            rows = among[_may_be(novelty, effects.conditions)[among]][:_MOST_LEFT_OUT]
+            rows = among[_can_be_new(novelty, effects.conditions)[among]][:_MOST_LEFT_OUT]
             shifts = left_out(novelty, rows)
             if shifts is None:
                 continue
@@ -116,7 +116,7 @@ def _size(errors: ErrorModel) -> float:
     return float(np.mean(errors.spread))
 
 
-def _may_be(novelty: Novelty, conditions: Sequence[Condition]) -> np.ndarray:
+def _can_be_new(novelty: Novelty, conditions: Sequence[Condition]) -> np.ndarray:
     """The groups ``(P,)`` in which something can be new at all, so that few of them are not lost among many."""
     if novelty == "combination":
         return np.array([condition.is_combination for condition in conditions], dtype=bool)

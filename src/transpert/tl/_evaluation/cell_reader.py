@@ -21,7 +21,7 @@ from transpert import _keys
 from transpert._anndata import check_kind, frame, layer_names, metadata_of, modality_of, own_metadata
 from transpert._counts import read_counts, read_log1p
 from transpert._matrices import Matrix, canonical, is_in_memory
-from transpert._scale import some_rows
+from transpert._scale import evenly_spread_rows
 from transpert.errors import CountsError, GeneError, MetricInputError, StoreError, UnknownNameError, list_names
 
 type Data = AnnData | MuData | str | os.PathLike
@@ -175,7 +175,7 @@ def _open_object(adata: AnnData, name: str, layer: str | None, counts_layer: str
 def _if_counts(slot: Slot, n_cells: int) -> Slot | None:
     """Return X if some of its cells are counts: the values are in a layer then."""
     try:
-        slot.rows(some_rows(n_cells), None, "some cells")
+        slot.rows(evenly_spread_rows(n_cells), None, "some cells")
     except CountsError:
         return None
     return slot

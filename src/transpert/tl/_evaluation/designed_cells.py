@@ -30,21 +30,21 @@ class DesignedCells:
     def cells(self, context: str, label: str, *, with_counts: bool) -> Fetch:
         """Return what makes the cells of a population."""
         fetch = self.before.cells(context, label, with_counts=False)
-        return partial(_made, fetch, self.means[context, label], self.make, seed_of(self.seed, context, label))
+        return partial(_make_cells, fetch, self.means[context, label], self.make, seed_of(self.seed, context, label))
 
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
         """Refuse: designed cells bring no controls."""
         raise OptionError("designed cells bring no controls", remedy="Take the real controls as the reference.")
 
 
-def _made(fetch: Fetch, mean: np.ndarray, make: Make, seed: int) -> tuple[Matrix, None]:
+def _make_cells(fetch: Fetch, mean: np.ndarray, make: Make, seed: int) -> tuple[Matrix, None]:
     """Make designed cells of those that are read."""
     values = fetch()[0]
     dense = values if isinstance(values, np.ndarray) else values.toarray()
     return make(dense.astype(np.float64), mean, np.random.default_rng(seed)).astype(np.float32), None
 
 
-def in_a_tenth(cells: np.ndarray, mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def raise_a_tenth(cells: np.ndarray, mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Change as few cells as give the mean: a tenth rises, or values are taken from cell after cell."""
     made = cells[rng.permutation(len(cells))]
     lacking = mean * len(made) - made.sum(axis=0)

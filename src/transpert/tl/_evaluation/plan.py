@@ -29,7 +29,7 @@ from .._populations import Populations, populations
 from .._rank_tests import VALUES_PER_BLOCK, portions
 from .blocks import Block, Controls
 from .cell_reader import CellReader
-from .predictions import GivenPrediction, Prediction, baseline_names, seed_of, some_of
+from .predictions import GivenPrediction, Prediction, baseline_names, sample_rows, seed_of
 
 _BLOCKS_PER_THREAD = 4  # so that workers finish at about the same time
 
@@ -166,7 +166,7 @@ class Plan:
 
     def _controls(self, context: str) -> Controls:
         seed = seed_of(self.seed, context)
-        rows = some_of(self.real.controls[context], self.max_controls, seed)
+        rows = sample_rows(self.real.controls[context], self.max_controls, seed)
         fetch = self.truth.fetch(rows, f"controls of {context}", with_counts=self.with_counts)
         predicted = {}
         if self.reference == "predicted":

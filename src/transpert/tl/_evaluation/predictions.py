@@ -62,7 +62,7 @@ class GivenPrediction:
 
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
         """Return what reads the controls, at most ``limit`` of them."""
-        rows = some_of(self.found.controls[context], limit, seed)
+        rows = sample_rows(self.found.controls[context], limit, seed)
         return self.reader.fetch(rows, f"controls of {context}", with_counts=with_counts)
 
 
@@ -139,7 +139,7 @@ def _check_some_left(held: Populations, wanted: Collection[tuple[str, str]]) -> 
         )
 
 
-def some_of(rows: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
+def sample_rows(rows: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
     """Return at most ``limit`` rows, in order."""
     if limit is None or len(rows) <= limit:
         return rows

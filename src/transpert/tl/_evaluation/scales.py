@@ -11,7 +11,7 @@ import pandas as pd
 from transpert import _keys
 from transpert._anndata import are_of_prediction, predicted_cells
 from transpert._counts import library_sizes
-from transpert._scale import check_same_scale, mismatch, proportion, sizes_behind, some_rows
+from transpert._scale import check_same_scale, evenly_spread_rows, mismatch, proportion, sizes_behind
 from transpert.errors import OURS, AssumptionWarning, CountsError
 from transpert.groups import Design
 
@@ -35,7 +35,7 @@ def library_column(given: str | None, predictions: Iterable[CellReader], truth: 
 
 def check_scale_of_truth(truth: CellReader, design: Design, library_size_key: str | None) -> None:
     """Refuse a truth whose values were made with other library sizes than baselines are trained with."""
-    rows = some_rows(len(truth.obs))
+    rows = evenly_spread_rows(len(truth.obs))
     values, counts = truth.peek(rows)
     assert truth.counts is not None and counts is not None
     obs = truth.obs.iloc[rows]
@@ -78,7 +78,7 @@ def _controls_agree(
     both = np.flatnonzero(np.isin(at, real))
     if not len(both):
         return False
-    both = both[some_rows(len(both))]
+    both = both[evenly_spread_rows(len(both))]
     ratio = proportion(pred.peek(rows[both])[0], truth.peek(at[both])[0])
     same = np.isfinite(ratio)
     if not same.any():
@@ -89,7 +89,7 @@ def _controls_agree(
             f"control cells that the truth has too have {1 / apart.given:.3g} times its values there, before the "
             f"logarithm ({apart.n_cells} of {apart.n_looked_at} cells looked at)",
             where=pred.name,
-            remedy=f"{_REMEDY}{_said_by(pred)}.",
+            remedy=f"{_REMEDY}{_library_size_note(pred)}.",
         )
     return True
 
@@ -100,7 +100,7 @@ def _first_positions(names: pd.Index, wanted: np.ndarray) -> np.ndarray:
     return np.array([position.get(name, -1) for name in wanted], dtype=int)
 
 
-def _said_by(pred: CellReader) -> str:
+def _library_size_note(pred: CellReader) -> str:
     """Say where a prediction of this package has its library sizes."""
     key = pred.metadata.get(_keys.LIBRARY_KEY)
     return f" (obs[{key!r}])" if key is not None else ""
@@ -115,14 +115,14 @@ def _check_library_sizes(truth: CellReader, names: pd.Index, pred: CellReader) -
     rows, at = rows[at >= 0], at[at >= 0]
     if not len(rows):
         return
-    chosen = some_rows(len(rows))
+    chosen = evenly_spread_rows(len(rows))
     behind = sizes_behind(*truth.peek(at[chosen]))
     apart = mismatch(behind, pred.obs[_keys.LIBRARY_SIZE].to_numpy(dtype=float)[rows[chosen]])
     if apart is not None:
         raise CountsError(
             f"the control cells that it was made of have other library sizes in the truth: by the values there {apart}",
             where=pred.name,
-            remedy=f"{_REMEDY}{_said_by(pred)}.",
+            remedy=f"{_REMEDY}{_library_size_note(pred)}.",
         )
 
 
@@ -137,7 +137,7 @@ def _compare_totals(
     typical = []
     for reader, own in ((pred, found), (truth, observed)):
         rows = np.sort(np.concatenate([own.cells[key] for key in wanted]))
-        values = reader.peek(rows[some_rows(len(rows))])[0]
+        values = reader.peek(rows[evenly_spread_rows(len(rows))])[0]
         with np.errstate(over="ignore"):
             typical.append(float(np.median(np.asarray(np.expm1(values).sum(axis=1)))))
     if min(typical) > 0 and not 1 / _ALIKE < typical[0] / typical[1] < _ALIKE:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import anndata
 import numpy as np
@@ -19,12 +18,24 @@ from scipy import sparse
 
 from transpert import __version__, _keys
 from transpert._anndata import frame, layer_names
-from transpert.errors import OptionError, TranspertError, UnknownNameError
+from transpert._files import write_json, writing
+from transpert._schema import checked, read_json
+from transpert.errors import OptionError, StoreError, TranspertError, UnknownNameError
 from transpert.groups import Design
 
 from ..evaluation import evaluate
 
 type Builder = Callable[..., Any]
+
+GO_ON = "call scaling_study again: runs that have ended are kept"
+
+
+class _Result(TypedDict):
+    """What is kept of a run."""
+
+    scores: list[dict[str, str | float | None]]
+    error: str | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,11 +109,13 @@ def digest_of_cells(adata: AnnData, design: Design, layer: str | None) -> str:
 
 
 def read_result(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return the result of a finished run, nothing if there is none."""
+    """Return the result of a finished run; nothing if there is none, or it is damaged, so that it is done again."""
     path = folder / f"{key}.json"
+    if not path.exists():
+        return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        return dict(checked(read_json(path, StoreError, GO_ON), _Result, StoreError, str(path), GO_ON))
+    except StoreError:
         return None
 
 
@@ -115,9 +128,8 @@ def run(adata: AnnData, task: Task, folder: Path) -> tuple[str, dict[str, Any]]:
         scores, error = [], f"{type(problem).__name__}: {problem}"
     result = {"scores": scores, "error": error, "seconds": time.perf_counter() - start}
     path = folder / f"{task.key}.json"
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(json.dumps(result), encoding="utf-8")
-    partial.replace(path)
+    with writing(StoreError, path, GO_ON):
+        write_json(path, result)
     return task.key, result
 
 
@@ -145,14 +157,14 @@ def _predict(adata: AnnData, task: Task) -> AnnData:
     cells = adata[np.union1d(task.rows, task.keep)].copy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = _made(cells, task)
+        model = _make_model(cells, task)
         model.train(**({"enable_progress_bar": False} if _trains_with_bar(model) else {}))
         if hasattr(model, "predict_populations"):
             return model.predict_populations(list(task.wanted), n_cells=task.n_cells, seed=task.seed)
         return _by_context(model, task)
 
 
-def _made(cells: AnnData, task: Task) -> Any:
+def _make_model(cells: AnnData, task: Task) -> Any:
     """Set data up for a model class and make it; a function is only called."""
     if not hasattr(task.model, "setup_anndata"):
         return task.model(cells)

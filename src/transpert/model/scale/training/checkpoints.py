@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, override
 
+import msgspec
 import numpy as np
 from lightning.fabric.plugins import CheckpointIO
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from transpert._files import reading
+from transpert._folders import clear_unfinished, folder_written, remove_folder, used_alone
+from transpert._schema import checked, read_json
 from transpert.errors import OURS, AssumptionWarning, CheckpointError
 
 # the newest may be damaged by what killed the machine; the one before it then is not
 CHECKPOINTS_KEPT = 2
 
-_PREFIX, _UNFINISHED = "step-", ".unfinished-"
+_PREFIX, _KIND = "step-", "checkpoint"
 _STATE, _TENSORS, _SUMS = "state.json", "tensors.safetensors", "SHA256SUMS"
 _FORMAT = 1
-# safetensors only mentions the number in its message
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_GO_ON = 'go on with resume="auto": the checkpoints before it are intact'
+_DAMAGED = "It is damaged: go on from an older checkpoint, or train anew."
 # how values that JSON does not know are written
 _TENSOR, _TUPLE, _ITEMS = "$tensor", "$tuple", "$items"
+
+
+class _Saved(msgspec.Struct):
+    """What ``state.json`` says."""
+
+    format: int
+    state: dict[str, Any]
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -39,62 +47,47 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 def find_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, newest first."""
-    return sorted((path for path in folder.glob(f"{_PREFIX}*") if path.is_dir()), reverse=True)
+    found = [path for path in folder.glob(f"{_PREFIX}*") if path.is_dir() and path.name[len(_PREFIX) :].isdigit()]
+    return sorted(found, key=lambda path: int(path.name[len(_PREFIX) :]), reverse=True)
 
 
 def write_checkpoint(target: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint under another name, force it to the disk, and rename it."""
-    staging = None
+    """Write a checkpoint; it is there in full or not at all."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=target.parent))
-        tensors: dict[str, Tensor] = {}
-        plain = {"format": _FORMAT, "state": _pack(state, tensors, "state")}
-        save_file(tensors, staging / _TENSORS)
-        (staging / _STATE).write_text(json.dumps(plain), encoding="utf-8")
-        sums = "".join(f"{_sha256(staging / name)}  {name}\n" for name in (_STATE, _TENSORS))
-        (staging / _SUMS).write_text(sums, encoding="utf-8")
-        staging.chmod(0o755)
-        for path in (*staging.iterdir(), staging):
-            _force_to_disk(path)
-        if target.exists():  # written by a run that was killed before this one; the step is the same
-            _remove(target)
-        staging.rename(target)
-        _force_to_disk(target.parent)
+        with folder_written(target, _KIND, CheckpointError, _GO_ON) as new:
+            tensors: dict[str, Tensor] = {}
+            plain = {"format": _FORMAT, "state": _pack(state, tensors, "state")}
+            save_file(tensors, new / _TENSORS)
+            (new / _STATE).write_text(json.dumps(plain), encoding="utf-8")
+            sums = "".join(f"{_sha256(new / name)}  {name}\n" for name in (_STATE, _TENSORS))
+            (new / _SUMS).write_text(sums, encoding="utf-8")
+    except CheckpointError:
+        raise
     except Exception as error:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(
-            "the disk is full, so the checkpoint was not written"
-            if _disk_is_full(error)
-            else f"the checkpoint was not written: {error}",
-            where=str(target),
-            remedy='The checkpoints before it are intact: make room and go on with resume="auto".',
+            f"the checkpoint was not written: {error}", where=str(target), remedy=f"{_GO_ON.capitalize()}."
         ) from error
 
 
 def read_state(path: Path) -> dict[str, Any]:
     """Read a checkpoint and check every byte of it."""
+    plain = read_checkpoint(path)
+    with reading(CheckpointError, path, _KIND, _DAMAGED):
+        return _unpack(plain, load_file(path / _TENSORS))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint says of the training it belongs to, without its tensors."""
     _check_sums(path)
-    try:
-        plain = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        if plain["format"] != _FORMAT:
-            raise CheckpointError(
-                f"the checkpoint has format {plain['format']}, this version reads {_FORMAT}",
-                where=str(path),
-                remedy="Go on with the version of transpert that wrote it, or train anew.",
-            )
-        return _unpack(plain["state"], load_file(path / _TENSORS))
-    except CheckpointError:
-        raise
-    except Exception as error:
+    where = path / _STATE
+    saved = checked(read_json(where, CheckpointError, _DAMAGED), _Saved, CheckpointError, str(where), _DAMAGED)
+    if saved.format != _FORMAT:
         raise CheckpointError(
-            f"the checkpoint cannot be read: {error}",
+            f"the checkpoint has format {saved.format}, this version reads {_FORMAT}",
             where=str(path),
-            remedy="It is damaged: go on from an older checkpoint, or train anew.",
-        ) from error
+            remedy="Go on with the version of transpert that wrote it, or train anew.",
+        )
+    return saved.state
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -122,16 +115,18 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what a checkpoint says of the training it belongs to, without its tensors."""
-    _check_sums(path)
-    return json.loads((path / _STATE).read_text(encoding="utf-8"))["state"]
+@contextmanager
+def checkpoints_held(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a folder of checkpoints, and clear what killed ones left there."""
+    with used_alone(folder, "training", CheckpointError, _GO_ON):
+        clear_unfinished(folder, f"{_PREFIX}*", _KIND, CheckpointError, _GO_ON)
+        yield
 
 
 def remove_old_checkpoints(folder: Path, *, keep: int = CHECKPOINTS_KEPT) -> None:
-    """Remove all but the newest checkpoints, and what killed runs left unfinished."""
-    for path in (*find_checkpoints(folder)[keep:], *folder.glob(f"{_UNFINISHED}*")):
-        _remove(path)
+    """Remove all but the newest checkpoints."""
+    for path in find_checkpoints(folder)[keep:]:
+        remove_folder(path, _KIND, CheckpointError, _GO_ON)
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -159,28 +154,7 @@ class SafeCheckpointIO(CheckpointIO):
 
     @override
     def remove_checkpoint(self, path: Any) -> None:
-        _remove(Path(path))
-
-
-def _remove(path: Path) -> None:
-    """Remove a folder so that half of it never looks like a checkpoint."""
-    doomed = path.with_name(f"{_UNFINISHED}{path.name.removeprefix(_UNFINISHED)}")
-    if doomed != path:
-        shutil.rmtree(doomed, ignore_errors=True)
-        path.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _force_to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _disk_is_full(error: Exception) -> bool:
-    return getattr(error, "errno", None) in _DISK_FULL or any(f"os error {code}" in str(error) for code in _DISK_FULL)
+        remove_folder(Path(path), _KIND, CheckpointError, _GO_ON)
 
 
 def _sha256(path: Path) -> str:
@@ -195,11 +169,12 @@ def _check_sums(path: Path) -> None:
             where=str(path),
             remedy=f"A checkpoint is a folder with {_SUMS}, {_STATE} and {_TENSORS}; pickles are never opened.",
         )
-    lines = (path / _SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
-    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in (_STATE, _TENSORS):
-        if not (path / name).is_file() or sums.get(name) != _sha256(path / name):
-            raise CheckpointError(f"{name} does not have its checksum", where=str(path), remedy="It is damaged.")
+    with reading(CheckpointError, path, _KIND, _DAMAGED):
+        lines = (path / _SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        for name in (_STATE, _TENSORS):
+            if not (path / name).is_file() or sums.get(name) != _sha256(path / name):
+                raise CheckpointError(f"{name} does not have its checksum", where=str(path), remedy=_DAMAGED)
 
 
 def _pack(value: Any, tensors: dict[str, Tensor], where: str) -> Any:

@@ -30,7 +30,7 @@ class TrainingHistory:
         """Remember the mean losses of a validation."""
         self._validations.append({"epoch": epoch, **losses})
 
-    def settle(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
+    def collect(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
         """Fetch what is still on the device."""
         if not self._pending:
             return

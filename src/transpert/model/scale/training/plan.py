@@ -67,7 +67,7 @@ class TransportTrainingPlan(lightning.LightningModule):
         n_networks = len(module.networks)
         self._seen, self._unseen = torch.as_tensor(folds.seen(n_networks)), torch.as_tensor(folds.unseen(n_networks))
         self._anchor = None if anchor is None else torch.as_tensor(anchor, dtype=torch.float32)
-        self._names = list(map(str, range(len(folds.judged)) if names is None else names))
+        self._names = list(map(str, range(len(folds.test_fold)) if names is None else names))
         self._fingerprint = dict(fingerprint or {})
         self._best: tuple[float, dict[str, Tensor]] | None = None
         # the batches of the step that is being taken, and their losses
@@ -170,11 +170,11 @@ class TransportTrainingPlan(lightning.LightningModule):
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         if not self.trainer.is_last_batch:
             return
-        self.history.settle(self.trainer.strategy.reduce)
+        self.history.collect(self.trainer.strategy.reduce)
         self._log("train", self.history.mean(self.trainer.current_epoch))
 
     def _not_finite(self) -> TrainingError:
-        """Say which sets have a loss that is not finite; if none has, which were in the step."""
+        """Return which sets have a loss that is not finite; if none has, which were in the step."""
         found: set[str] = set()
         for batch, _ in self._recent:
             sets, groups = self._sets(batch)
@@ -274,7 +274,7 @@ class TransportTrainingPlan(lightning.LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.history.settle(self.trainer.strategy.reduce)
+        self.history.collect(self.trainer.strategy.reduce)
         checkpoint["transpert"] = {
             "fingerprint": self._fingerprint,
             "history": self.history.state_dict(),

@@ -9,18 +9,18 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ...processes import is_first_process
 
-type Say = Callable[[str], None]
+type Report = Callable[[str], None]
 
 
 @contextmanager
-def stages(shown: bool) -> Iterator[Say]:
+def stages(shown: bool) -> Iterator[Report]:
     """Show which part of a long work is under way, and for how long."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, disable=not (shown and is_first_process()), transient=True) as bar:
         line = bar.add_task("", total=None)
 
-        def say(text: str) -> None:
+        def report(text: str) -> None:
             bar.reset(line, description=text)
             bar.refresh()  # the screen is renewed now and then only, and the next part may take all the processor
 
-        yield say
+        yield report

@@ -9,7 +9,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, override
@@ -27,9 +27,16 @@ from transpert.data import SetDataModule
 from transpert.errors import CheckpointError, OptionError, UnknownOptionError, list_names
 from transpert.groups import Groups
 
-from ...processes import choose_strategy, largest, lost_process
+from ...processes import choose_strategy, is_first_process, largest, lost_process
 from ..options import TrainingOptions
-from .checkpoints import SafeCheckpointIO, checkpoint_path, find_checkpoints, newest_checkpoint, read_checkpoint
+from .checkpoints import (
+    SafeCheckpointIO,
+    checkpoint_path,
+    checkpoints_held,
+    find_checkpoints,
+    newest_checkpoint,
+    read_checkpoint,
+)
 from .fingerprints import Fingerprint, check_fingerprint
 from .history import join_histories
 from .plan import TransportTrainingPlan
@@ -63,6 +70,10 @@ class CheckpointSettings:
             raise OptionError("there is no place for checkpoints", remedy="Give checkpoint_dir.")
         if self.folder is not None:
             _check_place(self.folder)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keep other trainings out of the folder; of several processes the first one writes, and does so."""
+        return nullcontext() if self.folder is None or not is_first_process() else checkpoints_held(self.folder)
 
 
 def _check_place(folder: Path) -> None:
@@ -274,7 +285,7 @@ class SetTrainRunner(TrainRunner):
             raise lost from error
         finally:
             if self.trainer.world_size == 1:
-                self.training_plan.history.settle()
+                self.training_plan.history.collect()
             self._update_history()
             self._release_cells()
         # scvi-tools knows the first device only, which is that of the first of several processes
@@ -315,9 +326,9 @@ class CheckpointCallback(lightning.Callback):
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._restore.append((number, signal.signal(number, self._remember)))
+            self._restore.append((number, signal.signal(number, self._note_signal)))
 
-    def _remember(self, number: int, frame: Any) -> None:
+    def _note_signal(self, number: int, frame: Any) -> None:
         if self._signal == number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice: at once
         self._signal = number
@@ -360,14 +371,14 @@ class CheckpointCallback(lightning.Callback):
 
     @override
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._give_back()
+        self._restore_signals()
 
     @override
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        self._give_back()
+        self._restore_signals()
 
-    def _give_back(self) -> None:
+    def _restore_signals(self) -> None:
         while self._restore:
             signal.signal(*self._restore.pop())
