@@ -71,6 +71,6 @@ def test_the_numbers_are_those_of_cell_eval2(make) -> None:
     sides = [screen.adata(counts.astype(np.float64), make) for counts in (screen.predicted, screen.real)]
     theirs = package.compute_metrics(*sides, config=config).to_pandas()
     theirs = theirs.pivot(index="perturbation", columns="metric", values="value").loc[screen.perturbations]
-    ours = metrics.score_panel(screen.comparisons(make, reference="real"), NAMES)
+    ours = metrics.score_prediction(screen.comparisons(make, reference="real"), NAMES)
     for name in NAMES:
         np.testing.assert_allclose(ours[name], theirs[name], atol=1e-5, err_msg=name)

@@ -159,9 +159,9 @@ def comparisons() -> list[metrics.Comparison]:
 
 def test_no_metric_depends_on_which_others_run() -> None:
     names = [name for name, metric in metrics.METRICS.items() if not metric.counts]
-    together = metrics.score_panel(comparisons(), names, block=3)
+    together = metrics.score_prediction(comparisons(), names, block=3)
     for name, values in together.items():
-        alone = metrics.score_panel(comparisons(), [name])[name]
+        alone = metrics.score_prediction(comparisons(), [name])[name]
         np.testing.assert_allclose(alone, values, err_msg=name)
         assert len(values) == (4 if metrics.METRICS[name].per == "population" else 1)
 
@@ -175,9 +175,9 @@ def test_a_panel_of_many_populations_is_gathered_at_once() -> None:
     one = metrics.Summary("", "", (), {"value": 1.0})
     many = [replace(one, perturbation=f"P{number}") for number in range(20_000)]
     start = time.perf_counter()
-    panel = metrics.Panel.gather(many)
+    summaries = metrics.Summaries.gather(many)
     # comparing each with each takes ten times as long
     assert time.perf_counter() - start < 1.5
-    assert len(panel.perturbation) == 20_000
+    assert len(summaries.perturbation) == 20_000
     with pytest.raises(MetricInputError, match="more than once: ' / P7'"):
-        metrics.Panel.gather([*many, many[7]])
+        metrics.Summaries.gather([*many, many[7]])

@@ -44,7 +44,7 @@ def cell_eval(tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
 def test_every_column_agrees(any_screen, make, cell_eval) -> None:
     theirs = cell_eval(any_screen, make)
-    ours = metrics.score_panel(any_screen.comparisons(make, reference="predicted"), "cell-eval")
+    ours = metrics.score_prediction(any_screen.comparisons(make, reference="predicted"), "cell-eval")
     assert set(theirs.columns) == set(ours)
     for name, column in theirs.items():
         expected = column.to_numpy()
@@ -62,7 +62,7 @@ def test_exception_single_precision_is_rounded_by_them_and_not_by_us(random_scre
 
     theirs = cell_eval(random_screen, np.asarray, double)
     comparisons = random_screen.comparisons(np.asarray, reference="predicted", dtype=np.float32)
-    for name, values in metrics.score_panel(comparisons, "cell-eval").items():
+    for name, values in metrics.score_prediction(comparisons, "cell-eval").items():
         np.testing.assert_allclose(np.broadcast_to(values, len(theirs)), theirs[name], atol=1e-6, err_msg=name)
 
 

@@ -48,24 +48,24 @@ def cell_eval2():
 @pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
 def test_every_member_agrees(any_screen, make, cell_eval2) -> None:
     each, means = cell_eval2(any_screen, make)
-    ours = metrics.score_panel(any_screen.comparisons(make, reference="real"), "vcc2026")
+    ours = metrics.score_prediction(any_screen.comparisons(make, reference="real"), "vcc2026")
     assert set(ours) == set(NAMES)
     for name, theirs in NAMES.items():
-        if name == "nmse":  # one value a panel
+        if name == "nmse":  # one value a prediction
             assert ours[name] == pytest.approx(means[theirs], abs=1e-6)
         else:
             np.testing.assert_allclose(ours[name], each[theirs].to_numpy(float), atol=1e-6, err_msg=name)
     # the unscored columns are the two sums of the normalised error, and the error without the cap on its correction
-    panel = metrics.Panel.gather(
+    summaries = metrics.Summaries.gather(
         [
             metrics.summarise(comparison, metrics.METRICS["nmse"].needs)
             for comparison in any_screen.comparisons(make, reference="real")
         ]
     )
-    parts = [panel[name] for name in ("bulk_predicted", "bulk_real", "bulk_controls")]
-    parts += [panel[name] for name in ("noise_predicted", "noise_real", "noise_controls")]
+    parts = [summaries[name] for name in ("bulk_predicted", "bulk_real", "bulk_controls")]
+    parts += [summaries[name] for name in ("noise_predicted", "noise_real", "noise_controls")]
     for capped, column in ((True, "expr_mse_unbiased_capped"), (False, "expr_mse_unbiased")):
-        errors, effects = metrics.noise_corrected_errors(*parts, targets=panel.targets, capped=capped)
+        errors, effects = metrics.noise_corrected_errors(*parts, targets=summaries.targets, capped=capped)
         np.testing.assert_allclose(errors, each[column].to_numpy(float), atol=1e-6)
         np.testing.assert_allclose(effects, each["expr_distance_unbiased"].to_numpy(float), atol=1e-6)
 

@@ -40,7 +40,7 @@ def score(drawn: list[dict], names="all", genes=None, order=lambda cells: cells)
         return populations[id(counts)]
 
     place = {gene: column for column, gene in enumerate(genes)} if genes is not None else None
-    return metrics.score_panel(
+    return metrics.score_prediction(
         [
             metrics.Comparison(
                 *map(population, one["cells"]),
@@ -121,7 +121,7 @@ def test_metrics_of_counts_say_that_they_need_counts() -> None:
     cells = np.random.default_rng(0).random((3, 9, 4))
     for name in metrics.PANELS["vcc2026"]:
         with pytest.raises(MetricInputError, match="computed from raw counts, and there are none"):
-            metrics.score_panel([metrics.Comparison(*cells)], [name])
+            metrics.score_prediction([metrics.Comparison(*cells)], [name])
 
 
 def test_a_panel_says_what_is_wrong_with_it() -> None:
@@ -136,9 +136,9 @@ def test_a_panel_says_what_is_wrong_with_it() -> None:
         ([one, fewer], "different numbers of genes"),
     ):
         with pytest.raises(MetricInputError, match=message):
-            metrics.Panel.gather(summaries)
+            metrics.Summaries.gather(summaries)
     with pytest.raises(MetricInputError, match="'delta_real' was not kept"):
-        metrics.Panel.gather([one])["delta_real"]
+        metrics.Summaries.gather([one])["delta_real"]
 
 
 def test_every_metric_is_on_its_page_and_nothing_else() -> None:

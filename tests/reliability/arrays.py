@@ -76,7 +76,7 @@ def _table(function: str) -> dict[str, Any]:
         "fit_stack": {"weights": np.ones((4, N_GENES))},
         "spiked_order": {"other": np.arange(5)},
         "fit_similarity": {"effects": rng.normal(size=(4, 3))},
-        "panel_needs": {"metrics": list(tp.metrics.METRICS.values())[:3]},
+        "summary_needs": {"metrics": list(tp.metrics.METRICS.values())[:3]},
     }  # fmt: skip
     of_tests = ("fold_change", "direction", "overlap", "precision", "significant_", "area", "n_significant_ratio")
     if function.startswith(of_tests):

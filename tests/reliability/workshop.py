@@ -479,7 +479,7 @@ class Workshop:
                 "similarity": similarity, "measured": np.arange(2), "candidates": np.array([2, 3]), "n": 1,
                 "rng": np.random.default_rng(0)}),
             ("summarise", tp.metrics.summarise, lambda: {
-                "comparison": comparison, "needs": tp.metrics.panel_needs(tp.metrics.resolve_metrics("mse"))}),
-            ("score_panel", tp.metrics.score_panel, lambda: {
+                "comparison": comparison, "needs": tp.metrics.summary_needs(tp.metrics.resolve_metrics("mse"))}),
+            ("score_prediction", tp.metrics.score_prediction, lambda: {
                 "comparisons": [comparison], "metrics": "mae", "block": 4}),
         ]  # fmt: skip

@@ -26,19 +26,19 @@ from .gene_agreement import (
     significant_recall,
 )
 from .integrity import variance_ratio, zero_fraction_gap
-from .panel import Panel, Summary, summarise
 from .population import Population, rank_sums_together
 from .pseudobulk import bulk_noise, bulk_profile, noise_corrected_errors
 from .rare_tails import top_average_precision, top_recall, unique_gene_error
-from .registry import METRICS, PANELS, Metric, panel_needs, prepare, resolve_metrics, score_panel
+from .registry import METRICS, PANELS, Metric, prepare, resolve_metrics, score_prediction, summary_needs
 from .residuals import interaction, residual_pearson, residual_r2
+from .summaries import Summaries, Summary, summarise
 from .systema import centroid_accuracy, pearson_delta_perturbed
 
 __all__ = [
     "METRICS",
     "PANELS",
     "Metric",
-    "Panel",
+    "Summaries",
     "Population",
     "challenge_score",
     "differential_expression",
@@ -48,5 +48,5 @@ __all__ = [
     "normalise",
     "overlap_at_n",
     "pearson_delta",
-    "score_panel",
+    "score_prediction",
 ]

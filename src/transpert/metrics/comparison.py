@@ -28,7 +28,7 @@ class Comparison:
     predicted_controls : (L, G)
         Controls that the prediction is compared with; the real ones by default.
     perturbation, context
-        Labels; metrics of a panel compare the perturbations of one context.
+        Labels; metrics of a whole prediction compare the perturbations of one context.
     targets
         Columns of the genes that the perturbation acts on itself (none for a drug), which some metrics leave out.
 

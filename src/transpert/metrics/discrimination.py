@@ -192,29 +192,29 @@ _BULK = ("bulk_predicted", "bulk_real", "bulk_controls")
 
 
 def _of_effects(metric: Metric) -> Callable[[Any], np.ndarray]:
-    """Make a metric of the panel out of the score by one distance."""
+    """Make a metric of a whole prediction out of the score by one distance."""
 
-    def score(panel: Any) -> np.ndarray:
-        return panel.each(
+    def score(summaries: Any) -> np.ndarray:
+        return summaries.each(
             lambda rows: discrimination_score(
-                panel["delta_predicted"][rows],
-                panel["delta_real"][rows],
+                summaries["delta_predicted"][rows],
+                summaries["delta_real"][rows],
                 metric=metric,
-                targets=[panel.targets[row] for row in rows],
+                targets=[summaries.targets[row] for row in rows],
             )
         )
 
     return score
 
 
-def _pds_cosine(panel: Any) -> np.ndarray:
+def _pds_cosine(summaries: Any) -> np.ndarray:
     """Score pseudobulks as the challenge of 2026 does."""
-    return panel.each(
+    return summaries.each(
         lambda rows: discrimination_score(
-            panel["bulk_predicted"][rows] - panel["bulk_controls"][rows],
-            panel["bulk_real"][rows] - panel["bulk_controls"][rows],
+            summaries["bulk_predicted"][rows] - summaries["bulk_controls"][rows],
+            summaries["bulk_real"][rows] - summaries["bulk_controls"][rows],
             metric="cosine",
-            targets=[panel.targets[row] for row in rows],
+            targets=[summaries.targets[row] for row in rows],
             remove="all",
             ties="middle",
             denominator="n-1",
@@ -231,19 +231,21 @@ ENTRIES = (
             "higher",
             DELTA,
             _of_effects(metric),
-            level="panel",
+            level="prediction",
             panels=("cell-eval",),
         )
         for metric in _METRICS
     ),
-    Entry("pds_cosine", "challenge", "higher", _BULK, _pds_cosine, level="panel", panels=("vcc2026",), counts=True),
+    Entry(
+        "pds_cosine", "challenge", "higher", _BULK, _pds_cosine, level="prediction", panels=("vcc2026",), counts=True
+    ),
     Entry(
         "normalised_inverse_rank",
         "calibrated",
         "higher",
         DELTA,
         within_contexts(normalised_inverse_rank, *DELTA),
-        level="panel",
+        level="prediction",
         panels=("calibrated",),
     ),
 )

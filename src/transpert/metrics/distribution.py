@@ -170,9 +170,9 @@ def _distance_sum(x: Population, y: Population) -> float:
 _ENERGY = ("energy_predicted", "energy_real")
 
 
-def _pearson_energy(panel: Any) -> np.ndarray:
+def _pearson_energy(summaries: Any) -> np.ndarray:
     """Correlate predicted and real energy distances to the controls over the perturbations of each context."""
-    return panel.one(lambda rows: pearson_vectors(*(panel[name][rows] for name in _ENERGY)))
+    return summaries.one(lambda rows: pearson_vectors(*(summaries[name][rows] for name in _ENERGY)))
 
 
 ENTRIES = (
@@ -191,7 +191,7 @@ ENTRIES = (
         "higher",
         _ENERGY,
         _pearson_energy,
-        level="panel",
+        level="prediction",
         per="context",
         panels=("cell-eval",),
     ),

@@ -365,9 +365,9 @@ def _count(predicted: DifferentialExpression, real: DifferentialExpression, *, s
     return float((predicted if side == "pred" else real).n_significant)
 
 
-def _spearman_counts(panel: Any) -> np.ndarray:
+def _spearman_counts(summaries: Any) -> np.ndarray:
     """Correlate the numbers of significant genes over the perturbations of each context."""
-    return panel.one(lambda rows: n_significant_spearman(*(panel[name][rows] for name in _COUNTS)))
+    return summaries.one(lambda rows: n_significant_spearman(*(summaries[name][rows] for name in _COUNTS)))
 
 
 def _ours(name: str, function: Callable, direction: Direction = "higher") -> Metric:
@@ -396,7 +396,7 @@ ENTRIES = (
         "higher",
         _COUNTS,
         _spearman_counts,
-        level="panel",
+        level="prediction",
         per="context",
         panels=("cell-eval",),
     ),

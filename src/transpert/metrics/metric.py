@@ -29,12 +29,12 @@ class Metric:
     needs
         Attributes of :class:`Comparison` that it reads.
     function
-        Maps a comparison to a number (level ``"population"``), or a panel to an array (level ``"panel"``); NaN where
-        the metric is not defined.
+        Maps a comparison to a number (level ``"population"``), or the summaries of a prediction to an array (level
+        ``"prediction"``); NaN where the metric is not defined.
     level
-        ``"population"`` or ``"panel"``.
+        ``"population"`` or ``"prediction"``.
     per
-        What the values of a panel metric belong to: each ``"population"``, or each ``"context"``.
+        What the values of a metric of level ``"prediction"`` belong to: each ``"population"``, or each ``"context"``.
     panels
         Panels it is in, besides ``"all"``.
     counts
@@ -46,7 +46,7 @@ class Metric:
     direction: Direction
     needs: tuple[str, ...]
     function: Callable
-    level: Literal["population", "panel"] = "population"
+    level: Literal["population", "prediction"] = "population"
     per: Literal["population", "context"] = "population"
     panels: tuple[str, ...] = ()
     counts: bool = False
@@ -77,4 +77,4 @@ def of_tables(function: Callable, convention: Convention, **options: object) -> 
 
 def within_contexts(function: Callable, *names: str) -> Callable[[Any], np.ndarray]:
     """Make a metric that compares the perturbations of a context out of a function of their rows."""
-    return lambda panel: panel.each(lambda rows: function(*(panel[name][rows] for name in names)))
+    return lambda summaries: summaries.each(lambda rows: function(*(summaries[name][rows] for name in names)))

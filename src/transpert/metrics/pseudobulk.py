@@ -139,7 +139,7 @@ def noise_corrected_errors(
 
     Returns
     -------
-    Two arrays ``(P,)``. Single values may well be below 0. The normalised error of the panel is the ratio of their
+    Two arrays ``(P,)``. Single values may well be below 0. The normalised error of a prediction is the ratio of their
     sums: 0 for a perfect prediction, 1 for predicting the controls.
 
     %(raises_arrays_differ)s
@@ -209,12 +209,12 @@ _BULK = ("bulk_predicted", "bulk_real", "bulk_controls")
 _NOISE = ("noise_predicted", "noise_real", "noise_controls")
 
 
-def _nmse(panel: Any) -> np.ndarray:
+def _nmse(summaries: Any) -> np.ndarray:
     """Normalise the noise-corrected errors of each context."""
-    return panel.one(
+    return summaries.one(
         lambda rows: normalised_error(
             *noise_corrected_errors(
-                *(panel[name][rows] for name in (*_BULK, *_NOISE)), targets=[panel.targets[row] for row in rows]
+                *(summaries[name][rows] for name in (*_BULK, *_NOISE)), targets=[summaries.targets[row] for row in rows]
             )
         )
     )
@@ -227,7 +227,7 @@ ENTRIES = (
         "lower",
         (*_BULK, *_NOISE),
         _nmse,
-        level="panel",
+        level="prediction",
         per="context",
         panels=("vcc2026",),
         counts=True,

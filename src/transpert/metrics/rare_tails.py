@@ -172,6 +172,6 @@ ENTRIES = (
         "lower",
         _UNIQUE,
         within_contexts(unique_gene_error, *_UNIQUE),
-        level="panel",
+        level="prediction",
     ),
 )

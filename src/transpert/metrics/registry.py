@@ -5,22 +5,22 @@ There are two levels.
 A metric of level ``"population"`` looks at one (context, perturbation): ``metric.function(comparison) -> float`` of a
 :class:`~transpert.metrics.Comparison` (predicted cells, real cells, controls).
 
-A metric of level ``"panel"`` compares perturbations: ``metric.function(panel) -> array`` of a
-:class:`~transpert.metrics.Panel`, which holds summaries of all populations of a prediction and no cells. ``metric.per``
-says what its values belong to: ``"population"`` (one each, in the order of the panel) or ``"context"`` (one each, in
-the order of ``panel.contexts``). Perturbations are compared within a context.
+A metric of level ``"prediction"`` compares perturbations: ``metric.function(summaries) -> array`` of
+:class:`~transpert.metrics.Summaries`, which hold what is kept of all populations of a prediction, and no cells.
+``metric.per`` says what its values belong to: each ``"population"``, in the order of the summaries, or each
+``"context"``, in the order of ``summaries.contexts``. Perturbations are compared within a context.
 
 A prediction is scored in a stream, population by population::
 
     chosen = resolve_metrics("all")
-    needs = panel_needs(chosen)
+    needs = summary_needs(chosen)
     for comparison in comparisons:  # or in blocks, after ``prepare(block, chosen)``: the tests of a block share a sort
         values = {m.name: m.function(comparison) for m in chosen if m.level == "population"}
-        summaries.append(summarise(comparison, needs))
-    panel = Panel.gather(summaries)
-    values = {m.name: m.function(panel) for m in chosen if m.level == "panel"}
+        kept.append(summarise(comparison, needs))
+    summaries = Summaries.gather(kept)
+    values = {m.name: m.function(summaries) for m in chosen if m.level == "prediction"}
 
-which is what :func:`score_panel` does. ``metric.counts`` says that populations need raw counts
+which is what :func:`score_prediction` does. ``metric.counts`` says that populations need raw counts
 (``Population(cells, counts=...)``), ``metric.direction`` which values are better. A value never depends on which other
 metrics are computed; where a metric is not defined it is NaN.
 """
@@ -41,8 +41,8 @@ from transpert.errors import MetricInputError, UnknownNameError
 
 from .comparison import Comparison
 from .metric import Metric
-from .panel import Panel, Summary, summarise
 from .population import rank_sums_together
+from .summaries import Summaries, Summary, summarise
 
 
 def _find_entries() -> list[Metric]:
@@ -109,7 +109,7 @@ def resolve_metrics(metrics: str | Sequence[str]) -> list[Metric]:
 
 
 @as_annotated(error=MetricInputError)
-def panel_needs(metrics: Iterable[Metric]) -> tuple[str, ...]:
+def summary_needs(metrics: Iterable[Metric]) -> tuple[str, ...]:
     """Return what has to be kept of each population for the metrics that compare perturbations.
 
     Parameters
@@ -123,12 +123,12 @@ def panel_needs(metrics: Iterable[Metric]) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> from transpert.metrics import panel_needs, resolve_metrics
-    >>> panel_needs(resolve_metrics(["mse", "pearson_edistance"]))
+    >>> from transpert.metrics import summary_needs, resolve_metrics
+    >>> summary_needs(resolve_metrics(["mse", "pearson_edistance"]))
     ('energy_predicted', 'energy_real')
     """
     return tuple(
-        sorted({name for metric in _as_metrics(list(metrics)) if metric.level == "panel" for name in metric.needs})
+        sorted({name for metric in _as_metrics(list(metrics)) if metric.level == "prediction" for name in metric.needs})
     )
 
 
@@ -177,7 +177,7 @@ _TESTED = frozenset(
 
 
 @as_annotated(error=MetricInputError)
-def score_panel(
+def score_prediction(
     comparisons: Iterable[Comparison], metrics: str | Sequence[str] | Sequence[Metric] = "default", *, block: int = 32
 ) -> dict[str, np.ndarray]:
     """Score all populations of one prediction.
@@ -205,30 +205,30 @@ def score_panel(
     Examples
     --------
     >>> import numpy as np
-    >>> from transpert.metrics import Comparison, Population, score_panel
+    >>> from transpert.metrics import Comparison, Population, score_prediction
     >>> rng = np.random.default_rng(0)
     >>> controls = Population(rng.random((20, 5)))
     >>> pairs = [Comparison(*rng.random((2, 20, 5)), controls, perturbation=name) for name in "abc"]
-    >>> {name: values.shape for name, values in score_panel(pairs, ["mse", "pearson_edistance"]).items()}
+    >>> {name: values.shape for name, values in score_prediction(pairs, ["mse", "pearson_edistance"]).items()}
     {'mse': (3,), 'pearson_edistance': (1,)}
     """
     chosen = _as_metrics(metrics)
     check_whole(block, name="block", least=1, most=10**6)
-    needs = panel_needs(chosen)
+    needs = summary_needs(chosen)
     alone = [metric for metric in chosen if metric.level == "population"]
     values: dict[str, list[float]] = {metric.name: [] for metric in alone}
-    summaries: list[Summary] = []
+    kept: list[Summary] = []
     for some in batched(comparisons, block):
         prepare(some, chosen)
         for comparison in some:
             for metric in alone:
                 values[metric.name].append(metric.function(comparison))
-            summaries.append(summarise(comparison, needs))
-    panel = Panel.gather(summaries)
+            kept.append(summarise(comparison, needs))
+    summaries = Summaries.gather(kept)
     return {
         metric.name: np.array(values[metric.name], dtype=float)
         if metric.level == "population"
-        else metric.function(panel)
+        else metric.function(summaries)
         for metric in chosen
     }
 

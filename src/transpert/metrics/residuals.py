@@ -122,11 +122,13 @@ def residual_r2(
 
 
 def _across_contexts(function: Callable) -> Callable[[Any], np.ndarray]:
-    """Make a metric of the panel out of a function of all effects and their labels."""
-    return lambda panel: function(panel["delta_predicted"], panel["delta_real"], panel.context, panel.perturbation)
+    """Make a metric of a whole prediction out of a function of all effects and their labels."""
+    return lambda summaries: function(
+        summaries["delta_predicted"], summaries["delta_real"], summaries.context, summaries.perturbation
+    )
 
 
 ENTRIES = tuple(
-    Metric(name, "residuals", "higher", DELTA, _across_contexts(function), level="panel")
+    Metric(name, "residuals", "higher", DELTA, _across_contexts(function), level="prediction")
     for name, function in (("residual_pearson", residual_pearson), ("residual_r2", residual_r2))
 )

@@ -95,7 +95,9 @@ def centroid_accuracy(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 ENTRIES = tuple(
-    Metric(name, "systema", "higher", MEAN, within_contexts(function, *MEAN), level="panel", panels=("calibrated",))
+    Metric(
+        name, "systema", "higher", MEAN, within_contexts(function, *MEAN), level="prediction", panels=("calibrated",)
+    )
     for name, function in (
         ("systema_pearson_delta", pearson_delta_perturbed),
         ("centroid_accuracy", centroid_accuracy),

@@ -140,11 +140,11 @@ class TransportNetwork(nn.Module):
         each_cell: bool = True,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return only the change of every decoded cell ``(S, N, G)``, and its latent state after, ``(S, N, d)``.
+        """Return the change of every decoded cell ``(S, N, G)``, and its latent state after, ``(S, N, d)``.
 
-        The same as :meth:`transport`, of which several conditions share the cells ``(S, N, d)`` that
-        :meth:`encode_cells` returned, and which does not decode what cells have in common. Without ``each_cell`` it is
-        the mean change of all cells, ``(G,)``, which takes much less.
+        Like :meth:`transport`, for cells ``(S, N, d)`` that :meth:`encode_cells` has encoded, so that several
+        conditions can share them; decodes only the change. Without ``each_cell`` it returns the mean change of all
+        cells, ``(G,)``, which costs much less.
         """
         z0 = self.sets(cells)
         z1 = self._move(z0, condition, None, generator)

@@ -417,7 +417,7 @@ def _beaten(
         def gain(
             one: str, other: str, *, metric: Metric = metric, reached: dict = reached, sign: int = sign
         ) -> tuple[float, float]:
-            if metric.per == "context" and metric.level == "panel":
+            if metric.per == "context" and metric.level == "prediction":
                 difference = sign * (reached[one] - reached[other])
                 return difference, difference
             paired = compare(scores, one, other, metrics=[metric.name], n_bootstrap=max(n_bootstrap, 1), seed=seed)

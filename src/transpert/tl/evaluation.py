@@ -106,8 +106,8 @@ def evaluate(
     Returns
     -------
     One row a model, context, perturbation and metric, with ``value``, ``baseline``, ``ceiling`` and ``normalised`` (0
-    as good as the best baseline, 1 as good as a replicate; NaN where the replicate is not better than the baseline by a
-    twentieth, so that there is nothing to be placed between: :func:`transpert.metrics.normalise`). Metrics with one
+    as good as the best baseline, 1 as good as a replicate; NaN if ceiling and baseline are less than 5 % apart:
+    :func:`transpert.metrics.normalise`). Metrics with one
     value a context have ``"all"`` for the perturbation. Rows with ``"mean"`` for context and perturbation hold the
     means over the values that are defined, with ``ci_low`` and ``ci_high`` (95 %, bootstrap over perturbations), ``n``
     values and ``n_undefined`` of them. What genes were missing, dropped or reordered is in ``attrs["genes"]``,

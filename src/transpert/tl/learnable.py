@@ -97,7 +97,7 @@ def effect_shares(
     context_keys
         Columns that make a context, where no design is given.
     metrics
-        Panel or names of metrics whose ceilings are measured too, as in :func:`evaluate`; none by default.
+        Summaries or names of metrics whose ceilings are measured too, as in :func:`evaluate`; none by default.
     layer
         Layer with log1p counts per 10k, in place of ``X``.
     modality

@@ -12,7 +12,7 @@ from transpert import _keys
 from transpert._anndata import metadata_of
 from transpert._arguments import check_arguments, check_table
 from transpert.errors import OptionError, UnknownNameError, list_names
-from transpert.metrics import Metric, Panel, bootstrap_interval, normalise
+from transpert.metrics import Metric, Summaries, bootstrap_interval, normalise
 
 from ._evaluation.blocks import CEILING, Scored
 
@@ -35,12 +35,12 @@ def tabulate(
     parts, means = [], []
     for model in models:
         own = [score for score in scored if score.model == model]
-        summaries = [score.summary for score in own if score.summary is not None]
-        panel = Panel.gather(summaries) if summaries else None
+        kept = [score.summary for score in own if score.summary is not None]
+        summaries = Summaries.gather(kept) if kept else None
         for metric in metrics:
-            part = _values(own, panel, metric)
+            part = _values(own, summaries, metric)
             parts.append(part.assign(model=model, metric=metric.name))
-            low, high = _interval(part["value"].to_numpy(), panel, metric, n_bootstrap, seed)
+            low, high = _interval(part["value"].to_numpy(), summaries, metric, n_bootstrap, seed)
             means.append(
                 {
                     "model": model,
@@ -58,14 +58,14 @@ def tabulate(
     return _with_bounds(table, metrics, baselines)[COLUMNS]
 
 
-def _values(own: Sequence[Scored], panel: Panel | None, metric: Metric) -> pd.DataFrame:
+def _values(own: Sequence[Scored], summaries: Summaries | None, metric: Metric) -> pd.DataFrame:
     """The values of one model and metric."""
     labels = pd.DataFrame({"context": [s.context for s in own], "perturbation": [s.label for s in own]}, dtype=object)
     if metric.level == "population":
         return labels.assign(value=[score.values[metric.name] for score in own])
-    values = np.array([]) if panel is None else metric.function(panel)
+    values = np.array([]) if summaries is None else metric.function(summaries)
     if metric.per == "context":
-        by_context = {} if panel is None else dict(zip(panel.contexts, values, strict=True))
+        by_context = {} if summaries is None else dict(zip(summaries.contexts, values, strict=True))
         contexts = list(dict.fromkeys(labels["context"]))
         one = pd.DataFrame({"context": contexts, "perturbation": ALL}, dtype=object)
         return one.assign(value=[by_context.get(context, np.nan) for context in contexts])
@@ -76,19 +76,19 @@ def _values(own: Sequence[Scored], panel: Panel | None, metric: Metric) -> pd.Da
 
 
 def _interval(
-    values: np.ndarray, panel: Panel | None, metric: Metric, n_bootstrap: int, seed: int
+    values: np.ndarray, summaries: Summaries | None, metric: Metric, n_bootstrap: int, seed: int
 ) -> tuple[float, float]:
     if not n_bootstrap:
         return float("nan"), float("nan")
     if metric.per == "population" or metric.level == "population":
         return bootstrap_interval(values, n_samples=n_bootstrap, seed=seed)
-    if panel is None or len(panel.context) < 2:
+    if summaries is None or len(summaries.context) < 2:
         return float("nan"), float("nan")
     # the score of a context is computed again from resampled perturbations
     rng = np.random.default_rng(seed)
-    rows = [panel.rows(context) for context in panel.contexts]
+    rows = [summaries.rows(context) for context in summaries.contexts]
     drawn = [np.concatenate([rng.choice(own, len(own)) for own in rows]) for _ in range(n_bootstrap)]
-    means = [_mean(metric.function(_resampled(panel, chosen, metric.needs))) for chosen in drawn]
+    means = [_mean(metric.function(_resampled(summaries, chosen, metric.needs))) for chosen in drawn]
     means = [mean for mean in means if np.isfinite(mean)]
     if len(means) < 2:
         return float("nan"), float("nan")
@@ -101,12 +101,12 @@ def _mean(values: np.ndarray) -> float:
     return float(finite.mean()) if len(finite) else float("nan")
 
 
-def _resampled(panel: Panel, rows: np.ndarray, needs: Sequence[str]) -> Panel:
-    return Panel(
-        panel.perturbation[rows],
-        panel.context[rows],
-        tuple(panel.targets[row] for row in rows),
-        {name: panel[name][rows] for name in needs},
+def _resampled(summaries: Summaries, rows: np.ndarray, needs: Sequence[str]) -> Summaries:
+    return Summaries(
+        summaries.perturbation[rows],
+        summaries.context[rows],
+        tuple(summaries.targets[row] for row in rows),
+        {name: summaries[name][rows] for name in needs},
     )
 
 

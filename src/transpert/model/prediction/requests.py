@@ -165,8 +165,8 @@ def _crossed(
     for wanted, key, kind in amounts:
         if wanted is not None and key is None:
             raise ConditionError(f"a {kind} is asked for, but the data has none", remedy=f"Set it up with {kind}_key=.")
-        if _as_list(wanted) == []:  # which is not the same as not to say it
-            raise ConditionError("nothing is asked for", where=f"{kind}s=", remedy=f"Name at least one {kind}.")
+        if _as_list(wanted) == []:
+            raise ConditionError(f"{kind}s= is empty", remedy=f"Name at least one {kind}, or leave it out.")
     labels = _as_list(asked.perturbations)
     if labels is None:
         labels = [label for label in vocabulary.labels if not vocabulary.label_format.is_control(label)]

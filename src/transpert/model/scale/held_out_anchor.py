@@ -85,6 +85,7 @@ def leave_folds_out(
             continue  # with nothing to learn from, no effect is what is expected
         anchor = fit(effects[others])
         shifts[own] = anchor.predict_groups(asked[own])
+        # with too few contexts the anchor cannot fit a dependence on them, and a comparison would flatter the network
         comparable[own] = all(
             dependence is None or anchor.dependence[space] is not None for space, dependence in whole.dependence.items()
         )

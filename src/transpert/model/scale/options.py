@@ -33,10 +33,9 @@ class JoiningOptions:
         ``"stack"``: the network starts from the control cells, and the two mean shifts are averaged; ``"residual"``:
         the network starts from control cells that the anchor has moved.
     folds
-        Parts that the groups are divided into. For each a network is trained and an anchor fitted without it, and
-        what they say about the part they have not seen decides how much the network counts (the gate). Beside them one
-        more is trained, on all groups: the one that predicts. With 1 there is only this one, nothing to decide by, and
-        the gate stays at ``gate``.
+        Cross-validation folds used to fit the gate. Each fold trains a network, and fits an anchor, without its
+        groups; a final network, trained on all groups, predicts. With 1 there is only the final network, and the gate
+        stays at ``gate``.
     leave_out
         What a part is made of: whole contexts, whole perturbations, pairs of both, or what the split imitates.
     gate

@@ -62,10 +62,10 @@ class UncertaintyEstimates:
         return cls(Familiarity.of(effects), errors)
 
     def errors_for(self, novelties: Sequence[Novelty]) -> ErrorModel | None:
-        """Errors where all of this is new, the largest; if something could not be imitated, of anything that could.
+        """Return the largest error model among these kinds of novelty.
 
-        What could not be imitated is reported. What was measured, where nothing is new, is known at least as well as
-        the same pair would be if it had been left out.
+        If one could not be simulated, it is the largest of all. A kind that could not be simulated is reported. Where nothing is new, the errors are at most those of a pair
+        that was left out.
         """
         if not self.errors:
             return None

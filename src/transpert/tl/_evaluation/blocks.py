@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from transpert.errors import DependencyError
-from transpert.metrics import Comparison, Population, Summary, panel_needs, prepare, resolve_metrics, summarise
+from transpert.metrics import Comparison, Population, Summary, prepare, resolve_metrics, summarise, summary_needs
 
 from .cell_reader import Fetch, Matrix
 
@@ -53,7 +53,7 @@ def score_block(block: Block, controls: Controls, metrics: Sequence[str]) -> lis
     """Score every model, and the ceiling, on the populations of a block."""
     chosen = resolve_metrics(metrics)
     alone = [metric for metric in chosen if metric.level == "population"]
-    needs = panel_needs(chosen)
+    needs = summary_needs(chosen)
     keys: list[tuple[str, str]] = []
     comparisons: list[Comparison | None] = []
     for number, label in enumerate(block.labels):

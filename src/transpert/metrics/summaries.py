@@ -66,7 +66,7 @@ def summarise(comparison: Comparison, needs: Iterable[str]) -> Summary:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Panel:
+class Summaries:
     """Summaries of all populations of one prediction, stacked.
 
     Parameters
@@ -81,11 +81,11 @@ class Panel:
     Examples
     --------
     >>> import numpy as np
-    >>> from transpert.metrics import Comparison, Panel, summarise
+    >>> from transpert.metrics import Comparison, Summaries, summarise
     >>> rng = np.random.default_rng(0)
     >>> comparisons = [Comparison(*rng.random((3, 9, 4)), perturbation=name) for name in "ab"]
-    >>> panel = Panel.gather([summarise(comparison, ["mean_real"]) for comparison in comparisons])
-    >>> panel["mean_real"].shape
+    >>> summaries = Summaries.gather([summarise(comparison, ["mean_real"]) for comparison in comparisons])
+    >>> summaries["mean_real"].shape
     (2, 4)
     """
 
@@ -95,7 +95,7 @@ class Panel:
     values: Mapping[str, np.ndarray]
 
     @classmethod
-    def gather(cls, summaries: Sequence[Summary]) -> Panel:
+    def gather(cls, summaries: Sequence[Summary]) -> Summaries:
         """Stack summaries.
 
         Raises
@@ -105,21 +105,21 @@ class Panel:
         """
         if not summaries:
             raise MetricInputError(
-                "there is no population to compare", where="panel", remedy="Give at least one summary."
+                "there is no population to compare", where="the summaries", remedy="Give at least one summary."
             )
         keys = [(summary.context, summary.perturbation) for summary in summaries]
         twice = [" / ".join(key) for key, number in Counter(keys).items() if number > 1]
         if twice:
             raise MetricInputError(
                 f"populations are there more than once: {list_names(twice)}",
-                where="panel",
+                where="the summaries",
                 remedy="Give every population once.",
             )
         names = set(summaries[0].values)
         if any(set(summary.values) != names for summary in summaries):
             raise MetricInputError(
                 "the summaries hold different values",
-                where="panel",
+                where="the summaries",
                 remedy="Summarise all populations with the same needs.",
             )
         try:
@@ -127,7 +127,7 @@ class Panel:
         except ValueError as error:
             raise MetricInputError(
                 "the populations have different numbers of genes",
-                where="panel",
+                where="the summaries",
                 remedy="Align the genes by name: transpert.pp.align_genes.",
             ) from error
         return cls(
@@ -141,7 +141,9 @@ class Panel:
         """Return the rows of one value."""
         if name not in self.values:
             raise MetricInputError(
-                f"{name!r} was not kept", where="panel", remedy="Summarise with the needs of every metric to compute."
+                f"{name!r} was not kept",
+                where="the summaries",
+                remedy="Summarise with the needs of every metric to compute.",
             )
         return self.values[name]
 
