@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import product
+from typing import get_args
 
 import numpy as np
 
@@ -15,9 +16,11 @@ from .anchor import Anchor, Situation, as_statistics
 from .coefficients import EffectTable, condition_coefficients, weighted_sum
 from .dependence import ContextScores, Dependence
 from .effects import GroupEffects
+from .evidence import Evidence, WeighedEvidence
 from .options import AnchorOptions
 from .perturbation_ridge import PerturbationRidge
 from .stack import fit_stack
+from .weighing import fit_weight, units_of
 
 # weights are learned from at most this many left-out groups
 _MOST_LEFT_OUT = 150
@@ -37,6 +40,7 @@ def fit_anchor(
     dispersion: np.ndarray,
     *,
     embedding: Embedding | None = None,
+    evidence: Sequence[Evidence] = (),
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Anchor:
@@ -52,6 +56,8 @@ def fit_anchor(
         Negative-binomial dispersion of every gene.
     embedding
         A vector for every perturbation, from which those that were not measured are predicted.
+    evidence
+        Effects that other screens measured, of the same genes in the same order.
     seed
         Seed for choosing which groups are left out where there are many.
     progress
@@ -108,7 +114,12 @@ def fit_anchor(
     anchor = dataclasses.replace(anchor, parts=_fit_parts(anchor, left_out))
     anchor = dataclasses.replace(anchor, interaction=_fit_interaction(anchor))
     say("Stacking the spaces of effects")
-    return dataclasses.replace(anchor, stack=_fit_stack(anchor, left_out, effects))
+    anchor = dataclasses.replace(anchor, stack=_fit_stack(anchor, left_out, effects))
+    for source in evidence:
+        say(f"Weighing {source.name} by what it says of left-out groups")
+        weights = {situation: _weigh(anchor, source, situation, left_out, effects) for situation in get_args(Situation)}
+        anchor = dataclasses.replace(anchor, evidence=(*anchor.evidence, WeighedEvidence(source, weights)))
+    return anchor
 
 
 def _choose_dependence(anchor: Anchor, rows: np.ndarray) -> dict[str, Dependence | None]:
@@ -233,6 +244,28 @@ def _fit_stack(anchor: Anchor, rows: np.ndarray, effects: GroupEffects) -> dict[
         effects.shift()[used],
         np.sqrt(anchor.table.weights[used]),
     )
+
+
+def _weigh(anchor: Anchor, source: Evidence, situation: Situation, rows: np.ndarray, effects: GroupEffects) -> float:
+    """Return how much evidence counts beside the anchor in one situation, by the groups that can imitate it."""
+    used, known, told = [], [], []
+    for row in map(int, rows):
+        allowed = ~anchor.leave_out(row, situation)
+        condition, context = anchor.table.conditions[row], anchor.table.contexts[row]
+        if not allowed.any() or anchor.situation(condition, context, allowed) != situation:
+            continue
+        if source.effect(condition, context) is None:
+            continue
+        control = as_statistics(effects, row)
+        mean = anchor.predict(condition, context, control, allowed=allowed, measured=False).mean_log
+        used.append(row)
+        known.append(mean - control.mean_log[0])
+        told.append(known[-1] + anchor.told_by(source, condition, context, control, mean))
+    if not used:
+        return 0.0
+    asked = effects[np.array(used)]
+    units = units_of(asked.contexts, asked.conditions, situation)
+    return fit_weight(asked.shift(), np.array(known), np.array(told), units).weight
 
 
 def _main_situation(anchor: Anchor) -> Situation:

@@ -109,6 +109,9 @@ class Predictor(RegisteredModel):
     def _unseen(self, requests: Sequence[Request]) -> list[str]:
         """Return the perturbations that would be predicted as the mean of the others."""
         trained = None if self._ignores_perturbation else self._trained_parts
+        anchor = getattr(self, "anchor", None)
+        if trained is not None and anchor is not None:
+            trained |= anchor.known_from_evidence()
         return unseen_parts(requests, trained, getattr(self, "embedding", None))
 
     def _controls(self, cells: Cells | StoredCells, pool: ControlPool, n_cells: int | None, seed: int) -> Cells:

@@ -12,22 +12,25 @@ from transpert.groups import Groups
 from transpert.transport import (
     Anchor,
     AnchorOptions,
+    Evidence,
     GroupEffects,
     Novelty,
     fit_anchor,
     predict_as_new,
 )
+from transpert.transport.weighing import FittedWeight
 
 from ..cells.in_memory import Cells
 from ..embeddings import (
     check_perturbations,
 )
+from ..evidence import aligned_evidence
 from ..prediction.assemble import SetPrediction
 from ..prediction.controls import rows_by_pool
 from ..prediction.requests import Request
 from ..uncertainty.estimates import UncertaintyEstimates
 from .folds import Folds, rows_of_split_kind
-from .gate import UNITS, FittedGate, fit_gate, gate_applies_to, gate_table, nothing_to_learn, require_trained
+from .gate import UNITS, fit_gate, gate_applies_to, gate_table, nothing_to_learn, require_trained
 from .held_out_anchor import LeftOutShifts, gate_rows, leave_folds_out
 from .networks import NetworkModel
 from .training.progress import Report
@@ -39,9 +42,10 @@ class GatedModel(NetworkModel):
     """A model with an anchor and networks, and a gate between them."""
 
     anchor: Anchor | None
+    evidence: tuple[Evidence, ...]
     gate: float
     gate_table: pd.DataFrame | None
-    gate_evidence: FittedGate | None
+    gate_evidence: FittedWeight | None
     left_out_level: str
 
     def _why_no_networks(self, effects: GroupEffects, folds: Folds, anchored: LeftOutShifts) -> str:
@@ -60,8 +64,15 @@ class GatedModel(NetworkModel):
         return ((folds.test_fold >= 0) & like_asked)[anchored.rows] & anchored.comparable
 
     def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions, report: Report) -> Anchor:
-        dispersion = np.asarray(self._dispersion)
-        return fit_anchor(effects, options, dispersion, embedding=self.embedding, seed=self.seed, progress=report)
+        return fit_anchor(
+            effects,
+            options,
+            np.asarray(self._dispersion),
+            embedding=self.embedding,
+            evidence=aligned_evidence(self.evidence, self.genes),
+            seed=self.seed,
+            progress=report,
+        )
 
     def _left_out_anchor(self, effects: GroupEffects, folds: Folds, report: Report) -> LeftOutShifts:
         """What the anchor predicts for rows of the effects without the rows that their fold leaves out."""
@@ -150,7 +161,8 @@ class GatedModel(NetworkModel):
 
     @override
     def _check_requests(self, requests: Sequence[Request]) -> None:
-        check_perturbations(requests, self.vocabulary, self.embedding)
+        also_known = () if self.anchor is None else self.anchor.known_from_evidence()
+        check_perturbations(requests, self.vocabulary, self.embedding, also_known)
         if self.anchor is None or self.options.joining.gate is not None:  # one gate holds for every request
             for request in requests:
                 require_trained(request, self.gate, self.embedding, self.uncertainty)

@@ -38,6 +38,7 @@ from transpert.transport import (
     ReadoutOptions,
 )
 from transpert.transport.anchor_state import anchor_from_state, anchor_to_state
+from transpert.transport.weighing import FittedWeight
 
 from ..cells.open import Data
 from ..cells.registration import jsonable
@@ -48,12 +49,12 @@ from ..embeddings import (
     resolve_embedding,
     warn_of_unused,
 )
+from ..evidence import EvidenceLike, resolve_evidence
 from ..processes import check_accelerator, is_sharded
 from ..saving import below
 from .components import in_components
 from .condition_codes import ConditionTable
 from .folds import Folds, assign_folds, resolve_level
-from .gate import FittedGate
 from .gated import GatedModel
 from .held_out_anchor import groups_of
 from .module import TransportModule
@@ -104,6 +105,7 @@ class SCALE(GatedModel):
         A vector for every perturbation: an :class:`~transpert.conditions.Embedding`, a DataFrame, several of either,
         or ``"coexpression"`` to make one of the control cells. Perturbations are then predicted from what they are,
         also those that were not seen, by the anchor and by the network. Learned by default.
+    %(evidence)s
     seed
         Seed of everything random in training.
 
@@ -148,6 +150,7 @@ class SCALE(GatedModel):
         training: TrainingOptions | None = None,
         n_components: int | None | Literal["keep"] = _KEEP,  # type: ignore[assignment]
         embeddings: EmbeddingLike = None,
+        evidence: EvidenceLike = None,
         seed: int = 0,
     ) -> None:
         super().__init__(adata, registry)
@@ -178,10 +181,11 @@ class SCALE(GatedModel):
         self._default_readout = self.options.readout.kind
         self.preset, self.seed = preset, check_seed(seed)
         self.embedding: Embedding | None = resolve_embedding(embeddings, self._cells, self.source)
+        self.evidence = resolve_evidence(evidence)
         self.anchor: Anchor | None = None
         self.gate = 0.0
         self.gate_table: pd.DataFrame | None = None
-        self.gate_evidence: FittedGate | None = None
+        self.gate_evidence: FittedWeight | None = None
         self.left_out_level = ""
         self.components: list[GeneComponents] = []
         self.without_networks = ""
@@ -450,6 +454,7 @@ class SCALE(GatedModel):
         )
         if self.anchor is not None:
             lines += [f"  off: {reason}" for reason in self.anchor.missing()]
+            lines += [f"  {text}" for text in self.anchor.evidence_texts()]
         if self.is_trained_:
             lines.append(f"  gate {self.gate:.2f}: the weight of the network{self._gate_evidence_text()}")
         return "\n".join(lines)
