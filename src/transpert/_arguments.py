@@ -9,12 +9,13 @@ import numbers
 import operator
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_hashable
 
 from transpert.errors import OptionError, UnknownOptionError, list_names
 
@@ -123,7 +124,7 @@ def check_text(value: Any, *, name: str, optional: bool = False) -> Any:
 def is_several(values: Any) -> bool:
     """Whether something is a collection, and no text, table or mapping."""
     apart = isinstance(values, str | bytes | Mapping | pd.DataFrame) or hasattr(values, "obs")
-    return isinstance(values, Iterable) and not apart and np.ndim(values if isinstance(values, np.ndarray) else [0]) > 0
+    return isinstance(values, Iterable) and not apart and (not isinstance(values, np.ndarray) or values.ndim == 1)
 
 
 def check_names(values: Any, *, name: str, optional: bool = False) -> Any:
@@ -168,9 +169,14 @@ def check_labels(values: Any, *, name: str) -> Any:
     """Return labels, one or several, or ``None`` for all."""
     if values is None or isinstance(values, str | numbers.Real):
         return values
-    if is_several(values):
+    if is_several(values) and (isinstance(values, Iterator) or all(map(is_hashable, _distinct(values)))):
         return values
     raise refused(name, values, "Give labels as text: one, or a list of them.")
+
+
+def _distinct(values: Any) -> Iterable[Any]:
+    """Return the values of a collection, each once where that is known without looking at all of them."""
+    return values.cat.categories if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype) else values
 
 
 def check_pairs(wanted: Any, kind: type) -> list[tuple[str, Any]]:

@@ -34,8 +34,11 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 @contextmanager
-def writing(error: type[TranspertError], where: Path, then: str) -> Iterator[None]:
-    """Raise an error of ours where writing fails; ``then`` says what to do when the cause is mended."""
+def writing(error: type[TranspertError], where: Path | None, then: str) -> Iterator[None]:
+    """Raise an error of ours where writing fails; ``then`` says what to do when the cause is mended.
+
+    Without ``where``, the failure says which file it was.
+    """
     try:
         yield
     except TranspertError:
@@ -50,11 +53,12 @@ def writing(error: type[TranspertError], where: Path, then: str) -> Iterator[Non
         elif number == errno.EFBIG:
             what, mend = "a file would be larger than is allowed here", "raise the limit (ulimit -f) and "
         elif isinstance(failure, NotADirectoryError | FileExistsError):
-            what, mend = "a folder above it is a file", "choose another name and "
+            what, mend = "there is a file where a folder should be", "choose another name and "
         elif number in _FORBIDDEN:
             mend = "get leave to write there and "
         remedy = f"{mend}{then}."
-        raise error(what, where=str(where), remedy=remedy[0].upper() + remedy[1:]) from failure
+        place = where or getattr(failure, "filename", None) or "the output"
+        raise error(what, where=str(place), remedy=remedy[0].upper() + remedy[1:]) from failure
 
 
 @contextmanager

@@ -163,7 +163,8 @@ def _is_of_class(value: Any, kind: Any) -> bool:
         return isinstance(value, numbers.Real) and not truth
     if sparse.issparse(value):
         return "scipy.sparse" in getattr(kind, "__module__", "")
-    if not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
+    ours = getattr(kind, "_is_runtime_protocol", False) and kind.__module__.startswith("transpert.")
+    if not isinstance(kind, type) or (getattr(kind, "_is_protocol", False) and not ours):
         return True
     return isinstance(value, kind)
 

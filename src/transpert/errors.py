@@ -33,7 +33,6 @@ __all__ = [
     "TranspertError",
     "UnknownNameError",
     "UnknownOptionError",
-    "list_names",
 ]
 
 

@@ -261,7 +261,7 @@ def test_a_file_is_not_replaced_by_a_model(model, tmp_path) -> None:
     for overwrite in (False, True):
         with pytest.raises(ModelFileError, match="there is a file of this name"):
             model.save(tmp_path / "model", overwrite=overwrite)
-        with pytest.raises(ModelFileError, match="a folder above it is a file"):
+        with pytest.raises(ModelFileError, match="there is a file where a folder should be"):
             model.save(tmp_path / "model" / "below", overwrite=overwrite)
     assert (tmp_path / "model").read_text() == "mine"
     assert list(tmp_path.iterdir()) == [tmp_path / "model"]

@@ -160,7 +160,7 @@ def test_damaged_and_unknown_things_are_named(model, tmp_path) -> None:
         predictor.predict(np.ones((2, 1)), np.full(2, 1e4), "context_0: P0", genes=["other"])
     said = json.loads((tmp_path / "plain" / "predictor.json").read_text())
     (tmp_path / "plain" / "predictor.json").write_text(json.dumps({**said, "genes": said["genes"][1:]}))
-    with pytest.raises(ModelFileError, match="do not fit the description"):
+    with pytest.raises(ModelFileError, match="does not have its checksum"):
         ExportedPredictor.load(tmp_path / "plain")
     (tmp_path / "plain" / "predictor.safetensors").write_bytes(b"x")
     with pytest.raises(ModelFileError):

@@ -134,6 +134,14 @@ def targets(ax):
     return tp.pl.targets(ranking, ax=ax)
 
 
+def responses(ax):
+    response = np.sin(np.arange(200) * 1.7) + (np.arange(200) % 3 == 0) * 2
+    adata = anndata.AnnData(np.zeros((200, 2)))
+    adata.obs["response_IFNB"], adata.obs["responds_IFNB"] = response, response > 0.8
+    adata.uns["transpert"] = {"response_IFNB": {"genes": pd.DataFrame({"correlation": [0.5], "p_adjusted": [0.0]})}}
+    return tp.pl.responses(adata, "IFNB", ax=ax)
+
+
 PICTURES = {
     "effects_scatter": effects,
     "overlap_curve": overlap,
@@ -142,6 +150,7 @@ PICTURES = {
     "dose_response": dose_response,
     "scaling": scaling,
     "effect_shares": effect_shares,
+    "responses": responses,
     "targets": targets,
 }
 

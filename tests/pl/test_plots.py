@@ -96,7 +96,7 @@ def drawings(score_rows, truth, predictions, doses, together):
 
 
 # a page is no plot; plots of studies are drawn in test_study_plots.py
-ELSEWHERE = {"effect_shares", "report", "scaling", "targets"}
+ELSEWHERE = {"effect_shares", "report", "responses", "scaling", "targets"}
 NAMES = sorted(set(tp.pl.__all__) - ELSEWHERE)
 
 

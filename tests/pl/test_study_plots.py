@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,3 +88,19 @@ def test_targets_are_read_from_the_cells_that_were_ranked() -> None:
     cells.uns["transpert"] = {"targets": ranking}
     axes = tp.pl.targets(cells, show=False)
     assert [text.get_text() for text in axes.get_yticklabels()] == ["b", "a"]
+
+
+def test_responses_are_drawn_by_cell_and_by_gene() -> None:
+    adata = anndata.AnnData(np.zeros((100, 3)))
+    adata.obs["response_drug"] = np.linspace(-1, 3, 100)
+    adata.obs["responds_drug"] = adata.obs["response_drug"] > 1
+    genes = pd.DataFrame({"correlation": [0.5, -0.2], "p_adjusted": [0.01, 0.5]}, index=["STAT1", "B2M"])
+    adata.uns["transpert"] = {"response_drug": {"genes": genes}}
+    cells = tp.pl.responses(adata, "drug", show=False)
+    assert sum(bar.get_height() for bar in cells.containers[0]) == 50  # those that are not known to respond
+    bars = tp.pl.responses(adata, "drug", kind="genes", show=False)
+    assert [text.get_text() for text in bars.get_yticklabels()] == ["STAT1", "B2M"]
+    assert [bar.get_width() for bar in bars.patches] == [0.5, -0.2]
+    assert bars.patches[0].get_facecolor() != bars.patches[1].get_facecolor()
+    with pytest.raises(OptionError, match="kind"):
+        tp.pl.responses(adata, "drug", kind="types")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import anndata as ad
+import mudata
 import numpy as np
 import pytest
 from tests.reliability.fuzzing import run, state_of
 from tests.reliability.odd import KEYS, cells
 from tests.reliability.workshop import Workshop
-
-from transpert.errors import StoreError
 
 
 def test_odd_calls_end_in_sound_results_or_in_errors_with_a_remedy() -> None:
@@ -21,25 +21,20 @@ def test_odd_calls_end_in_sound_results_or_in_errors_with_a_remedy() -> None:
 
 # what is written into the cells is what these functions are for
 WRITES = {"split": "obs", "split by": "obs", "setup and train": "obs",
-          "setup and train anchor": "obs", "setup_mudata": "obs", "train a network": "obs", "normalize": "layers",
+          "setup and train anchor": "obs", "setup_mudata": "obs", "normalize": "layers",
           "effect_shares": "uns", "rank_targets": "uns",
           "setup": "obs", "rank_genes_groups": "uns", "effects": "varm",
           "tl.predict": "layers", "evaluate": "uns", "load": "obs", "get_effects": "varm"}  # fmt: skip
-
-# converters whose files are no such collections
-REFUSED = ("from_scdl", "from_annbatch", "from_cell_load")
 
 
 def test_every_function_leaves_the_cells_that_it_is_given_as_they_were(tmp_path) -> None:
     shop = Workshop(tmp_path)
     for entry in shop.entries():
         given = entry.given()
+        if not any(isinstance(value, ad.AnnData | mudata.MuData) for value in given.values()):
+            continue
         before = {name: state_of(value) for name, value in given.items()}
-        if entry.name in REFUSED:
-            with pytest.raises(StoreError):
-                entry.call(**given)
-        else:
-            entry.call(**given)
+        entry.call(**given)
         for name, state in before.items():
             after = state_of(given[name])
             for part, there in state.items() if isinstance(state, dict) else [("", state)]:
@@ -48,7 +43,7 @@ def test_every_function_leaves_the_cells_that_it_is_given_as_they_were(tmp_path)
                     continue
                 assert now[0][: len(there[0])] == there[0], f"{entry.name} changed the matrices of {name}"
                 assert now[2:4] == there[2:4], f"{entry.name} changed the names of {name}"
-                if entry.name not in WRITES:
+                if entry.name not in WRITES and not entry.name.startswith("train "):
                     assert now == there, f"{entry.name} changed {name}"
 
 

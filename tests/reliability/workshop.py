@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import annbatch
 import anndata as ad
 import mudata
 import numpy as np
 import pandas as pd
 from tests.reliability.arrays import Listed, of_arrays, of_options
+from tests.reliability.faces import of_faces
 from tests.reliability.odd import KEYS, cells
 from typer.testing import CliRunner
 
@@ -22,7 +25,16 @@ from transpert.errors import OptionError
 # --- entry points -----------------------------------------------------------------------------------------------------
 
 
-SLOW = ("predict_to_store", "train a network", "profile_training", "pl.report", "transpert report", "scaling_study")
+SLOW = (
+    "predict_to_store", "train a network", "profile_training", "pl.report", "transpert report", "scaling_study",
+    "transpert run", "transpert rank", "transpert scaling", "transpert train", "transpert predict",
+    "transpert profile", "transpert store append", "transpert quickstart", "kang18", "get_latent_representation",
+    "tl.distances",
+)  # fmt: skip
+
+
+# nothing is downloaded by accident
+NOWHERE = dataclasses.replace(tp.datasets.PUBLIC_SETS["norman19"], name="nowhere", url="http://127.0.0.1:9/x.h5ad")
 
 
 @dataclass
@@ -107,6 +119,9 @@ class Workshop:
         if found.exception is not None and not isinstance(found.exception, SystemExit):
             raise found.exception
         if found.exit_code:
+            said = found.output.splitlines()[-1].partition(":")[0] if found.exit_code == 1 else "OptionError"
+            if said not in tp.errors.__all__:
+                raise RuntimeError(found.output)
             raise OptionError("refused by the shell", remedy=found.output)
         return found.output
 
@@ -118,7 +133,7 @@ class Workshop:
         """Return every entry point with arguments that it takes."""
         listed = [
             *self.of_models(), *self.of_tools(), *self.of_cells(), *self.of_plots(), *self.of_shell(),
-            *self.of_transport(), *of_arrays(), *of_options(),
+            *self.of_transport(), *of_faces(self), *of_arrays(), *of_options(),
         ]  # fmt: skip
         return [Entry(*entry) for entry in listed]
 
@@ -211,7 +226,7 @@ class Workshop:
             ("to_vcc", tp.tl.to_vcc, lambda: {
                 "pred": self.small(), "path": self.fresh().with_suffix(".vcc"), "genes": list(self.adata.var_names),
                 "perturbations": ["P0", "P1"], "contexts": ["context_0", "context_1", "context_2"], "n_cells": 3,
-                "perturbation_key": None, "control": None, "context_keys": None, "layer": "counts",
+                "design": None, "layer": "counts",
                 "unmeasured": "refuse", "controls": None,
                 "seed": 0, "overwrite": False}),
             ("compare", tp.tl.compare, lambda: {
@@ -304,11 +319,11 @@ class Workshop:
             ("to_anndata", self.store.to_anndata, lambda: {"positions": np.arange(3)}),
             ("to_scdl", tp.data.to_scdl, lambda: {"store": self.store, "folder": self.fresh()}),
             ("from_scdl", tp.data.from_scdl, lambda: {
-                "folder": self.folder / "store", "out": self.fresh(), "design": self.design, "gene_key": None}),
+                "folder": self.scdl(), "out": self.fresh(), "design": self.design, "gene_key": None}),
             ("from_annbatch", tp.data.from_annbatch, lambda: {
-                "collection": self.folder / "store", "out": self.fresh(), "design": self.design}),
+                "collection": self.annbatch(), "out": self.fresh(), "design": self.design}),
             ("from_cell_load", tp.data.from_cell_load, lambda: {
-                "config": self.folder / "pred.h5ad", "out": self.fresh(), "design": self.design, "layer": None}),
+                "config": self.cell_load(), "out": self.fresh(), "design": self.design, "layer": "counts"}),
             ("coexpression", tp.conditions.coexpression, lambda: {
                 "adata": a(), **named, "layer": "counts", "library_size_key": None, "n_dimensions": 3, "seed": 0}),
             ("coexpression_of", tp.conditions.coexpression_of, lambda: {
@@ -349,8 +364,30 @@ class Workshop:
                 "times": (), "n_combinations": 0, "seed": 0, "effect_size": 1.0, "null": 0.0, "moved": 0.2}),
             ("true_effects", tp.datasets.true_effects, lambda: {"adata": a()}),
             ("read_public", tp.datasets.read_public, lambda: {
-                "entry": tp.datasets.PUBLIC_SETS["norman19"], "path": self.folder / "truth.h5ad"}),
+                "entry": NOWHERE, "path": self.folder / "truth.h5ad"}),
         ]  # fmt: skip
+
+    def scdl(self) -> Path:
+        if not (self.folder / "scdl").exists():
+            tp.data.to_scdl(self.store, self.folder / "scdl")
+        return self.folder / "scdl"
+
+    def cell_load(self) -> Path:
+        text = 'datasets = {screen = "truth.h5ad"}\ntraining = {screen = "train"}\n'
+        return self.text("split.toml", text + 'zeroshot = {"screen.context_1" = "test"}\n')
+
+    def annbatch(self) -> Path:
+        if not (self.folder / "annbatch").exists():
+            self.raw().write_h5ad(self.folder / "raw.h5ad")
+            made = annbatch.DatasetCollection(self.folder / "annbatch")
+            made.add_adatas(
+                [self.folder / "raw.h5ad"], n_obs_per_chunk=8, shard_size=16, dataset_size=500, shuffle_chunk_size=10
+            )
+        return self.folder / "annbatch"
+
+    def text(self, name: str, text: str) -> Path:
+        (self.folder / name).write_text(text)
+        return self.folder / name
 
     def vectors(self) -> Path:
         np.savez(self.folder / "vectors.npz", names=np.array(["A", "B"]), values=np.eye(2))
@@ -361,8 +398,7 @@ class Workshop:
         text = "".join(
             f"U\t{gene}\t{gene}\t\t{term}\tr\tIDA\t\tP\t\t\tprotein\ttaxon:9606\td\tU\n" for gene, term in rows
         )
-        (self.folder / "x.gaf").write_text("!gaf-version: 2.2\n" + text)
-        return self.folder / "x.gaf"
+        return self.text("x.gaf", "!gaf-version: 2.2\n" + text)
 
     def small(self) -> ad.AnnData:
         return self.anchored.predict(n_cells=3, progress=False)
@@ -434,18 +470,15 @@ class Workshop:
         ]  # fmt: skip
 
     def lines(self, *words: str) -> Path:
-        path = self.folder / "lines.csv"
-        path.write_text("\n".join(words))
-        return path
+        return self.text("lines.csv", "\n".join(words))
 
     def settings(self) -> Path:
-        path = self.folder / "settings.toml"
-        path.write_text(
-            f'[data]\nfile = "{self.folder / "raw.h5ad"}"\ncontext_keys = ["context"]\n'
-            f'[split]\nholdout = {{context = "context_0"}}\n[output]\nfolder = "{self.folder / "results"}"\n'
-        )
         self.raw().write_h5ad(self.folder / "raw.h5ad")
-        return path
+        return self.text(
+            "settings.toml",
+            f'[data]\nfile = "{self.folder / "raw.h5ad"}"\ncontext_keys = ["context"]\n'
+            f'[split]\nholdout = {{context = "context_0"}}\n[output]\nfolder = "{self.folder / "results"}"\n',
+        )
 
     def of_transport(self) -> list[Listed]:
         effects = self.model.cells

@@ -22,6 +22,9 @@ TARGETS, CONTEXTS, N_CELLS = ["TP53", "MYC"], ["A", "B", "C"], 4
 GENES = [f"G{number}" for number in range(12)]
 
 
+DESIGN = tp.Design("target_gene", "non-targeting", "context")
+
+
 @pytest.fixture
 def cells():
     """Three contexts with two targets of four cells each, and controls."""
@@ -32,9 +35,8 @@ def cells():
 
 
 def pack(cells, folder, **changes):
-    asked = {"genes": GENES, "perturbations": TARGETS, "n_cells": N_CELLS, "context_keys": "context"}
-    keys = {"perturbation_key": "target_gene", "control": "non-targeting"}
-    return tp.tl.to_vcc(cells, folder / "mine.vcc", **{**asked, **keys, **changes})
+    asked = {"genes": GENES, "perturbations": TARGETS, "n_cells": N_CELLS, "design": DESIGN}
+    return tp.tl.to_vcc(cells, folder / "mine.vcc", **{**asked, **changes})
 
 
 def unpack(package):
@@ -113,7 +115,7 @@ RULES = {
     "gene missing": (lambda c: c, {"genes": [*GENES, "X1"]}, errors.GeneError, "'X1'.*unmeasured"),
     "gene twice": (lambda c: c, {"genes": [*GENES, "G1"]}, errors.GeneError, "more than once"),
     "only controls": (relabelled("target_gene", TARGETS, "non-targeting"), {}, errors.ConditionError, "only controls"),
-    "no context": (lambda c: c, {"context_keys": None}, errors.OptionError, "context"),
+    "no context": (lambda c: c, {"design": tp.Design("target_gene", "non-targeting")}, errors.OptionError, "context"),
 }
 
 

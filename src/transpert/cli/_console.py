@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
 
-class named_errors:
+@contextmanager
+def named_errors() -> Iterator[None]:
     """Print errors of transpert, and of files and folders, as one readable line, and leave with status 1."""
+    from transpert._files import writing
+    from transpert.errors import StoreError, TranspertError
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from transpert.errors import TranspertError
-
-        if isinstance(error, TranspertError | OSError):
-            # messages of other libraries inside ours may have several lines
-            typer.secho(f"{type(error).__name__}: {' '.join(str(error).split())}", fg="red", err=True)
-            raise typer.Exit(1) from error
+    try:
+        with writing(StoreError, None, "repeat the command"):
+            yield
+    except TranspertError as error:
+        # messages of other libraries inside ours may have several lines
+        typer.secho(f"{type(error).__name__}: {' '.join(str(error).split())}", fg="red", err=True)
+        raise typer.Exit(1) from error
 
 
 def read_h5ad(path: Path) -> Any:
     """Read an AnnData file, or name it."""
-    import anndata
-
+    from transpert import _anndata
     from transpert.errors import StoreError
 
-    try:
-        return anndata.read_h5ad(path)
-    except Exception as error:  # h5py and anndata raise whatever they like
-        raise StoreError(
-            f"the file is no AnnData, or is damaged: {error}",
-            where=str(path),
-            remedy="Check the file. A store is a folder.",
-        ) from error
+    return _anndata.read_h5ad(path, StoreError)
 
 
 def write_file(path: Path, write: Callable[[Path], Any], *, check: Callable[[], Any] = lambda: None) -> None:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transpert._files import reading
 from transpert._folders import used_alone
 from transpert.cli._console import read_h5ad, write_figure, write_file, write_table
 from transpert.cli.settings import Settings
@@ -120,7 +121,9 @@ def report(settings: Settings, command: str) -> Path:
 
     pred = read_h5ad(_existing_file(settings, PREDICTION, "predict"))
     truth = read_h5ad(_existing_file(settings, CELLS, "split"))
-    scores = pd.read_csv(_existing_file(settings, SCORES, "evaluate"))
+    path = _existing_file(settings, SCORES, "evaluate")
+    with reading(StoreError, path, "table of scores", "Run transpert evaluate again."):
+        scores = pd.read_csv(path)
     return pl.report(pred, truth, Path(settings.output.folder) / REPORT, scores=scores, command=command)
 
 
@@ -161,15 +164,9 @@ def _signature(path: Path) -> pd.Series:
     """Read log fold changes by gene."""
     import pandas as pd
 
-    try:
-        table = pd.read_csv(path, index_col=0)
-        return table.iloc[:, 0].astype(float)
-    except (ValueError, IndexError, UnicodeDecodeError) as error:
-        raise OptionError(
-            "the signature has no column of genes and one of log fold changes",
-            where=str(path),
-            remedy="Write a header and two columns: gene, log fold change.",
-        ) from error
+    remedy = "Write a header and two columns: gene, log fold change."
+    with reading(OptionError, path, "table of genes and log fold changes", remedy):
+        return pd.read_csv(path, index_col=0).iloc[:, 0].astype(float)
 
 
 def scaling(settings: Settings) -> ScalingStudy:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import typer
 
 from transpert.cli._console import named_errors, read_h5ad, write_table
+from transpert.cli._options import AllColumns, ConditionColumns, Files, Layers, Scoring, takes_options
 from transpert.cli.export import export_app
 from transpert.cli.settings import read_settings
 from transpert.cli.steps import add_steps
 from transpert.cli.store import store_app
 from transpert.errors import OptionError, list_names
-
-if TYPE_CHECKING:
-    from transpert.groups import Design
 
 app = typer.Typer(help="Transport of cell populations under perturbation.", no_args_is_help=True)
 add_steps(app)
@@ -69,40 +66,25 @@ def quickstart(
 
 
 @app.command()
+@takes_options
 def evaluate(
     pred: Annotated[
         Path, typer.Argument(help="Predicted cells: h5ad, or a zarr folder; or settings, TOML.", exists=True)
     ],
     truth: Annotated[Path | None, typer.Argument(help="Real cells: h5ad, or a zarr folder.", exists=True)] = None,
-    perturbation_key: Annotated[str | None, typer.Option(help="Column with the perturbation.")] = None,
-    control: Annotated[
-        list[str] | None, typer.Option(help="Label of control cells, or a pattern such as 'NT*'; may be repeated.")
-    ] = None,
-    context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
-    dose_key: Annotated[str | None, typer.Option(help="Column with the dose.")] = None,
-    time_key: Annotated[str | None, typer.Option(help="Column with the time.")] = None,
-    direction_key: Annotated[str | None, typer.Option(help="Column with the direction.")] = None,
-    combination_separator: Annotated[
-        str | None, typer.Option(help="What joins the parts of a combination; '+' by default.")
-    ] = None,
+    *,
+    columns: ConditionColumns,
     metrics: Annotated[
         str, typer.Option(help="default, cell-eval, vcc2026, calibrated, all; or names separated by commas.")
     ] = "default",
     baselines: Annotated[str | None, typer.Option(help="'all', or names separated by commas.")] = None,
     ceiling: Annotated[bool, typer.Option(help="Score one half of the real cells against the other.")] = True,
-    reference: Annotated[str, typer.Option(help="Controls of the prediction: real, or predicted.")] = "real",
-    split_key: Annotated[str, typer.Option(help="Column with the split, for the baselines.")] = "split",
-    counts_layer: Annotated[str, typer.Option(help="Layer with raw counts.")] = "counts",
-    library_size_key: Annotated[str | None, typer.Option(help="Column with library sizes, for the baselines.")] = None,
-    layer: Annotated[str | None, typer.Option(help="Layer with log1p counts per 10k, in place of X.")] = None,
-    max_missing_genes: Annotated[float, typer.Option(help="Share of genes that a prediction may lack.")] = 0.0,
-    max_controls: Annotated[int | None, typer.Option(help="Number of controls of a context; all if not given.")] = None,
+    scoring: Scoring,
+    layers: Layers,
     n_bootstrap: Annotated[int, typer.Option(help="Resamples of the perturbations; 0 for no intervals.")] = 1_000,
     workers: Annotated[int, typer.Option(help="Processes to score in; more than 1 needs the extra dask.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    audit: Annotated[Path | None, typer.Option(help="Also audit the metrics, and write the audit here.")] = None,
-    cell_eval: Annotated[Path | None, typer.Option(help="Also write both files as cell-eval reads them, here.")] = None,
-    out: Annotated[Path, typer.Option(help="Where to write the scores.")] = Path("scores.csv"),
+    files: Files,
 ) -> None:
     """Score a prediction against the truth."""
     from transpert import tl
@@ -117,27 +99,12 @@ def evaluate(
                 typer.echo(tl.score_table(job.evaluate(settings)).round(3).to_string())
         return
     names = None if baselines is None else "all" if baselines == "all" else baselines.split(",")
-    named = {
-        "perturbation_key": perturbation_key,
-        "control": control or None,
-        "dose_key": dose_key,
-        "time_key": time_key,
-        "direction_key": direction_key,
-        "combination_separator": combination_separator,
-    }
     chosen = [name.strip() for name in metrics.split(",")] if "," in metrics else metrics.strip()
     with named_errors(), _workers(workers) as client:
-        for file in (out, audit):
+        for file in (files.out, files.audit):
             _check_folder(file)
-        design = _design_of(pred, layer, context_key or None, named)
-        options = tl.EvaluationOptions(
-            reference=cast(Literal["real", "predicted"], reference),
-            split_key=split_key,
-            max_missing_genes=max_missing_genes,
-            max_controls=max_controls,
-            client=client,
-        )
-        shared: dict[str, Any] = {"design": design, "context_keys": context_key or None, "layer": layer}
+        options = tl.EvaluationOptions(**vars(scoring), client=client)
+        shared: dict[str, Any] = {"design": columns.design_of(pred, layers.layer), "layer": layers.layer}
         asked: dict[str, Any] = {"metrics": chosen, "n_bootstrap": n_bootstrap, "options": options, "seed": seed}
         table = tl.evaluate(
             pred,
@@ -146,33 +113,18 @@ def evaluate(
             **asked,
             baselines=names,
             ceiling=ceiling,
-            counts_layer=counts_layer,
-            library_size_key=library_size_key,
+            counts_layer=layers.counts_layer,
+            library_size_key=layers.library_size_key,
         )
-        write_table(out, table)
+        write_table(files.out, table)
         typer.echo(tl.score_table(table).round(3).to_string())
-        typer.echo(f"Written to {out}.")
-        if audit is not None:
-            write_table(audit, tl.audit(pred, truth, **shared, **asked))
-            typer.echo(f"Audit written to {audit}.")
-        if cell_eval is not None:
-            files = tl.to_cell_eval(pred, truth, cell_eval, **shared)
-            typer.echo(f"For cell-eval: {files[0]} and {files[1]}.")
-
-
-def _design_of(
-    pred: Path, layer: str | None, context_keys: list[str] | None, named: Mapping[str, str | list[str] | None]
-) -> Design | None:
-    """Return what a prediction says of its design, with the columns that were named; None where none was."""
-    from transpert.tl._evaluation.cell_reader import open_cells
-    from transpert.tl._populations import design_of_metadata
-
-    given: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
-    given |= {"further_controls": ()} if "control" in given else {}  # which it says too
-    if not given:
-        return None
-    reader = open_cells(pred, name="the prediction", layer=layer)
-    return replace(design_of_metadata(reader.metadata, reader.obs.columns, context_keys=context_keys), **given)
+        typer.echo(f"Written to {files.out}.")
+        if files.audit is not None:
+            write_table(files.audit, tl.audit(pred, truth, **shared, **asked))
+            typer.echo(f"Audit written to {files.audit}.")
+        if files.cell_eval is not None:
+            written = tl.to_cell_eval(pred, truth, files.cell_eval, **shared)
+            typer.echo(f"For cell-eval: {written[0]} and {written[1]}.")
 
 
 def _check_folder(file: Path | None) -> None:
@@ -204,60 +156,41 @@ def _workers(number: int) -> Iterator[Any]:
 
 
 @app.command()
+@takes_options
 def profile(
     cells: Annotated[Path, typer.Argument(help="A store, or an h5ad file with raw counts.", exists=True)],
     preset: Annotated[str, typer.Option(help="Preset of SCALE.")] = "small",
     steps: Annotated[int, typer.Option(help="Steps to time.")] = 30,
     accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto.")] = "auto",
-    perturbation_key: Annotated[str, typer.Option(help="Column with the perturbation (h5ad).")] = "perturbation",
-    control: Annotated[
-        list[str] | None, typer.Option(help="Label of control cells, or a pattern; may be repeated (h5ad).")
-    ] = None,
-    combination_separator: Annotated[str, typer.Option(help="What joins the parts of a combination (h5ad).")] = "+",
-    context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
-    batch_key: Annotated[str | None, typer.Option(help="Column with the batch (h5ad).")] = None,
-    dose_key: Annotated[str | None, typer.Option(help="Column with the dose (h5ad).")] = None,
-    time_key: Annotated[str | None, typer.Option(help="Column with the time (h5ad).")] = None,
-    split_key: Annotated[str | None, typer.Option(help="Column with train, validation and test.")] = None,
+    *,
+    columns: AllColumns,
     layer: Annotated[str | None, typer.Option(help="Layer with raw counts; X by default (h5ad).")] = None,
 ) -> None:
-    """Say where a training on these cells spends its time, and what to change."""
+    """Say where a training on these cells spends its time, and what to change; a store names its columns itself."""
     from transpert.model import SCALE, profile_training
 
     with named_errors():
         from transpert.model.processes import check_accelerator
 
         check_accelerator(accelerator)
-        optional: dict[str, Any] = {
-            "context_keys": tuple(context_key or ()),
-            "batch_key": batch_key,
-            "dose_key": dose_key,
-            "time_key": time_key,
-            "layer": layer,
-        }
         if cells.is_dir():
-            model = SCALE(_set_up_store(cells, split_key, optional), preset=preset)
+            model = SCALE(_set_up_store(cells, columns, layer), preset=preset)
         else:
             adata = read_h5ad(cells)
-            SCALE.setup_anndata(
-                adata,
-                perturbation_key=perturbation_key,
-                control=control or "control",
-                combination_separator=combination_separator,
-                split_key=split_key,
-                **optional,
-            )
+            SCALE.setup_anndata(adata, layer=layer, **columns.named())
             model = SCALE(adata, preset=preset)
         typer.echo(str(profile_training(model, n_steps=steps, accelerator=accelerator)))
 
 
-def _set_up_store(path: Path, split_key: str | None, for_files: dict[str, Any]) -> Any:
+def _set_up_store(path: Path, columns: AllColumns, layer: str | None) -> Any:
     """Register a store, which says itself what its columns mean."""
     from transpert.data import Store
     from transpert.model import SCALE
 
-    store = Store(path)
-    ignored = [f"--{name.removesuffix('s').replace('_', '-')}" for name, value in for_files.items() if value]
+    store, split_key = Store(path), columns.split_key
+    for_files = {name for name in columns.named() if name != "split_key"} - {"perturbation_key"}
+    ignored = [f"--{name.removesuffix('s').replace('_', '-')}" for name in sorted(for_files)]
+    ignored += [] if layer is None else ["--layer"]
     if ignored:
         raise OptionError(
             f"a store says itself what its columns mean, but there is {list_names(ignored, quote=False)}",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from transpert._schema import read_toml
 from transpert.errors import OptionError, UnknownNameError
 
 
@@ -129,10 +130,7 @@ _WORDS = {
 
 def read_settings(path: Path, changes: Sequence[str] = ()) -> Settings:
     """Read a file, with some values replaced by ``SECTION.NAME=VALUE``."""
-    try:
-        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OptionError(f"the file is no TOML: {error}", where=str(path), remedy="Mend the line.") from error
+    raw = read_toml(path, OptionError, "Mend the line; transpert init FILE writes one that is right.")
     for change in changes:
         _apply(raw, change)
     unknown = [name for name in raw if name not in SECTIONS]
@@ -153,14 +151,17 @@ def _apply(raw: dict[str, Any], change: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text  # words need no quotes in a shell
-    raw.setdefault(section, {})[key] = value
+    values = raw.setdefault(section, {})
+    if not isinstance(values, dict):
+        raise _no_section(section, "--set")
+    values[key] = value
 
 
 def _section(name: str, values: Any, path: Path) -> Any:
     """Read one section."""
     where = f"[{name}] of {path}"
     if not isinstance(values, Mapping):
-        raise OptionError(f"{name} is no section", where=str(path), remedy=f"Write [{name}] above its values.")
+        raise _no_section(name, str(path))
     kinds = get_type_hints(SECTIONS[name])
     unknown = [key for key in values if key not in kinds]
     if unknown:
@@ -171,6 +172,11 @@ def _section(name: str, values: Any, path: Path) -> Any:
     if absent:
         raise OptionError("file is missing", where=where, remedy='Name the cells: file = "screen.h5ad".')
     return SECTIONS[name](**values)
+
+
+def _no_section(name: str, where: str) -> OptionError:
+    """Return the error that something is a value where a section should be."""
+    return OptionError(f"{name} is no section", where=where, remedy=f"Write [{name}] above its values.")
 
 
 def _check_kind(key: str, value: Any, kind: Any, where: str) -> None:

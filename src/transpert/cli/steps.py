@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from transpert.cli._console import named_errors, read_h5ad, write_file
 from transpert.cli.settings import read_settings, written
-from transpert.errors import OptionError
+from transpert.errors import MetricInputError, OptionError
+
+if TYPE_CHECKING:
+    from transpert.tl import ScalingStudy
 
 _File = Annotated[Path, typer.Argument(help="The settings, TOML; transpert init writes them.", exists=True)]
 _Changes = Annotated[
@@ -138,8 +141,16 @@ def scaling(file: _File, changes: _Changes = None) -> None:
         with job.alone(settings):
             study = job.scaling(settings)
         sizes = study.table[f"n_{study.axes[0]}"].nunique()
-        typer.echo(study.saturation().round(3).to_string(index=False) if sizes >= _FEWEST_SIZES else _TOO_FEW)
+        typer.echo(_saturation(study) if sizes >= _FEWEST_SIZES else _TOO_FEW)
         typer.echo(f"Written to {settings.output.folder}: scaling.csv and scaling.png.")
+
+
+def _saturation(study: ScalingStudy) -> str:
+    """Say where more stops helping, or why scores do not say it; they are written all the same."""
+    try:
+        return study.saturation().round(3).to_string(index=False)
+    except MetricInputError as error:
+        return str(error)
 
 
 def _command() -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from transpert.cli._console import named_errors
+from transpert.cli._options import AllColumns, takes_options
 from transpert.errors import OptionError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -21,21 +22,13 @@ _StorePath = Annotated[Path, typer.Argument(help="Folder of the store.")]
 
 
 @store_app.command()
+@takes_options
 def build(
     paths: Annotated[list[Path], typer.Argument(help="Files with cells (h5ad or zarr), and the store to make, last.")],
-    perturbation_key: Annotated[str, typer.Option(help="Column with the perturbation.")] = "perturbation",
-    control: Annotated[
-        list[str] | None, typer.Option(help="Label of control cells, or a pattern such as 'NT*'; may be repeated.")
-    ] = None,
-    context_key: Annotated[list[str] | None, typer.Option(help="Column of the context; may be repeated.")] = None,
-    batch_key: Annotated[str | None, typer.Option(help="Column with the batch.")] = None,
-    dose_key: Annotated[str | None, typer.Option(help="Column with the dose.")] = None,
-    time_key: Annotated[str | None, typer.Option(help="Column with the time.")] = None,
+    *,
+    columns: AllColumns,
     layer: Annotated[str | None, typer.Option(help="Layer with raw counts; X by default.")] = None,
     library_size_key: Annotated[str | None, typer.Option(help="Column with the total counts of a cell.")] = None,
-    split_key: Annotated[str | None, typer.Option(help="Column with train, validation and test.")] = None,
-    direction_key: Annotated[str | None, typer.Option(help="Column with CRISPRi, CRISPRa or knock-out.")] = None,
-    combination_separator: Annotated[str, typer.Option(help="What joins the parts of a combination.")] = "+",
     genes: Annotated[
         Path | None, typer.Option(help="File with the genes to keep, one name a line.", exists=True)
     ] = None,
@@ -57,23 +50,11 @@ def build(
                 where="store build",
                 remedy="For example: transpert store build a.h5ad b.h5ad cells.zarr.",
             )
-        contexts = tuple(context_key or ())
-        design = Design(
-            perturbation_key,
-            control or "control",
-            contexts,
-            batch_key,
-            dose_key,
-            time_key,
-            split_key,
-            direction_key,
-            combination_separator,
-        )
         *files, out = paths
         store = build_store(
             files,
             out,
-            design,
+            Design(**columns.named()),
             layer=layer,
             genes=None if genes is None else _lines(genes),
             obs_columns=obs_column or None,

@@ -12,7 +12,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._amounts import rounded, split_amounts
-from transpert._signatures import check_fields
+from transpert._signatures import as_annotated, check_fields
 from transpert.errors import ConditionError
 
 from .labels import Controls, LabelFormat
@@ -142,6 +142,7 @@ class Condition:
         return write_condition(self.parts, self.doses, self.time, self.directions)
 
     @classmethod
+    @as_annotated()
     def read(cls, text: str, label_format: LabelFormat | None = None) -> Self:
         """Read a condition from its text, ``"A+B, dose 0.1+10, time 24"``.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from transpert._signatures import as_annotated, check_fields
 from transpert.errors import ControlError, UnknownNameError
 
 from .condition import Condition
@@ -46,6 +47,7 @@ class PerturbationVocabulary:
     conditions: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self, but=("control",))
         if not any(map(self.label_format.is_control, self.labels)):
             what, remedy = self.label_format.why_no_control(self.labels)
             raise ControlError(what, where="the perturbation column", remedy=remedy)
@@ -60,6 +62,7 @@ class PerturbationVocabulary:
         """The single perturbations, sorted."""
         return tuple(sorted({part for parts in self._spellings for part in parts}))
 
+    @as_annotated()
     def spelling(self, label: str) -> str:
         """Return the data's own spelling of a label, or the sorted one for a combination it never saw.
 
@@ -86,6 +89,7 @@ class PerturbationVocabulary:
             return self.label_format.control
         return self._spellings.get(parts) or self.label_format.join(parts)
 
+    @as_annotated()
     def read(self, label: str) -> Condition:
         """Read a label as the data has it, or else the text of a condition.
 
@@ -141,6 +145,7 @@ class PerturbationVocabulary:
             found.setdefault(condition.parts, []).append(condition)
         return {parts: tuple(conditions) for parts, conditions in found.items()}
 
+    @as_annotated()
     def require(self, labels: Iterable[str]) -> None:
         """Check that every part of every label is known.
 

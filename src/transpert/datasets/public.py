@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import anndata
 import mudata
 import numpy as np
 import pandas as pd
@@ -18,8 +17,9 @@ from anndata.utils import make_index_unique
 from scipy import sparse
 
 from transpert import _keys
-from transpert._anndata import frame
+from transpert._anndata import frame, read_h5ad
 from transpert._counts import library_sizes, log1p_per_10k, read_counts
+from transpert._files import reading
 from transpert._signatures import as_annotated
 from transpert.errors import (
     OURS,
@@ -210,8 +210,9 @@ def _assume(message: str) -> None:
 
 def _read(source: Path) -> AnnData:
     if source.suffix != ".h5mu":
-        return anndata.read_h5ad(source)
-    modalities = mudata.read_h5mu(source).mod
+        return read_h5ad(source, DownloadError)
+    with reading(DownloadError, source, "h5mu file", "Download it again."):
+        modalities = mudata.read_h5mu(source).mod
     if "rna" not in modalities:
         raise UnknownNameError("modality", ["rna"], modalities, where=str(source))
     return modalities["rna"]
@@ -259,7 +260,7 @@ def _columns(obs: pd.DataFrame, labels: pd.Series, entry: PublicSet) -> pd.DataF
         if theirs in obs and ours not in table:
             values = obs[theirs]
             if ours in ("dose", "time"):
-                table[ours] = pd.to_numeric(values).to_numpy()
+                table[ours] = _numbers(values, entry)
             else:  # what is missing stays missing
                 table[ours] = pd.Categorical(values.astype(object).map(str, na_action="ignore"))
     if "dose" in table:
@@ -267,6 +268,17 @@ def _columns(obs: pd.DataFrame, labels: pd.Series, entry: PublicSet) -> pd.DataF
     if "cell_type" not in table and entry.cell_type is not None:
         table["cell_type"] = pd.Categorical([entry.cell_type] * len(table))
     return table
+
+
+def _numbers(values: pd.Series, entry: PublicSet) -> np.ndarray:
+    try:
+        return pd.to_numeric(values).to_numpy()
+    except (TypeError, ValueError) as error:
+        raise ConditionError(
+            f"the column holds something that is no number: {error}",
+            where=f"obs[{values.name!r}] of {entry.name}",
+            remedy="Read it first, with tp.pp.amounts, and write the file again.",
+        ) from error
 
 
 def _gene_names(var: pd.DataFrame, entry: PublicSet) -> pd.Index:

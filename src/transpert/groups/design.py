@@ -12,6 +12,7 @@ import pandas as pd
 from transpert import _keys
 from transpert._amounts import check_amounts
 from transpert._arguments import check_arguments, check_names, check_text, named_options
+from transpert._signatures import as_annotated
 from transpert.conditions.labels import LabelFormat, control_labels
 from transpert.conditions.lookalikes import check_spellings, report_labels, report_nothing_given
 from transpert.errors import ControlError, OptionError, UnknownNameError, list_names
@@ -97,6 +98,7 @@ class Design:
         optional = (self.batch_key, self.dose_key, self.time_key, self.split_key, self.direction_key)
         return (self.perturbation_key, *self.context_keys, *(column for column in optional if column is not None))
 
+    @as_annotated()
     def check(self, obs: pd.DataFrame, *, need_controls: bool = True) -> None:
         """Check that ``obs`` has every column, without gaps where none may be, and has control cells.
 
@@ -147,6 +149,7 @@ class Design:
         """The labels and patterns of controls, for a message."""
         return self.label_format.named_controls
 
+    @as_annotated()
     def control_cells(self, obs: pd.DataFrame) -> np.ndarray:
         """Return which cells are controls.
 
@@ -159,6 +162,11 @@ class Design:
         -------
         Mask ``(n_obs,)`` bool.
 
+        Raises
+        ------
+        transpert.errors.UnknownNameError
+            If there is no column of perturbations.
+
         Examples
         --------
         >>> import pandas as pd
@@ -166,8 +174,11 @@ class Design:
         >>> Design("perturbation", ["DMSO", "NT*"]).control_cells(pd.DataFrame({"perturbation": ["NT1", "A"]})).tolist()
         [True, False]
         """
+        if self.perturbation_key not in obs:
+            raise UnknownNameError("column", [self.perturbation_key], map(str, obs.columns), where="obs")
         return self.label_format.control_cells(obs[self.perturbation_key])
 
+    @as_annotated()
     def report_labels(self, obs: pd.DataFrame, genes: Iterable[str] = ()) -> None:
         """Report labels that look like other controls, combinations written otherwise, or guides of one target.
 
@@ -207,6 +218,7 @@ class Design:
                 report_nothing_given(int((perturbed & (amounts == 0)).sum()), where=f"obs[{column!r}]")
         report_labels(labels, self.label_format, where=f"obs[{self.perturbation_key!r}]", genes=genes)
 
+    @as_annotated()
     def check_not_written(self, written: Collection[str]) -> None:
         """Check that no column has a name under which something else is about to be written.
 
@@ -234,6 +246,7 @@ class Design:
                 "so in the design.",
             )
 
+    @as_annotated()
     def renamed(self, names: Mapping[str, str]) -> Self:
         """Return the same design for columns that have other names.
 
@@ -269,10 +282,13 @@ class Design:
         return asdict(self) | {name: list(getattr(self, name)) for name in names}
 
     @classmethod
+    @as_annotated()
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a design from what :meth:`to_dict` returned."""
         lists: dict[str, Any] = {
-            name: tuple(values[name]) for name in ("context_keys", "further_controls") if name in values
+            name: tuple(values[name])
+            for name in ("context_keys", "further_controls")
+            if isinstance(values.get(name), list | tuple | np.ndarray)
         }
         return cls(**{**values, **lists})
 

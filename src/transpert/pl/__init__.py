@@ -5,6 +5,7 @@ from .effects import effects_scatter
 from .embedded_cells import embedding
 from .overlap import overlap_curve
 from .page import report
+from .response_plot import responses
 from .scaling_plot import scaling
 from .score_map import score_heatmap
 from .score_plot import scores
@@ -20,6 +21,7 @@ __all__ = [
     "embedding",
     "overlap_curve",
     "report",
+    "responses",
     "scaling",
     "score_heatmap",
     "scores",

@@ -16,7 +16,7 @@ from transpert._anndata import check_kind, frame, metadata_of
 from transpert._arguments import check_arguments
 from transpert._docstrings import fill_docstring
 from transpert.conditions.text import population_text, split_population
-from transpert.errors import UnknownNameError
+from transpert.errors import GeneError, UnknownNameError
 from transpert.groups import Design
 from transpert.tl._populations import design_of_metadata, log_values, populations
 from transpert.tl.fold_changes import effects_of
@@ -89,7 +89,7 @@ def effects_scatter(
     tables = [data if isinstance(data, pd.DataFrame) else effects_of(data, design) for data in (pred, truth)]
     sizes = _signal(truth, design) if isinstance(truth, AnnData) else (tables[1] ** 2).sum()
     name, note = _choose_population(tables[0], sizes, population, perturbation, context)
-    shared = tables[0].index.intersection(tables[1].index)
+    shared = _shared_genes(*tables)
     predicted, observed = (table.loc[shared, name].to_numpy(float) / np.log(2) for table in tables)
     chosen = _choose_genes(genes, n_labels, np.abs(observed) + np.abs(predicted), shared)
     figure, axes = make_axes(ax, (6.2, 5.2))
@@ -113,6 +113,17 @@ def effects_scatter(
     axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
     axes.set_aspect("equal")
     return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)
+
+
+def _shared_genes(predicted: pd.DataFrame, observed: pd.DataFrame) -> pd.Index:
+    """Return the genes that both tables have, each once."""
+    shared = predicted.index.intersection(observed.index)
+    if not len(shared) or not (predicted.index.is_unique and observed.index.is_unique):
+        what = "a gene stands in a table more than once" if len(shared) else "no gene is in both"
+        raise GeneError(
+            what, where="the prediction and the truth", remedy="Give tables of the same genes, each once, by name."
+        )
+    return shared
 
 
 def _choose_population(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 import pandas as pd
 
-from transpert._arguments import is_several, refused
+from transpert._arguments import check_labels, is_several, refused
 from transpert._signatures import as_annotated
 from transpert.conditions.guides import guide_targets, strip_guide
 from transpert.conditions.labels import Controls, LabelFormat
@@ -50,7 +50,8 @@ def targets_of_guides(
     >>> tp.pp.targets_of_guides(["STAT1_g1", "sgSTAT1-2", "STAT1_3", "AAVS1_2", "NKX2-1"]).tolist()
     ['STAT1', 'STAT1', 'STAT1', 'control', 'NKX2-1']
     """
-    if not is_several(labels):
+    labels = list(labels) if isinstance(labels, Iterator) else labels
+    if not is_several(check_labels(labels, name="labels")):
         raise refused("labels", labels, "Give the labels of all cells: a column, or a list.")
     column = labels if isinstance(labels, pd.Series) else pd.Series(list(labels), dtype=object)
     form = LabelFormat.of(control, combination_separator)

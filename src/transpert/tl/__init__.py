@@ -11,6 +11,7 @@ from .embed import embed_together
 from .evaluation import evaluate
 from .export import to_cell_eval
 from .fold_changes import effects
+from .heterogeneity import Responses, responses
 from .learnable import EffectShares, effect_shares
 from .paired import compare
 from .pertpy_distances import distances
@@ -19,6 +20,7 @@ from .registration import register_prediction, score_registered
 from .scaling import scaling_study
 from .score_summary import score_table
 from .suggestion import suggest
+from .tail_report import rare_tails
 
 __all__ = [
     "AuditLimits",
@@ -33,7 +35,9 @@ __all__ = [
     "predict",
     "rank_genes_groups",
     "rank_targets",
+    "rare_tails",
     "register_prediction",
+    "responses",
     "scaling_study",
     "score_ranking",
     "score_registered",

@@ -24,6 +24,7 @@ from scipy import sparse
 from transpert._anndata import layer_names, metadata_of
 from transpert._arguments import check_arguments, check_choice, check_names, check_path, check_whole
 from transpert._counts import read_counts
+from transpert._docstrings import fill_docstring
 from transpert._folders import file_written
 from transpert.data.readers.readers import CountReader, open_reader
 from transpert.errors import (
@@ -56,6 +57,7 @@ _LONGEST_LIST = 2_000  # names that the description of a package holds
 type Unmeasured = Literal["refuse", "zero", "controls"]
 
 
+@fill_docstring
 def to_vcc(
     pred: AnnData | str | os.PathLike,
     path: str | os.PathLike,
@@ -64,9 +66,7 @@ def to_vcc(
     perturbations: Sequence[str] | str | os.PathLike | None = None,
     contexts: Sequence[str] = ("A", "B", "C"),
     n_cells: int = 400,
-    perturbation_key: str | None = None,
-    control: str | None = None,
-    context_keys: str | Sequence[str] | None = None,
+    design: Design | None = None,
     layer: str | None = None,
     unmeasured: Unmeasured = "refuse",
     controls: AnnData | None = None,
@@ -93,8 +93,7 @@ def to_vcc(
         The contexts to be predicted, named as in the control files.
     n_cells
         Number of cells of each target and context. The column ``n_cells`` of ``perturbations`` wins.
-    perturbation_key, control, context_keys
-        Columns and label, as for :func:`evaluate`.
+    %(design)s
     layer
         Layer with raw counts; ``counts`` where there is one, else ``X``.
     unmeasured
@@ -134,7 +133,7 @@ def to_vcc(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     package = tp.tl.to_vcc(
     ...         cells, f"{folder}/mine.vcc", genes=list(cells.var_names), contexts=["context_0"],
-    ...         context_keys="context", n_cells=10,
+    ...         design=tp.Design(context_keys="context"), n_cells=10,
     ...     )
     ...     package.name
     'mine.vcc'
@@ -142,7 +141,7 @@ def to_vcc(
     target = check_path(path, name="path")
     check_whole(n_cells, name="n_cells", least=1)
     contexts = check_names(contexts, name="contexts")
-    check_arguments({"layer": layer, "seed": seed, "overwrite": overwrite, "context_keys": context_keys})
+    check_arguments({"layer": layer, "seed": seed, "overwrite": overwrite, "design": design})
     check_choice(unmeasured, ("refuse", "zero", "controls"), name="unmeasured")
 
     def check() -> None:
@@ -151,7 +150,7 @@ def to_vcc(
 
     check()
     wanted_genes = _read_genes(genes)
-    reader, design = _open(pred, layer, perturbation_key, control, context_keys)
+    reader, design = _open(pred, layer, design)
     labels = _read_labels(reader, design)
     _check_populations(labels, _expected(perturbations, labels, tuple(contexts), n_cells), tuple(contexts))
     columns = reader.genes.get_indexer(wanted_genes)
@@ -233,9 +232,7 @@ def _expected(
 def _open(
     pred: AnnData | str | os.PathLike,
     layer: str | None,
-    perturbation_key: str | None,
-    control: str | None,
-    context_keys: str | Sequence[str] | None,
+    design: Design | None,
 ) -> tuple[CountReader, Design]:
     """Open the counts of a prediction, and find what its columns mean."""
     if isinstance(pred, AnnData):
@@ -245,14 +242,7 @@ def _open(
         found = open_cells(pred, name="the prediction")
         metadata, layers = found.metadata, list(found.layers)
     reader = open_reader(pred, layer or ("counts" if "counts" in layers else None))
-    design = design_of_metadata(
-        metadata,
-        reader.obs_columns,
-        perturbation_key=perturbation_key,
-        control=control,
-        context_keys=context_keys,
-    )
-    return reader, design
+    return reader, design_of_metadata(metadata, reader.obs_columns, design=design)
 
 
 def _read_labels(reader: CountReader, design: Design) -> _Labels:
@@ -260,8 +250,8 @@ def _read_labels(reader: CountReader, design: Design) -> _Labels:
     if not design.context_keys:
         raise OptionError(
             "the challenge wants the context of every cell",
-            where="context_keys",
-            remedy='Name the column that holds it: context_keys="context".',
+            where="the design",
+            remedy='Name the column that holds it: design=tp.Design(context_keys="context").',
         )
     columns = (design.perturbation_key, *design.context_keys)
     absent = [column for column in columns if column not in reader.obs_columns]

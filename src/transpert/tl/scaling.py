@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,44 +19,40 @@ from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_path
 from transpert._folders import file_written, used_alone
-from transpert._matrices import check_there
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
-from transpert.errors import OURS, AssumptionWarning, OptionError, StoreError, UnknownNameError, list_names
+from transpert.data import Store
+from transpert.errors import OptionError, StoreError, UnknownNameError
 from transpert.groups import Design
-from transpert.metrics import METRICS, normalise, resolve_metrics
+from transpert.metrics import resolve_metrics
 from transpert.model import BASELINES, SCALE, NoChange
 
 from ._populations import populations
 from ._scaling.choices import Cells, Choice, Size, check_axes, check_schemes, choose, diversity
-from ._scaling.runs import (
-    GO_ON,
-    Builder,
-    Task,
-    digest,
-    digest_of_cells,
-    read_result,
-    run,
-    spread_axes,
-    with_library_sizes,
-)
-from ._scaling.study import CEILING, FLOOR, ScalingStudy, StudyOptions
-from .evaluation import evaluate
+from ._scaling.digests import digest
+from ._scaling.latents import LatentModel, is_latent, parse_latent
+from ._scaling.runs import GO_ON, Builder, Task, read_result, run, spread_axes, with_library_sizes
+from ._scaling.sources import InMemory, InStore, Source
+from ._scaling.study import ScalingStudy, StudyOptions
+from ._scaling.tables import between, bounds_of, rows_of_runs, said_of, sizes_of
+from ._scaling.tasks import TASKS
 
-_COMPONENTS = 20  # principal components, for sketches and diversity
-type Models = str | Sequence[str] | Mapping[str, Builder | tuple[type, Mapping[str, Any]]]
+type Model = Builder | str
+type Models = str | Sequence[str] | Mapping[str, Model | tuple[Model, Mapping[str, Any]]]
+
+_METRICS = ("pearson_delta", "overlap_at_n")
 
 
 @as_annotated()
 def scaling_study(
-    adata: AnnData,
+    adata: AnnData | Store,
     design: Design,
     *,
     models: Models = ("MeanShift", "KernelTransport"),
     axes: str | Sequence[str] | Mapping[str, Sequence[Size]] = "cells",
     schemes: str | Sequence[str] = "random",
     seeds: int | Sequence[int] = 3,
-    metrics: str | Sequence[str] = ("pearson_delta", "overlap_at_n"),
+    metrics: str | Sequence[str] | None = None,
     out: str | Path = "study",
     budget: float | None = None,
     n_jobs: int = 1,
@@ -73,12 +68,15 @@ def scaling_study(
     Parameters
     ----------
     adata
-        Cells with raw counts in ``layer`` and log1p counts per 10k in ``X``, split by :func:`transpert.pp.split`.
+        Cells with raw counts in ``layer`` and log1p counts per 10k in ``X``, split by :func:`transpert.pp.split`; or a
+        store, of which every run reads its own cells, whose ``annotation`` was split.
     design
         Its columns; ``split_key`` says what is trained on and what is the test set.
     models
-        Names of model classes of this package; or by name a class with its five verbs, a class and its arguments, or a
-        function that makes an untrained model of an AnnData.
+        Names of model classes of this package; ``"PCA + ridge"``, a regression of the shifts on a representation
+        (``"genes"``, ``"PCA"``, ``"scVI"`` or a key of ``obsm`` that begins with ``"X_"``; ``"linear"``, ``"ridge"``,
+        or ``"mlp"``, a small network for each perturbation); or by name one of these, a class with its five verbs or a
+        function that makes an untrained model of an AnnData, alone or with a dict of arguments.
     axes
         ``"cells"``, ``"perturbations"``, ``"contexts"``, ``"cells_per_condition"`` (most cells of a perturbation in a
         context), ``"steps"`` (of training) or ``"parameters"`` (presets of SCALE); or a grid for one or two of them: a
@@ -90,7 +88,7 @@ def scaling_study(
     seeds
         How many draws, or their seeds.
     metrics
-        Names of metrics or of a panel.
+        Names of metrics or of a panel; ``"pearson_delta"`` and ``"overlap_at_n"`` by default.
     out
         Folder of the study.
     budget
@@ -113,6 +111,11 @@ def scaling_study(
             Column with the types for re-weighting and diversity; the context by default.
         n_cells
             Number of cells that are predicted for each population.
+        task
+            ``"perturbation"`` (default); or, for representations and models that have one, how well a logistic
+            regression tells the types of ``type_key`` (``"classification"``: accuracy, micro and macro F1), or how well
+            clusters of k-means are types (``"integration"``: NMI, ARI and ASW as scib-metrics defines them, and their
+            mean, AvgBIO). Both are scored on controls and test cells, half of which the regression has seen.
 
     Returns
     -------
@@ -136,7 +139,8 @@ def scaling_study(
 
     Notes
     -----
-    Axes and schemes: DenAdel et al. (2026), Nature Methods, 10.1038/s41592-026-03120-y.
+    Axes, schemes and tasks: DenAdel et al. (2026), Nature Methods, 10.1038/s41592-026-03120-y. Their average baseline
+    is the mean of the cells that it is scored on; here no model sees these.
 
     Examples
     --------
@@ -152,57 +156,102 @@ def scaling_study(
     >>> sorted(study.table["n_cells"].unique().tolist())
     [0, 26, 81, 162, 270]
     """
-    check_kind(adata, name="the cells")
     chosen = StudyOptions(**options)
     grid, names = check_axes(axes), check_schemes(schemes, spike=chosen.spike is not None)
-    builders = _builders(models)
-    wanted_metrics = resolve_metrics(metrics if isinstance(metrics, str) else list(metrics))
-    chosen_metrics = tuple(metric.name for metric in wanted_metrics)
+    builders = _builders(models, chosen.task)
+    chosen_metrics = _metrics(metrics, chosen.task)
     draws = range(seeds) if isinstance(seeds, int | np.integer) else [check_seed(seed) for seed in seeds]
     if design.split_key is None:
         raise OptionError("the design has no split_key", where="design", remedy="Name the column of pp.split.")
-    design.check(frame(adata.obs))
-    adata = with_library_sizes(adata, chosen.library_size_key)
-    data, spiked = _with_spike(adata, chosen.spike, design)
-    cells = Cells.of(data, design, spiked=spiked, points=_points(data), type_key=chosen.type_key)
+    source, spiked = _source(adata, design, chosen)
+    cells = Cells.of(source.obs, design, spiked=spiked, points=source.points(), type_key=chosen.type_key)
     choices = choose(cells, grid, names, list(draws))
     keep = np.union1d(cells.test, np.flatnonzero(cells.control))
     judged = cells.control & np.isin(cells.contexts, cells.contexts[cells.test])
     judged[cells.test] = True
-    truth = data[judged].copy()
-    wanted = tuple(populations(frame(truth.obs), design))
-    nothing = np.array([], dtype=np.int64)
-    base = Task("", NoChange, {}, nothing, keep, wanted, design, chosen.layer, chosen_metrics, chosen.n_cells, 0)
-    kept = data.obs_names[keep].to_numpy(dtype=str)
-    content = digest(digest_of_cells(data, design, chosen.layer), kept, list(chosen_metrics), chosen.n_cells)
+    truth = source.take(np.flatnonzero(judged))
+    wanted = tuple(populations(frame(truth.obs), design)) if chosen.task == "perturbation" else (("all", "all"),)
+    base = Task(
+        key="",
+        model=NoChange,
+        options={},
+        rows=np.array([], dtype=np.int64),
+        keep=keep,
+        wanted=wanted,
+        design=design,
+        layer=chosen.layer,
+        metrics=chosen_metrics,
+        n_cells=chosen.n_cells,
+        seed=0,
+        kind=chosen.task,
+        type_key=chosen.type_key,
+    )
+    kept = source.names[keep]
+    content = digest(
+        *(source.digest(design, chosen.layer), kept, list(chosen_metrics), chosen.n_cells, chosen.task),
+        cells.types if chosen.task != "perturbation" else "",
+    )
     planned = [
-        (choice, name, _task(base, content, data, choice, *builder))
+        (choice, name, _task(base, content, source, choice, *builder))
         for choice in choices
         for name, builder in builders.items()
     ]
     place = check_path(out, name="out")
     with used_alone(place / "runs", "study", StoreError, GO_ON):
-        _save_subsets(place / "subsets.npz", choices, data)
-        results, unfinished = _do(data, [task for _, _, task in planned], place / "runs", budget, n_jobs, progress)
-    rows = _rows_of_runs(planned, results, cells)
-    table = _between(rows, _bounds(data, truth, base))
-    subsets = [{**_said(choice), **_sizes(cells, choice.rows), **diversity(cells, choice)} for choice in choices]
+        _save_subsets(place / "subsets.npz", choices, source.names)
+        results, unfinished = _do(source, [task for _, _, task in planned], place / "runs", budget, n_jobs, progress)
+    rows = rows_of_runs(planned, results, cells)
+    table = between(rows, bounds_of(source, truth, base))
+    subsets = [{**said_of(choice), **sizes_of(cells, choice.rows), **diversity(cells, choice)} for choice in choices]
     return ScalingStudy(table, pd.DataFrame(subsets), tuple(grid), unfinished)
 
 
-def _builders(models: Models) -> dict[str, tuple[Builder, Mapping[str, Any]]]:
-    """Return the class or function of every model, and its arguments."""
+def _metrics(metrics: str | Sequence[str] | None, task: str) -> tuple[str, ...]:
+    """Return the names of the metrics of a task."""
+    if task != "perturbation":
+        if metrics is not None:
+            raise OptionError(f"a {task} has metrics of its own", where="metrics", remedy="Leave metrics= out.")
+        return TASKS[task]
+    wanted = list(_METRICS) if metrics is None else metrics if isinstance(metrics, str) else list(metrics)
+    return tuple(metric.name for metric in resolve_metrics(wanted))
+
+
+def _source(adata: AnnData | Store, design: Design, options: StudyOptions) -> tuple[Source, np.ndarray]:
+    """Return where the cells come from, and which of them are of another data set."""
+    if isinstance(adata, Store):
+        if options.spike is not None:
+            raise OptionError("cells of a store cannot be replaced", where="spike", remedy="Give an AnnData.")
+        stored = InStore.of(adata, options.layer)
+        design.check(stored.obs)
+        return stored, np.zeros(adata.n_obs, dtype=bool)
+    check_kind(adata, name="the cells")
+    design.check(frame(adata.obs))
+    data, spiked = _with_spike(with_library_sizes(adata, options.library_size_key), options.spike, design)
+    return InMemory(data), spiked
+
+
+def _builders(models: Models, task: str) -> dict[str, tuple[Model, Mapping[str, Any]]]:
+    """Return the class or function of every model, and its arguments; of a representation its name."""
+    given: Mapping[str, Any] = models if isinstance(models, Mapping) else {}
+    if not isinstance(models, Mapping):
+        given = {str(name): str(name) for name in ([models] if isinstance(models, str) else models)}
+    return {str(name): _builder(value, task) for name, value in given.items()}
+
+
+def _builder(value: Any, task: str) -> tuple[Model, Mapping[str, Any]]:
+    """Return the class or function of one model, and its arguments."""
     known: dict[str, Builder] = {"SCALE": SCALE, **BASELINES}
-    if isinstance(models, Mapping):
-        pairs: dict[str, Any] = {
-            name: value if isinstance(value, tuple) else (value, {}) for name, value in models.items()
-        }
-        return {str(name): (builder, dict(options)) for name, (builder, options) in pairs.items()}
-    names = [models] if isinstance(models, str) else list(models)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UnknownNameError("model", unknown, known, where="models")
-    return {str(name): (known[name], {}) for name in names}
+    model, options = value if isinstance(value, tuple) else (value, {})
+    if not isinstance(model, str):
+        return model, dict(options)
+    if model in known:
+        return known[model], dict(options)
+    if task != "perturbation" and is_latent(model):
+        return model, dict(options)
+    latent = parse_latent(model)
+    if latent is None or task != "perturbation":
+        raise UnknownNameError("model", [model], known, where="models")
+    return LatentModel, {**latent, **options}
 
 
 def _with_spike(adata: AnnData, spike: AnnData | None, design: Design) -> tuple[AnnData, np.ndarray]:
@@ -225,31 +274,18 @@ def _with_spike(adata: AnnData, spike: AnnData | None, design: Design) -> tuple[
     return both, (both.obs["_study"] == "spike").to_numpy()
 
 
-def _points(adata: AnnData) -> np.ndarray:
-    """Principal components of the cells, those that are there or new ones."""
-    from sklearn.decomposition import TruncatedSVD
-
-    if _keys.PCA in adata.obsm:
-        return np.asarray(adata.obsm[_keys.PCA])[:, :_COMPONENTS]
-    check_there(adata.X, where="X")
-    n = max(1, min(_COMPONENTS, adata.n_vars - 1))
-    return TruncatedSVD(n, random_state=0).fit_transform(adata.X)
-
-
-def _task(
-    base: Task, content: str, data: AnnData, choice: Choice, builder: Builder, options: Mapping[str, Any]
-) -> Task:
+def _task(base: Task, content: str, source: Source, choice: Choice, builder: Model, options: Mapping[str, Any]) -> Task:
     """Name a run by all that its result depends on, so that two schemes that draw the same cells share it."""
     made = spread_axes(options, choice.sizes)
-    names = data.obs_names[choice.rows].to_numpy(dtype=str)
+    names = source.names[choice.rows]
     kind = f"{getattr(builder, '__module__', '')}.{getattr(builder, '__qualname__', repr(builder))}"
-    key = digest(content, kind, {name: repr(value) for name, value in made.items()}, names, choice.seed)
+    latent = source.digest_of_latent(str(made.get("latent", builder)))
+    key = digest(content, kind, latent, {name: repr(value) for name, value in made.items()}, names, choice.seed)
     return replace(base, key=key, model=builder, options=made, rows=choice.rows, seed=choice.seed)
 
 
-def _save_subsets(path: Path, choices: Sequence[Choice], data: AnnData) -> None:
+def _save_subsets(path: Path, choices: Sequence[Choice], names: np.ndarray) -> None:
     """Write the names of the cells of every draw."""
-    names = data.obs_names.to_numpy(dtype=str)
     arrays = {}
     for choice in choices:
         sizes = ", ".join(f"{axis} {size}" for axis, size in choice.sizes.items())
@@ -259,7 +295,7 @@ def _save_subsets(path: Path, choices: Sequence[Choice], data: AnnData) -> None:
 
 
 def _do(
-    data: AnnData, tasks: Sequence[Task], folder: Path, budget: float | None, n_jobs: int, progress: bool
+    source: Source, tasks: Sequence[Task], folder: Path, budget: float | None, n_jobs: int, progress: bool
 ) -> tuple[dict[str, dict[str, Any]], int]:
     """Do the runs that were not done before; say how many the budget left."""
     results = {task.key: found for task in tasks if (found := read_result(folder, task.key)) is not None}
@@ -270,7 +306,7 @@ def _do(
         for task in left:
             if monotonic() > end:
                 return
-            yield delayed(run)(data, task, folder)
+            yield delayed(run)(source, task, folder)
 
     columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
     with Progress(*columns, disable=not progress, transient=True) as bar:
@@ -281,104 +317,3 @@ def _do(
             results[key] = result
             bar.advance(shown)
     return results, len({task.key for task in tasks} - set(results))
-
-
-def _said(choice: Choice) -> dict[str, Any]:
-    """How the cells of a run were drawn."""
-    return {"scheme": choice.scheme, "seed": choice.seed, **choice.sizes}
-
-
-def _sizes(cells: Cells, rows: np.ndarray) -> dict[str, int]:
-    """What the sizes of a run came to."""
-    pairs = pd.Series(list(zip(cells.contexts[rows], cells.perturbations[rows], strict=True)), dtype=object)
-    return {
-        "n_cells": len(rows),
-        "n_perturbations": len(np.unique(cells.perturbations[rows])),
-        "n_contexts": len(np.unique(cells.contexts[rows])),
-        "n_cells_per_condition": int(pairs.value_counts().max()) if len(rows) else 0,
-    }
-
-
-def _rows_of_runs(
-    planned: Sequence[tuple[Choice, str, Task]], results: Mapping[str, Mapping[str, Any]], cells: Cells
-) -> pd.DataFrame:
-    """One row a run, population and metric; a run that failed has no values."""
-    rows: list[dict[str, Any]] = []
-    failed: dict[str, list[str]] = {}
-    for choice, name, task in planned:
-        result = results.get(task.key)
-        if result is None:
-            continue
-        said = {"model": name, **_said(choice), **_sizes(cells, choice.rows), "seconds": result["seconds"]}
-        if "steps" in choice.sizes:
-            said["n_steps"] = choice.sizes["steps"]
-        if result["error"] is not None:
-            failed.setdefault(name, []).append(result["error"])
-        scores = result["scores"] or [
-            {"context": context, "perturbation": label, "metric": metric, "value": None}
-            for context, label in task.wanted
-            for metric in task.metrics
-        ]
-        rows += [{**said, **score} for score in scores]
-    for name, errors in failed.items():
-        warnings.warn(
-            f"{len(errors)} runs of {name} failed and count as the floor: {list_names(sorted(set(errors)), limit=2)}",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
-        )
-    return pd.DataFrame(rows)
-
-
-def _bounds(data: AnnData, truth: AnnData, base: Task) -> pd.DataFrame:
-    """Floor and ceiling of every population and metric."""
-    rows = data[base.keep].copy()
-    split = frame(rows.obs)[base.design.split_key].astype(str).to_numpy(dtype=object)
-    rows.obs[base.design.split_key] = np.where(split == _keys.TEST, _keys.TRAIN, split)  # it learns nothing
-    design = base.design
-    NoChange.setup_anndata(
-        rows,
-        perturbation_key=design.perturbation_key,
-        control=design.controls,
-        combination_separator=design.combination_separator,
-        context_keys=list(design.context_keys),
-        layer=base.layer,
-        **{
-            name: getattr(design, name)
-            for name in ("dose_key", "time_key", "direction_key")
-            if getattr(design, name) is not None
-        },
-    )
-    model = NoChange(rows)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.train()
-        pred = model.predict_populations(list(base.wanted), n_cells=base.n_cells)
-        scores = evaluate({FLOOR: pred}, truth, metrics=list(base.metrics), n_bootstrap=0, progress=False)
-    scores = scores[scores["context"] != "mean"]
-    keys = ["context", "perturbation", "metric"]
-    wide = scores.pivot_table(index=keys, columns="model", values="value", dropna=False)
-    # a prediction that moves nothing has no correlation with the truth
-    wide[FLOOR] = wide[FLOOR].fillna(0.0)
-    return wide[[FLOOR, CEILING]].reset_index()
-
-
-def _between(rows: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFrame:
-    """Put every score between floor and ceiling, and add the floor as size 0 of all models."""
-    if rows.empty:
-        return rows
-    table = rows.merge(bounds, on=["context", "perturbation", "metric"], how="left")
-    nothing = table.drop_duplicates(["model", "scheme", "seed", "context", "perturbation", "metric"]).copy()
-    sizes = [str(name) for name in table if str(name).startswith("n_")]
-    nothing[sizes], nothing["seconds"], nothing["value"] = 0, 0.0, nothing[FLOOR]
-    for axis in set(table) & {"cells", "perturbations", "contexts", "cells_per_condition", "steps"}:
-        nothing[axis] = 0
-    table = pd.concat([nothing, table], ignore_index=True)
-    table["value"] = table["value"].astype(float).fillna(table[FLOOR])
-    columns = ["value", FLOOR, CEILING]
-    parts = [
-        part.assign(
-            normalised=normalise(*part[columns].to_numpy(dtype=float).T, direction=METRICS[str(name)].direction)
-        )
-        for name, part in table.groupby("metric", sort=False)
-    ]
-    return pd.concat(parts, ignore_index=True)

@@ -17,16 +17,17 @@ from scipy import sparse
 from transpert import _keys
 from transpert._counts import library_of_each, read_counts
 from transpert._docstrings import fill_docstring
-from transpert._files import reading
+from transpert._files import Count, Sums, checksums, damage, reading, write_json
 from transpert._folders import folder_written
-from transpert._schema import DAMAGED, checked, read_json
+from transpert._schema import DAMAGED, checked, read_json, sealed, unsealed
 from transpert._seeds import check_seed
+from transpert._signatures import as_annotated
 from transpert.errors import GeneError, ModelFileError, UnknownNameError
 
 from .readout import transport_counts
 
 _DESCRIPTION, _NUMBERS = "predictor.json", "predictor.safetensors"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class _Description(msgspec.Struct, kw_only=True):
@@ -37,8 +38,9 @@ class _Description(msgspec.Struct, kw_only=True):
     transpert: str
     genes: list[str]
     populations: list[str]
-    draws: list[int]
+    draws: list[Count]
     design: dict[str, Any]
+    files: Sums
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +91,7 @@ class ExportedPredictor:
     model: str
     design: Mapping[str, Any]
 
+    @as_annotated()
     def predict(
         self,
         counts: np.ndarray | sparse.spmatrix,
@@ -137,7 +140,7 @@ class ExportedPredictor:
                 where="the control counts",
                 remedy="Name them with genes=, so that they are found.",
             )
-        library = library_of_each(matrix, np.asarray(library_size, dtype=np.float64))
+        library = library_of_each(matrix, library_size)
         place = self.populations.index(population)
         scaled = sparse.diags_array(_keys.SCALE_FACTOR / library) @ matrix
         before = np.asarray(scaled.log1p().mean(axis=0), dtype=np.float64).ravel()
@@ -161,6 +164,7 @@ class ExportedPredictor:
             )
         return np.array([known[name] for name in self.genes])
 
+    @as_annotated()
     def save(self, dir_path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the predictor into a folder: JSON and safetensors, all or nothing.
 
@@ -191,9 +195,11 @@ class ExportedPredictor:
         then = "export the model again"
         with folder_written(target, "predictor", ModelFileError, then, check=check) as new:
             save_file({"shift": self.shift, "dispersion": self.dispersion}, new / _NUMBERS)
-            (new / _DESCRIPTION).write_text(json.dumps(described, indent=1), encoding="utf-8")
+            described["files"] = checksums(new, [_NUMBERS])
+            write_json(new / _DESCRIPTION, sealed(json.loads(json.dumps(described))))
 
     @classmethod
+    @as_annotated()
     def load(cls, dir_path: str | os.PathLike[str]) -> Self:
         """Read a folder that ``model.export`` wrote.
 
@@ -214,8 +220,10 @@ class ExportedPredictor:
         source = Path(dir_path)
         if not (source / _DESCRIPTION).is_file():
             raise ModelFileError(f"there is no {_DESCRIPTION}", where=str(source), remedy="Is the path right?")
-        raw = read_json(source / _DESCRIPTION, ModelFileError, DAMAGED)
-        said = checked(raw, _Description, ModelFileError, str(source / _DESCRIPTION), DAMAGED)
+        said = _read_description(source / _DESCRIPTION)
+        found = damage(source, _NUMBERS, said.files)
+        if found is not None:
+            raise ModelFileError(f"{_NUMBERS} {found}", where=str(source), remedy=DAMAGED)
         with reading(ModelFileError, source, "predictor", DAMAGED):
             numbers = load_file(source / _NUMBERS)
             shift, dispersion = numbers["shift"], numbers["dispersion"]
@@ -224,3 +232,17 @@ class ExportedPredictor:
             raise ModelFileError("the numbers do not fit the description", where=str(source), remedy=DAMAGED)
         names = tuple(said.genes), tuple(said.populations)
         return cls(*names, shift, dispersion, tuple(said.draws), said.model, said.design)
+
+
+def _read_description(path: Path) -> _Description:
+    """Read what ``predictor.json`` says, once it has its checksum."""
+    raw = read_json(path, ModelFileError, DAMAGED)
+    made_by = raw.get("format") if isinstance(raw, dict) else None
+    if made_by != _FORMAT:
+        raise ModelFileError(
+            f"the predictor has format {made_by}, this version reads {_FORMAT}",
+            where=str(path),
+            remedy="Export the model again.",
+        )
+    plain = unsealed(raw, ModelFileError, str(path), DAMAGED, needed=True)
+    return checked(plain, _Description, ModelFileError, str(path), DAMAGED)

@@ -56,11 +56,13 @@ class MomentSums:
         codes : (N,)
             The group of each cell.
         """
+        matrix = counts.indptr, counts.indices, counts.data
+        group = self._of_group, self._touched, self._is_touched
+        groups = self.n_cells, self.mean_inverse_library, self.rows
+        totals = self.sums, self.total, self.overdispersion
         self._open, self._n_touched = _add_cells(
-            counts.indptr, counts.indices, counts.data, factor, codes, self._open, self._of_group, self._touched,
-            self._is_touched, self._n_touched, self.n_cells, self.mean_inverse_library, self.rows, self.sums,
-            self.total, self.overdispersion,
-        )  # fmt: skip
+            matrix, factor, codes, self._open, self._n_touched, group, groups, totals
+        )
 
     def add_known(self, group: int, sums: np.ndarray) -> None:
         """Add sums ``(4, G)`` over cells of a group, beside cells of it that are added right before or after."""
@@ -80,19 +82,15 @@ class MomentSums:
 
 
 @njit(cache=True, nogil=True)
-def _add_cells(
-    starts, genes, counts, factor, codes, opened, of_group, touched, is_touched, n_touched, n_cells, inverse, rows,
-    sums, total, overdispersion,
-):  # fmt: skip  # pragma: no cover - compiled
+def _add_cells(matrix, factor, codes, opened, n_touched, group, groups, totals):  # pragma: no cover - compiled
+    starts, genes, counts = matrix
+    of_group, touched, is_touched = group
     log_of = np.empty(_SMALL_COUNTS)
     rate_of = np.empty(_SMALL_COUNTS)
     for cell in range(len(codes)):
         if codes[cell] != opened:
             if opened >= 0:
-                _end_group(
-                    opened, of_group, touched, is_touched, n_touched, n_cells, inverse, rows, sums, total,
-                    overdispersion,
-                )  # fmt: skip
+                _end_group(opened, n_touched, group, groups, totals)
             n_touched = 0
             opened = codes[cell]
         log_of[:] = -1.0
@@ -119,10 +117,10 @@ def _add_cells(
 
 
 @njit(cache=True, nogil=True)
-def _end_group(
-    group, of_group, touched, is_touched, n_touched, n_cells, inverse, rows, sums, total, overdispersion
-):  # pragma: no cover - compiled
-    n, row = n_cells[group], rows[group]
+def _end_group(number, n_touched, group, groups, totals):  # pragma: no cover - compiled
+    of_group, touched, is_touched = group
+    n, inverse, row = groups[0][number], groups[1][number], groups[2][number]
+    sums, total, overdispersion = totals
     for entry in range(n_touched):
         gene = touched[entry]
         is_touched[gene] = False
@@ -137,7 +135,7 @@ def _end_group(
             total[kind + 1, gene] += of_group[gene, kind + 1]
             if kind == RATE and n > 1:
                 mean = of_group[gene, RATE] / n
-                overdispersion[0, gene] += (n - 1) * (around / n - mean * inverse[group])
+                overdispersion[0, gene] += (n - 1) * (around / n - mean * inverse)
                 overdispersion[1, gene] += (n - 1) * mean * mean
         for kind in range(4):
             of_group[gene, kind] = 0.0

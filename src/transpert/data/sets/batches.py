@@ -12,6 +12,7 @@ from scipy import sparse
 from torch import Tensor
 
 from transpert import _keys
+from transpert._signatures import as_annotated
 from transpert.errors import OptionError
 
 from ..source import CellSource
@@ -150,6 +151,7 @@ def _scatter_rows(indptr: Tensor, indices: Tensor, values: Tensor, n_columns: in
     return dense.scatter_(0, flat, values).view(n_rows, n_columns)
 
 
+@as_annotated()
 def read_sets(source: CellSource, plan: SetPlan) -> CellSets:
     """Read the cells of a plan.
 

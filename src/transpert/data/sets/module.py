@@ -145,6 +145,7 @@ class SetDataModule(L.LightningDataModule):
     torch.Size([3, 4, 5])
     """
 
+    @as_annotated()
     def __init__(
         self,
         source: CellSource,
@@ -155,7 +156,7 @@ class SetDataModule(L.LightningDataModule):
         on_device: bool | str = False,
     ) -> None:
         super().__init__()
-        if on_device not in (True, False, "auto"):
+        if not isinstance(on_device, bool) and on_device != "auto":
             raise OptionError(f"on_device={on_device!r} does not exist", remedy="Use True, False or 'auto'.")
         for sampler in (train, validation):
             if sampler is not None:

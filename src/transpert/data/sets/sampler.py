@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from annbatch.abc import Sampler
 
-from transpert._arguments import check_mask
+from transpert._arguments import check_arguments, check_mask
 from transpert._signatures import as_annotated
 from transpert.errors import OURS, AssumptionWarning, GroupSizeError, OptionError, list_names
 from transpert.groups import ControlMatching, Groups
@@ -170,6 +170,7 @@ class SetSampler(Sampler):
         """Cells of a step on this rank, controls included."""
         return 2 * self.set_size * self.sets_per_batch
 
+    @as_annotated()
     def shard(self, rank: int, world_size: int) -> SetSampler:
         """Return the sampler of one of several processes that share the global batch of this one.
 
@@ -189,6 +190,7 @@ class SetSampler(Sampler):
         transpert.errors.OptionError
             If the sets of the global batch cannot be shared out evenly.
         """
+        check_arguments({"rank": rank, "world_size": world_size})
         if self.global_batch % world_size:
             raise OptionError(
                 f"{self.global_batch} sets in a step cannot be shared out evenly among {world_size} processes",
@@ -213,6 +215,7 @@ class SetSampler(Sampler):
             )
 
     # --- what it draws --------------------------------------------------------------------------------------
+    @as_annotated()
     def plan(self, epoch: int, start_step: int = 0) -> Iterator[SetPlan]:
         """Yield the sets of this rank for every step of an epoch.
 

@@ -94,7 +94,7 @@ def read_input(
     design.check_not_written((_keys.LIBRARY_SIZE,))  # which a store has for every cell
     aligned = align_genes(readers, genes)
     key = library_column(readers, library_size_key)
-    required = [*design.columns, *([key] if key else [])]
+    required = [*design.columns, *([] if key is None else [key])]
     obs, names = collect_obs(readers, required, obs_columns)
     design.report_labels(obs, aligned)
     return BuildInput(readers, aligned, obs, names, key)

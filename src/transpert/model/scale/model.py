@@ -69,7 +69,6 @@ from .training.run import (
     TrainerSettings,
     check_precision,
     check_trainer_options,
-    checkpoint_to_resume,
     default_precision,
     group_names,
     run_training,
@@ -328,11 +327,8 @@ class SCALE(GatedModel):
             seed=self.seed,
             fingerprint=fingerprint,
         )
-        self.module.train()
         try:
-            with checkpoints.held():
-                resumed = checkpoint_to_resume(checkpoints, fingerprint)
-                run_training(self, plan, data, settings, checkpoints, resumed, training, self.seed)
+            run_training(self, plan, data, settings, checkpoints, fingerprint, training, self.seed)
         except ProcessError:
             raise  # the weights may be in parts, some of which are gone
         except TrainingError:

@@ -64,8 +64,8 @@ class UncertaintyEstimates:
     def errors_for(self, novelties: Sequence[Novelty]) -> ErrorModel | None:
         """Return the largest error model among these kinds of novelty.
 
-        If one could not be simulated, it is the largest of all. A kind that could not be simulated is reported. Where
-        nothing is new, the errors are at most those of a pair that was left out.
+        If one could not be simulated, it is the largest of all. A kind that could not be
+        simulated is reported. Where nothing is new, the errors are at most those of a pair that was left out.
         """
         if not self.errors:
             return None

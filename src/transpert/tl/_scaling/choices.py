@@ -8,10 +8,8 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 
 from transpert import _keys
-from transpert._anndata import frame
 from transpert.errors import OptionError, SplitError, UnknownNameError
 from transpert.groups import Design, make_groups
 from transpert.groups.table import context_labels
@@ -60,10 +58,9 @@ class Cells:
 
     @classmethod
     def of(
-        cls, adata: AnnData, design: Design, *, spiked: np.ndarray, points: np.ndarray, type_key: str | None
+        cls, obs: pd.DataFrame, design: Design, *, spiked: np.ndarray, points: np.ndarray, type_key: str | None
     ) -> Cells:
         """Read them off the annotation, whose split says what is the test set."""
-        obs = frame(adata.obs)
         labels = obs[design.perturbation_key].astype(str).to_numpy(dtype=object)
         known = {label: design.label_format.is_control(label) for label in set(labels)}
         control = np.array([known[label] for label in labels])

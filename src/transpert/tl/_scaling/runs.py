@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,16 +13,19 @@ from typing import Any, TypedDict
 import anndata
 import numpy as np
 from anndata import AnnData
-from scipy import sparse
 
-from transpert import __version__, _keys
-from transpert._anndata import frame, layer_names
+from transpert import _keys
+from transpert._anndata import frame
 from transpert._files import write_json, writing
 from transpert._schema import checked, read_json
-from transpert.errors import OptionError, StoreError, TranspertError, UnknownNameError
+from transpert.errors import OptionError, SplitError, StoreError, TranspertError, UnknownNameError
 from transpert.groups import Design
+from transpert.groups.table import context_labels
 
 from ..evaluation import evaluate
+from .latents import latent_of
+from .sources import Source
+from .tasks import task_scores, types_of
 
 type Builder = Callable[..., Any]
 
@@ -36,6 +38,7 @@ class _Result(TypedDict):
     scores: list[dict[str, str | float | None]]
     error: str | None
     seconds: float
+    n_parameters: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +50,8 @@ class Task:
     key
         Digest of everything that the result depends on.
     model
-        Class with the verbs of the package, or a function that makes an untrained model of data.
+        Class with the verbs of the package, a function that makes an untrained model of data, or the name of a
+        representation.
     options
         Arguments of the class.
     rows, keep
@@ -56,10 +60,14 @@ class Task:
         Context and label of every test population.
     seed
         Seed of the model, where it takes one, and of its predictions.
+    kind
+        The task that is scored.
+    type_key
+        Column with the cell types; the contexts by default.
     """
 
     key: str
-    model: Builder
+    model: Builder | str
     options: Mapping[str, Any]
     rows: np.ndarray
     keep: np.ndarray
@@ -69,18 +77,8 @@ class Task:
     metrics: tuple[str, ...]
     n_cells: int | None
     seed: int
-
-
-def digest(*parts: object) -> str:
-    """Return a short digest of plain data and arrays."""
-    found = hashlib.sha256(__version__.encode())
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            found.update(str(part.dtype).encode() + str(part.shape).encode())
-            found.update(np.ascontiguousarray(part).tobytes() if part.dtype != object else "\n".join(part).encode())
-        else:
-            found.update(json.dumps(part, sort_keys=True, default=repr).encode())
-    return found.hexdigest()[:24]
+    kind: str = "perturbation"
+    type_key: str | None = None
 
 
 def with_library_sizes(adata: AnnData, key: str | None) -> AnnData:
@@ -95,19 +93,6 @@ def with_library_sizes(adata: AnnData, key: str | None) -> AnnData:
     return AnnData(adata.X, obs=named, var=frame(adata.var), **slots)
 
 
-def digest_of_cells(adata: AnnData, design: Design, layer: str | None) -> str:
-    """Return a digest of the counts, genes and labels of cells."""
-    if layer is not None and layer not in adata.layers:
-        raise UnknownNameError("layer", [layer], layer_names(adata), where="adata.layers")
-    matrix = adata.X if layer is None else adata.layers[layer]
-    counts = sparse.csr_matrix(matrix)
-    obs = frame(adata.obs)
-    used = [*design.columns, *(name for name in (_keys.LIBRARY_SIZE,) if name in obs)]
-    columns = [obs[name].astype(str).to_numpy(dtype=object) for name in used]
-    names = adata.var_names.to_numpy(dtype=object).astype(str)
-    return digest(counts.data, counts.indices, counts.indptr, names, *[column.astype(str) for column in columns])
-
-
 def read_result(folder: Path, key: str) -> dict[str, Any] | None:
     """Return the result of a finished run; nothing if there is none, or it is damaged, so that it is done again."""
     path = folder / f"{key}.json"
@@ -119,53 +104,76 @@ def read_result(folder: Path, key: str) -> dict[str, Any] | None:
         return None
 
 
-def run(adata: AnnData, task: Task, folder: Path) -> tuple[str, dict[str, Any]]:
+def run(cells: Source, task: Task, folder: Path) -> tuple[str, dict[str, Any]]:
     """Do one run and write its result, all or nothing."""
     start = time.perf_counter()
     try:
-        scores, error = _score(adata, task), None
+        scores, n_parameters, error = *_score(cells, task), None
     except TranspertError as problem:  # a model that cannot do with so few cells is a result
-        scores, error = [], f"{type(problem).__name__}: {problem}"
-    result = {"scores": scores, "error": error, "seconds": time.perf_counter() - start}
+        scores, n_parameters, error = [], 0, f"{type(problem).__name__}: {problem}"
+    seconds = time.perf_counter() - start
+    result = {"scores": scores, "error": error, "seconds": seconds, "n_parameters": n_parameters}
     path = folder / f"{task.key}.json"
     with writing(StoreError, path, GO_ON):
         write_json(path, result)
     return task.key, result
 
 
-def _score(adata: AnnData, task: Task) -> list[dict[str, Any]]:
-    """Train, predict and evaluate; one row a population and metric."""
-    pred = _predict(adata, task)
-    truth = adata[task.keep].copy()
+def _score(source: Source, task: Task) -> tuple[list[dict[str, Any]], int]:
+    """Train, predict and evaluate; one row a population and metric, and the number of parameters."""
+    if not len(task.rows):
+        raise SplitError("no cell is left to train on", remedy="Choose larger sizes.")
+    rows = np.union1d(task.rows, task.keep)
+    cells = source.take(rows)
+    if task.kind != "perturbation":
+        return _score_latent(cells, np.isin(rows, task.rows), np.isin(rows, task.keep), task), 0
+    truth = cells[np.isin(rows, task.keep)].copy()
+    pred, n_parameters = _predict(cells, task)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         table = evaluate(pred, truth, metrics=list(task.metrics), ceiling=False, n_bootstrap=0, progress=False)
-    rows = table[table["context"] != "mean"]
-    return [
+    rows_of_mean = table["context"] == "mean"
+    scores = [
         {
             "context": str(row["context"]),
             "perturbation": str(row["perturbation"]),
             "metric": str(row["metric"]),
             "value": None if not np.isfinite(row["value"]) else float(row["value"]),
         }
-        for row in rows.to_dict("records")
+        for row in table[~rows_of_mean].to_dict("records")
     ]
+    return scores, n_parameters
 
 
-def _predict(adata: AnnData, task: Task) -> AnnData:
-    """Train a model on the chosen cells and predict the test populations."""
-    cells = adata[np.union1d(task.rows, task.keep)].copy()
+def _score_latent(cells: AnnData, own: np.ndarray, kept: np.ndarray, task: Task) -> list[dict[str, Any]]:
+    """Learn a representation of the chosen cells, and score it on those that are kept apart."""
+    contexts = context_labels(frame(cells.obs), task.design).astype(str)
+    if isinstance(task.model, str):
+        latent = latent_of(cells, task.model, own, layer=task.layer, seed=task.seed, **task.options)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = _make_model(cells, task)
+            model.train(**({"enable_progress_bar": False} if _trains_with_bar(model) else {}))
+            latent = np.asarray(model.get_latent_representation(cells))
+    return task_scores(task.kind, latent[kept], types_of(cells, task.type_key, contexts)[kept])
+
+
+def _predict(cells: AnnData, task: Task) -> tuple[AnnData, int]:
+    """Train a model on the chosen cells and predict the test populations; say how many parameters it has."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = _make_model(cells, task)
         model.train(**({"enable_progress_bar": False} if _trains_with_bar(model) else {}))
+        n_parameters = int(getattr(model, "n_parameters", 0))
         if hasattr(model, "predict_populations"):
-            return model.predict_populations(list(task.wanted), n_cells=task.n_cells, seed=task.seed)
-        return _by_context(model, task)
+            return model.predict_populations(list(task.wanted), n_cells=task.n_cells, seed=task.seed), n_parameters
+        return _by_context(model, task), n_parameters
 
 
 def _make_model(cells: AnnData, task: Task) -> Any:
     """Set data up for a model class and make it; a function is only called."""
+    assert not isinstance(task.model, str)
     if not hasattr(task.model, "setup_anndata"):
         return task.model(cells)
     design = task.design
@@ -180,7 +188,8 @@ def _make_model(cells: AnnData, task: Task) -> Any:
         layer=task.layer,
         **{name: value for name, value in keys.items() if value is not None},
     )
-    return task.model(cells, **task.options)
+    drawn = {"seed": task.seed} if "seed" in inspect.signature(task.model).parameters else {}
+    return task.model(cells, **{**drawn, **task.options})
 
 
 def _trains_with_bar(model: Any) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from transpert import _keys
-from transpert._arguments import named_options
+from transpert._arguments import check_choice, named_options
 from transpert._signatures import check_fields
 from transpert.errors import MetricInputError, UnknownNameError
 from transpert.scaling import ScalingCurve, fit_curve, published_saturation
@@ -30,9 +30,11 @@ class StudyOptions:
     library_size_key: str | None = None
     type_key: str | None = None
     n_cells: int | None = None
+    task: Literal["perturbation", "classification", "integration"] = "perturbation"
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_choice(self.task, ("perturbation", "classification", "integration"), name="task")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +48,7 @@ class ScalingStudy:
         ``n_cells``, ``n_perturbations``, ``n_contexts``, ``n_cells_per_condition`` (what that came to), ``context``,
         ``perturbation``, ``metric``, ``value``, ``floor`` (of no change, which is what no data gives), ``ceiling`` (one
         half of the cells against the other), ``normalised`` (0 at the floor, 1 at the ceiling) and ``seconds``. A value
-        that is not defined counts as the floor.
+        that is not defined counts as the floor. Scores of representations are of ``"all"`` cells, their ceiling is 1.
     subsets
         One row a drawn set of cells, with its diversity: ``shannon``, ``gini_simpson``, ``vendi``.
     axes

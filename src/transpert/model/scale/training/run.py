@@ -27,6 +27,7 @@ from transpert.data import SetDataModule
 from transpert.errors import CheckpointError, OptionError, UnknownOptionError, list_names
 from transpert.groups import Groups
 
+from ...heartbeat import Heartbeat
 from ...processes import choose_strategy, is_first_process, largest, lost_process
 from ..options import TrainingOptions
 from .checkpoints import (
@@ -64,8 +65,8 @@ class CheckpointSettings:
     def __post_init__(self) -> None:
         if self.every is not None and self.every < 1:
             raise OptionError(f"checkpoint_every_n_steps is {self.every}", remedy="Give a whole number of at least 1.")
-        if self.resume is True:
-            raise OptionError("resume is True", remedy='Give "auto", or the path of a checkpoint.')
+        if self.resume is not False and not isinstance(self.resume, str | os.PathLike):
+            raise refused("resume", self.resume, 'Give "auto", the path of a checkpoint, or False.')
         if self.folder is None and (self.every is not None or self.resume == "auto"):
             raise OptionError("there is no place for checkpoints", remedy="Give checkpoint_dir.")
         if self.folder is not None:
@@ -177,7 +178,7 @@ def run_training(
     data: SetDataModule,
     trainer: TrainerSettings,
     checkpoints: CheckpointSettings,
-    resumed: Path | None,
+    fingerprint: Fingerprint,
     options: TrainingOptions,
     seed: int,
 ) -> None:
@@ -190,7 +191,7 @@ def run_training(
         accelerator=trainer.accelerator,
         num_nodes=trainer.other.get("num_nodes", 1),
     )
-    callbacks = [*trainer.other.get("callbacks", ()), CheckpointCallback(checkpoints, writer)]
+    callbacks = [*trainer.other.get("callbacks", ()), CheckpointCallback(checkpoints, writer), Heartbeat()]
     if trainer.early_stopping:
         # ours, because that of scvi-tools is switched off where there are several processes; the loss is the mean over
         # all of them, so they all stop at once. A loss that is not finite is an error of the plan.
@@ -218,9 +219,17 @@ def run_training(
             early_stopping=False,
             gradient_clip_val=options.gradient_clip,
             accumulate_grad_batches=options.accumulate,
-            ckpt_path=None if resumed is None else str(resumed),
             **chosen,
         )
+    with checkpoints.held():  # which of several processes writes is known since there is a trainer
+        resumed = checkpoint_to_resume(checkpoints, fingerprint)
+        runner.ckpt_path = None if resumed is None else str(resumed)
+        model.module.train()
+        _run(runner, seed)
+
+
+def _run(runner: TrainRunner, seed: int) -> None:
+    """Train with draws of its own, while no other thread trains."""
     # all devices, since all of them are seeded; torch warns where they are not named
     with ONE_AT_A_TIME, torch.random.fork_rng(range(torch.accelerator.device_count())), _without_chatter():
         torch.manual_seed(seed)
