@@ -24,7 +24,8 @@ class FittedWeight:
 
     A *unit* is what was left out as a whole: a context, a perturbation, or a pair. Groups of one unit err together, so
     that only units are independent evidence. The gain of a unit is half the logarithm of how many times smaller its
-    squared error gets, plus what its correlation gains: every unit counts the same, however strong its effects are.
+    squared error gets, plus what its correlation gains, less what the first prediction would gain by being smaller.
+    Every unit counts the same, however strong its effects are.
     """
 
     weight: float = 0.0
@@ -42,7 +43,9 @@ def fit_weight(observed: np.ndarray, first: np.ndarray, second: np.ndarray, unit
     n_units = len(set(units))
     if n_units < FEWEST_UNITS:
         return FittedWeight(n_units=n_units)
-    gains = gains_of_weights(observed, first, second)
+    # to make the first prediction smaller is no merit of the second
+    smaller = gains_of_weights(observed, first, np.zeros_like(first))
+    gains = gains_of_weights(observed, first, second) - np.maximum(smaller, 0)
     of_units = pd.DataFrame(gains).groupby(list(units), sort=False).mean().to_numpy()
     mean, error = of_units.mean(axis=0), of_units.std(axis=0, ddof=1) / np.sqrt(n_units)
     lower = mean - stats.t.ppf(CERTAINTY, n_units - 1) * error

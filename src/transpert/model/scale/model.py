@@ -186,6 +186,7 @@ class SCALE(GatedModel):
         self.gate_table: pd.DataFrame | None = None
         self.gate_evidence: FittedWeight | None = None
         self.left_out_level = ""
+        self.asked_kind: str | None = None
         self.components: list[GeneComponents] = []
         self.without_networks = ""
         self.completed_history: dict[str, pd.DataFrame] = {}
@@ -267,9 +268,9 @@ class SCALE(GatedModel):
         check_accelerator(accelerator)
         check_trainer_options(trainer_kwargs, type(self).train)
         groups, matching = self._training_groups()
-        self.left_out_level = resolve_level(groups, self.options.joining.leave_out, self._split_kind())
-        n_folds, kind = self.options.joining.folds, self._split_kind()
-        folds = assign_folds(groups, self.left_out_level, n_folds, split_kind=kind, seed=self.seed)
+        joining, self.asked_kind = self.options.joining, self._what_is_asked()
+        self.left_out_level = resolve_level(groups, joining.leave_out, self.asked_kind)
+        folds = assign_folds(groups, self.left_out_level, joining.folds, split_kind=self.asked_kind, seed=self.seed)
         shown = trainer_kwargs.get("enable_progress_bar", True)
         with stages(shown) as report:
             report("Reading the cells")
@@ -279,7 +280,7 @@ class SCALE(GatedModel):
                 warn_of_unused(self.anchor, self.embedding)
             members = groups_of(effects, groups)
             first = np.array([own[0] for own in members], dtype=int)
-            anchored = self._left_out_anchor(effects, folds[first], report)
+            anchored = self._left_out_anchor(effects, folds[first])
             self.without_networks = self._why_no_networks(effects, folds[first], anchored)
         if self.without_networks:
             self._set_trained()
