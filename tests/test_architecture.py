@@ -7,7 +7,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -91,6 +91,23 @@ def test_no_file_imports_itself_in_a_circle() -> None:
     }
     graph = {name: files_imported_by(path) & names.keys() - {name} for name, path in names.items()}
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_folder_of_a_room_is_imported_by_what_it_imports() -> None:
+    # in every folder, its files and folders form lines: a folder counts as one, so that no arrow runs back up
+    names = {(*path.relative_to(SOURCE).with_suffix("").parts,) for path in FILES if path.name != "__init__.py"}
+    graphs: dict[tuple[str, ...], dict[str, set[str]]] = {}
+    for own in names:
+        found = files_imported_by(SOURCE.joinpath(*own).with_suffix(".py"))
+        for other in names & {tuple(name.split(".")[1:]) for name in found if name.startswith("transpert.")}:
+            shared = next(i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b) if own != other else 0
+            if own != other and shared:  # of one room
+                graphs.setdefault(own[:shared], {}).setdefault(own[shared], set()).add(other[shared])
+    for folder, graph in graphs.items():
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            raise AssertionError(f"in {'/'.join(folder)}: {' <- '.join(error.args[1])}") from error
 
 
 @pytest.mark.parametrize("room", FORBIDDEN)
@@ -236,3 +253,13 @@ def writing_calls(tree: ast.AST) -> list[str]:
 def test_what_is_written_is_there_in_full_or_not_at_all(path: Path) -> None:
     found = writing_calls(ast.parse(path.read_text(encoding="utf-8")))
     assert bool(found) == (path.relative_to(SOURCE).as_posix() in _MAY_WRITE), found
+
+
+def test_tests_stand_in_the_folder_of_their_room() -> None:
+    # what concerns several rooms has folders of its own; the command line runs whole jobs
+    across = {"benchmarks", "integration", "interoperability", "reliability"}
+    folders = {path.parent.name for path in Path(__file__).parent.glob("*/test_*.py")}
+    assert folders - across == set(ROOMS) - {"cli"}
+    alone = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
+    files = {path.stem.removeprefix("_") for path in SOURCE.glob("*.py")}
+    assert alone - files <= {"architecture", "newcomer_mistakes", "packaging"}

@@ -183,6 +183,12 @@ def _holds(value: Any, origin: Any, parts: tuple[Any, ...], kinds: str) -> bool:
         )
     if isinstance(value, np.ndarray) and value.ndim == 0:
         return False
+    if origin is tuple and parts[-1] is not Ellipsis:  # of one kind at each place
+        return (
+            isinstance(value, tuple | list)
+            and len(value) == len(parts)
+            and all(_fits(item, part, kinds) for item, part in zip(value, parts, strict=True))
+        )
     if isinstance(value, _ORDERED) or (isinstance(value, _UNORDERED) and origin in _ANY_ORDER):
         return len(value) > _ITEMS or all(_fits(item, parts[0], kinds) for item in value)
     return origin is collections.abc.Iterable and isinstance(value, Iterator | collections.abc.ValuesView)

@@ -12,6 +12,7 @@ from scipy import sparse
 import transpert as tp
 from transpert.errors import AssumptionWarning
 from transpert.model.prediction import sizes, to_store
+from transpert.model.prediction.predictor import Predictor
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
 
@@ -61,10 +62,10 @@ def test_a_prediction_larger_than_memory_is_warned_of(model, monkeypatch) -> Non
 
 def test_parts_of_a_store_are_smaller_where_there_are_more_genes(model, tmp_path, monkeypatch) -> None:
     held = []
-    original = model._assembled
+    original = Predictor.assembled
     monkeypatch.setattr(to_store, "_VALUES_PER_PART", 400 * 30)
     monkeypatch.setattr(
-        type(model), "_assembled", lambda self, made, **known: held.append(len(made)) or original(made, **known)
+        Predictor, "assembled", lambda self, made, **known: held.append(len(made)) or original(self, made, **known)
     )
     path = model.predict_to_store(tmp_path / "pred.zarr", n_cells=20, progress=False)
     assert held == [1] * 6  # four populations of 20 cells, and the controls of two contexts

@@ -6,7 +6,8 @@ import pytest
 
 import transpert as tp
 from transpert.errors import NotTrainedError, UnknownNameError
-from transpert.scaling import choose_next, fit_similarity
+from transpert.scaling import Similarity, choose_next, fit_similarity
+from transpert.scaling.suggestion import Kernel
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
 
@@ -75,3 +76,24 @@ def test_a_candidate_without_a_vector_and_a_model_without_any_are_refused(model)
     plain.train()
     with pytest.raises(NotTrainedError, match="embeddings"):
         tp.tl.suggest(plain, ["P1"])
+
+
+def test_a_few_effects_leave_several_kernels_open_and_many_settle_for_one() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(120, 4))
+    effects = np.tanh(vectors @ rng.normal(size=(4, 60))) + 0.3 * rng.normal(size=(120, 60))
+    few, many = (fit_similarity(vectors, np.arange(n), effects[:n]) for n in (8, 100))
+    assert len(few.kernels) > 3 * len(many.kernels)
+    assert max(many.kernels, key=lambda kernel: kernel.weight).covariance is many.covariance
+    # a choice with several kernels is that of the mean of what they expect
+    kernels = (Kernel(0.9, _pair(0, 1), 0.1), Kernel(0.1, _pair(1, 2), 0.1))
+    sure = Similarity("gaussian", np.eye(3), 0.1, 0.5, kernels)
+    chosen, left = choose_next(sure, np.array([0]), np.arange(3), 1, rng)
+    assert chosen.tolist() == [2] and 0 < left[0] < 1
+
+
+def _pair(a: int, b: int) -> np.ndarray:
+    """Covariance of three effects of which two are alike."""
+    covariance = np.eye(3)
+    covariance[a, b] = covariance[b, a] = 0.9
+    return covariance

@@ -35,6 +35,14 @@ def test_regressions_on_representations_stand_beside_the_models(cells, tmp_path)
     assert (best > 0.3).all() and best.nunique() == len(names)
 
 
+def test_models_come_with_their_arguments(cells, tmp_path) -> None:
+    models = {"wide": ("PCA + ridge", {"n_dimensions": 8}), "added": (tp.KernelTransport, {"readout": "added"})}
+    table = study(cells, tmp_path, models=models).table
+    assert (table[table["cells"] == 1.0].groupby("model")["normalised"].mean() > 0.3).all()
+    with pytest.raises(OptionError, match="models"):
+        study(cells, tmp_path, models={"wide": ("PCA + ridge", 8)})
+
+
 def test_another_representation_of_the_same_name_is_another_run(cells, tmp_path) -> None:
     study(cells, tmp_path, models="X_model + ridge")
     other = cells.copy()

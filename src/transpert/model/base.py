@@ -32,10 +32,11 @@ from transpert.transport import (
 from . import saving, sharing
 from .cells.in_memory import Cells
 from .cells.open import Data, StoredCells, check_in_memory, check_loaded, open_cells, open_data
+from .cells.principal_components import PrincipalComponents, component_arrays, read_principal_components
 from .cells.registration import jsonable, restore, source_of
 from .effects import EffectModel
-from .prediction.principal_components import PrincipalComponents, read_principal_components
 from .processes import is_first_process
+from .setup import register_store
 from .uncertainty.estimates import UncertaintyEstimates
 
 
@@ -128,7 +129,7 @@ class PerturbationModel(EffectModel):
             arrays = {**arrays, **{f"uncertainty/{key}": value for key, value in known.items()}}
         arrays = {
             **{f"state/{key}": value for key, value in arrays.items()},
-            **{f"components/{key}": value for key, value in self._component_arrays().items()},
+            **{f"components/{key}": value for key, value in component_arrays(self._principal_components).items()},
             "genes": self.genes.astype(str),
             **({} if self._dispersion is None else {"dispersion": self._dispersion}),
         }
@@ -179,7 +180,7 @@ class PerturbationModel(EffectModel):
         if data is not None and not isinstance(data, Store):
             check_in_memory(data, "load")
         with restored_on_failure(data):
-            return cls._loaded(dir_path, data, saving.read_device(device))
+            return _loaded(cls, dir_path, data, saving.read_device(device))
 
     def push_to_hub(
         self,
@@ -280,58 +281,6 @@ class PerturbationModel(EffectModel):
         return cls.load(folder, adata, device=device)
 
     @classmethod
-    def _loaded(cls, dir_path: str | os.PathLike[str], adata: Data | None, device: torch.device) -> Self:
-        """Read a model folder, and bind the model to data."""
-        where = str(dir_path)
-        saved = saving.read_model(dir_path, with_data=adata is None)
-        description = saved.description
-        if description.model != cls.__name__:
-            remedy = f"Load it with transpert.{description.model}.load."
-            raise ModelFileError(f"this is a {description.model}, not a {cls.__name__}", where=where, remedy=remedy)
-        saving.check_depths(description.options, len(saved.weights), where)
-        with saving.building(where):
-            registry = restore(description.registry)
-            source = source_of(registry[SETUP_ARGS_KEY])
-        setup: Callable[..., None] = getattr(cls, registry.get(SETUP_METHOD_NAME, "setup_anndata"))
-        saving.check_arguments(setup, registry[SETUP_ARGS_KEY], where)
-        adata = saved.data if adata is None else adata
-        check_loaded(adata, source, saved.arrays["genes"], description.store)
-        if isinstance(adata, Store):
-            cls._register_store(adata, source.design, source.layer, source_registry=registry, extend_categories=True)
-        elif adata is not None:
-            setup(adata, source_registry=registry, extend_categories=True, **registry[SETUP_ARGS_KEY])
-        with saving.building(where):
-            model = cls._from_options(adata, None if adata is not None else registry, description.options)
-        genes = saved.arrays.pop("genes").astype(object)
-        if adata is not None:
-            model._cells = open_cells(adata, model.source, genes=genes)
-        model._genes = genes
-        with saving.building(where):
-            saving.check_amounts_known(saved, where)
-            model._restore_description(description, saved.arrays)
-            saving.fill(model.module, saved.weights)
-        model.module.to(device).eval()
-        model.is_trained_ = True
-        return model
-
-    def _restore_description(self, description: saving.Description, arrays: dict[str, np.ndarray]) -> None:
-        """Take back what was saved, but for the cells and the weights of the networks."""
-        self._fingerprint = description.store
-        self._labels, self._conditions = tuple(description.labels), tuple(description.conditions)
-        self._dispersion = arrays.pop("dispersion", None)
-        components = saving.below("components/", arrays)
-        if components:
-            self._principal_components = PrincipalComponents(**components)
-        self.readout_options = description.readout
-        trained = description.trained_parts
-        self._trained_parts = None if trained is None else frozenset(trained)
-        state = saving.below("state/", arrays)
-        known = saving.below("uncertainty/", state)
-        if description.uncertainty is not None:
-            self.uncertainty = UncertaintyEstimates.from_state(description.uncertainty, known)
-        self._restore(description.state, state)
-
-    @classmethod
     def _from_options(cls, adata: Data | None, registry: dict[str, Any] | None, options: dict[str, Any]) -> Self:
         return cls(adata, registry=registry, **options)
 
@@ -355,6 +304,63 @@ class PerturbationModel(EffectModel):
     def summary_string(self) -> str:
         """What ``print(model)`` shows."""
         return self.summary()
+
+
+def _loaded[Model: PerturbationModel](
+    cls: type[Model], dir_path: str | os.PathLike[str], adata: Data | None, device: torch.device
+) -> Model:
+    """Read a model folder, and bind the model to data."""
+    where = str(dir_path)
+    saved = saving.read_model(dir_path, with_data=adata is None)
+    description = saved.description
+    if description.model != cls.__name__:
+        remedy = f"Load it with transpert.{description.model}.load."
+        raise ModelFileError(f"this is a {description.model}, not a {cls.__name__}", where=where, remedy=remedy)
+    saving.check_depths(description.options, len(saved.weights), where)
+    with saving.building(where):
+        registry = restore(description.registry)
+        source = source_of(registry[SETUP_ARGS_KEY])
+    setup: Callable[..., None] = getattr(cls, registry.get(SETUP_METHOD_NAME, "setup_anndata"))
+    saving.check_arguments(setup, registry[SETUP_ARGS_KEY], where)
+    adata = saved.data if adata is None else adata
+    check_loaded(adata, source, saved.arrays["genes"], description.store)
+    if isinstance(adata, Store):
+        register_store(cls, adata, source.design, source.layer, source_registry=registry, extend_categories=True)
+    elif adata is not None:
+        setup(adata, source_registry=registry, extend_categories=True, **registry[SETUP_ARGS_KEY])
+    with saving.building(where):
+        model = cls._from_options(adata, None if adata is not None else registry, description.options)
+    genes = saved.arrays.pop("genes").astype(object)
+    if adata is not None:
+        model._cells = open_cells(adata, model.source, genes=genes)
+    model._genes = genes
+    with saving.building(where):
+        saving.check_amounts_known(saved, where)
+        _restore_description(model, description, saved.arrays)
+        saving.fill(model.module, saved.weights)
+    model.module.to(device).eval()
+    model.is_trained_ = True
+    return model
+
+
+def _restore_description(
+    model: PerturbationModel, description: saving.Description, arrays: dict[str, np.ndarray]
+) -> None:
+    """Take back what was saved, but for the cells and the weights of the networks."""
+    model._fingerprint = description.store
+    model._labels, model._conditions = tuple(description.labels), tuple(description.conditions)
+    model._dispersion = arrays.pop("dispersion", None)
+    components = saving.below("components/", arrays)
+    if components:
+        model._principal_components = PrincipalComponents(**components)
+    model.readout_options = description.readout
+    trained = description.trained_parts
+    model._trained_parts = None if trained is None else frozenset(trained)
+    state = saving.below("state/", arrays)
+    known = saving.below("uncertainty/", state)
+    if description.uncertainty is not None:
+        model.uncertainty = UncertaintyEstimates.from_state(description.uncertainty, known)
+    model._restore(description.state, state)
 
 
 def train_together(models: Sequence[PerturbationModel]) -> None:

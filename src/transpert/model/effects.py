@@ -17,6 +17,7 @@ from transpert.transport import ExportedPredictor, log_fold_of_means
 
 from .cells.in_memory import Cells
 from .cells.open import Data
+from .prediction.predictor import Predictor
 from .prediction.requests import Asked, Contexts, check_drawing
 from .prediction.unseen import Unseen
 from .uncertainty.intervals import Uncertainty, predict_uncertainty
@@ -73,16 +74,13 @@ class EffectModel(PredictingModel):
                 remedy="Leave it out, and put the table that is returned where you want it.",
             )
         check_drawing(None, None, seed)
-        cells, requests = self._requested(
+        cells, requests = Predictor(self).requested(
             adata,
             Asked(contexts, perturbations, conditions, doses, times, directions),
             unseen=unseen,
         )
-        columns = {}
-        for request, control, statistics in self._with_controls(cells, requests, seed):
-            before = statistics.mean_log[0]
-            after = self._predict_set(control, request, seed=seed, each_cell=False).mean_log
-            columns[request.text] = log_fold_of_means(after, before)
+        means = Predictor(self).means(cells, requests, seed)
+        columns = {request.text: log_fold_of_means(after, before) for request, _, before, after in means}
         table = pd.DataFrame(columns, index=pd.Index(self.genes.astype(str)), dtype=np.float32)
         if key_added is not None:
             self.adata.varm[key_added] = table.reindex(self.adata.var_names.astype(str)).rename(columns=writable_name)
@@ -127,22 +125,19 @@ class EffectModel(PredictingModel):
         """
         check_arguments(locals())
         check_drawing(None, None, seed)
-        cells, requests = self._requested(
+        cells, requests = Predictor(self).requested(
             adata,
             Asked(contexts, perturbations, conditions, doses, times, directions),
             unseen=unseen,
         )
-        shifts, order = [], []
-        for request, control, statistics in self._with_controls(cells, requests, seed):
-            after = self._predict_set(control, request, seed=seed, each_cell=False).mean_log
-            shifts.append(after - statistics.mean_log[0])
-            order.append(request)
+        means = [*Predictor(self).means(cells, requests, seed)]
+        shifts = [after - before for _, _, before, after in means]
         ExportedPredictor(
             genes=tuple(self.genes.astype(str)),
-            populations=tuple(request.text for request in order),
+            populations=tuple(request.text for request, *_ in means),
             shift=np.array(shifts, dtype=np.float64).reshape(-1, len(self.genes)),
             dispersion=np.zeros(0) if self._dispersion is None else np.asarray(self._dispersion, dtype=np.float64),
-            draws=tuple(request.draw for request in order),
+            draws=tuple(request.draw for request, *_ in means),
             model=type(self).__name__,
             design={key: value for key, value in self.design.to_dict().items() if value is not None},
         ).save(dir_path, overwrite=overwrite)
@@ -207,9 +202,11 @@ class EffectModel(PredictingModel):
         """
         check_arguments(locals())
         check_drawing(None, None, seed)
-        cells, requests = self._requested(
+        cells, requests = Predictor(self).requested(
             adata,
             Asked(contexts, perturbations, conditions, doses, times, directions),
             unseen=unseen,
         )
-        return predict_uncertainty(self, cells, requests, self.uncertainty, level=level, n_cells=n_cells, seed=seed)
+        return predict_uncertainty(
+            Predictor(self), cells, requests, self.uncertainty, level=level, n_cells=n_cells, seed=seed
+        )

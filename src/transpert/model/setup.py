@@ -30,8 +30,8 @@ from transpert.transport import ReadoutOptions
 
 from .cells.in_memory import LIBRARY_FROM, Cells, DataSource, read_cells
 from .cells.open import Data, StoredCells, check_in_memory, open_cells
+from .cells.principal_components import PrincipalComponents
 from .cells.registration import check_groups, check_names, registry_fields, source_of
-from .prediction.principal_components import PrincipalComponents
 
 # what load() passes through setup_anndata to scvi-tools
 _PASSED_ON = ("source_registry", "extend_categories")
@@ -44,7 +44,7 @@ class RegisteredModel(BaseModelClass):
         # scvi-tools registers the annotation of a store in its place; the counts stay on disk
         data = adata.annotation if isinstance(adata, Store) else adata
         if data is not None:
-            self._check_set_up(data)
+            _check_set_up(type(self), data)
         super().__init__(data, registry)
         arguments = dict(self.registry_[SETUP_ARGS_KEY])
         if isinstance(adata, Store) and adata.manifest.library_size_key is not None:
@@ -67,17 +67,6 @@ class RegisteredModel(BaseModelClass):
             self._genes = self._cells.genes
             column = label_texts(self._cells.obs[self.design.perturbation_key].drop_duplicates())
             self._labels = tuple(sorted(pd.unique(column)))
-
-    @classmethod
-    def _check_set_up(cls, data: AnnData | MuData) -> None:
-        """Refuse cells that were not set up for this class of models."""
-        check_kind(data, (AnnData, MuData), name="adata")
-        if cls._get_most_recent_anndata_manager(data) is None:
-            raise OptionError(
-                f"these cells are not set up for {cls.__name__}",
-                remedy=f"Call {cls.__name__}.setup_anndata(adata, perturbation_key=...) first, on the same object. "
-                "A call that ended with an error set nothing up.",
-            )
 
     @classmethod
     @override
@@ -152,7 +141,7 @@ class RegisteredModel(BaseModelClass):
         """
         control = control_labels(control)
         arguments = cls._get_setup_method_args(**locals())
-        cls._register(adata, arguments, **kwargs)
+        _register_in_memory(cls, adata, arguments, **kwargs)
 
     @classmethod
     @named_options(*_PASSED_ON)
@@ -197,7 +186,7 @@ class RegisteredModel(BaseModelClass):
         """
         control = control_labels(control)
         arguments = cls._get_setup_method_args(**locals())
-        cls._register(mdata, arguments, **kwargs)
+        _register_in_memory(cls, mdata, arguments, **kwargs)
 
     @classmethod
     @named_options(*_PASSED_ON)
@@ -244,35 +233,7 @@ class RegisteredModel(BaseModelClass):
         chosen = store.design if design is None else design
         if split_key is not None:
             chosen = dataclasses.replace(chosen, split_key=split_key)
-        cls._register_store(store, chosen, layer)
-
-    @classmethod
-    def _register_store(cls, store: Store, design: Design, layer: str | None, **kwargs: Any) -> None:
-        """Register a store so that the registry is that of an AnnData of the same cells."""
-        check_names(design)
-        source = DataSource(design)
-        cells = open_cells(store, source)
-        check_groups(cells, design, report="source_registry" not in kwargs)
-        said = {**design.to_dict(), "control": design.controls, "layer": layer}
-        del said["further_controls"]  # setup_anndata, which may load the model, takes all of them as control=
-        arguments = cls._get_setup_method_args(cls=cls, adata=None, **said, library_size_key=None, embedding_key=None)
-        manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
-        manager.register_fields(store.annotation, **kwargs)
-        cls.register_manager(manager)
-
-    @classmethod
-    def _register(cls, data: AnnData | MuData, arguments: dict[str, Any], **kwargs: Any) -> None:
-        """Check cells in memory and register their fields with scvi-tools."""
-        source = source_of(arguments[SETUP_ARGS_KEY])
-        check_in_memory(data, arguments[SETUP_METHOD_NAME])
-        cells = read_cells(data, source)
-        arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
-        # who loads a model was told when it was set up
-        check_groups(cells, source.design, report="source_registry" not in kwargs)
-        mdata = data if isinstance(data, MuData) else None
-        manager = AnnDataManager(fields=registry_fields(source, cells, mdata), setup_method_args=arguments)
-        manager.register_fields(data, **kwargs)
-        cls.register_manager(manager)
+        register_store(cls, store, chosen, layer)
 
     @property
     def design(self) -> Design:
@@ -325,3 +286,44 @@ class RegisteredModel(BaseModelClass):
             )
         self._trained_parts = frozenset(part for condition in groups.conditions for part in condition.parts)
         return groups, match_controls(groups)
+
+
+def _check_set_up(cls: type[RegisteredModel], data: AnnData | MuData) -> None:
+    """Refuse cells that were not set up for this class of models."""
+    check_kind(data, (AnnData, MuData), name="adata")
+    if cls._get_most_recent_anndata_manager(data) is None:
+        raise OptionError(
+            f"these cells are not set up for {cls.__name__}",
+            remedy=f"Call {cls.__name__}.setup_anndata(adata, perturbation_key=...) first, on the same object. "
+            "A call that ended with an error set nothing up.",
+        )
+
+
+def register_store(cls: type[RegisteredModel], store: Store, design: Design, layer: str | None, **kwargs: Any) -> None:
+    """Register a store so that the registry is that of an AnnData of the same cells."""
+    check_names(design)
+    source = DataSource(design)
+    cells = open_cells(store, source)
+    check_groups(cells, design, report="source_registry" not in kwargs)
+    said = {**design.to_dict(), "control": design.controls, "layer": layer}
+    del said["further_controls"]  # setup_anndata, which may load the model, takes all of them as control=
+    arguments = cls._get_setup_method_args(cls=cls, adata=None, **said, library_size_key=None, embedding_key=None)
+    manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
+    manager.register_fields(store.annotation, **kwargs)
+    cls.register_manager(manager)
+
+
+def _register_in_memory(
+    cls: type[RegisteredModel], data: AnnData | MuData, arguments: dict[str, Any], **kwargs: Any
+) -> None:
+    """Check cells in memory and register their fields with scvi-tools."""
+    source = source_of(arguments[SETUP_ARGS_KEY])
+    check_in_memory(data, arguments[SETUP_METHOD_NAME])
+    cells = read_cells(data, source)
+    arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
+    # who loads a model was told when it was set up
+    check_groups(cells, source.design, report="source_registry" not in kwargs)
+    mdata = data if isinstance(data, MuData) else None
+    manager = AnnDataManager(fields=registry_fields(source, cells, mdata), setup_method_args=arguments)
+    manager.register_fields(data, **kwargs)
+    cls.register_manager(manager)

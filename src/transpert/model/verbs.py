@@ -21,10 +21,11 @@ from transpert.conditions import Condition
 from transpert.groups.table import context_labels
 
 from .cells.open import Data
+from .cells.principal_components import component_arrays
 from .prediction.assemble import Population
-from .prediction.controls import pool_of, pools_of
+from .prediction.controls import control_cells, pool_of, pools_of
 from .prediction.options import PredictionOptions, StoreOptions
-from .prediction.predictor import Predictor
+from .prediction.predictor import PredictableModel, Predictor
 from .prediction.requests import Asked, Contexts, check_drawing, request_of, require_one_condition
 from .prediction.sizes import population_sizes, wanted_sizes
 from .prediction.to_store import predict_into_store
@@ -38,7 +39,7 @@ def _names_of(options: type) -> list[str]:
     return [spec.name for spec in fields(options)]
 
 
-class PredictingModel(Predictor):
+class PredictingModel(PredictableModel):
     """A model that predicts populations: the third of the five classes that make a model."""
 
     uncertainty: UncertaintyEstimates | None = None
@@ -142,7 +143,7 @@ class PredictingModel(Predictor):
         """
         check_arguments(locals())
         chosen = PredictionOptions(**options)
-        cells, requests = self._requested(
+        cells, requests = Predictor(self).requested(
             adata,
             Asked(contexts, perturbations, conditions, doses, times, directions),
             max_missing_genes=chosen.max_missing_genes,
@@ -152,9 +153,9 @@ class PredictingModel(Predictor):
         found = None
         if interval is not None:
             found = predict_uncertainty(
-                self, cells, requests, self.uncertainty, level=interval, n_cells=None, seed=seed
+                Predictor(self), cells, requests, self.uncertainty, level=interval, n_cells=None, seed=seed
             )
-        pred = self._predict_requests(
+        pred = Predictor(self).predict(
             cells,
             requests,
             n_cells,
@@ -206,8 +207,8 @@ class PredictingModel(Predictor):
             for population in check_pairs(wanted, Condition)
         ]
         self._check_requests(requests)
-        check_seen(self._unseen(requests), unseen)
-        return self._predict_requests(
+        check_seen(Predictor(self).unseen(requests), unseen)
+        return Predictor(self).predict(
             self.cells, requests, n_cells, None, include_controls=True, progress=False, seed=seed
         )
 
@@ -235,8 +236,10 @@ class PredictingModel(Predictor):
         check_arguments({"n_cells": n_cells, "seed": seed})
         check_pairs([(context, condition)], Condition)
         request = request_of(self.cells, self.source, self.vocabulary, context, condition)
-        control = self._controls(self.cells, pool_of(self.cells, self.design, request), n_cells, seed)
-        return self._assembled([self._control_population(control)])
+        pool = pool_of(self.cells, self.design, request)
+        control = control_cells(self.cells, self.design, pool, n_cells, seed)
+        predictor = Predictor(self)
+        return predictor.assembled([predictor.controls_as_they_are(control)])
 
     def predict_to_store(
         self,
@@ -306,18 +309,18 @@ class PredictingModel(Predictor):
         check_arguments(locals())
         self._check_trained()
         chosen = StoreOptions(**options)
-        cells, requests = self._requested(
+        cells, requests = Predictor(self).requested(
             adata,
             Asked(contexts, perturbations, conditions, doses, times, directions),
             max_missing_genes=chosen.max_missing_genes,
             unseen=chosen.unseen,
         )
         return predict_into_store(
-            self,
+            Predictor(self),
             Path(path),
             cells,
             requests,
-            state=(*self._state(), self._component_arrays()),
+            state=(*self._state(), component_arrays(self._principal_components)),
             n_cells=check_drawing(n_cells, chosen.readout, seed),
             options=chosen,
             progress=progress,
@@ -360,7 +363,8 @@ class PredictingModel(Predictor):
         %(raises_as_predict)s
         """
         check_drawing(None, None, seed)
-        cells, requests = self._requested(
+        predictor = Predictor(self)
+        cells, requests = predictor.requested(
             adata,
             Asked(None, perturbation, None, dose, time, direction),
             unseen=unseen,
@@ -372,7 +376,7 @@ class PredictingModel(Predictor):
         for request in requests:
             positions = np.flatnonzero(labels == request.context)
             order.append(positions)
-            moved.append(self._population(cells[positions], request, "counts", seed=request.seed(seed)))
+            moved.append(predictor.population(cells[positions], request, "counts", seed=request.seed(seed)))
         back = np.argsort(np.concatenate(order))
         counts = sparse.csr_matrix(sparse.vstack([population.counts for population in moved]))[back]
         latents = [population.latent for population in moved if population.latent is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -15,6 +15,28 @@ _WIDTHS = (0.5, 1.0, 2.0)  # of a Gaussian kernel, relative to the middle distan
 _NOISES = (0.03, 0.1, 0.3, 1.0)  # variance that no neighbour tells, relative to what neighbours share
 _UNRELATED = "unrelated"
 _MARGIN = 0.98  # a kernel that is not better than this, of the error without one, is taken for luck
+
+
+_LEAST = 0.01  # weight from which a kernel counts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kernel:
+    """One way in which effects may be alike.
+
+    Parameters
+    ----------
+    weight
+        How much it is believed.
+    covariance : (P, P)
+        Expected covariance of effects, of mean 1 on the diagonal.
+    noise
+        Variance of an effect that no neighbour tells, in the same unit.
+    """
+
+    weight: float
+    covariance: np.ndarray
+    noise: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,17 +53,25 @@ class Similarity:
         Variance of an effect that no neighbour tells, in the same unit.
     error
         Squared error of left-out effects, relative to predicting their mean.
+    kernels
+        All that may be right, with their weights; the one above alone by default.
     """
 
     kind: str
     covariance: np.ndarray
     noise: float
     error: float
+    kernels: tuple[Kernel, ...] = ()
+
+    @property
+    def believed(self) -> tuple[Kernel, ...]:
+        """The kernels that a choice is made with."""
+        return self.kernels or (Kernel(1.0, self.covariance, self.noise),)
 
 
 @as_annotated(vectors="finite P d", measured="positions M", effects="finite M G")
 def fit_similarity(vectors: np.ndarray, measured: np.ndarray, effects: np.ndarray) -> Similarity:
-    """Choose a kernel on vectors by how well it predicts effects that are left out.
+    """Choose kernels on vectors by how well they predict effects that are left out.
 
     Parameters
     ----------
@@ -78,14 +108,26 @@ def fit_similarity(vectors: np.ndarray, measured: np.ndarray, effects: np.ndarra
     base = ((centred * len(effects) / (len(effects) - 1)) ** 2).sum()
     if base <= 0:
         return unrelated
-    best = unrelated
+    own = np.ix_(measured, measured)
+    tried = []
     for kind, kernel in _kernels(vectors):
         for noise in _NOISES:
-            own = kernel[np.ix_(measured, measured)] + noise * np.eye(len(measured))
-            error = _left_out_error(own, effects) / base
-            if error < best.error:
-                best = Similarity(kind, kernel, noise, float(error))
-    return best if best.error < _MARGIN else unrelated
+            error = _left_out_error(kernel[own] + noise * np.eye(len(measured)), effects) / base
+            tried.append(Similarity(kind, kernel, noise, float(error)))
+    best = min(tried, key=lambda similarity: similarity.error)
+    return replace(best, kernels=_weighted(tried, len(measured))) if best.error < _MARGIN else unrelated
+
+
+def _weighted(tried: list[Similarity], n_measured: int) -> tuple[Kernel, ...]:
+    """Weigh kernels by how well they predict, the more so the more was measured: a few effects do not tell which."""
+    errors = np.array([similarity.error for similarity in tried])
+    weights = (errors.min() / errors) ** n_measured
+    weights /= weights.sum()
+    return tuple(
+        Kernel(float(weight), similarity.covariance, similarity.noise)
+        for weight, similarity in zip(weights, tried, strict=True)
+        if weight > _LEAST
+    )
 
 
 @as_annotated(measured="positions M", candidates="positions C")
@@ -113,7 +155,8 @@ def choose_next(
 
     Notes
     -----
-    Greedy choice by the expected variance that is left (active learning of Cohn et al. 1996, for a Gaussian process).
+    Greedy choice by the expected variance that is left (active learning of Cohn et al. 1996, for a Gaussian process),
+    averaged over the kernels that may be right.
 
     Examples
     --------
@@ -124,29 +167,59 @@ def choose_next(
     >>> sorted(chosen.tolist())[-1], bool(left[1] < left[0])
     (2, True)
     """
-    covariance = similarity.covariance.astype(np.float64).copy()
     check_whole(n, name="n")
     for name, positions in (("measured", measured), ("candidates", candidates)):
-        _check_inside(positions, len(covariance), name)
-    unknown = similarity.noise
-    for known in measured:
-        covariance = _conditioned(covariance, int(known), unknown)
-    left = np.array([index for index in candidates if index not in set(measured)])
+        _check_inside(positions, len(similarity.covariance), name)
+    known = set(measured)
+    left = np.array([index for index in candidates if index not in known])
+    beliefs = [_Belief.of(kernel, measured, left) for kernel in similarity.believed]
     chosen: list[int] = []
-    total = float((np.diag(covariance)[left] + unknown).sum())
     shares = []
     for _ in range(min(n, len(left))):
-        block = covariance[np.ix_(left, left)]
-        variance = np.diag(block) + unknown
-        # measuring one removes its own variance too
-        gain = ((block**2).sum(axis=1) - np.diag(block) ** 2) / np.maximum(variance, 1e-12) + variance
+        gain = np.sum([belief.gain(left) for belief in beliefs], axis=0)
         best = np.flatnonzero(gain >= gain.max() * (1 - 1e-9))
         pick = int(left[rng.choice(best)])
         chosen.append(pick)
-        covariance = _conditioned(covariance, pick, unknown)
         left = left[left != pick]
-        shares.append(float((np.diag(covariance)[left] + unknown).sum()) / total)
+        for belief in beliefs:
+            belief.learn(pick)
+        total = sum(belief.weight for belief in beliefs)
+        shares.append(sum(belief.weight * belief.unknown(left) for belief in beliefs) / total)
     return np.array(chosen, dtype=np.int64), np.array(shares)
+
+
+@dataclass(slots=True, eq=False)
+class _Belief:
+    """What is known of the effects if one kernel is right."""
+
+    weight: float
+    covariance: np.ndarray
+    noise: float
+    total: float = 1.0
+
+    @classmethod
+    def of(cls, kernel: Kernel, measured: np.ndarray, left: np.ndarray) -> _Belief:
+        belief = cls(kernel.weight, kernel.covariance.astype(np.float64), kernel.noise)
+        for known in measured:
+            belief.learn(int(known))
+        belief.total = float((np.diag(belief.covariance)[left] + belief.noise).sum())
+        return belief
+
+    def learn(self, known: int) -> None:
+        """Take an effect as known."""
+        self.covariance = _conditioned(self.covariance, known, self.noise)
+
+    def gain(self, left: np.ndarray) -> np.ndarray:
+        """Return the share of the unknown variance that measuring each would remove, times the weight."""
+        block = self.covariance[np.ix_(left, left)]
+        variance = np.diag(block) + self.noise
+        # measuring one removes its own variance too
+        removed = ((block**2).sum(axis=1) - np.diag(block) ** 2) / np.maximum(variance, 1e-12) + variance
+        return self.weight * removed / max(self.total, 1e-12)
+
+    def unknown(self, left: np.ndarray) -> float:
+        """Return the share of the unknown variance that is left."""
+        return float((np.diag(self.covariance)[left] + self.noise).sum()) / max(self.total, 1e-12)
 
 
 def _check_inside(positions: np.ndarray, n: int, name: str) -> None:

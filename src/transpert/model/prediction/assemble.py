@@ -20,7 +20,7 @@ from transpert.groups import Design
 from transpert.transport import ReadoutOptions, transport_counts
 
 from ..cells.in_memory import Cells
-from .principal_components import PrincipalComponents
+from ..cells.principal_components import PrincipalComponents
 from .requests import Request
 
 type Matrix = np.ndarray | sparse.csr_matrix

@@ -68,6 +68,13 @@ def control_positions(
     return positions
 
 
+def control_cells(
+    cells: Cells | StoredCells, design: Design, pool: ControlPool, n_cells: int | None, seed: int
+) -> Cells:
+    """Read the control cells of a context at a time, or at all, at most so many of them."""
+    return cells[control_positions(cells, design, pool, n_cells, seed)]
+
+
 def _positions_by_pool(cells: Cells | StoredCells, design: Design) -> dict[ControlPool, np.ndarray]:
     """Positions of the control cells of each context, at all times and at each, which nobody may write into."""
     return cells.cached(("controls", design), lambda: _find_controls(cells, design))

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -22,13 +23,13 @@ from ..cells.in_memory import Cells, read_cells, repeated
 from ..cells.open import Data, StoredCells, check_in_memory, open_cells, open_data
 from ..setup import RegisteredModel
 from .assemble import Population, SetPrediction, assemble, read_out, text_columns
-from .controls import ControlPool, control_positions, pool_of, pools_of
+from .controls import control_cells, pool_of, pools_of
 from .requests import Asked, Request, expand_requests
 from .sizes import draws_of, population_sizes, shown_draws, wanted_sizes, warn_of_memory
 from .unseen import Unseen, check_seen, unseen_parts
 
 
-class Predictor(RegisteredModel):
+class PredictableModel(RegisteredModel):
     """A model that moves control cells: the second of the five classes that make a model."""
 
     # what turns a predicted mean into cells; a user's choice overrides it
@@ -38,57 +39,6 @@ class Predictor(RegisteredModel):
     @abstractmethod
     def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
         """Predict where one population of control cells goes; what is said of each cell may be left out."""
-
-    def _predict_requests(
-        self,
-        cells: Cells | StoredCells,
-        requests: Sequence[Request],
-        n_cells: int | None,
-        readout: str | None,
-        *,
-        include_controls: bool,
-        progress: bool,
-        seed: int,
-    ) -> AnnData:
-        pools = pools_of(cells, self.design, requests)
-        wanted = wanted_sizes(requests, n_cells)
-        draws = draws_of(cells, self.design, pools, wanted)
-        sizes = population_sizes(cells, self.design, pools, wanted)
-        warn_of_memory(cells, sizes, dense=(readout or self._default_readout) == "added")
-        shown = shown_draws(draws) if include_controls else []
-        controls = {draw: self._controls(cells, *draw, seed) for draw in dict.fromkeys([*draws, *shown])}
-        populations: list[Population] = []
-        last, moved = None, None
-        with Progress(disable=not progress, transient=True) as bar:
-            for request, draw, size in bar.track(
-                [*zip(requests, draws, wanted, strict=True)], description="Predicting populations"
-            ):
-                if moved is None or (draw, size) != last:
-                    last, moved = (draw, size), repeated(controls[draw], size, seed).uncached()
-                populations.append(self._population(moved, request, readout, seed=request.seed(seed)))
-        populations += [self._control_population(controls[draw]) for draw in shown]
-        as_text = text_columns(cells.obs, requests, self.design)
-        return self._assembled(populations, as_text=as_text, unseen=self._unseen(requests))
-
-    def _assembled(self, populations: Sequence[Population], **shared: Any) -> AnnData:
-        components, name = self._principal_components, type(self).__name__
-        shared["library_size_key"] = self.source.library_column
-        return assemble(populations, self.design, model=name, components=components, **shared)
-
-    def _requested(
-        self,
-        adata: Data | str | os.PathLike[str] | None,
-        asked: Asked,
-        *,
-        max_missing_genes: float | None = None,
-        unseen: Unseen = "error",
-    ) -> tuple[Cells | StoredCells, list[Request]]:
-        """Return the cells to move and what is asked of them, once it is known that the model can answer."""
-        self._check_trained()
-        cells = self.cells if adata is None else self._other_cells(open_data(adata), max_missing_genes)
-        requests = expand_requests(cells, self.source, self.vocabulary, asked, self._check_requests)
-        check_seen(self._unseen(requests), unseen)
-        return cells, requests
 
     def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
         # a split says what to train on; other data is only predicted for
@@ -106,47 +56,104 @@ class Predictor(RegisteredModel):
         """Raise for conditions the model cannot predict; perturbations must be known by default."""
         self.vocabulary.require(request.label for request in requests)
 
-    def _unseen(self, requests: Sequence[Request]) -> list[str]:
-        """Return the perturbations that would be predicted as the mean of the others."""
-        trained = None if self._ignores_perturbation else self._trained_parts
-        anchor = getattr(self, "anchor", None)
-        if trained is not None and anchor is not None:
-            trained |= anchor.known_from_evidence()
-        return unseen_parts(requests, trained, getattr(self, "embedding", None))
-
-    def _controls(self, cells: Cells | StoredCells, pool: ControlPool, n_cells: int | None, seed: int) -> Cells:
-        """Read the control cells of a context at a time, or at all, at most so many of them."""
-        return cells[control_positions(cells, self.design, pool, n_cells, seed)]
-
-    def _with_controls(
-        self, cells: Cells | StoredCells, requests: Sequence[Request], seed: int
-    ) -> Iterator[tuple[Request, Cells, GroupStatistics]]:
-        """Yield every request with the controls it moves, which are read once for requests that follow each other."""
-        for pool, asked in groupby(requests, key=lambda request: pool_of(cells, self.design, request)):
-            control = self._controls(cells, pool, None, seed)
-            statistics = control.as_one_group()
-            for request in asked:
-                yield request, control, statistics
-
-    def _population(self, control: Cells, request: Request, readout: str | None, *, seed: int) -> Population:
-        kind: Any = readout or self._default_readout
-        prediction = self._predict_set(control, request, seed=seed, each_cell=kind != "added")
-        values, counts = read_out(
-            control,
-            prediction,
-            kind=kind,
-            options=self.readout_options,
-            dispersion=self._dispersion,
-            seed=seed,
-        )
-        return Population(values, counts, control.uncached(), _keys.PREDICTED, request, prediction.latent)
-
-    def _control_population(self, control: Cells) -> Population:
-        return Population(None, control.counts, control.uncached(), _keys.CONTROL, latent=self._latent_of(control))
-
     def _latent_of(self, cells: Cells) -> np.ndarray | None:
         """Latent states of cells as they are, for models that have a latent space."""
         return None
 
-    def _component_arrays(self) -> dict[str, np.ndarray]:
-        return {} if self._principal_components is None else dataclasses.asdict(self._principal_components)
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """The steps of a prediction by a model."""
+
+    model: PredictableModel
+
+    def requested(
+        self,
+        adata: Data | str | os.PathLike[str] | None,
+        asked: Asked,
+        *,
+        max_missing_genes: float | None = None,
+        unseen: Unseen = "error",
+    ) -> tuple[Cells | StoredCells, list[Request]]:
+        """Return the cells to move and what is asked of them, once it is known that the model can answer."""
+        model = self.model
+        model._check_trained()
+        cells = model.cells if adata is None else model._other_cells(open_data(adata), max_missing_genes)
+        requests = expand_requests(cells, model.source, model.vocabulary, asked, model._check_requests)
+        check_seen(self.unseen(requests), unseen)
+        return cells, requests
+
+    def unseen(self, requests: Sequence[Request]) -> list[str]:
+        """Return the perturbations that would be predicted as the mean of the others."""
+        trained = None if self.model._ignores_perturbation else self.model._trained_parts
+        anchor = getattr(self.model, "anchor", None)
+        if trained is not None and anchor is not None:
+            trained |= anchor.known_from_evidence()
+        return unseen_parts(requests, trained, getattr(self.model, "embedding", None))
+
+    def predict(
+        self,
+        cells: Cells | StoredCells,
+        requests: Sequence[Request],
+        n_cells: int | None,
+        readout: str | None,
+        *,
+        include_controls: bool,
+        progress: bool,
+        seed: int,
+    ) -> AnnData:
+        """Predict all that is requested, in memory."""
+        design = self.model.design
+        pools = pools_of(cells, design, requests)
+        wanted = wanted_sizes(requests, n_cells)
+        draws = draws_of(cells, design, pools, wanted)
+        sizes = population_sizes(cells, design, pools, wanted)
+        warn_of_memory(cells, sizes, dense=(readout or self.model._default_readout) == "added")
+        shown = shown_draws(draws) if include_controls else []
+        controls = {draw: control_cells(cells, design, *draw, seed) for draw in dict.fromkeys([*draws, *shown])}
+        populations: list[Population] = []
+        last, moved = None, None
+        with Progress(disable=not progress, transient=True) as bar:
+            for request, draw, size in bar.track(
+                [*zip(requests, draws, wanted, strict=True)], description="Predicting populations"
+            ):
+                if moved is None or (draw, size) != last:
+                    last, moved = (draw, size), repeated(controls[draw], size, seed).uncached()
+                populations.append(self.population(moved, request, readout, seed=request.seed(seed)))
+        populations += [self.controls_as_they_are(controls[draw]) for draw in shown]
+        as_text = text_columns(cells.obs, requests, design)
+        return self.assembled(populations, as_text=as_text, unseen=self.unseen(requests))
+
+    def means(
+        self, cells: Cells | StoredCells, requests: Sequence[Request], seed: int
+    ) -> Iterator[tuple[Request, GroupStatistics, np.ndarray, np.ndarray]]:
+        """Yield every request with the statistics of its controls, and their mean log1p before and after, ``(G,)``."""
+        design = self.model.design
+        for pool, asked in groupby(requests, key=lambda request: pool_of(cells, design, request)):
+            control = control_cells(cells, design, pool, None, seed)  # read once for requests that follow each other
+            statistics = control.as_one_group()
+            for request in asked:
+                after = self.model._predict_set(control, request, seed=seed, each_cell=False).mean_log
+                yield request, statistics, statistics.mean_log[0], after
+
+    def population(self, control: Cells, request: Request, readout: str | None, *, seed: int) -> Population:
+        """Predict one population of control cells."""
+        model = self.model
+        kind: Any = readout or model._default_readout
+        prediction = model._predict_set(control, request, seed=seed, each_cell=kind != "added")
+        values, counts = read_out(
+            control, prediction, kind=kind, options=model.readout_options, dispersion=model._dispersion, seed=seed
+        )
+        return Population(values, counts, control.uncached(), _keys.PREDICTED, request, prediction.latent)
+
+    def controls_as_they_are(self, control: Cells) -> Population:
+        """Return control cells as a population beside the predicted ones."""
+        latent = self.model._latent_of(control)
+        return Population(None, control.counts, control.uncached(), _keys.CONTROL, latent=latent)
+
+    def assembled(self, populations: Sequence[Population], **shared: Any) -> AnnData:
+        """Put populations together into one AnnData."""
+        model = self.model
+        shared["library_size_key"] = model.source.library_column
+        name, components = type(model).__name__, model._principal_components
+        return assemble(populations, model.design, model=name, components=components, **shared)

@@ -19,7 +19,7 @@ from transpert.groups import Design
 from ..cells.in_memory import Cells, repeated
 from ..cells.open import StoredCells
 from .assemble import Population, text_columns
-from .controls import pools_of
+from .controls import control_cells, pools_of
 from .options import StoreOptions
 from .parts import PredictionParts, digest_of
 from .predictor import Predictor
@@ -43,7 +43,7 @@ def predict_into_store(
     seed: int,
 ) -> Path | None:
     """Predict populations part after part; ``state`` is what the model remembers, by which its parts are known."""
-    design = predictor.design
+    design = predictor.model.design
     cells_per_part = options.cells_per_part or max(_VALUES_PER_PART // len(cells.genes), 1)
     pools = pools_of(cells, design, requests)
     wanted = wanted_sizes(requests, n_cells)
@@ -52,14 +52,14 @@ def predict_into_store(
     blocks = _blocks([*zip(draws, wanted, strict=True)], sizes, cells_per_part)
     controls = shown_draws(draws) if options.include_controls else []
     as_text = text_columns(cells.obs, requests, design)
-    said: dict[str, Any] = {"as_text": as_text, "unseen": predictor._unseen(requests)}
+    said: dict[str, Any] = {"as_text": as_text, "unseen": predictor.unseen(requests)}
     plan = {
         "model": digest_of(*state, _weights(predictor)),
         "requests": digest_of([[r.context, str(r.condition), r.label, str(r.dose), r.n_cells] for r in requests]),
         "cells": _identity(cells, design),
         "columns of text": sorted(as_text),
         "n_cells": n_cells,
-        "readout": options.readout or predictor._default_readout,
+        "readout": options.readout or predictor.model._default_readout,
         "include_controls": options.include_controls,
         "cells_per_part": cells_per_part,
         "seed": seed,
@@ -71,13 +71,13 @@ def predict_into_store(
             for number in bar.track(own, description="Predicting parts"):
                 if number < len(blocks):
                     block = blocks[number]
-                    control = repeated(predictor._controls(cells, *draws[block[0]], seed), wanted[block[0]], seed)
+                    control = repeated(control_cells(cells, design, *draws[block[0]], seed), wanted[block[0]], seed)
                     asked = [requests[row] for row in block]
                     populations = _predicted_part(predictor, control, asked, options.readout, seed)
-                    made = predictor._assembled(populations, first=block[0], **said)
+                    made = predictor.assembled(populations, first=block[0], **said)
                 else:
-                    control = predictor._controls(cells, *controls[number - len(blocks)], seed)
-                    made = predictor._assembled([predictor._control_population(control)], **said)
+                    control = control_cells(cells, design, *controls[number - len(blocks)], seed)
+                    made = predictor.assembled([predictor.controls_as_they_are(control)], **said)
                 parts.write(number, _as_stored(made, design.columns))
         return None if parts.missing else parts.finish()
 
@@ -114,7 +114,7 @@ def _predicted_part(
     predictor: Predictor, control: Cells, requests: Sequence[Request], readout: str | None, seed: int
 ) -> list[Population]:
     moved = control.uncached()
-    return [predictor._population(moved, request, readout, seed=request.seed(seed)) for request in requests]
+    return [predictor.population(moved, request, readout, seed=request.seed(seed)) for request in requests]
 
 
 def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:
@@ -139,4 +139,4 @@ def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:
 
 
 def _weights(predictor: Predictor) -> dict[str, np.ndarray]:
-    return {name: value.detach().cpu().numpy() for name, value in predictor.module.state_dict().items()}
+    return {name: value.detach().cpu().numpy() for name, value in predictor.model.module.state_dict().items()}

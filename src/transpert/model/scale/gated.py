@@ -26,7 +26,7 @@ from ..embeddings import (
 )
 from ..evidence import aligned_evidence
 from ..prediction.assemble import SetPrediction
-from ..prediction.controls import rows_by_pool
+from ..prediction.controls import control_cells, rows_by_pool
 from ..prediction.requests import Request
 from ..uncertainty.estimates import UncertaintyEstimates
 from .folds import Folds, rows_of_split_kind
@@ -131,7 +131,7 @@ class GatedModel(NetworkModel):
         for number, (pool, rows) in enumerate(gathered.items(), 1):
             report(f"Comparing networks and anchor on left-out groups: controls {number} of {len(gathered)}")
             # read and encoded once for all that was done to them
-            control = self._controls(self.cells, pool, _CONTROLS_OF_THE_GATE, self.seed)
+            control = control_cells(self.cells, self.design, pool, _CONTROLS_OF_THE_GATE, self.seed)
             for row in rows:
                 start, own = anchored[row] if self.options.joining.kind == "residual" else None, int(fold[row])
                 found = self._network_shift(control, requests[row], start, number=own, seed=self.seed, each_cell=False)

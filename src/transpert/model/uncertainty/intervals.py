@@ -55,7 +55,7 @@ class Uncertainty:
 
 
 def predict_uncertainty(
-    model: Predictor,
+    predictor: Predictor,
     cells: Cells | StoredCells,
     requests: Sequence[Request],
     estimates: UncertaintyEstimates | None,
@@ -65,6 +65,7 @@ def predict_uncertainty(
     seed: int,
 ) -> Uncertainty:
     """Predict effects with intervals; see :meth:`~transpert.model.PerturbationModel.get_uncertainty`."""
+    model = predictor.model
     if estimates is None or not estimates.errors:
         raise NotTrainedError(
             f"this {type(model).__name__} has no predictions of left-out groups to learn its errors from",
@@ -74,9 +75,7 @@ def predict_uncertainty(
     embedding: Embedding | None = getattr(model, "embedding", None)
     asked = {action for request in requests for action in request.condition.action}
     apart = estimates.familiarity.perturbation_distances(asked, embedding)
-    for request, control, statistics in model._with_controls(cells, requests, seed):
-        before = statistics.mean_log[0]
-        after = model._predict_set(control, request, seed=seed, each_cell=False).mean_log
+    for request, statistics, before, after in predictor.means(cells, requests, seed):
         known = estimates.familiarity
         novelties = known.novelties(request)
         errors = estimates.errors_for(novelties)

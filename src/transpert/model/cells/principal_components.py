@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from anndata import AnnData
 from transpert import _keys
 from transpert.errors import OURS, AssumptionWarning
 
-from ..cells.in_memory import Cells
+from .in_memory import Cells
 
 # cells that are looked at: the offset is the same for all, and one that differs shows in a few
 _CELLS = 1000
@@ -56,3 +57,8 @@ def read_principal_components(adata: AnnData, cells: Cells) -> PrincipalComponen
         )
         return None
     return PrincipalComponents(loadings, offset.astype(np.float32))
+
+
+def component_arrays(components: PrincipalComponents | None) -> dict[str, np.ndarray]:
+    """Return principal components as arrays by name; none where there are none."""
+    return {} if components is None else dataclasses.asdict(components)
