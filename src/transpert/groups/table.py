@@ -222,15 +222,10 @@ def _name_of(groups: Groups, number: int) -> str:
     design = groups.design
     spelled = design.label_format.split(label)
     dose, direction = written_dose(condition, spelled), written_direction(condition, spelled)
-    tags = (
-        (design.dose_key, "dose", dose),
-        (design.time_key, "time", condition.time),
-        (design.direction_key, "direction", direction),
-    )
+    values = {"dose": dose, "time": condition.time, "direction": direction}
     said = [
         f"no {kind}" if pd.isna(value) else f"{kind} {value if isinstance(value, str) else written_amount(value)}"
-        for key, kind, value in tags
-        if key is not None
+        for kind, value in ((kind, values[kind]) for kind in design.condition_keys)
     ]
     return ", ".join([label, *said])
 
@@ -282,8 +277,7 @@ def _order(condition: Condition) -> tuple:
 
 def distinct_conditions(obs: pd.DataFrame, design: Design) -> tuple[Condition, ...]:
     """Return the conditions of the cells, controls first."""
-    columns = (design.perturbation_key, design.dose_key, design.time_key, design.direction_key)
-    distinct = obs[[column for column in columns if column is not None]].drop_duplicates()
+    distinct = obs[[design.perturbation_key, *design.condition_keys.values()]].drop_duplicates()
     return tuple(condition_codes(distinct, design)[0])
 
 

@@ -146,7 +146,8 @@ class PerturbationModel(EffectModel):
         dir_path: str | os.PathLike[str],
         adata: Data | str | os.PathLike[str] | None = None,
         *,
-        device: int | str | torch.device = "cpu",
+        accelerator: str = "auto",
+        device: int | str | torch.device | None = "cpu",
     ) -> Self:
         """Read a model folder.
 
@@ -157,8 +158,11 @@ class PerturbationModel(EffectModel):
         adata
             Data set up like the training data, or a store or its path; without it the model predicts only for data
             passed to :meth:`predict`. Data that was saved with the model is read if there is any.
+        accelerator
+            As scvi-tools and its hub have it, and counts where ``device`` is ``"auto"``: ``"cpu"``, ``"gpu"``, or
+            ``"auto"`` for a GPU where there is one.
         device
-            Where the network goes; a number is that of a GPU.
+            Where the network goes; a number is that of a GPU, ``"auto"`` leaves it to the accelerator.
 
         Returns
         -------
@@ -180,7 +184,7 @@ class PerturbationModel(EffectModel):
         if data is not None and not isinstance(data, Store):
             check_in_memory(data, "load")
         with restored_on_failure(data):
-            return _loaded(cls, dir_path, data, saving.read_device(device))
+            return _loaded(cls, dir_path, data, saving.read_device(device, accelerator))
 
     def push_to_hub(
         self,

@@ -82,20 +82,7 @@ def bounds_of(source: Source, truth: AnnData, base: Task) -> pd.DataFrame:
     rows = source.take(base.keep)
     split = frame(rows.obs)[base.design.split_key].astype(str).to_numpy(dtype=object)
     rows.obs[base.design.split_key] = np.where(split == _keys.TEST, _keys.TRAIN, split)  # it learns nothing
-    design = base.design
-    NoChange.setup_anndata(
-        rows,
-        perturbation_key=design.perturbation_key,
-        control=design.controls,
-        combination_separator=design.combination_separator,
-        context_keys=list(design.context_keys),
-        layer=base.layer,
-        **{
-            name: getattr(design, name)
-            for name in ("dose_key", "time_key", "direction_key")
-            if getattr(design, name) is not None
-        },
-    )
+    NoChange.setup_anndata(rows, **base.design.setup_arguments(layer=base.layer, batch_key=None, split_key=None))
     model = NoChange(rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
