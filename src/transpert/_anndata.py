@@ -52,7 +52,7 @@ def in_memory(adata: AnnData, *, copied: bool = False) -> AnnData:
 
 
 def _check_columns(columns: pd.Index) -> None:
-    """Refuse columns of the same name, of which nobody can say which one is meant."""
+    """Refuse several columns of the same name."""
     if not columns.is_unique:
         raise UnknownNameError(
             "column",
@@ -84,7 +84,7 @@ def check_writable(data: object, name: str = "") -> None:
 
 
 def _is_ours(value: Any) -> bool:
-    """Whether something under a name of the metadata may be of this package: a design, a table, several of them."""
+    """Whether an entry of the metadata may be of this package: a design, a table, or several of them."""
     return value is None or isinstance(value, Mapping | pd.DataFrame)
 
 

@@ -20,6 +20,8 @@ _SAME_SIZE = 0.01
 _LARGEST = 16.0  # log1p of ten million
 _FEW = 0.02  # share of cells that may be odd
 _SMALLEST, _FEWEST = 64, 6  # distinct values of a cell that are looked at, and must be there
+_MANY = 16
+_LARGEST_RATE = 1e7
 _PARTS = 200  # the smallest of them may be so many counts
 _TIES = 0.05  # counts come more than once in a cell, denoised values hardly ever
 CONTINUOUS = "continuous"
@@ -129,13 +131,15 @@ def _form_of_cell(values: np.ndarray) -> str | None:
 
 def _are_multiples(rates: np.ndarray) -> bool:
     """Whether numbers are whole multiples of the first one, or of a part of it."""
-    times = rates[None] * (np.arange(1, _PARTS + 1) / rates[0])[:, None]
+    parts = _PARTS if len(rates) > _MANY else _PARTS // 20  # a few numbers are multiples of something by chance
+    times = rates[None] * (np.arange(1, parts + 1) / rates[0])[:, None]
     apart = np.abs(times - np.rint(times))
-    return bool(np.any(np.mean(apart <= np.minimum(0.02 + 1e-4 * times, 0.12), axis=1) > 0.95))
+    near = apart <= np.minimum(0.02 + 1e-4 * times, 0.12)
+    return bool(rates[-1] < _LARGEST_RATE and np.any(near.mean(axis=1) > 0.95))  # numbers beyond have no fractions
 
 
 def _rates(values: Any) -> np.ndarray:
-    """Undo a log1p; of values that are none, something that is not finite."""
+    """Undo a log1p; values that are none become infinite or NaN."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.expm1(_dense(values))
 

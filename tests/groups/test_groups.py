@@ -241,3 +241,16 @@ def test_small_groups_are_named_with_what_was_done_to_them() -> None:
     assert len(make_groups(obs.iloc[2:], plain, need_controls=False)) == 2
     with pytest.raises(ControlError):
         make_groups(obs.iloc[2:], plain)
+
+
+def test_a_design_is_what_setup_anndata_takes_and_others_win() -> None:
+    design = Design("guide", ["NT", "AAVS1"], "tissue", time_key="hours", batch_key="plate")
+    assert design.condition_keys == {"time": "hours"}
+    assert design.setup_arguments(layer="counts", batch_key=None) == {
+        "perturbation_key": "guide",
+        "control": design.controls,
+        "context_keys": ["tissue"],
+        "time_key": "hours",
+        "combination_separator": "+",
+        "layer": "counts",
+    }

@@ -148,6 +148,25 @@ def test_rank_and_scaling_read_their_sections(cells, tmp_path) -> None:
     assert {"MeanShift"} <= set(scores["model"]) and scores["n_cells"].nunique() >= 2
 
 
+def test_splits_of_other_levels_and_saved_ones_are_made_from_the_file(cells, tmp_path) -> None:
+    run("init", "screen.h5ad")
+    assert run("split", "transpert.toml", "--set", "split.saved=mine.json")[0] == 1  # beside what init holds out
+    text = "".join(line for line in Path("transpert.toml").open() if not line.startswith("holdout"))
+    Path("transpert.toml").write_text(text)
+    assert run("split", "transpert.toml", "--set", "split.by=batch")[0] == 0
+    first = anndata.read_h5ad("results/cells.h5ad")
+    assert (
+        first.uns["split"]["kind"] == "batch"
+        and first.obs.groupby("split", observed=True)["plate"].nunique()["test"] == 1
+    )
+    tp.pp.save_split(first, "mine.json")
+    assert run("split", "transpert.toml", "--set", "split.saved=mine.json", "--set", "split.seed=5")[0] == 0
+    again = anndata.read_h5ad("results/cells.h5ad")
+    assert again.obs["split"].tolist() == first.obs["split"].tolist()
+    few = ("split.by=context", "split.known_perturbations=1", "split.on_leak=refuse")
+    assert run("split", "transpert.toml", *[word for change in few for word in ("--set", change)])[0] == 0
+
+
 def test_exit_codes_tell_mistakes_of_the_command_from_those_of_the_data(cells) -> None:
     assert run("info")[0] == 0
     assert run("train", "absent.toml")[0] == 2

@@ -291,8 +291,8 @@ def test_losses_are_fetched_from_a_device_without_double_precision() -> None:
     [
         (7, "device 7 is a GPU, of which torch sees 2"),
         ("cuda:2", "device 'cuda:2' is a GPU"),
-        ("auto", "device 'auto' does not exist"),
-        (None, "device None does not exist"),
+        ("best", "device 'best' does not exist"),
+        (True, "device True does not exist"),
     ],
 )
 def test_devices_that_are_not_there_are_named(monkeypatch, device, message) -> None:
@@ -345,3 +345,15 @@ def test_small_groups_are_reported_once_a_training(small) -> None:
     assert len(repeated) == len(set(repeated)) == 2  # perturbed cells, and controls
     # Lightning's remark on how the sets reach the device is of no use to anybody
     assert not any("transfer_batch_to_device" in message for message in said)
+
+
+@pytest.mark.parametrize("device", ["auto", None])
+def test_a_device_that_is_left_open_is_that_of_the_accelerator(monkeypatch, device) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert read_device(device).type == ("cuda" if there else "cpu")
+        assert read_device(device, "cpu").type == "cpu"
+        assert read_device(device, "gpu").type == "cuda"
+    with pytest.raises(OptionError, match="accelerator is 'tpu'"):
+        read_device(device, "tpu")

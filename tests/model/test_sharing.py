@@ -71,7 +71,10 @@ def test_a_model_goes_to_the_hub_and_back(cells, model, hub, recwarn) -> None:
     assert not [w for w in recwarn if "collection" in str(w.message)]
     from scvi.hub import HubModel
 
-    assert HubModel(str(hub / "lab/kernel")).metadata.model_cls_name == "KernelTransport"
+    shared = HubModel(str(hub / "lab/kernel"))
+    assert shared.metadata.model_cls_name == "KernelTransport"
+    shared.load_model(cells, accelerator="cpu")  # which scvi-tools passes on with device="auto"
+    np.testing.assert_array_equal(shared.model.predict(ASKED, progress=False).X.toarray(), pred.X.toarray())
 
 
 def test_the_card_says_what_others_have_to_know(cells, model, hub) -> None:

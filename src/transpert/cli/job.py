@@ -35,21 +35,32 @@ def split(settings: Settings) -> AnnData:
     """Normalise the cells, divide them, and write both."""
     from transpert import pp
 
-    data, asked = settings.data, settings.split
+    data = settings.data
     adata = read_h5ad(Path(data.file))
     pp.normalize(adata, layer=data.layer, library_size_key=data.library_size_key)
-    pp.split(
-        adata,
-        holdout=asked.holdout,
-        by=asked.by,  # type: ignore[arg-type]  # pp.split says which there are
-        fraction=asked.fraction,
-        perturbation_key=data.perturbation_key,
-        control=data.control,
-        context_keys=data.context_keys,
-        seed=asked.seed,
-    )
+    _divide(adata, settings)
     write_file(Path(settings.output.folder) / CELLS, adata.write_h5ad)
     return adata
+
+
+def _divide(adata: AnnData, settings: Settings) -> None:
+    """Write a split that was saved, or a new one."""
+    from transpert import pp
+    from transpert.groups import Design
+
+    data, asked = settings.data, settings.split
+    if asked.saved is not None:
+        if asked.holdout is not None or asked.by is not None:
+            remedy = "Keep one of saved, holdout and by."
+            raise OptionError("a split is saved, and another one is asked for", where="[split]", remedy=remedy)
+        design = Design(data.perturbation_key, data.control, tuple(data.context_keys))
+        of_cell_load = Path(asked.saved).suffix == ".toml"
+        pp.load_split(adata, asked.saved, design=design if of_cell_load else None, on_leak=asked.on_leak)
+        return
+    names = ("holdout", "by", "fraction", "choice", "seen_parts", "known_perturbations", "pathways", "on_leak", "seed")
+    levels = {f"{level}_key": getattr(data, f"{level}_key") for level in ("dose", "time", "batch") if asked.by == level}
+    columns = {name: getattr(data, name) for name in ("perturbation_key", "control", "context_keys")}
+    pp.split(adata, **columns, **levels, **{name: getattr(asked, name) for name in names})
 
 
 def train(settings: Settings) -> str:

@@ -31,11 +31,17 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """What is held out."""
+    """What is held out, or a split that was saved as JSON or is a TOML file of cell-load."""
 
     holdout: dict[str, Any] | None = None
     by: str | None = None
     fraction: float = 0.2
+    choice: str = "random"
+    seen_parts: int = 2
+    known_perturbations: int = 0
+    pathways: dict[str, Any] | None = None
+    on_leak: str = "report"
+    saved: str | None = None
     seed: int = 0
 
 

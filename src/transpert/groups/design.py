@@ -276,6 +276,36 @@ class Design:
             direction_key=new(self.direction_key),
         )
 
+    @property
+    def condition_keys(self) -> dict[str, str]:
+        """Columns of the dose, the time and the direction, where the design has them.
+
+        Examples
+        --------
+        >>> from transpert.groups import Design
+        >>> Design("perturbation", "control", time_key="hours").condition_keys
+        {'time': 'hours'}
+        """
+        named = {kind: getattr(self, f"{kind}_key") for kind in ("dose", "time", "direction")}
+        return {kind: key for kind, key in named.items() if key is not None}
+
+    def setup_arguments(self, **others: Any) -> dict[str, Any]:
+        """Return the design as arguments of ``setup_anndata``, with others in their places.
+
+        Parameters
+        ----------
+        **others
+            Arguments that differ from the design or are not in it.
+
+        Examples
+        --------
+        >>> from transpert.groups import Design
+        >>> Design("perturbation", "control", time_key="hours").setup_arguments(layer="counts")["time_key"]
+        'hours'
+        """
+        values = {**asdict(self), "control": self.controls, "context_keys": list(self.context_keys), **others}
+        return {name: value for name, value in values.items() if value is not None and name != "further_controls"}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the design as plain data that JSON can hold."""
         names = ("context_keys", "further_controls")

@@ -217,20 +217,15 @@ def check_sizes(groups: Groups, min_cells: int, *, remedy: str) -> None:
 
 
 def _name_of(groups: Groups, number: int) -> str:
-    """Write what was done to a group; what its column does not say is written too, for that may be the mistake."""
+    """Write the condition of a group, with what its columns leave open, for that may be the mistake."""
     label, condition = str(groups.table.perturbation[number]), groups.conditions[number]
     design = groups.design
     spelled = design.label_format.split(label)
     dose, direction = written_dose(condition, spelled), written_direction(condition, spelled)
-    tags = (
-        (design.dose_key, "dose", dose),
-        (design.time_key, "time", condition.time),
-        (design.direction_key, "direction", direction),
-    )
+    values = {"dose": dose, "time": condition.time, "direction": direction}
     said = [
         f"no {kind}" if pd.isna(value) else f"{kind} {value if isinstance(value, str) else written_amount(value)}"
-        for key, kind, value in tags
-        if key is not None
+        for kind, value in ((kind, values[kind]) for kind in design.condition_keys)
     ]
     return ", ".join([label, *said])
 
@@ -282,8 +277,7 @@ def _order(condition: Condition) -> tuple:
 
 def distinct_conditions(obs: pd.DataFrame, design: Design) -> tuple[Condition, ...]:
     """Return the conditions of the cells, controls first."""
-    columns = (design.perturbation_key, design.dose_key, design.time_key, design.direction_key)
-    distinct = obs[[column for column in columns if column is not None]].drop_duplicates()
+    distinct = obs[[design.perturbation_key, *design.condition_keys.values()]].drop_duplicates()
     return tuple(condition_codes(distinct, design)[0])
 
 

@@ -58,7 +58,7 @@ class PerturbationModel(EffectModel):
 
     @abstractmethod
     def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Take back what :meth:`_state` returned."""
+        """Restore what :meth:`_state` returned."""
 
     def _options(self) -> dict[str, Any]:
         """Return the keyword arguments of ``__init__`` that make an equal, untrained model, as plain data."""
@@ -71,7 +71,7 @@ class PerturbationModel(EffectModel):
         train_together([self])
 
     def _set_trained(self) -> None:
-        """Note what else of the training data a trained model keeps, besides its state."""
+        """Keep the principal components of the training data, and mark the model as trained."""
         if isinstance(self._cells, Cells):  # a store has no principal components
             data = modality_of(self.adata, self.source.modality)
             self._principal_components = read_principal_components(data, self._cells)
@@ -146,7 +146,8 @@ class PerturbationModel(EffectModel):
         dir_path: str | os.PathLike[str],
         adata: Data | str | os.PathLike[str] | None = None,
         *,
-        device: int | str | torch.device = "cpu",
+        accelerator: str = "auto",
+        device: int | str | torch.device | None = "cpu",
     ) -> Self:
         """Read a model folder.
 
@@ -157,8 +158,11 @@ class PerturbationModel(EffectModel):
         adata
             Data set up like the training data, or a store or its path; without it the model predicts only for data
             passed to :meth:`predict`. Data that was saved with the model is read if there is any.
+        accelerator
+            As scvi-tools and its hub have it, and counts where ``device`` is ``"auto"``: ``"cpu"``, ``"gpu"``, or
+            ``"auto"`` for a GPU where there is one.
         device
-            Where the network goes; a number is that of a GPU.
+            Where the network goes; a number is that of a GPU, ``"auto"`` leaves it to the accelerator.
 
         Returns
         -------
@@ -180,7 +184,7 @@ class PerturbationModel(EffectModel):
         if data is not None and not isinstance(data, Store):
             check_in_memory(data, "load")
         with restored_on_failure(data):
-            return _loaded(cls, dir_path, data, saving.read_device(device))
+            return _loaded(cls, dir_path, data, saving.read_device(device, accelerator))
 
     def push_to_hub(
         self,
@@ -331,8 +335,10 @@ def _loaded[Model: PerturbationModel](
     with saving.building(where):
         model = cls._from_options(adata, None if adata is not None else registry, description.options)
     genes = saved.arrays.pop("genes").astype(object)
-    if adata is not None:
+    if isinstance(adata, Store):
         model._cells = open_cells(adata, model.source, genes=genes)
+    elif isinstance(model._cells, Cells):
+        model._cells = model._cells.with_genes(genes)
     model._genes = genes
     with saving.building(where):
         saving.check_amounts_known(saved, where)
@@ -346,7 +352,7 @@ def _loaded[Model: PerturbationModel](
 def _restore_description(
     model: PerturbationModel, description: saving.Description, arrays: dict[str, np.ndarray]
 ) -> None:
-    """Take back what was saved, but for the cells and the weights of the networks."""
+    """Restore what was saved, except the cells and the weights of the networks."""
     model._fingerprint = description.store
     model._labels, model._conditions = tuple(description.labels), tuple(description.conditions)
     model._dispersion = arrays.pop("dispersion", None)

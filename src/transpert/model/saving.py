@@ -21,7 +21,7 @@ from anndata import AnnData
 from mudata import MuData
 from safetensors.torch import load_file, save_file
 
-from transpert._arguments import check_path
+from transpert._arguments import check_choice, check_path
 from transpert._files import Sums, checksums, damage, read_arrays, reading, write_json
 from transpert._folders import folder_written, read_steadily
 from transpert._schema import CHECKSUM, DAMAGED, checked, read_json, sealed, unsealed
@@ -108,7 +108,7 @@ def check_amounts_known(saved: SavedModel, where: str) -> None:
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse to write over anything but a model, and over a model that nobody asked to replace."""
+    """Refuse to replace anything but a model, and a model without ``overwrite``."""
     if not target.exists():
         return
     if not target.is_dir():
@@ -230,8 +230,12 @@ def below(start: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key.removeprefix(start): arrays.pop(key) for key in list(arrays) if key.startswith(start)}
 
 
-def read_device(device: int | str | torch.device) -> torch.device:
-    """Read where a network is to go; a number is that of a GPU."""
+def read_device(device: int | str | torch.device | None, accelerator: str = "auto") -> torch.device:
+    """Read where a network is to go; a number is that of a GPU, and ``"auto"`` leaves it to the accelerator."""
+    check_choice(accelerator, ("auto", "cpu", "cuda", "gpu"), name="accelerator")
+    if device is None or (isinstance(device, str) and device == "auto"):
+        on_gpu = accelerator in ("cuda", "gpu") or (accelerator == "auto" and torch.cuda.is_available())
+        device = "cuda" if on_gpu else "cpu"
     try:
         if not isinstance(device, int | str | torch.device) or isinstance(device, bool):
             raise TypeError(device)

@@ -120,7 +120,7 @@ def dose_response(
     pred, _ = align_to(pred, list(truth.var_names))
     obs, real_obs = frame(pred.obs), frame(truth.obs)
     for table, where in ((obs, "the prediction"), (real_obs, "the truth")):
-        absent = [key for key in (dose_key, design.time_key, design.direction_key) if key and key not in table]
+        absent = [key for key in design.condition_keys.values() if key not in table]
         if absent:
             raise UnknownNameError("column", absent, map(str, table.columns), where=f"obs of {where}")
         check_labels(table, (design.perturbation_key,), name=where, label_format=design.label_format)
@@ -195,8 +195,8 @@ def _of_same_time_and_direction(
     real_obs: pd.DataFrame, real_rows: np.ndarray, obs: pd.DataFrame, rows: np.ndarray, design: Design
 ) -> np.ndarray:
     """Observed cells of the one time and direction that the predicted cells have."""
-    for key, kind in ((design.time_key, "time"), (design.direction_key, "direction")):
-        if key is None:
+    for kind, key in design.condition_keys.items():
+        if kind == "dose":
             continue
         own, known = (_levels(frame[key].iloc[of], kind) for frame, of in ((obs, rows), (real_obs, real_rows)))
         found = np.unique(own)

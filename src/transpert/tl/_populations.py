@@ -159,9 +159,7 @@ def populations(
 def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Condition], dict[str, str]]:
     """One label a condition, the same however a combination or a dose is written; empty for controls."""
     written = pd.DataFrame({"name": label_texts(obs[design.perturbation_key]).to_numpy(dtype=object)})
-    columns = ((design.dose_key, "dose"), (design.time_key, "time"), (design.direction_key, "direction"))
-    tags = [(key, name) for key, name in columns if key is not None]
-    for key, name in tags:
+    for name, key in design.condition_keys.items():
         written[name] = obs[key].to_numpy(dtype=object)
     if "direction" in written:
         written["direction"] = [None if pd.isna(value) else str(value) for value in written["direction"]]
@@ -173,7 +171,7 @@ def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Co
     spelling: dict[str, str] = {}
     # every distinct way of writing is parsed once: there are few of them and many cells
     for row in written.iloc[first].to_dict(orient="records"):
-        given = {name: None if pd.isna(row[name]) else row[name] for _, name in tags}
+        given = {name: None if pd.isna(row[name]) else row[name] for name in design.condition_keys}
         condition = parse_condition(row["name"], control=design.label_format, **given)
         names.append("" if condition.is_control else str(condition))
         if not condition.is_control:

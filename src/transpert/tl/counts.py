@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -192,14 +192,10 @@ def _dispersion(cells: Cells) -> np.ndarray:
 
 
 def _without_absent(design: Design, controls: AnnData) -> Design:
-    """Leave out what control cells need not have: a dose, a direction, a time."""
+    """Leave out the dose, time and direction columns that the control cells lack."""
     there = frame(controls.obs).columns
-    return replace(
-        design,
-        dose_key=design.dose_key if design.dose_key in there else None,
-        time_key=design.time_key if design.time_key in there else None,
-        direction_key=design.direction_key if design.direction_key in there else None,
-    )
+    absent: dict[str, Any] = {f"{kind}_key": None for kind, key in design.condition_keys.items() if key not in there}
+    return replace(design, **absent)
 
 
 def _means(

@@ -171,7 +171,7 @@ def check_groups(cells: Cells | StoredCells, design: Design, *, report: bool = T
             where=f"obs[{design.perturbation_key!r}]",
             remedy="Add perturbed cells to learn from, or correct control= or combination_separator=.",
         )
-    amounts = [key for key in (design.dose_key, design.time_key, design.direction_key) if key is not None]
+    amounts = list(design.condition_keys.values())
     remedy = f"Drop these cells, merge contexts{f', or correct {list_names(amounts)}' if amounts else ''}."
     check_sizes(groups, 2, remedy=remedy)
     match_controls(groups, warn=False)

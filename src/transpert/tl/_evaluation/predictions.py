@@ -209,19 +209,9 @@ def fit_baselines(
     models = {}
     for name in names:
         cls = BASELINES[name]
-        cls.setup_anndata(
-            truth,
-            perturbation_key=design.perturbation_key,
-            control=design.controls,
-            context_keys=list(design.context_keys),
-            dose_key=design.dose_key,
-            time_key=design.time_key,
-            direction_key=design.direction_key,
-            combination_separator=design.combination_separator,
-            split_key=split_key,
-            layer=counts_layer if counts_layer in truth.layers else None,
-            library_size_key=library_size_key,
-        )
+        layer = counts_layer if counts_layer in truth.layers else None
+        shared = {"layer": layer, "library_size_key": library_size_key, "split_key": split_key, "batch_key": None}
+        cls.setup_anndata(truth, **design.setup_arguments(**shared))
         model = cls(truth)
         # scvi-tools would keep them for as long as Python runs
         model.deregister_manager(truth)

@@ -176,18 +176,7 @@ def _make_model(cells: AnnData, task: Task) -> Any:
     assert not isinstance(task.model, str)
     if not hasattr(task.model, "setup_anndata"):
         return task.model(cells)
-    design = task.design
-    keys = {name: getattr(design, name) for name in ("batch_key", "dose_key", "time_key", "direction_key")}
-    task.model.setup_anndata(  # type: ignore[attr-defined]
-        cells,
-        perturbation_key=design.perturbation_key,
-        control=design.controls,
-        combination_separator=design.combination_separator,
-        context_keys=list(design.context_keys),
-        split_key=design.split_key,
-        layer=task.layer,
-        **{name: value for name, value in keys.items() if value is not None},
-    )
+    task.model.setup_anndata(cells, **task.design.setup_arguments(layer=task.layer))  # type: ignore[attr-defined]
     drawn = {"seed": task.seed} if "seed" in inspect.signature(task.model).parameters else {}
     return task.model(cells, **{**drawn, **task.options})
 

@@ -28,12 +28,12 @@ _KEYS = ["context", "perturbation", "metric"]
 
 
 def said_of(choice: Choice) -> dict[str, Any]:
-    """How the cells of a run were drawn."""
+    """Return how the cells of a run were drawn."""
     return {"scheme": choice.scheme, "seed": choice.seed, **choice.sizes}
 
 
 def sizes_of(cells: Cells, rows: np.ndarray) -> dict[str, int]:
-    """What the sizes of a run came to."""
+    """Return the sizes of a run."""
     pairs = pd.Series(list(zip(cells.contexts[rows], cells.perturbations[rows], strict=True)), dtype=object)
     return {
         "n_cells": len(rows),
@@ -82,20 +82,7 @@ def bounds_of(source: Source, truth: AnnData, base: Task) -> pd.DataFrame:
     rows = source.take(base.keep)
     split = frame(rows.obs)[base.design.split_key].astype(str).to_numpy(dtype=object)
     rows.obs[base.design.split_key] = np.where(split == _keys.TEST, _keys.TRAIN, split)  # it learns nothing
-    design = base.design
-    NoChange.setup_anndata(
-        rows,
-        perturbation_key=design.perturbation_key,
-        control=design.controls,
-        combination_separator=design.combination_separator,
-        context_keys=list(design.context_keys),
-        layer=base.layer,
-        **{
-            name: getattr(design, name)
-            for name in ("dose_key", "time_key", "direction_key")
-            if getattr(design, name) is not None
-        },
-    )
+    NoChange.setup_anndata(rows, **base.design.setup_arguments(layer=base.layer, batch_key=None, split_key=None))
     model = NoChange(rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
