@@ -335,8 +335,10 @@ def _loaded[Model: PerturbationModel](
     with saving.building(where):
         model = cls._from_options(adata, None if adata is not None else registry, description.options)
     genes = saved.arrays.pop("genes").astype(object)
-    if adata is not None:
+    if isinstance(adata, Store):
         model._cells = open_cells(adata, model.source, genes=genes)
+    elif isinstance(model._cells, Cells):
+        model._cells = model._cells.with_genes(genes)
     model._genes = genes
     with saving.building(where):
         saving.check_amounts_known(saved, where)
