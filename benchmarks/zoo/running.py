@@ -42,6 +42,8 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "SCALE": ("SCALE", {}),
 }
 BASELINES = tuple(name for name in METHODS if name not in ("anchor", "SCALE"))
+# what SCALE says without its anchor, where it trained networks
+NETWORK = "network"
 # elsewhere it says what the mean shift says
 _ONLY = {"additive": ("combination", "Norman and McFaline")}
 _N_CELLS = 160
@@ -82,10 +84,12 @@ def run_screen(
     for name, method in missing.items():
         start = time.perf_counter()
         try:
-            predictions[name], results[name] = _predicted(screen, method)
+            predictions[name], results[name], network = _predicted(screen, method)
         except TranspertError as error:  # a method that cannot answer has no rows, and a reason
-            results[name] = {"reason": f"{type(error).__name__}: {error}"}
+            results[name], network = {"reason": f"{type(error).__name__}: {error}"}, None
         results[name] |= {"seconds": time.perf_counter() - start}
+        if network is not None:
+            predictions[NETWORK], results[NETWORK] = network, dict(results[name])
     rows = _scored(screen, predictions)
     for name, result in results.items():
         known = {"number": number, "kind": asked.kind, "half": asked.half, "method": name}
@@ -103,7 +107,8 @@ def _write(path: Path, result: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def _predicted(screen: Screen, method: str) -> tuple[AnnData, dict[str, Any]]:
+def _predicted(screen: Screen, method: str) -> tuple[AnnData, dict[str, Any], AnnData | None]:
+    """Return what a method predicts, facts about its fit, and what its network predicts alone if it trained one."""
     class_name, options = METHODS[method]
     cls = getattr(tp, class_name)
     takes_vectors = screen.embeddings is not None and class_name != "NoChange"
@@ -113,13 +118,17 @@ def _predicted(screen: Screen, method: str) -> tuple[AnnData, dict[str, Any]]:
     model.deregister_manager(screen.cells)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     model.train(**(quiet if class_name == "SCALE" else {}))
-    pred = model.predict_populations(screen.wanted, n_cells=_N_CELLS, unseen="mean", seed=0)
+    asked = {"n_cells": _N_CELLS, "unseen": "mean", "seed": 0}
+    pred, network = model.predict_populations(screen.wanted, **asked), None
     details: dict[str, Any] = {}
     if class_name in ("KernelTransport", "SCALE"):
         details[COVERAGE] = _coverage(model, screen)
     if class_name == "SCALE":
-        details["gate"] = float(model.gate)
-    return pred, details
+        details |= {"gate": float(model.gate), "without networks": model.without_networks}
+        if not model.without_networks:
+            model.gate = 1.0
+            network = model.predict_populations(screen.wanted, **asked)
+    return pred, details, network
 
 
 def _scored(screen: Screen, predictions: dict[str, AnnData]) -> dict[str, list[tuple[str, str, str, float | None]]]:

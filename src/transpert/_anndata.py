@@ -44,8 +44,15 @@ def frame(annotation: pd.DataFrame | Dataset2D) -> pd.DataFrame:
     return table
 
 
+def in_memory(adata: AnnData, *, copied: bool = False) -> AnnData:
+    """Return cells in memory: what is in a file or lazy is read, anything else copied where that is asked for."""
+    if adata.isbacked or not isinstance(adata.obs, pd.DataFrame):
+        return adata.to_memory()
+    return adata.copy() if copied else adata
+
+
 def _check_columns(columns: pd.Index) -> None:
-    """Refuse columns of the same name, of which nobody can say which one is meant."""
+    """Refuse several columns of the same name."""
     if not columns.is_unique:
         raise UnknownNameError(
             "column",
@@ -77,7 +84,7 @@ def check_writable(data: object, name: str = "") -> None:
 
 
 def _is_ours(value: Any) -> bool:
-    """Whether something under a name of the metadata may be of this package: a design, a table, several of them."""
+    """Whether an entry of the metadata may be of this package: a design, a table, or several of them."""
     return value is None or isinstance(value, Mapping | pd.DataFrame)
 
 

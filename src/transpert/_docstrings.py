@@ -56,6 +56,11 @@ total
     "raises_bad_matrices": _RAISES.format(
         "MetricInputError", "the matrices are empty, do not fit, or hold NaN, infinite or negative values"
     ),
+    # models
+    "evidence": """\
+evidence
+    Effects that other screens measured: :class:`~transpert.transport.Evidence`, a trained model of another screen, or
+    several of either. Each counts as far as it helps to predict groups of these data that are left out.""",
     # cells and designs
     "counts_and_library_sizes": """\
 counts : (N, G)

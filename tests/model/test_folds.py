@@ -80,6 +80,36 @@ def test_everything_left_out_counts_elsewhere(kind):
     assert rows_of_split_kind(conditions("A", "A+B"), np.array([0, 1]), kind).all()
 
 
+@pytest.mark.parametrize(
+    ("held_out", "kind"),
+    [
+        (lambda obs: obs["context"] == "context_1", "context"),
+        (lambda obs: obs["perturbation"].isin(["P1", "P2"]), "perturbation"),
+        (lambda obs: obs["perturbation"] == "P0+P1", "combination"),
+        (lambda obs: (obs["context"] == "context_1") & (obs["perturbation"] == "P1"), "pair"),
+    ],
+)
+def test_what_is_asked_is_read_off_a_split_that_does_not_say_it(held_out, kind):
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=4, n_combinations=3, n_genes=25, n_cells=8, seed=3)
+    adata.obs.loc[adata.obs["perturbation"] == adata.obs["perturbation"].unique()[-1], "perturbation"] = "P0+P1"
+    test = held_out(adata.obs) & (adata.obs["perturbation"] != "control")
+    adata.obs["part"] = np.where(test, "test", "train")
+    tp.SCALE.setup_anndata(
+        adata, perturbation_key="perturbation", context_keys="context", split_key="part", layer="counts"
+    )
+    assert tp.SCALE(adata, preset="tiny")._what_is_asked() == kind
+
+
+def test_contexts_of_controls_alone_ask_for_contexts():
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=25, n_cells=8, seed=3)
+    setup = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
+    tp.SCALE.setup_anndata(adata, **setup)
+    assert tp.SCALE(adata, preset="tiny")._what_is_asked() is None
+    other = adata[(adata.obs["context"] != "context_2") | (adata.obs["perturbation"] == "control")].copy()
+    tp.SCALE.setup_anndata(other, **setup)
+    assert tp.SCALE(other, preset="tiny")._what_is_asked() == "context"
+
+
 def test_networks_get_no_weight_where_nothing_speaks_for_them(monkeypatch):
     adata = tp.datasets.simulate(n_contexts=1, n_perturbations=4, n_combinations=2, n_genes=25, n_cells=25, seed=3)
     pairs = sorted(label for label in adata.obs["perturbation"].cat.categories if "+" in label)
@@ -89,7 +119,7 @@ def test_networks_get_no_weight_where_nothing_speaks_for_them(monkeypatch):
         adata, perturbation_key="perturbation", context_keys=["context"], split_key="split", layer="counts"
     )
     # whatever else they are weighed by, they would be found perfect
-    monkeypatch.setattr("transpert.model.scale.gate._gains", lambda observed, *_: np.ones((len(observed), 21)))
+    monkeypatch.setattr("transpert.transport.weighing.gains_of_weights", lambda seen, *_: np.ones((len(seen), 21)))
     options = tp.model.TrainingOptions(steps=4, steps_per_epoch=2, set_size=8, sets_per_batch=2)
     model = tp.SCALE(adata, preset="tiny", joining="always", training=options)
     model.train(enable_progress_bar=False)

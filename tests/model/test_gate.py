@@ -8,8 +8,9 @@ import transpert as tp
 from transpert.conditions import Condition, as_embedding
 from transpert.errors import AssumptionWarning, NotTrainedError, UnknownNameError
 from transpert.model.prediction.requests import Request
-from transpert.model.scale.gate import _gains, fit_gate, gate_applies_to, nothing_to_learn
+from transpert.model.scale.gate import fit_gate, gate_applies_to, nothing_to_learn
 from transpert.transport import group_effects
+from transpert.transport.weighing import gains_of_weights
 
 TRAINING = tp.model.TrainingOptions(steps=6, steps_per_epoch=3, set_size=8, sets_per_batch=4)
 
@@ -131,7 +132,7 @@ def test_a_strong_perturbation_does_not_outvote_the_silent_ones() -> None:
     anchored[1:] = truth[0] / 5  # the mean effect, also for what does nothing
     networks = np.zeros_like(truth)
     networks[0] = 0.9 * truth[0]
-    gains = _gains(truth, anchored, networks).mean(axis=0)
+    gains = gains_of_weights(truth, anchored, networks).mean(axis=0)
     assert gains.argmax() == 20
 
 

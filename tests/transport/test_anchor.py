@@ -216,7 +216,24 @@ def test_a_handful_of_left_out_groups_does_not_halve_an_effect() -> None:
         effects, treated=treated, control=dataclasses.replace(effects.control, mean_log=mean_log)
     )
     anchor = fit_anchor(effects, AnchorOptions(kind="mean", spaces=("log1p",)), np.full(200, 0.1))
-    assert anchor.parts["log1p"]["context"][1] == 1.0
+    assert anchor.parts["log1p"]["context"][1] == pytest.approx(1.0, abs=0.05)
+
+
+def test_effects_in_left_out_contexts_are_as_spread_as_the_measured_ones() -> None:
+    rng = np.random.default_rng(1)
+    adata = tp.datasets.simulate(n_contexts=4, n_perturbations=1, n_genes=300, n_cells=200)
+    _, effects = fitted(adata)
+    private = 0.8 * rng.normal(size=(4, 300)) * (rng.random(300) < 0.2)
+    shift = rng.normal(size=300) * (rng.random(300) < 0.2) + private
+    mean_log = np.maximum(effects.control.mean_log, 2.0)
+    treated = dataclasses.replace(effects.treated, mean_log=mean_log + shift)
+    control = dataclasses.replace(effects.control, mean_log=mean_log)
+    effects = dataclasses.replace(effects, treated=treated, control=control)
+    anchor = fit_anchor(effects, AnchorOptions(kind="mean", spaces=("log1p",)), np.full(300, 0.1))
+    measured, sampling = effects.in_space("log1p", 0.02)
+    predicted = anchor.predict_left_out(effects, lambda row: anchor.leave_out(row, "context"))
+    spread = np.square(predicted).sum() / (np.square(measured).sum() - sampling.sum())
+    assert spread == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize(("n_contexts", "n_off"), [(1, 1), (4, 1), (5, 0)])

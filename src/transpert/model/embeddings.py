@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import pandas as pd
@@ -53,14 +53,19 @@ def _of_controls(cells: Cells | StoredCells, source: DataSource) -> Embedding:
 
 
 def check_perturbations(
-    requests: Iterable[Request], vocabulary: PerturbationVocabulary, embedding: Embedding | None
+    requests: Iterable[Request],
+    vocabulary: PerturbationVocabulary,
+    embedding: Embedding | None,
+    also_known: Collection[str] = (),
 ) -> None:
-    """Raise unless every perturbation asked for is in the data or has a vector."""
+    """Raise unless every perturbation asked for is in the data, has a vector, or is known otherwise."""
+    known = {*vocabulary.parts, *also_known}
+    asked = [request for request in requests if not known.issuperset(request.condition.parts)]
     if embedding is None:
-        vocabulary.require(request.label for request in requests)
+        vocabulary.require(request.label for request in asked)
         return
-    parts = {part for request in requests for part in request.condition.parts}
-    embedding.require(parts - set(vocabulary.parts), where=f"perturbations; {embedding.source}")
+    parts = {part for request in asked for part in request.condition.parts}
+    embedding.require(parts - known, where=f"perturbations; {embedding.source}")
 
 
 def warn_of_unused(anchor: Anchor, embedding: Embedding | None) -> None:

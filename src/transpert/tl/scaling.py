@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from rich.progress import Progress, TimeRemainingColumn
 
 from transpert import _keys
-from transpert._anndata import check_kind, frame
+from transpert._anndata import check_kind, frame, in_memory
 from transpert._arguments import check_path
 from transpert._folders import file_written, used_alone
 from transpert._seeds import check_seed
@@ -226,7 +226,7 @@ def _source(adata: AnnData | Store, design: Design, options: StudyOptions) -> tu
         return stored, np.zeros(adata.n_obs, dtype=bool)
     check_kind(adata, name="the cells")
     design.check(frame(adata.obs))
-    data, spiked = _with_spike(with_library_sizes(adata, options.library_size_key), options.spike, design)
+    data, spiked = _with_spike(with_library_sizes(in_memory(adata), options.library_size_key), options.spike, design)
     return InMemory(data), spiked
 
 
@@ -297,7 +297,7 @@ def _save_subsets(path: Path, choices: Sequence[Choice], names: np.ndarray) -> N
 def _do(
     source: Source, tasks: Sequence[Task], folder: Path, budget: float | None, n_jobs: int, progress: bool
 ) -> tuple[dict[str, dict[str, Any]], int]:
-    """Do the runs that were not done before; say how many the budget left."""
+    """Do the missing runs, and return how many the budget left."""
     results = {task.key: found for task in tasks if (found := read_result(folder, task.key)) is not None}
     left = list({task.key: task for task in tasks if task.key not in results}.values())
     end = np.inf if budget is None else monotonic() + budget

@@ -3,6 +3,7 @@
 from .anchor import Anchor, AnchorPrediction
 from .dependence import ContextScores, Dependence
 from .effects import GroupEffects, PopulationMeans, effects_from_statistics, group_effects, rows_of_groups
+from .evidence import Evidence, WeighedEvidence
 from .exported import ExportedPredictor
 from .fitting import fit_anchor
 from .novelty import NOVELTIES, Novelty, amount_distance, predict_as_new
@@ -18,6 +19,7 @@ from .uncertainty import PSEUDO_RATE, ErrorModel, log_fold_of_means, observed_lo
 __all__ = [
     "Anchor",
     "AnchorOptions",
+    "Evidence",
     "ExportedPredictor",
     "ReadoutOptions",
     "fit_anchor",

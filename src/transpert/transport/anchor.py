@@ -14,6 +14,7 @@ from .coefficients import EffectTable, condition_coefficients, context_coefficie
 from .dependence import FEWEST_CONTEXTS, ContextScores, Dependence
 from .dose import given_parts, interpolate_over
 from .effects import GroupEffects
+from .evidence import Evidence, WeighedEvidence
 from .options import AnchorOptions, EffectSpace
 from .perturbation_ridge import PerturbationRidge
 from .rates import shift_mean_log
@@ -68,6 +69,8 @@ class Anchor:
         Weight of each space.
     ridge
         How effects follow the embeddings of the perturbations; ``None`` without embeddings, or with too few.
+    evidence
+        Effects that other screens measured, with their weights.
     """
 
     options: AnchorOptions
@@ -82,6 +85,7 @@ class Anchor:
     interaction: dict[str, float]
     stack: dict[str, float]
     ridge: PerturbationRidge | None = None
+    evidence: tuple[WeighedEvidence, ...] = ()
 
     # --- prediction -----------------------------------------------------------------------------------------
 
@@ -122,8 +126,28 @@ class Anchor:
         for space in self.options.spaces:
             effect = self._effect(space, condition, context, before, allowed, measured)
             by_space[space] = self.apply(space, effect, before, rate)
-        mean = sum(self.stack[space] * value for space, value in by_space.items())
-        return AnchorPrediction(np.maximum(mean, 0), by_space)
+        mean = np.maximum(sum(self.stack[space] * value for space, value in by_space.items()), 0)
+        own = self.table.of_context(context) & self.table.of_action(condition) & allowed
+        if not (measured and own.any()):
+            situation = self.situation(condition, context, allowed)
+            for source in self.evidence:
+                weight = source.weights.get(situation, 0.0)
+                mean += weight * self.told_by(source.evidence, condition, context, control, mean)
+        return AnchorPrediction(mean, by_space)
+
+    def told_by(
+        self, evidence: Evidence, condition: Condition, context: str, control: GroupStatistics, mean: np.ndarray
+    ) -> np.ndarray:
+        """Return by how much evidence has the mean log1p of a population above a prediction of it, ``(G,)``.
+
+        It is 0 for genes that the evidence does not have, and everywhere if it does not know the condition.
+        """
+        effect = evidence.effect(condition, context)
+        if effect is None:
+            return np.zeros_like(mean)
+        known = np.isfinite(effect)
+        told = self.apply("log_fold", np.where(known, effect, 0), control.mean_log[0], control.mean_rate[0])
+        return np.where(known, told - mean, 0)
 
     def predict_left_out(self, effects: GroupEffects, leave_out: Callable[[int], np.ndarray]) -> np.ndarray:
         """Predict training groups from an anchor that has not seen them.
@@ -291,6 +315,19 @@ class Anchor:
         if not (self.table.of_condition(condition) & allowed & ~self.table.of_context(context)).any():
             return "perturbation"
         return "pair"
+
+    def known_from_evidence(self) -> set[str]:
+        """Return the perturbations that other screens have effects of, where they count for one measured nowhere."""
+        counting = [source.evidence for source in self.evidence if source.weights.get("perturbation")]
+        return {name for evidence in counting for name in evidence.perturbations}
+
+    def evidence_texts(self) -> list[str]:
+        """Return how much each source of evidence counts in each situation, a line a source."""
+        return [
+            f"{source.evidence.name}: weight "
+            + ", ".join(f"{weight:.2f} for an unseen {name}" for name, weight in source.weights.items())
+            for source in self.evidence
+        ]
 
     def missing(self) -> list[str]:
         """Return what is off because conditions were measured in too few contexts, one sentence each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -16,6 +16,7 @@ from transpert.errors import ModelFileError, list_names
 from .anchor import Anchor
 from .coefficients import EffectTable
 from .dependence import Dependence
+from .evidence import Evidence, WeighedEvidence
 from .options import AnchorOptions
 from .perturbation_ridge import PerturbationRidge
 
@@ -32,6 +33,7 @@ def anchor_to_state(anchor: Anchor) -> tuple[dict[str, Any], dict[str, np.ndarra
         "interaction": anchor.interaction,
         "stack": anchor.stack,
         "ridge": None if anchor.ridge is None else anchor.ridge.to_state(),
+        "evidence": [_evidence_to_dict(source) for source in anchor.evidence],
     }
     arrays = {
         "weights": anchor.table.weights,
@@ -42,7 +44,22 @@ def anchor_to_state(anchor: Anchor) -> tuple[dict[str, Any], dict[str, np.ndarra
     for space in anchor.options.spaces:
         arrays[f"effects_{space}"] = anchor.effects[space]
         arrays[f"variances_{space}"] = anchor.variances[space]
+    for number, source in enumerate(anchor.evidence):
+        arrays |= {name: getattr(source.evidence, kind) for kind, name in _evidence_arrays(number).items()}
     return plain, arrays
+
+
+def _evidence_to_dict(source: WeighedEvidence) -> dict[str, Any]:
+    """Return evidence without its arrays and genes, which are those of the model."""
+    evidence = source.evidence
+    conditions = [dataclasses.asdict(condition) for condition in evidence.conditions]
+    contexts = list(evidence.contexts)
+    return {"name": evidence.name, "conditions": conditions, "contexts": contexts, "weights": dict(source.weights)}
+
+
+def _evidence_arrays(number: int) -> dict[str, str]:
+    """Names under which the arrays of evidence are kept, by what they are."""
+    return {kind: f"evidence_{number}_{kind}" for kind in ("log_fold", "variance")}
 
 
 def anchor_from_state(
@@ -70,7 +87,30 @@ def anchor_from_state(
         saved.interaction,
         saved.stack,
         ridge,
+        tuple(_evidence_of(found, number, arrays) for number, found in enumerate(saved.evidence)),
     )
+
+
+def _evidence_of(found: _SavedEvidence, number: int, arrays: Mapping[str, np.ndarray]) -> WeighedEvidence:
+    """Make the evidence with a number of what was saved."""
+    names = _evidence_arrays(number)
+    shape = (len(found.conditions), *arrays["dispersion"].shape)
+    wrong = [name for name in names.values() if name not in arrays or arrays[name].shape != shape]
+    if wrong:
+        raise ModelFileError(f"{list_names(wrong)} do not fit the conditions", where="anchor", remedy=DAMAGED)
+    genes = tuple(map(str, range(shape[1])))  # they are those of the model, in its order
+    values = {kind: arrays[name] for kind, name in names.items()}
+    evidence = Evidence(tuple(found.conditions), tuple(found.contexts), genes, **values, name=found.name)
+    return WeighedEvidence(evidence, found.weights)
+
+
+class _SavedEvidence(msgspec.Struct):
+    """What evidence is remembered by beside its arrays."""
+
+    name: str
+    conditions: list[Condition]
+    contexts: list[str]
+    weights: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1)]]
 
 
 class _SavedAnchor(msgspec.Struct):
@@ -85,6 +125,7 @@ class _SavedAnchor(msgspec.Struct):
     interaction: dict[str, float]
     stack: dict[str, float]
     ridge: dict[str, dict[str, Any]] | None = None
+    evidence: list[_SavedEvidence] = []
 
 
 def _check_shapes(saved: _SavedAnchor, arrays: Mapping[str, np.ndarray]) -> None:

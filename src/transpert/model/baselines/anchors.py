@@ -10,6 +10,7 @@ from transpert.transport import AnchorOptions, GroupEffects, predict_as_new
 
 from ..cells.open import Data
 from ..embeddings import EmbeddingLike, warn_of_unused
+from ..evidence import EvidenceLike, resolve_evidence
 from ..uncertainty.estimates import UncertaintyEstimates
 from .closed_form import ClosedFormModel, Readout
 
@@ -32,6 +33,7 @@ class KernelTransport(ClosedFormModel):
         A vector for every perturbation: an :class:`~transpert.conditions.Embedding`, a DataFrame, several of either,
         or ``"coexpression"`` to make one of the control cells. A perturbation that was never measured is then
         predicted from those with similar vectors; see ``PerturbationRidge``.
+    %(evidence)s
 
     Examples
     --------
@@ -55,8 +57,10 @@ class KernelTransport(ClosedFormModel):
         anchor: AnchorOptions | None = None,
         readout: Readout | None = None,
         embeddings: EmbeddingLike = None,
+        evidence: EvidenceLike = None,
     ) -> None:
         super().__init__(adata, registry, readout=readout, embeddings=embeddings)
+        self.evidence = resolve_evidence(evidence)
         self._chosen = AnchorOptions(kind=self._kind) if anchor is None else anchor
         check_part("anchor", self._chosen, AnchorOptions)
         self.init_params_ = self._get_init_params(locals())
@@ -82,8 +86,9 @@ class KernelTransport(ClosedFormModel):
 
     @override
     def summary(self) -> str:
-        missing = self.anchor.missing() if self.anchor is not None else []
-        return "\n".join([super().summary(), *(f"  off: {reason}" for reason in missing)])
+        missing, told = ([], []) if self.anchor is None else (self.anchor.missing(), self.anchor.evidence_texts())
+        lines = [*(f"  off: {reason}" for reason in missing), *(f"  {text}" for text in told)]
+        return "\n".join([super().summary(), *lines])
 
     @classmethod
     @override
@@ -104,6 +109,7 @@ class RidgeTransport(KernelTransport):
     %(readout_counts)s
     embeddings
         As for :class:`KernelTransport`.
+    %(evidence)s
 
     Examples
     --------

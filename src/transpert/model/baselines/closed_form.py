@@ -13,6 +13,7 @@ from transpert.conditions import Condition, Embedding
 from transpert.transport import (
     Anchor,
     AnchorOptions,
+    Evidence,
     GroupEffects,
     GroupStatistics,
     fit_anchor,
@@ -29,6 +30,7 @@ from ..embeddings import (
     embedding_from_arrays,
     resolve_embedding,
 )
+from ..evidence import aligned_evidence
 from ..prediction.assemble import SetPrediction
 from ..prediction.requests import Request, check_readout
 
@@ -65,6 +67,7 @@ class ClosedFormModel(PerturbationModel):
             check_readout(readout)
             self._default_readout = readout
         self.anchor: Anchor | None = None
+        self.evidence: tuple[Evidence, ...] = ()
         self.init_params_ = self._get_init_params(locals())
 
     @property
@@ -78,7 +81,13 @@ class ClosedFormModel(PerturbationModel):
 
     @override
     def _fit(self, effects: GroupEffects) -> None:
-        self.anchor = fit_anchor(effects, self._anchor_options, np.asarray(self._dispersion), embedding=self.embedding)
+        self.anchor = fit_anchor(
+            effects,
+            self._anchor_options,
+            np.asarray(self._dispersion),
+            embedding=self.embedding,
+            evidence=aligned_evidence(self.evidence, self.genes),
+        )
 
     @override
     def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
@@ -97,7 +106,8 @@ class ClosedFormModel(PerturbationModel):
 
     @override
     def _check_requests(self, requests: Sequence[Request]) -> None:
-        check_perturbations(requests, self.vocabulary, self.embedding)
+        also_known = () if self.anchor is None else self.anchor.known_from_evidence()
+        check_perturbations(requests, self.vocabulary, self.embedding, also_known)
 
     @override
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

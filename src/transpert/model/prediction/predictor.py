@@ -86,6 +86,9 @@ class Predictor:
     def unseen(self, requests: Sequence[Request]) -> list[str]:
         """Return the perturbations that would be predicted as the mean of the others."""
         trained = None if self.model._ignores_perturbation else self.model._trained_parts
+        anchor = getattr(self.model, "anchor", None)
+        if trained is not None and anchor is not None:
+            trained |= anchor.known_from_evidence()
         return unseen_parts(requests, trained, getattr(self.model, "embedding", None))
 
     def predict(

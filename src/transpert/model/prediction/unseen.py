@@ -28,7 +28,7 @@ def check_seen(unseen: Sequence[str], choice: Unseen) -> None:
         raise OptionError(f"unseen is {choice!r}", remedy="Choose 'error' or 'mean'.")
     if unseen and choice == "error":
         raise ConditionError(
-            f"{list_names(unseen)} were not trained on, and have no embedding",
+            f"{list_names(unseen)} were not trained on, and have neither an embedding nor evidence that counts",
             where="perturbations",
-            remedy="Train a model that takes embeddings=, or pass unseen='mean' for the mean of the others.",
+            remedy="Train a model with embeddings= or evidence=, or pass unseen='mean' for the mean of the others.",
         )

@@ -10,6 +10,7 @@ from anndata import AnnData
 
 from transpert.conditions import Condition
 from transpert.groups import Groups
+from transpert.pp._splits.levels import kind_of
 
 from .options import LeaveOut
 
@@ -127,6 +128,19 @@ def split_kind(data: object, split_key: str | None) -> str | None:
         return None
     report = data.uns.get(split_key)
     return report.get("kind") if isinstance(report, dict) else None
+
+
+def asked_kind(groups: Groups, is_trained: np.ndarray) -> str | None:
+    """Say what populations outside training are new in: ``"context"`` too where one has controls alone.
+
+    ``is_trained``, ``(P,)``, marks the groups with training cells. ``None`` where nothing is left to predict.
+    """
+    is_control = groups.table["is_control"].to_numpy()
+    held_out = ~is_control & ~is_trained
+    if held_out.any():
+        return kind_of(groups, held_out)
+    contexts = groups.table["context"]
+    return "context" if set(contexts) - set(contexts[~is_control]) else None
 
 
 def _shuffled_rank(names: list[str], rng: np.random.Generator) -> np.ndarray:

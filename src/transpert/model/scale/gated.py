@@ -12,23 +12,26 @@ from transpert.groups import Groups
 from transpert.transport import (
     Anchor,
     AnchorOptions,
+    Evidence,
     GroupEffects,
     Novelty,
     fit_anchor,
     predict_as_new,
 )
+from transpert.transport.weighing import FittedWeight
 
 from ..cells.in_memory import Cells
 from ..embeddings import (
     check_perturbations,
 )
+from ..evidence import aligned_evidence
 from ..prediction.assemble import SetPrediction
 from ..prediction.controls import control_cells, rows_by_pool
 from ..prediction.requests import Request
 from ..uncertainty.estimates import UncertaintyEstimates
 from .folds import Folds, rows_of_split_kind
-from .gate import UNITS, FittedGate, fit_gate, gate_applies_to, gate_table, nothing_to_learn, require_trained
-from .held_out_anchor import LeftOutShifts, gate_rows, leave_folds_out
+from .gate import UNITS, fit_gate, gate_applies_to, gate_table, nothing_to_learn, require_trained
+from .held_out_anchor import LeftOutShifts, gate_rows, leave_rows_out
 from .networks import NetworkModel
 from .training.progress import Report
 
@@ -39,10 +42,12 @@ class GatedModel(NetworkModel):
     """A model with an anchor and networks, and a gate between them."""
 
     anchor: Anchor | None
+    evidence: tuple[Evidence, ...]
     gate: float
     gate_table: pd.DataFrame | None
-    gate_evidence: FittedGate | None
+    gate_evidence: FittedWeight | None
     left_out_level: str
+    asked_kind: str | None
 
     def _why_no_networks(self, effects: GroupEffects, folds: Folds, anchored: LeftOutShifts) -> str:
         """Return why networks would not count beside the anchor, so that none needs to be trained."""
@@ -56,26 +61,28 @@ class GatedModel(NetworkModel):
 
     def _rows_of_the_gate(self, effects: GroupEffects, folds: Folds, anchored: LeftOutShifts) -> np.ndarray:
         """Mark the left-out rows, ``(R,)`` bool, by which networks and anchor are weighed."""
-        like_asked = rows_of_split_kind(effects.conditions, folds.test_fold, self._split_kind())
+        like_asked = rows_of_split_kind(effects.conditions, folds.test_fold, self.asked_kind)
         return ((folds.test_fold >= 0) & like_asked)[anchored.rows] & anchored.comparable
 
     def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions, report: Report) -> Anchor:
-        dispersion = np.asarray(self._dispersion)
-        return fit_anchor(effects, options, dispersion, embedding=self.embedding, seed=self.seed, progress=report)
+        return fit_anchor(
+            effects,
+            options,
+            np.asarray(self._dispersion),
+            embedding=self.embedding,
+            evidence=aligned_evidence(self.evidence, self.genes),
+            seed=self.seed,
+            progress=report,
+        )
 
-    def _left_out_anchor(self, effects: GroupEffects, folds: Folds, report: Report) -> LeftOutShifts:
-        """What the anchor predicts for rows of the effects without the rows that their fold leaves out."""
-        options = self.options.anchor
-        rows = np.arange(len(effects))
+    def _left_out_anchor(self, effects: GroupEffects, folds: Folds) -> LeftOutShifts:
+        """What the anchor predicts for rows of the effects, had they not been measured."""
+        rows, kind = np.arange(len(effects)), self.asked_kind
         if self.options.joining.kind == "stack":  # in the other case networks start from what is predicted here
-            rows = gate_rows(effects.conditions, folds, self._split_kind(), seed=self.seed)
-        if self.anchor is None or options is None:
+            rows = gate_rows(effects.conditions, folds, kind, seed=self.seed)
+        if self.anchor is None:
             return LeftOutShifts(rows, np.zeros((len(rows), len(self.genes))), np.ones(len(rows), dtype=bool))
-
-        def fit(some: GroupEffects) -> Anchor:
-            return self._fit_anchor(some, options, lambda text: report(f"Without a part of the groups: {text.lower()}"))
-
-        return leave_folds_out(self.anchor, effects, folds, fit, rows)
+        return leave_rows_out(self.anchor, effects, rows, self.left_out_level, kind)
 
     def _fit_gate(
         self,
@@ -150,7 +157,8 @@ class GatedModel(NetworkModel):
 
     @override
     def _check_requests(self, requests: Sequence[Request]) -> None:
-        check_perturbations(requests, self.vocabulary, self.embedding)
+        also_known = () if self.anchor is None else self.anchor.known_from_evidence()
+        check_perturbations(requests, self.vocabulary, self.embedding, also_known)
         if self.anchor is None or self.options.joining.gate is not None:  # one gate holds for every request
             for request in requests:
                 require_trained(request, self.gate, self.embedding, self.uncertainty)

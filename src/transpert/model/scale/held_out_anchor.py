@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from transpert.conditions import Condition
 from transpert.groups import Groups
 from transpert.transport import Anchor, GroupEffects
+from transpert.transport.anchor import Situation
+from transpert.transport.dependence import FEWEST_CONTEXTS
 from transpert.transport.effects import groups_by_condition
 
 from .folds import Folds, rows_of_split_kind
@@ -20,7 +23,10 @@ _MOST_GROUPS = 1_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeftOutShifts:
-    """Shifts of the training groups, each predicted by an anchor that knows nothing of its fold."""
+    """Shifts of the training groups, each predicted by an anchor that has not seen it.
+
+    ``comparable`` marks those where it lacks nothing else that the anchor which predicts has.
+    """
 
     rows: np.ndarray
     shifts: np.ndarray
@@ -60,33 +66,29 @@ def gate_rows(conditions: Sequence[Condition], folds: Folds, split_kind: str | N
     return tested[choose_groups(preferred[tested], seed=seed)]
 
 
-def leave_folds_out(
-    whole: Anchor, effects: GroupEffects, folds: Folds, fit: Callable[[GroupEffects], Anchor], rows: np.ndarray
+def leave_rows_out(
+    whole: Anchor, effects: GroupEffects, rows: np.ndarray, level: str, kind: str | None
 ) -> LeftOutShifts:
-    """Predict groups of every fold by an anchor fitted to all groups of the others.
+    """Predict groups by the anchor without the effects that would be unknown if they were asked for.
 
-    Everything is fitted again. An anchor that only leaves the effects of a fold out, but has chosen its kernel and its
-    weights with them, looks better than it is.
+    Kernel, weights and stack were chosen with these groups among others, which favours the anchor a little. An anchor
+    that is fitted again without a third of all groups is far weaker than the one that predicts, and networks looked
+    better beside it than they are.
     """
-    asked, own_fold = effects[rows], folds.test_fold[rows]
+    table = whole.table
+
+    def left_out(row: int) -> np.ndarray:
+        if level == "perturbation" and kind == "combination":  # its parts are to be known
+            return table.of_action(table.conditions[row])
+        return whole.leave_out(row, cast(Situation, level))
+
+    shifts = whole.predict_left_out(effects[rows], lambda number: left_out(int(rows[number])))
+    follows = any(dependence is not None for dependence in whole.dependence.values())
     comparable = np.ones(len(rows), dtype=bool)
-    if not folds.any:
-        alone = whole.predict_left_out(asked, lambda row: np.arange(len(effects)) == rows[row])
-        return LeftOutShifts(rows, alone, comparable)
-    shifts = np.zeros_like(asked.shift())
-    rest = np.flatnonzero(own_fold < 0)
-    if len(rest):
-        shifts[rest] = whole.predict_left_out(
-            asked[rest], lambda row: whole.leave_out(int(rows[rest[row]]), "perturbation")
-        )
-    for number in np.unique(own_fold[own_fold >= 0]):
-        others, own = ~folds.left_out[:, number], own_fold == number
-        if not others.any():
-            continue  # with nothing to learn from, no effect is what is expected
-        anchor = fit(effects[others])
-        shifts[own] = anchor.predict_groups(asked[own])
-        # with too few contexts the anchor cannot fit a dependence on them, and a comparison would flatter the network
-        comparable[own] = all(
-            dependence is None or anchor.dependence[space] is not None for space, dependence in whole.dependence.items()
-        )
+    if follows and level != "perturbation":
+        for number, row in enumerate(map(int, rows)):
+            same = table.of_condition(table.conditions[row])
+            # without its own context it is in too few to follow them, and a comparison would flatter the networks
+            enough = int((same & ~left_out(row)).sum()) >= FEWEST_CONTEXTS
+            comparable[number] = enough or int(same.sum()) < FEWEST_CONTEXTS
     return LeftOutShifts(rows, shifts, comparable)

@@ -38,6 +38,7 @@ from transpert.transport import (
     ReadoutOptions,
 )
 from transpert.transport.anchor_state import anchor_from_state, anchor_to_state
+from transpert.transport.weighing import FittedWeight
 
 from ..cells.open import Data
 from ..cells.registration import jsonable
@@ -48,12 +49,12 @@ from ..embeddings import (
     resolve_embedding,
     warn_of_unused,
 )
+from ..evidence import EvidenceLike, resolve_evidence
 from ..processes import check_accelerator, is_sharded
 from ..saving import below
 from .components import in_components
 from .condition_codes import ConditionTable
 from .folds import Folds, assign_folds, resolve_level
-from .gate import FittedGate
 from .gated import GatedModel
 from .held_out_anchor import groups_of
 from .module import TransportModule
@@ -103,6 +104,7 @@ class SCALE(GatedModel):
         A vector for every perturbation: an :class:`~transpert.conditions.Embedding`, a DataFrame, several of either,
         or ``"coexpression"`` to make one of the control cells. Perturbations are then predicted from what they are,
         also those that were not seen, by the anchor and by the network. Learned by default.
+    %(evidence)s
     seed
         Seed of everything random in training.
 
@@ -147,6 +149,7 @@ class SCALE(GatedModel):
         training: TrainingOptions | None = None,
         n_components: int | None | Literal["keep"] = _KEEP,  # type: ignore[assignment]
         embeddings: EmbeddingLike = None,
+        evidence: EvidenceLike = None,
         seed: int = 0,
     ) -> None:
         super().__init__(adata, registry)
@@ -177,11 +180,13 @@ class SCALE(GatedModel):
         self._default_readout = self.options.readout.kind
         self.preset, self.seed = preset, check_seed(seed)
         self.embedding: Embedding | None = resolve_embedding(embeddings, self._cells, self.source)
+        self.evidence = resolve_evidence(evidence)
         self.anchor: Anchor | None = None
         self.gate = 0.0
         self.gate_table: pd.DataFrame | None = None
-        self.gate_evidence: FittedGate | None = None
+        self.gate_evidence: FittedWeight | None = None
         self.left_out_level = ""
+        self.asked_kind: str | None = None
         self.components: list[GeneComponents] = []
         self.without_networks = ""
         self.completed_history: dict[str, pd.DataFrame] = {}
@@ -263,9 +268,9 @@ class SCALE(GatedModel):
         check_accelerator(accelerator)
         check_trainer_options(trainer_kwargs, type(self).train)
         groups, matching = self._training_groups()
-        self.left_out_level = resolve_level(groups, self.options.joining.leave_out, self._split_kind())
-        n_folds, kind = self.options.joining.folds, self._split_kind()
-        folds = assign_folds(groups, self.left_out_level, n_folds, split_kind=kind, seed=self.seed)
+        joining, self.asked_kind = self.options.joining, self._what_is_asked()
+        self.left_out_level = resolve_level(groups, joining.leave_out, self.asked_kind)
+        folds = assign_folds(groups, self.left_out_level, joining.folds, split_kind=self.asked_kind, seed=self.seed)
         shown = trainer_kwargs.get("enable_progress_bar", True)
         with stages(shown) as report:
             report("Reading the cells")
@@ -275,7 +280,7 @@ class SCALE(GatedModel):
                 warn_of_unused(self.anchor, self.embedding)
             members = groups_of(effects, groups)
             first = np.array([own[0] for own in members], dtype=int)
-            anchored = self._left_out_anchor(effects, folds[first], report)
+            anchored = self._left_out_anchor(effects, folds[first])
             self.without_networks = self._why_no_networks(effects, folds[first], anchored)
         if self.without_networks:
             self._set_trained()
@@ -446,6 +451,7 @@ class SCALE(GatedModel):
         )
         if self.anchor is not None:
             lines += [f"  off: {reason}" for reason in self.anchor.missing()]
+            lines += [f"  {text}" for text in self.anchor.evidence_texts()]
         if self.is_trained_:
             lines.append(f"  gate {self.gate:.2f}: the weight of the network{self._gate_evidence_text()}")
         return "\n".join(lines)

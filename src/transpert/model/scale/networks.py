@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from transpert import _keys
 from transpert._seeds import ONE_AT_A_TIME
 from transpert.conditions import Embedding
 from transpert.errors import NotTrainedError, OptionError
@@ -25,7 +26,7 @@ from ..embeddings import (
 from ..prediction.requests import Request
 from .components import fit_components, fit_to_cells, mean_and_scale
 from .condition_codes import ConditionTable
-from .folds import Folds, split_kind
+from .folds import Folds, asked_kind, split_kind
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, transport_population
 from .options import ScaleOptions
@@ -105,8 +106,14 @@ class NetworkModel(PerturbationModel):
         for network in self.module.networks:
             network.set_statistics(inputs, genes)
 
-    def _split_kind(self) -> str | None:
-        return split_kind(self.adata, self.design.split_key)
+    def _what_is_asked(self) -> str | None:
+        """Return what the populations to predict are new in, as far as the split and the cells tell."""
+        noted = split_kind(self.adata, self.design.split_key)
+        if noted is not None:
+            return noted
+        groups = make_groups(self.cells.obs, self.design, need_controls=False)
+        trained = np.unique(groups.codes[self._training_mask(_keys.TRAIN, _keys.VALIDATION)])
+        return asked_kind(groups, np.isin(np.arange(len(groups)), trained))
 
     @override
     def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:

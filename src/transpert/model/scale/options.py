@@ -16,8 +16,7 @@ from transpert.errors import ModelFileError, OptionError, UnknownNameError
 from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, LossOptions, NetworkOptions, SetOptions
 from transpert.nn.options import EncoderKind, check_part
 from transpert.transport import AnchorOptions, ReadoutOptions
-
-from .gate import FittedGate
+from transpert.transport.weighing import FittedWeight
 
 LeaveOut = Literal["auto", "context", "perturbation", "pair"]
 
@@ -258,7 +257,7 @@ class SavedState(msgspec.Struct, kw_only=True):
     left_out_level: str
     n_inputs: Count
     gate_table: dict[str, list[Any]] | None
-    gate_evidence: FittedGate | None = None
+    gate_evidence: FittedWeight | None = None
     without_networks: str = ""
     history: dict[str, list[float | None]]
 

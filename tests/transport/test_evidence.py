@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from transpert.conditions import Condition
+from transpert.errors import OptionError
+from transpert.transport import Evidence
+from transpert.transport.shrinkage import shrink_effects
+
+GENES = ("A", "B", "C")
+
+
+def evidence(**changes) -> Evidence:
+    rows = [Condition(("P0",)), Condition(("P0",)), Condition(("P1",)), Condition(("P2",), (1.0,))]
+    values = np.array([[1.0, 0.0, 2.0], [3.0, 0.0, 0.0], [-1.0, 1.0, 0.5], [0.2, 0.2, 0.2]])
+    given = {"conditions": tuple(rows), "contexts": ("x", "y", "x", "y"), "genes": GENES, "log_fold": values}
+    return Evidence(**{**given, "variance": np.full((4, 3), 0.25), **changes})
+
+
+def test_effects_of_the_context_itself_come_before_the_mean_over_contexts() -> None:
+    own = evidence().effect(Condition(("P0",)), "y")
+    np.testing.assert_allclose(own, shrink_effects(np.array([3.0, 0, 0]), np.full(3, 0.25)))
+    mean = evidence().effect(Condition(("P0",)), "elsewhere")
+    np.testing.assert_allclose(mean, shrink_effects(np.array([2.0, 0, 1.0]), np.full(3, 0.125)))
+
+
+def test_a_combination_is_the_sum_of_its_parts_and_another_dose_stands_for_one_that_is_unknown() -> None:
+    both = evidence().effect(Condition(("P0", "P1")), "x")
+    np.testing.assert_allclose(both, shrink_effects(np.array([0.0, 1.0, 2.5]), np.full(3, 0.5)))
+    assert evidence().effect(Condition(("P2",), (10.0,)), "y") is not None
+    assert evidence().effect(Condition(("P0", "P9")), "x") is None
+    assert evidence().effect(Condition(("P9",)), "x") is None
+
+
+def test_genes_that_were_not_measured_are_not_taken_as_unchanged() -> None:
+    aligned = evidence().of_genes(["C", "new", "A"])
+    assert aligned.genes == ("C", "new", "A")
+    np.testing.assert_array_equal(np.isnan(aligned.effect(Condition(("P1",)), "x")), [False, True, False])
+
+
+def test_a_table_of_log2_fold_changes_is_read_with_its_errors() -> None:
+    table = pd.DataFrame([[1.0, -2.0]], index=["A+B"], columns=["X", "Y"])
+    found = Evidence.from_frame(table, table.abs() / 10, base=2)
+    np.testing.assert_allclose(found.log_fold, table * math.log(2))
+    np.testing.assert_allclose(np.sqrt(found.variance), table.abs() / 10 * math.log(2))
+    assert found.conditions == (Condition(("A", "B")),)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"genes": ("A", "A", "B")}, "genes occur twice"),
+        ({"variance": -np.ones((4, 3))}, "variance"),
+        ({"log_fold": np.full((4, 3), np.inf)}, "log_fold"),
+        ({"log_fold": np.ones((4, 2))}, "log_fold"),
+        ({"contexts": ("x",)}, "no effects"),
+    ],
+)
+def test_evidence_that_cannot_be_is_refused(change, message) -> None:
+    with pytest.raises(OptionError, match=message):
+        evidence(**change)
+
+
+def test_evidence_of_other_genes_is_refused() -> None:
+    with pytest.raises(OptionError, match="not one gene"):
+        evidence().of_genes(["ENSG1", "ENSG2"])
+
+
+def test_tables_that_do_not_fit_or_hold_text_are_refused() -> None:
+    table = pd.DataFrame([[1.0]], index=["A"], columns=["X"])
+    with pytest.raises(OptionError, match="other rows or columns"):
+        Evidence.from_frame(table, table.rename(columns={"X": "Y"}))
+    with pytest.raises(OptionError, match="something else than numbers"):
+        Evidence.from_frame(table.astype(str) + "x")
