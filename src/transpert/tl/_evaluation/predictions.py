@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,7 +81,7 @@ class BaselinePrediction:
         """Predict a population."""
         key = (context, label)
         seed = seed_of(self.seed, context, label)
-        adata = self.model.predict_populations(
+        adata = self._read_out(with_counts).predict_populations(
             [(context, self.conditions[label])], n_cells=self.sizes[key], unseen="mean", seed=seed
         )
         return partial(_part, *self._values(adata, _keys.PREDICTED, with_counts))
@@ -88,8 +89,16 @@ class BaselinePrediction:
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
         """Return the controls that the baseline moves."""
         label = next(label for other, label in self.sizes if other == context)
-        adata = self.model.controls_of(context, self.conditions[label], n_cells=limit, seed=seed)
+        adata = self._read_out(with_counts).controls_of(context, self.conditions[label], n_cells=limit, seed=seed)
         return partial(_part, *self._values(adata, _keys.CONTROL, with_counts))
+
+    def _read_out(self, with_counts: bool) -> PerturbationModel:
+        """Return the model, which draws counts where a metric reads them, whatever it does otherwise."""
+        if not with_counts:
+            return self.model
+        counting = copy(self.model)
+        counting._default_readout = "counts"
+        return counting
 
     def _values(self, adata: AnnData, source: str, with_counts: bool) -> tuple[Matrix, Matrix | None]:
         rows = (adata.obs[_keys.SOURCE] == source).to_numpy()
