@@ -1,6 +1,6 @@
 """The long form of the tests of reliability, in pieces, and one table of what came of them.
 
-``python tests/reliability/soak.py [calls|files|forms|kills|processes|predictions ...] [--calls N] [--kills N] [--seed S]``
+``python tests/reliability/soak.py [calls|files|forms|kills|processes|predictions ...] [--calls N] [--kills N]``
 """
 
 from __future__ import annotations
