@@ -33,7 +33,7 @@ def calls(asked: argparse.Namespace) -> tuple[Rows, list[str]]:
         found = run(min(PIECE, asked.calls - number), asked.seed + number // PIECE, shown=True)
         total.outcomes.update(found.outcomes)
         total.faults += found.faults
-        print(f"{number + PIECE} calls: {total}", flush=True)
+        print(f"{min(number + PIECE, asked.calls)} calls: {total}", flush=True)
     return [("fuzzed calls", asked.calls), ("raw errors and invariants broken", len(total.faults))], total.faults
 
 
