@@ -22,7 +22,7 @@ NOT_CALLED = {
     "model": {"BASELINES", "PRESETS", "PerturbationModel"},
     "nn": {"TransportNetwork"},
     "scaling": {"ScalingCurve"},
-    "transport": {"Anchor", "ExportedPredictor"},  # its methods are
+    "transport": {"Anchor", "Evidence", "ExportedPredictor"},  # its methods are
 }
 UNDER = {  # entry points that call it under another name
     "SCALE": "make a network", "KernelTransport": "make a model", "MeanShift": "setup and train",
