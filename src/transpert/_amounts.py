@@ -19,7 +19,7 @@ _NO_EXPONENT = r"(?<![0-9.][eE])"
 
 
 def rounded(value: float) -> float:
-    """Return a dose or time as its text says it."""
+    """Round a dose or time to the digits that its text has."""
     return float(f"{abs(value):.6g}")  # -0.0 would have a text of its own
 
 
@@ -73,7 +73,7 @@ def is_number(text: str) -> bool:
 
 
 def check_amounts(column: pd.Series, *, where: str, separator: str = _keys.COMBINATION) -> None:
-    """Refuse a column of doses or times that is not made of numbers, for nothing else has one meaning."""
+    """Refuse a column of doses or times that are not numbers."""
     if pd.api.types.is_numeric_dtype(column):
         return
     strange = next((value for value in column.dropna().unique() if not _is_amount(value, separator)), None)

@@ -45,7 +45,7 @@ def frame(annotation: pd.DataFrame | Dataset2D) -> pd.DataFrame:
 
 
 def _check_columns(columns: pd.Index) -> None:
-    """Refuse columns of the same name, of which nobody can say which one is meant."""
+    """Refuse several columns of the same name."""
     if not columns.is_unique:
         raise UnknownNameError(
             "column",
@@ -77,7 +77,7 @@ def check_writable(data: object, name: str = "") -> None:
 
 
 def _is_ours(value: Any) -> bool:
-    """Whether something under a name of the metadata may be of this package: a design, a table, several of them."""
+    """Whether an entry of the metadata may be of this package: a design, a table, or several of them."""
     return value is None or isinstance(value, Mapping | pd.DataFrame)
 
 

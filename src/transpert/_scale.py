@@ -71,7 +71,7 @@ def proportion(values: Any, others: Any) -> np.ndarray:
 
 
 def _rates(values: Any) -> np.ndarray:
-    """Undo a log1p; of values that are none, something that is not finite."""
+    """Undo a log1p; values that are none become infinite or NaN."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.expm1(_dense(values))
 

@@ -28,14 +28,14 @@ def read_toml(path: Path, error: type[TranspertError], remedy: str) -> dict[str,
 
 
 def _read(path: Path, parse: Any, kind: str, error: type[TranspertError], remedy: str) -> Any:
-    """Read a text file and take it apart."""
+    """Read and parse a text file."""
     with reading(error, path, kind, remedy):
         check_fits(path.stat().st_size, error, path)
         return parse(path.read_text(encoding="utf-8"))
 
 
 def checked[Kind](values: Any, kind: type[Kind], error: type[TranspertError], where: str, remedy: str) -> Kind:
-    """Make plain data into the kind that they must have, or say which entry is wrong."""
+    """Convert plain data to a type, or raise an error that names the wrong entry."""
     try:
         return msgspec.convert(values, kind)
     except (msgspec.ValidationError, OverflowError, RecursionError) as wrong:
@@ -43,7 +43,7 @@ def checked[Kind](values: Any, kind: type[Kind], error: type[TranspertError], wh
 
 
 def sealed(values: dict[str, Any]) -> dict[str, Any]:
-    """Add a checksum to plain data, of everything that they say."""
+    """Add a checksum of all entries to plain data."""
     return {**values, CHECKSUM: _digest(values)}
 
 

@@ -8,6 +8,7 @@ import json
 import anndata
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -23,6 +24,7 @@ from transpert.errors import (
 )
 from transpert.groups import Design
 from transpert.model import TrainingOptions, saving
+from transpert.model.cells import in_memory
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
 ASKED = {"perturbations": ["P0"], "progress": False}
@@ -335,3 +337,26 @@ def test_data_without_the_split_of_a_model_is_told_how_to_do_without(cells, tmp_
     np.testing.assert_array_equal(
         tp.RidgeTransport.load(tmp_path / "model", again).predict(**asked).to_df(), expected.to_df()
     )
+
+
+@pytest.mark.parametrize("n_genes_moved", [0, 3])
+def test_loading_with_cells_reads_them_once_and_in_the_order_of_the_model(tmp_path, monkeypatch, n_genes_moved) -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=20, n_cells=25)
+    keys = {"perturbation_key": "perturbation", "context_keys": ["context"], "layer": "counts"}
+    reads = []
+    read = in_memory.read_counts
+    monkeypatch.setattr(in_memory, "read_counts", lambda *given, **named: reads.append(1) or read(*given, **named))
+    tp.MeanShift.setup_anndata(adata, **keys)
+    assert len(reads) == 1
+    model = tp.MeanShift(adata)  # the cells may have changed since
+    assert len(reads) == 2
+    model.train()
+    model.save(tmp_path / "model")
+    reads.clear()
+    order = np.roll(np.arange(20), n_genes_moved)
+    loaded = tp.MeanShift.load(tmp_path / "model", adata[:, order].copy())
+    assert len(reads) == 1
+    assert loaded.genes.tolist() == model.genes.tolist()
+    np.testing.assert_array_equal(loaded.cells.counts.toarray(), model.cells.counts.toarray())
+    expected, found = (one.predict(progress=False).to_df() for one in (model, loaded))
+    pd.testing.assert_frame_equal(found, expected)

@@ -1,4 +1,4 @@
-"""Killed, interrupted and simultaneous writers lose nothing; TRANSPERT_SOAK=1 kills more often."""
+"""Killed, interrupted and simultaneous writers lose nothing; make soak kills more often, and all that writes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 from tests.data.store_cells import DESIGN, assert_holds, make_cells
+from tests.reliability import killing
 
 import transpert as tp
 from transpert._folders import folder_written, held, read_steadily
 from transpert.data import Store, build_store
 from transpert.errors import ModelFileError, StoreError
 
-N_KILLS = 50 if os.environ.get("TRANSPERT_SOAK") else 6
+N_KILLS = 3
 REPLACES = """
 import itertools, sys
 from pathlib import Path
@@ -58,6 +59,16 @@ def test_a_folder_that_is_replaced_is_whole_after_every_kill(tmp_path) -> None:
     with folder_written(target, "model", ModelFileError, "save again") as new:
         (new / "a").write_text("last")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("fault", killing.FAULTS)
+def test_nothing_is_lost_whatever_befalls_a_writer(tmp_path, fault) -> None:
+    report = killing.run(1, 1, tmp_path, (fault,), ("h5ad files",))
+    assert not report.lost and report.faults == {fault: 1}
+
+
+def test_a_killed_save_leaves_the_old_model_or_the_new_one(tmp_path) -> None:
+    assert not killing.run(2, 2, tmp_path, ("kill",), ("model.save",)).lost
 
 
 @pytest.fixture

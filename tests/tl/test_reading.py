@@ -12,6 +12,7 @@ from distributed import Client, LocalCluster
 from scipy import sparse
 
 import transpert as tp
+from transpert.data.readers import files as files_of_cells
 from transpert.errors import CountsError, GeneError, MetricInputError, OptionError, StoreError, UnknownNameError
 from transpert.tl import evaluation
 
@@ -65,11 +66,9 @@ def test_scores_do_not_depend_on_where_the_cells_are(files, expected, how) -> No
 
 
 def test_only_the_rows_that_are_needed_are_read(files, monkeypatch) -> None:
-    from transpert.tl._evaluation import cell_reader as _reading
-
     read = []
-    take = _reading._take
-    monkeypatch.setattr(_reading, "_take", lambda matrix, rows: read.append(len(rows)) or take(matrix, rows))
+    take = files_of_cells.take_rows
+    monkeypatch.setattr(files_of_cells, "take_rows", lambda matrix, rows: read.append(len(rows)) or take(matrix, rows))
     tp.tl.evaluate(files / "pred.h5ad", files / "truth.h5ad", ceiling=True, **OPTIONS)
     # some cells to compare the scales, then one population at a time, each once: 2 contexts x (controls + 4
     # populations, real and predicted)
@@ -256,7 +255,7 @@ def test_shapes_that_do_not_fit_are_named(pair, tmp_path) -> None:
     by_gene = truth.copy()
     by_gene.X = sparse.csc_matrix(by_gene.X)
     by_gene.write_h5ad(tmp_path / "csc.h5ad")
-    with pytest.raises(StoreError, match="csc_matrix"):
+    with pytest.raises(CountsError, match="csc_matrix"):
         tp.tl.evaluate(pred, tmp_path / "csc.h5ad", **OPTIONS)
     pd.testing.assert_frame_equal(tp.tl.evaluate(pred, by_gene, **OPTIONS), tp.tl.evaluate(pred, truth, **OPTIONS))
     with pytest.raises(UnknownNameError, match="treatment"):

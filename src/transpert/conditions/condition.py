@@ -262,7 +262,7 @@ def parse_condition(
 
 
 def _directions(direction: object, label: str, labels: LabelFormat) -> list[str | None]:
-    """Take the directions of the parts apart, which are joined by ``+`` or as the parts are."""
+    """Split the directions of the parts, which are joined by ``+`` or as the parts are."""
     if not isinstance(direction, str):
         return [_direction(value, label) for value in _listed(direction)]
     joined = direction.split(_keys.COMBINATION)
@@ -283,13 +283,13 @@ def _direction(value: object, label: str) -> str | None:
 
 
 def _doses(dose: object, label: str, labels: LabelFormat) -> list[float | None]:
-    """Take the doses of the parts apart, which are joined by ``+`` or as the parts are."""
+    """Split the doses of the parts, which are joined by ``+`` or as the parts are."""
     values = split_amounts(dose, labels.separator) if isinstance(dose, str) else _listed(dose)
     return [_number(value, label, "dose") for value in values]
 
 
 def _listed(given: object) -> list[object]:
-    """Return what was given for the parts as a list: one value for all of them, or one each."""
+    """Return the values of the parts as a list, from one value for all or one for each."""
     if isinstance(given, np.ndarray) and given.ndim < 2:
         return list(np.atleast_1d(given))
     several = Sequence | pd.Series | pd.Index | pd.api.extensions.ExtensionArray

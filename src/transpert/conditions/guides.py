@@ -41,7 +41,7 @@ def strip_guide(name: str, genes: Collection[str] = ()) -> str:
 
 
 def _target_in_guide_name(name: str, genes: Collection[str]) -> str | None:
-    """Return the target of a name that says that it is one of a guide."""
+    """Return the target that the name of a guide contains."""
     bare = _PREFIX.sub("", name)
     for expression in (_STRAND, _SAYS_GUIDE):
         if expression.search(bare):

@@ -141,7 +141,7 @@ class LabelFormat:
         return f"rename a perturbation with a {self.separator!r} in its own name."
 
     def _check_names(self, parts: Sequence[str], label: str) -> None:
-        """Refuse what is left of one name with a separator in it."""
+        """Refuse the pieces of a control label that contains the separator."""
         strange = [part for part in parts if not (any(map(str.isalnum, part)) and is_balanced(part))]
         if strange:
             raise ConditionError(
@@ -183,7 +183,7 @@ def _is_pattern(label: str) -> bool:
 
 
 def _expression(label: str) -> re.Pattern[str]:
-    """Return what fits a label or pattern, and refuse a pattern that cannot be read."""
+    """Compile a label or pattern, and refuse a pattern that cannot be read."""
     if not label.startswith(_EXPRESSION):
         return re.compile(".*".join(map(re.escape, label.split(_ANY))), re.DOTALL)
     try:

@@ -107,13 +107,13 @@ def split_population(text: str) -> tuple[str, str]:
 
 
 def _split(written: str, label_format: LabelFormat | None) -> list[str]:
-    """Take names apart where this package joins them, and where the data does."""
+    """Split a label where this package or the data joins names."""
     parts = split_parts(written)
     return parts if label_format is None else [part for joined in parts for part in label_format.split(joined)]
 
 
 def _without_controls(names: list[str], label_format: LabelFormat | None) -> list[str]:
-    """Leave out what stands for controls in a combination of a data set, as in ``"A+ctrl"``."""
+    """Leave out the control labels in a combination, as in ``"A+ctrl"``."""
     if label_format is None or len(names) == 1:
         return names
     return [name for name in names if not label_format.is_control_part(name)]
@@ -168,7 +168,7 @@ def _unquoted(part: str, held: Mapping[str, str]) -> str:
 
 
 def _shared(values: Sequence[str]) -> str:
-    """Write what is said of the parts: once where it is the same for all."""
+    """Write the value of each part, once where it is the same for all."""
     return values[0] if len(set(values)) == 1 else _keys.COMBINATION.join(values)
 
 

@@ -9,13 +9,11 @@ from .store.source import StoreSource
 from .store.store import Store, build_store
 
 __all__ = [
-    "CellSets",
     "SetDataModule",
     "Store",
     "build_store",
     "from_annbatch",
     "from_cell_load",
     "from_scdl",
-    "read_sets",
     "to_scdl",
 ]

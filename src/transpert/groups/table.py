@@ -217,7 +217,7 @@ def check_sizes(groups: Groups, min_cells: int, *, remedy: str) -> None:
 
 
 def _name_of(groups: Groups, number: int) -> str:
-    """Write what was done to a group; what its column does not say is written too, for that may be the mistake."""
+    """Write the condition of a group, with what its columns leave open, for that may be the mistake."""
     label, condition = str(groups.table.perturbation[number]), groups.conditions[number]
     design = groups.design
     spelled = design.label_format.split(label)

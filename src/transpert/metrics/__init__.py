@@ -38,7 +38,6 @@ __all__ = [
     "METRICS",
     "PANELS",
     "Metric",
-    "Summaries",
     "Population",
     "challenge_score",
     "differential_expression",
@@ -48,5 +47,4 @@ __all__ = [
     "normalise",
     "overlap_at_n",
     "pearson_delta",
-    "score_prediction",
 ]

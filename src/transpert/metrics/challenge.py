@@ -289,7 +289,7 @@ def _without_targets(
 
 
 def _right(predicted: DifferentialExpression, real: DifferentialExpression) -> np.ndarray:
-    """Which genes have a real direction that is predicted right."""
+    """Return which genes have a real direction that is predicted right."""
     signs = np.sign(real.log2_fold_change)
     return (signs != 0) & (np.sign(predicted.log2_fold_change) == signs)
 

@@ -150,7 +150,7 @@ def effect_distances(a: np.ndarray, b: np.ndarray, metric: Metric) -> np.ndarray
 
 
 def _without_own(predicted: np.ndarray, real: np.ndarray, metric: Metric, columns: list[np.ndarray]) -> np.ndarray:
-    """Distances of which every row leaves out its own genes: what these contribute is taken off the whole."""
+    """Return distances without the genes of each row, whose contribution is subtracted."""
     whole = effect_distances(predicted, real, metric)
     distances = whole.copy()
     products, squares = (predicted @ real.T, (real**2).sum(axis=1)) if metric == "cosine" else (whole, whole)

@@ -58,7 +58,7 @@ class PerturbationModel(EffectModel):
 
     @abstractmethod
     def _restore(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Take back what :meth:`_state` returned."""
+        """Restore what :meth:`_state` returned."""
 
     def _options(self) -> dict[str, Any]:
         """Return the keyword arguments of ``__init__`` that make an equal, untrained model, as plain data."""
@@ -71,7 +71,7 @@ class PerturbationModel(EffectModel):
         train_together([self])
 
     def _set_trained(self) -> None:
-        """Note what else of the training data a trained model keeps, besides its state."""
+        """Keep the principal components of the training data, and mark the model as trained."""
         if isinstance(self._cells, Cells):  # a store has no principal components
             data = modality_of(self.adata, self.source.modality)
             self._principal_components = read_principal_components(data, self._cells)
@@ -335,8 +335,10 @@ def _loaded[Model: PerturbationModel](
     with saving.building(where):
         model = cls._from_options(adata, None if adata is not None else registry, description.options)
     genes = saved.arrays.pop("genes").astype(object)
-    if adata is not None:
+    if isinstance(adata, Store):
         model._cells = open_cells(adata, model.source, genes=genes)
+    elif isinstance(model._cells, Cells):
+        model._cells = model._cells.with_genes(genes)
     model._genes = genes
     with saving.building(where):
         saving.check_amounts_known(saved, where)
@@ -350,7 +352,7 @@ def _loaded[Model: PerturbationModel](
 def _restore_description(
     model: PerturbationModel, description: saving.Description, arrays: dict[str, np.ndarray]
 ) -> None:
-    """Take back what was saved, but for the cells and the weights of the networks."""
+    """Restore what was saved, except the cells and the weights of the networks."""
     model._fingerprint = description.store
     model._labels, model._conditions = tuple(description.labels), tuple(description.conditions)
     model._dispersion = arrays.pop("dispersion", None)

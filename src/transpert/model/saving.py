@@ -108,7 +108,7 @@ def check_amounts_known(saved: SavedModel, where: str) -> None:
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse to write over anything but a model, and over a model that nobody asked to replace."""
+    """Refuse to replace anything but a model, and a model without ``overwrite``."""
     if not target.exists():
         return
     if not target.is_dir():

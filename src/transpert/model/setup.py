@@ -35,6 +35,8 @@ from .cells.registration import check_groups, check_names, registry_fields, sour
 
 # what load() passes through setup_anndata to scvi-tools
 _PASSED_ON = ("source_registry", "extend_categories")
+# where load() keeps the cells that it has read for the registration until the model takes them
+_READ_BY_LOAD = "read_by_load"
 
 
 class RegisteredModel(BaseModelClass):
@@ -62,7 +64,8 @@ class RegisteredModel(BaseModelClass):
         self._trained_parts: frozenset[str] | None = None  # the perturbations that were trained on
         self._principal_components: PrincipalComponents | None = None
         if adata is not None:
-            self._cells = open_cells(adata, self.source)
+            handed_on = None if isinstance(adata, Store) else self.adata_manager.__dict__.pop(_READ_BY_LOAD, None)
+            self._cells = open_cells(adata, self.source) if handed_on is None else handed_on
             self._fingerprint = adata.fingerprint if isinstance(adata, Store) else None
             self._genes = self._cells.genes
             column = label_texts(self._cells.obs[self.design.perturbation_key].drop_duplicates())
@@ -319,11 +322,14 @@ def _register_in_memory(
     """Check cells in memory and register their fields with scvi-tools."""
     source = source_of(arguments[SETUP_ARGS_KEY])
     check_in_memory(data, arguments[SETUP_METHOD_NAME])
+    loaded = kwargs.get("source_registry", {})
+    source = dataclasses.replace(source, library_from=loaded.get(LIBRARY_FROM))
     cells = read_cells(data, source)
-    arguments[LIBRARY_FROM] = kwargs.get("source_registry", {}).get(LIBRARY_FROM, cells.library_from)
-    # who loads a model was told when it was set up
-    check_groups(cells, source.design, report="source_registry" not in kwargs)
+    arguments[LIBRARY_FROM] = source.library_from or cells.library_from
+    check_groups(cells, source.design, report=not loaded)  # who loads a model was told when it was set up
     mdata = data if isinstance(data, MuData) else None
     manager = AnnDataManager(fields=registry_fields(source, cells, mdata), setup_method_args=arguments)
     manager.register_fields(data, **kwargs)
     cls.register_manager(manager)
+    if loaded:  # the model is made at once, and has no need to read them again; after a setup they may change
+        manager.__dict__[_READ_BY_LOAD] = cells

@@ -105,7 +105,7 @@ def _least_ratio(values: pd.Series) -> float:
 
 
 def _show_ratios(axes: Axes, least: float) -> None:
-    """Make twice as much as far from 1 as half of it, with 0 at the left end."""
+    """Show ratios on a logarithmic axis, with 0 at the left end."""
     axes.set_xscale("log")
     axes.axvline(1.0, color=MUTED, linewidth=0.8, zorder=0)
     low, high = axes.get_xlim()
@@ -119,7 +119,7 @@ def _show_ratios(axes: Axes, least: float) -> None:
 
 
 def _best_last(values: np.ndarray, direction: str | None) -> np.ndarray:
-    """Order in which the best comes last, and what is undefined first."""
+    """Return the order in which undefined values come first and the best last."""
     if direction == "lower":
         goodness = -values
     elif direction == "one":

@@ -340,7 +340,7 @@ def _make_controls(
 
 
 def _drawn(rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw rows, the same twice only where there are too few."""
+    """Draw rows, with replacement only where there are too few."""
     return rng.choice(rows, size, replace=size > len(rows))
 
 
@@ -388,7 +388,7 @@ def _flagged(
 
 @dataclass(frozen=True, slots=True)
 class _Beaten:
-    """Which controls fool which metric."""
+    """The controls that score as well as predictions, by metric."""
 
     metric_flags: dict[str, str]
     rows: dict[tuple[str, str], str]

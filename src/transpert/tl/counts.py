@@ -192,7 +192,7 @@ def _dispersion(cells: Cells) -> np.ndarray:
 
 
 def _without_absent(design: Design, controls: AnnData) -> Design:
-    """Leave out what control cells need not have: a dose, a direction, a time."""
+    """Leave out the dose, time and direction columns that the control cells lack."""
     there = frame(controls.obs).columns
     absent: dict[str, Any] = {f"{kind}_key": None for kind, key in design.condition_keys.items() if key not in there}
     return replace(design, **absent)

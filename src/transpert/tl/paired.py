@@ -131,7 +131,7 @@ def _chosen(each: pd.DataFrame, metrics: str | Sequence[str] | None) -> list[Met
 
 
 def _gain(metric: Metric, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """How much better ours are."""
+    """Return the gain of one score over another."""
     if metric.direction == "one":
         with np.errstate(divide="ignore"):
             return np.abs(np.log(np.maximum(theirs, _SMALLEST))) - np.abs(np.log(np.maximum(ours, _SMALLEST)))

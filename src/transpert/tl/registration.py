@@ -260,5 +260,5 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _share(observed: np.ndarray, said: np.ndarray, below: np.ndarray, above: np.ndarray) -> float:
-    """Share of measured effects within so much below and above what was said."""
+    """Return the share of measured effects inside the predicted intervals."""
     return float(((observed >= said - below) & (observed <= said + above)).mean())

@@ -297,7 +297,7 @@ def _save_subsets(path: Path, choices: Sequence[Choice], names: np.ndarray) -> N
 def _do(
     source: Source, tasks: Sequence[Task], folder: Path, budget: float | None, n_jobs: int, progress: bool
 ) -> tuple[dict[str, dict[str, Any]], int]:
-    """Do the runs that were not done before; say how many the budget left."""
+    """Do the missing runs, and return how many the budget left."""
     results = {task.key: found for task in tasks if (found := read_result(folder, task.key)) is not None}
     left = list({task.key: task for task in tasks if task.key not in results}.values())
     end = np.inf if budget is None else monotonic() + budget

@@ -139,7 +139,7 @@ def _not_tables(given: object, where: str) -> OptionError:
 
 
 def _left_out(tables: Sequence[Embedding]) -> dict[str, str]:
-    """Map every name that some of the tables lack to these tables, in words."""
+    """Return, for every name that some tables lack, the names of these tables."""
     left_out: dict[str, str] = {}
     for name in dict.fromkeys(name for table in tables for name in table.names):
         lacking = [f"table {i} ({table.source})" for i, table in enumerate(tables, start=1) if name not in table]

@@ -7,10 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
 import zarr
@@ -18,19 +17,17 @@ from scipy import sparse
 
 from transpert import pp
 from transpert._anndata import frame, layer_names
-from transpert._matrices import canonical, check_starts, check_there
+from transpert._matrices import canonical, check_starts
 from transpert.errors import (
-    CountsError,
     GeneError,
     OptionError,
-    StoreError,
-    TranspertError,
     UnknownNameError,
     list_names,
 )
 
+from .files import CellFile
+
 IN_MEMORY = "AnnData"  # the name of whatever comes from no file
-_SHARED_CATEGORIES = "__categories"  # where files of anndata 0.7 keep the categories of all columns
 
 
 @runtime_checkable
@@ -100,96 +97,28 @@ class FileReader:
 
     def __init__(self, path: str | os.PathLike, layer: str | None = None) -> None:
         self.path = Path(path)
-        self.name, self._layer = self.path.name, layer
-        if not self.path.exists():
-            raise StoreError("the file does not exist", where=str(path), remedy="Check the path.")
-        with self._named_errors("the file is no AnnData, or is damaged"):
-            # Any: h5py and zarr share an interface, but no type
-            group: Any = zarr.open_group(self.path, mode="r") if self.path.is_dir() else h5py.File(self.path, "r")
-            self._obs_group, self._var_group = group["obs"], group["var"]
-            self._matrix = self._open_matrix(group, layer)
-            self.genes = self._names(self._var_group, "var")
-            self.obs_columns = tuple(map(str, self._attribute(self._obs_group, "column-order", "obs")))
-            self.n_obs, n_vars = map(int, self._matrix.shape)
-            stored = self._matrix.group["data"].shape[0] if self._is_sparse else self.n_obs * n_vars
-            self.nnz = int(stored)
+        self.name, self._layer, self._file = self.path.name, layer, CellFile(self.path)
+        self._matrix = self._file.matrix(layer)
+        self.genes, self.obs_columns = self._file.genes, self._file.columns()
+        self.n_obs, n_vars = map(int, self._matrix.shape)
+        with self._file.errors_named():
+            self.nnz = int(self._matrix.group["data"].shape[0]) if self._is_sparse else self.n_obs * n_vars
             if self._is_sparse:
                 check_starts(self._matrix.group["indptr"][:], self.n_obs, self.nnz, where=str(path))
-        if n_vars != len(self.genes):
-            raise self._disagreement("var", len(self.genes), n_vars)
 
     @property
     def _is_sparse(self) -> bool:
         return isinstance(self._matrix, ad.abc.CSRDataset)
 
-    def _open_matrix(self, group: Any, layer: str | None) -> Any:
-        if layer is not None and layer not in group.get("layers", {}):
-            raise UnknownNameError("layer", [layer], group.get("layers", {}), where=str(self.path))
-        # without values X is not in the file, or is a note that there are none
-        element = group.get("X") if layer is None else group["layers"][layer]
-        encoding = "null" if element is None else element.attrs.get("encoding-type", "array")
-        if encoding == "null":
-            check_there(None, where=f"X of {self.path}")
-        if encoding == "csr_matrix":
-            return ad.io.sparse_dataset(element)
-        if encoding == "array":
-            return element
-        slot = "X" if layer is None else f"layers[{layer!r}]"
-        raise CountsError(
-            f"the counts are stored as {encoding}, of which single cells cannot be read",
-            where=f"{slot} of {self.path}",
-            remedy=f"Write them as CSR: adata.{slot} = adata.{slot}.tocsr().",
-        )
-
-    def _names(self, group: Any, slot: str) -> pd.Index:
-        """The names of cells or genes."""
-        names: Any = ad.io.read_elem(group[self._attribute(group, "_index", slot)])
-        return pd.Index(names).astype(str)
-
-    def _attribute(self, group: Any, name: str, slot: str) -> Any:
-        if name not in group.attrs:
-            raise StoreError(
-                f"{slot} is no table of AnnData: it lacks {name!r}",
-                where=str(self.path),
-                remedy="Read the file with anndata.read_h5ad, and write it again.",
-            )
-        return group.attrs[name]
-
-    def _disagreement(self, slot: str, n_rows: int, expected: int) -> StoreError:
-        return StoreError(
-            f"{slot} has {n_rows} rows, the counts are of {expected}",
-            where=str(self.path),
-            remedy="Write the file again with AnnData.",
-        )
-
-    @contextmanager
-    def _named_errors(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except TranspertError:
-            raise
-        except Exception as error:  # h5py, zarr and their codecs raise whatever they like
-            raise StoreError(
-                f"{what}: {' '.join(str(error).split())}",
-                where=str(self.path),
-                remedy="Check the file, or write it again.",
-            ) from error
-
     def obs(self, columns: Sequence[str]) -> pd.DataFrame:
         """Return columns of ``obs``."""
-        with self._named_errors("obs cannot be read"):
-            names = self._names(self._obs_group, "obs")
-            if len(names) != self.n_obs:
-                raise self._disagreement("obs", len(names), self.n_obs)
-            if _SHARED_CATEGORIES in self._obs_group:  # a column alone is read as the numbers of its categories
-                table: Any = ad.io.read_elem(self._obs_group)
-                return table[list(columns)].set_axis(names)
-            values = {column: ad.io.read_elem(self._obs_group[column]) for column in columns}
-            return pd.DataFrame(values, index=names)
+        return self._file.obs(columns)
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
         """Return the counts of a range of cells."""
-        return sparse.csr_matrix(canonical(self._matrix[start:stop], where=f"cells {start} to {stop} of {self.path}"))
+        with self._file.errors_named("AnnData with counts"):
+            block = self._matrix[start:stop]
+        return sparse.csr_matrix(canonical(block, where=f"cells {start} to {stop} of {self.path}"))
 
     def signature(self) -> list:
         """Return path, size and time of the file, or of all files of the folder, and which layer is read."""
@@ -199,7 +128,7 @@ class FileReader:
         """Return the number of cells without a stored count; not looked for in a dense matrix."""
         if not self._is_sparse:
             return 0
-        with self._named_errors("the counts cannot be read"):
+        with self._file.errors_named("AnnData with counts"):
             return int(np.count_nonzero(np.diff(self._matrix.group["indptr"][:]) == 0))
 
 

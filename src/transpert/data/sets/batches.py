@@ -255,7 +255,7 @@ class DeviceCells:
         self._embedding = None if source.embedding is None else self._put(source.embedding.astype(np.float32))
 
     def _fill(self, counts: sparse.csr_matrix, filled: int, row_ends: np.ndarray) -> int:
-        """Write the counts of a block behind those that are there; return how many are there then."""
+        """Append the counts of a block, and return how many there are then."""
         end = filled + counts.nnz
         row_ends[:] = filled + counts.indptr[1:].astype(np.int64)
         self._indices[filled:end].copy_(torch.from_numpy(counts.indices.astype(np.int32, copy=False)))

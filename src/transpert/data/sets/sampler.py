@@ -380,7 +380,7 @@ class SetSampler(Sampler):
         return cells[self._draw_slices(n, rng)]
 
     def _draw_slices(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Cut the cells, seen as a ring, into slices from a random start, and take some of them."""
+        """Cut the cells, taken as a ring, into slices from a random start, and draw some slices."""
         size = min(self.slice_size, self.set_size)
         n_slices = -(-n // size)
         # the last slice may be shorter, and then one more is needed

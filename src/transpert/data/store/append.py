@@ -50,7 +50,7 @@ def append_cells(
 
 
 def _check_current(store: StoreContents) -> None:
-    """Refuse a store that got cells from somebody else: they would be overwritten."""
+    """Refuse a store to which another process has added cells, which would be overwritten."""
     if Manifest.read(store.path).fingerprint != store.fingerprint:
         raise StoreError(
             "the store has changed since it was opened", where=str(store.path), remedy="Open it again: Store(path)."
@@ -80,7 +80,7 @@ def _read_more(store: StoreContents, readers: Sequence[CountReader], library_siz
 
 
 def _with_new_names(cells: BuildInput, tables: Tables, manifest: Manifest, *, allow_repeated: bool) -> BuildInput:
-    """Refuse cells that are there already, and give the others names that no cell has."""
+    """Refuse cells that the store has, and give new cells unique names."""
     known = tables.known_names(cells.obs.index)
     if not allow_repeated:
         _refuse_repeated(cells, known, manifest.sources)
@@ -140,7 +140,7 @@ def _joint(old: Manifest, new: Manifest, groups: Groups) -> Manifest:
 
 
 def _join_folders(store: Path, work: Unfinished, new: Manifest, joint: Manifest) -> None:
-    """Move new parts into a store; they count once the manifest names them."""
+    """Move new parts into a store, where they count once the manifest lists them."""
     force_to_disk(work.new)
     (work.folder / PLAN).unlink()  # first: what has no plan is not gone on with
     (store / "runs").mkdir(exist_ok=True)

@@ -247,7 +247,7 @@ def progress_bars(shown: bool) -> Iterator[Report]:
 
 
 def _begin(job: _Job, options: dict[str, Any]) -> None:
-    """Make the folder, or check that what it holds is the same build."""
+    """Make the folder, or check that it holds the same build."""
     plan = {
         **options,
         "sources": [reader.signature() for reader in job.readers],
@@ -355,10 +355,8 @@ def _sums(counts: sparse.csr_matrix, where: str) -> np.ndarray:
 
 
 def _append(job: _Job, counts: sparse.csr_matrix, dest: np.ndarray) -> dict[int, int]:
-    """Append the rows to their buckets, each as one segment: numbers, rows, lengths, genes, values.
-
-    Returns the sizes that these buckets have now. The others are not looked at: there may be tens of thousands.
-    """
+    """Append the rows to their buckets, each as one segment, and return the sizes that these buckets have now."""
+    # a segment is numbers, rows, lengths, genes, values; the other buckets, maybe tens of thousands, are not looked at
     order = np.argsort(dest, kind="stable")[np.count_nonzero(dest < 0) :]
     counts = counts[order]
     counts.sort_indices()

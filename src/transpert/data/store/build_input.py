@@ -135,7 +135,7 @@ def align_genes(readers: Sequence[CountReader], genes: Sequence[str] | None) -> 
 
 
 def _texts(names: Sequence[str]) -> list[str]:
-    """Names as text; a single one is not taken apart."""
+    """Return one or several names as a list of text."""
     return [names] if isinstance(names, str) else [str(name) for name in names]
 
 
@@ -193,7 +193,7 @@ def _unique_names(found: Sequence[pd.Index], readers: Sequence[CountReader]) -> 
 
 
 def _has_repeats(names: pd.Index) -> bool:
-    """Whether a name occurs twice; told by hashes first, because to look names up takes two hundred bytes of each."""
+    """Whether a name occurs twice, compared by hashes first, which take a tenth of the memory of names."""
     blocks = (names[start : start + _NAMES_PER_BLOCK] for start in range(0, len(names), _NAMES_PER_BLOCK))
     hashes = [pd.util.hash_array(block.to_numpy(dtype=object), categorize=False) for block in blocks]
     ordered = np.sort(np.concatenate(hashes or [np.zeros(0, dtype=np.uint64)]))

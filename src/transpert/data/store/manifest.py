@@ -107,7 +107,7 @@ class Manifest:
         return manifest
 
     def _check(self, path: Path) -> None:
-        """Refuse a manifest whose entries do not fit together: some file would be read unchecked, or past its end."""
+        """Refuse a manifest whose entries do not fit together."""
         needed = [GENES, *self.obs_files]
         for part in self.parts:
             arrays = ("", "data/", "indices/", "indptr/")

@@ -64,7 +64,7 @@ class NearestPerturbation(ShiftRule):
 
 
 def _nearest_amounts(condition: Condition, known: Sequence[Condition], candidates: np.ndarray) -> np.ndarray:
-    """Of the candidates, those with the same directions if there are any, and of these the nearest doses and time."""
+    """Return the candidates of the same directions if there are any, and of these the nearest in dose and time."""
     rows = np.flatnonzero(candidates).tolist()
     apart = {other: _distance(condition, other) for other in {known[row] for row in rows}}
     nearest = min(apart.values())
@@ -74,7 +74,7 @@ def _nearest_amounts(condition: Condition, known: Sequence[Condition], candidate
 
 
 def _distance(condition: Condition, other: Condition) -> tuple[int, float]:
-    """How many directions of two conditions differ, and how far doses and times are apart, on log scales."""
+    """Return how many directions differ, and how far doses and times are apart on log scales."""
     own = dict(zip(condition.parts, zip(condition.directions, condition.doses, strict=True), strict=True))
     opposed, distance = 0, 0.0
     for part, direction, dose in zip(other.parts, other.directions, other.doses, strict=True):
@@ -90,7 +90,7 @@ def _distance(condition: Condition, other: Condition) -> tuple[int, float]:
 
 
 def _most_similar(embedding: Embedding, condition: Condition, known: Sequence[Condition]) -> np.ndarray:
-    """Which conditions have the embedding nearest to that of a condition, by the cosine of the means of their parts."""
+    """Return which conditions have the most similar embedding, by the cosine of the means of their parts."""
     vectors = np.array([embedding.lookup(other.parts).mean(axis=0) for other in known], dtype=np.float64)
     centre = vectors.mean(axis=0)
     target = embedding.lookup(condition.parts).mean(axis=0) - centre

@@ -125,6 +125,15 @@ class Cells(Caching):
             lambda: group_statistics(self.counts, self.library_size, np.zeros(len(self), dtype=int), 1),
         )
 
+    def with_genes(self, genes: np.ndarray) -> Cells:
+        """Return the same cells with all their genes in this order."""
+        position = pd.Index(self.genes.astype(str)).get_indexer(pd.Index(genes.astype(str)))
+        if np.array_equal(position, np.arange(len(self.genes))):
+            return self
+        counts = sparse.csr_matrix(take_columns(self.counts, position, 0.0))
+        counts.sort_indices()
+        return replace(self, counts=counts, genes=genes)
+
     def uncached(self) -> Cells:
         """Return the same cells without what was kept of them."""
         return replace(self)

@@ -193,7 +193,7 @@ def open_cells(
 
 
 def _columns_of(known: pd.Index, genes: np.ndarray, where: str) -> np.ndarray | None:
-    """Where the genes stand in the store; ``None`` where they are those of the store."""
+    """Return the columns of the genes in the store, or ``None`` for all columns in order."""
     columns = known.get_indexer(pd.Index(genes))
     missing = genes[columns < 0]
     if len(missing):

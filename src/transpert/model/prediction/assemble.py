@@ -122,7 +122,7 @@ def assemble(
 
 
 def _stacked(parts: Sequence[Any]) -> Matrix:
-    """One below the other, dense only if one of them is: added shifts leave no zeros."""
+    """Stack matrices, dense if one of them is."""
     if all(sparse.issparse(part) for part in parts):
         return sparse.csr_matrix(sparse.vstack(parts, format="csr"), dtype=np.float32)
     return np.concatenate([part.toarray() if sparse.issparse(part) else part for part in parts])
@@ -148,7 +148,7 @@ def _holds_text(column: pd.Series) -> bool:
 
 
 def _in_one_type(column: pd.Series, *, as_text: bool) -> pd.Series:
-    """Doses or times as categories of text or as floats, whatever they are in each population."""
+    """Return doses or times of all populations as floats, or as categories of text."""
     codes, values = pd.factorize(column.astype(object))
     if not as_text:
         return pd.Series(np.array([*values, np.nan], dtype=float)[codes], index=column.index)

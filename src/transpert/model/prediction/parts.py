@@ -85,7 +85,7 @@ class PredictionParts:
         return self._part(number).exists()
 
     def _damaged(self, numbers: Iterable[int]) -> list[int]:
-        """Those of some parts that are there but not as they were written, byte for byte."""
+        """Return the parts whose files differ from what was written."""
         damaged = []
         for number in numbers:
             if number in self._whole or not self.has(number):

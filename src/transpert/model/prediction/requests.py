@@ -207,7 +207,7 @@ def _request(
 
 
 def _wanted_conditions(label: str, design: Design, vocabulary: PerturbationVocabulary, asked: Asked) -> list[Condition]:
-    """What is asked for with one label; what is not said is as it was measured."""
+    """Return the conditions that are asked for with one label; amounts that are not given are those measured."""
     doses: Any
     directions: Any
     doses, times, directions = asked.doses, asked.times, asked.directions
@@ -272,7 +272,7 @@ def _in_order[V](spelled: Sequence[str], parts: tuple[str, ...], values: tuple[V
 
 
 def _usual_directions(label: str, parts: tuple[str, ...], vocabulary: PerturbationVocabulary) -> object:
-    """The one way in which a perturbation was given, or else the one in which all were."""
+    """Return the direction in which a perturbation was measured, or else the one of all perturbations."""
     ways = sorted({condition.directions for condition in vocabulary.measured(parts)}, key=str)
     if len(ways) == 1:
         return _in_order(vocabulary.label_format.split(label), parts, ways[0])
@@ -330,7 +330,7 @@ def _as_texts(obs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _context_rows(contexts: Contexts, keys: Sequence[str]) -> Sequence[Mapping[Any, object]]:
-    """What is said of the context columns, one mapping for each choice."""
+    """Return the values of the context columns that are asked for, one mapping for each choice."""
     if contexts is None:
         return [{}]
     if isinstance(contexts, pd.DataFrame):
@@ -366,7 +366,7 @@ def request_of(
 
 
 def _are_controls(label: str) -> ConditionError:
-    """Report that controls are not predicted."""
+    """Return the error that says that controls are not predicted."""
     return ConditionError(
         f"{label!r} are the control cells", remedy="They come with a prediction (include_controls=True)."
     )

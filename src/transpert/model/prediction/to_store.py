@@ -99,7 +99,7 @@ def _identity(cells: Cells | StoredCells, design: Design) -> str:
 
 
 def _blocks(moved: Sequence[object], sizes: Sequence[int], cells_per_part: int) -> list[range]:
-    """Divide the requests into runs that move the same cells, and of about so many of them."""
+    """Divide the requests into blocks that move the same cells, of about ``cells_per_part`` each."""
     blocks: list[range] = []
     start = 0
     for number, what in enumerate(moved):

@@ -117,7 +117,7 @@ def _size(errors: ErrorModel) -> float:
 
 
 def _can_be_new(novelty: Novelty, conditions: Sequence[Condition]) -> np.ndarray:
-    """The groups ``(P,)`` in which something can be new at all, so that few of them are not lost among many."""
+    """Return the groups ``(P,)`` in which this kind of novelty is possible."""
     if novelty == "combination":
         return np.array([condition.is_combination for condition in conditions], dtype=bool)
     if novelty in ("dose", "extrapolation"):

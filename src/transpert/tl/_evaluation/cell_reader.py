@@ -9,11 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
-import zarr
 from anndata import AnnData
 from mudata import MuData
 
@@ -22,7 +19,8 @@ from transpert._anndata import check_kind, frame, layer_names, metadata_of, moda
 from transpert._counts import read_counts, read_log1p
 from transpert._matrices import Matrix, canonical, is_in_memory
 from transpert._scale import evenly_spread_rows
-from transpert.errors import CountsError, GeneError, MetricInputError, StoreError, UnknownNameError, list_names
+from transpert.data.readers.files import CellFile, slot_name, take_rows
+from transpert.errors import CountsError, GeneError, MetricInputError, UnknownNameError, list_names
 
 type Data = AnnData | MuData | str | os.PathLike
 # reads log1p counts per 10k, and raw counts where they are asked for, when it is called: here or on a worker
@@ -36,8 +34,8 @@ class Slot:
     where: str
     read: Callable[..., Matrix]  # checks values, and returns them in canonical form
     matrix: Any = None
-    path: str | None = None
-    key: str = "X"
+    file: CellFile | None = None
+    layer: str | None = None
     checked: bool = False
 
     def rows(self, rows: np.ndarray, columns: np.ndarray | None, what: str) -> Matrix:
@@ -49,10 +47,7 @@ class Slot:
 
     def _taken(self, rows: np.ndarray) -> Any:
         """Take some cells, all genes, as they are."""
-        if self.path is None:
-            return _take(self.matrix, rows)
-        with _open_group(self.path) as group:
-            return _take(_open_matrix(group[self.key], self.path), rows)
+        return take_rows(self.matrix, rows) if self.file is None else self.file.rows(self.layer, rows)
 
     def peek(self, rows: np.ndarray, columns: np.ndarray | None) -> Matrix:
         """Read some cells, whose values may be anything."""
@@ -86,7 +81,7 @@ class CellReader:
         """
         counts = self.counts if with_counts else None
         read = partial(_read, self.values, counts, rows, self.columns, f"{self.name}, {what}")
-        if self.values.path is not None:
+        if self.values.file is not None:
             return read
         return partial(_same, read())
 
@@ -162,10 +157,10 @@ def _open_object(adata: AnnData, name: str, layer: str | None, counts_layer: str
     if layer is not None and layer not in layers:
         raise UnknownNameError("layer", [layer], layers, where=name)
     obs = frame(adata.obs)
-    values = _slot(adata.X if layer is None else adata.layers[layer], _slot_name(layer), name, read_log1p)
+    values = _slot(adata.X if layer is None else adata.layers[layer], slot_name(layer), name, read_log1p)
     counts = None
     if counts_layer in layers:
-        counts = _slot(adata.layers[counts_layer], _slot_name(counts_layer), name, read_counts)
+        counts = _slot(adata.layers[counts_layer], slot_name(counts_layer), name, read_counts)
     elif layer is not None and counts_layer is not None and adata.X is not None:
         counts = _if_counts(Slot("X", read_counts, adata.X), len(obs))
     metadata = _plain(metadata_of(adata))
@@ -193,10 +188,6 @@ def _no_matrix(slot: str, where: str) -> UnknownNameError:
     return UnknownNameError("slot", [slot], [], where=where, remedy="Pass layer= with log1p counts per 10k.")
 
 
-def _slot_name(layer: str | None) -> str:
-    return "X" if layer is None else f"layers[{layer!r}]"
-
-
 def _names(names: Any) -> pd.Index:
     return pd.Index(np.asarray(names, dtype=str).astype(object))
 
@@ -212,89 +203,22 @@ def _plain(values: Any) -> Any:
 
 
 def _open_file(path: Path, name: str, layer: str | None, counts_layer: str | None) -> CellReader:
-    with _open_group(str(path)) as group:
-        layers = list(group["layers"]) if "layers" in group else []
-        if layer is not None and layer not in layers:
-            raise UnknownNameError("layer", [layer], layers, where=str(path))
-        values = Slot(_slot_name(layer), read_log1p, path=str(path), key=_place(layer))
-        # anndata writes a null where there is no X
-        if values.key not in group or group[values.key].attrs.get("encoding-type") == "null":
-            raise _no_matrix(values.where, str(path))
-        _open_matrix(group[values.key], str(path))
-        counts = None
-        if counts_layer in layers:
-            counts = Slot(_slot_name(counts_layer), read_counts, path=str(path), key=_place(counts_layer))
-        has_x = "X" in group and group["X"].attrs.get("encoding-type") != "null"
-        obs, var = (cast(pd.DataFrame, ad.io.read_elem(group[part])) for part in ("obs", "var"))
-        metadata = ad.io.read_elem(group["uns"][_keys.UNS]) if _keys.UNS in group.get("uns", {}) else {}
-    if counts is None and layer is not None and counts_layer is not None and has_x:
-        counts = _if_counts(Slot("X", read_counts, path=str(path)), len(obs))
-    return CellReader(
-        name, obs, _names(var.index), own_metadata(_plain(metadata)), values, counts, layers=tuple(layers)
-    )
-
-
-def _place(layer: str | None) -> str:
-    return "X" if layer is None else f"layers/{layer}"
-
-
-class _open_group:
-    """The root of an h5ad file or a zarr folder, closed again."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __enter__(self) -> Any:
-        if not os.path.exists(self.path):
-            raise StoreError("the file does not exist", where=self.path, remedy="Check the path.")
-        try:
-            folder = os.path.isdir(self.path)
-            self.file: Any = zarr.open_group(self.path, mode="r") if folder else h5py.File(self.path, "r")
-            for part in ("obs", "var"):
-                self.file[part]
-        except (OSError, KeyError, ValueError) as error:
-            raise StoreError(
-                "the file is no AnnData, or is damaged",
-                where=self.path,
-                remedy="Give an .h5ad file or zarr folder that anndata wrote; write it again if it is damaged.",
-            ) from error
-        return self.file
-
-    def __exit__(self, *_: object) -> None:
-        if isinstance(self.file, h5py.File):
-            self.file.close()
-
-
-def _open_matrix(element: Any, path: str) -> Any:
-    encoding = element.attrs.get("encoding-type", "array")
-    if encoding == "csr_matrix":
-        return ad.io.sparse_dataset(element)
-    if encoding == "array":
-        return element
-    raise StoreError(
-        f"the values are stored as {encoding}, of which single cells cannot be read",
-        where=path,
-        remedy="Write them as CSR: adata.X = adata.X.tocsr().",
-    )
+    file = CellFile(path)
+    if not file.has(layer):
+        raise _no_matrix(slot_name(layer), str(path))
+    n_cells = file.matrix(layer).shape[0]
+    counts = None
+    if counts_layer in file.layers:
+        file.matrix(counts_layer)  # refused here and not among the first cells
+        counts = Slot(slot_name(counts_layer), read_counts, file=file, layer=counts_layer)
+    elif layer is not None and counts_layer is not None and file.has(None):
+        counts = _if_counts(Slot("X", read_counts, file=file), n_cells)
+    obs, metadata = file.obs(file.columns()), own_metadata(_plain(file.uns(_keys.UNS)))
+    values = Slot(slot_name(layer), read_log1p, file=file, layer=layer)
+    return CellReader(name, obs, _names(file.genes), metadata, values, counts, layers=file.layers)
 
 
 # --- values --------------------------------------------------------------------------------------------------
-
-
-def _take(matrix: Any, rows: np.ndarray) -> Any:
-    """Take rows, given in ascending order, of any kind of matrix."""
-    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
-        block = matrix[int(rows[0]) : int(rows[-1]) + 1]
-    elif isinstance(matrix, zarr.Array):
-        block = matrix.oindex[rows]
-    elif isinstance(matrix, ad.abc.CSRDataset):
-        # runs of neighbours are read at once where they are asked for by a mask
-        asked = np.zeros(matrix.shape[0], dtype=bool)
-        asked[rows] = True
-        block = matrix[asked]
-    else:
-        block = matrix[rows]
-    return block.compute() if hasattr(block, "compute") else block
 
 
 def _as_float(matrix: Matrix) -> Matrix:

@@ -204,7 +204,7 @@ def _pairs(cells: Cells, rows: np.ndarray) -> np.ndarray:
 
 
 def _number(size: Size, total: int) -> int:
-    """How many a size is: a float up to 1 is a share, at least one."""
+    """Return a size as a number; a float up to 1 is a share."""
     if isinstance(size, str):
         raise OptionError(f"{size!r} is no size", where="axes", remedy="Give numbers, or shares up to 1.0.")
     return max(1, round(size * total)) if isinstance(size, float) and size <= 1 else min(int(size), total)

@@ -28,12 +28,12 @@ _KEYS = ["context", "perturbation", "metric"]
 
 
 def said_of(choice: Choice) -> dict[str, Any]:
-    """How the cells of a run were drawn."""
+    """Return how the cells of a run were drawn."""
     return {"scheme": choice.scheme, "seed": choice.seed, **choice.sizes}
 
 
 def sizes_of(cells: Cells, rows: np.ndarray) -> dict[str, int]:
-    """What the sizes of a run came to."""
+    """Return the sizes of a run."""
     pairs = pd.Series(list(zip(cells.contexts[rows], cells.perturbations[rows], strict=True)), dtype=object)
     return {
         "n_cells": len(rows),
