@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from transpert._scale import check_same_scale, evenly_spread_rows, mismatch, sizes_behind
+from transpert._scale import check_same_scale, evenly_spread_rows, form_of, mismatch, sizes_behind
 from transpert.errors import CountsError
 
 
@@ -62,3 +62,17 @@ def test_counts_and_scaled_values_are_passed_over(counts) -> None:
     ones = (counts > 2).astype(np.float32)
     for other in (ones, counts, values(counts, sizes) - 1):
         check_same_scale(other, ones, sizes, pd.DataFrame(), where="X", counts_in="layer")
+
+
+def test_the_form_of_values_is_found_by_what_they_are_multiples_of() -> None:
+    rng = np.random.default_rng(0)
+    for mean in (2.0, 30.0, 150.0):
+        counts = rng.poisson(mean, (20, 400)) * rng.integers(1, 3, 400)
+        rates = counts / counts.sum(axis=1, keepdims=True) * 1e4
+        assert form_of(np.log1p(rates)) == form_of(np.log1p(rates).astype(np.float32)) == "log1p"
+        assert form_of(np.log2(1 + rates)) == "log2(1 + x)"
+        assert form_of(np.log10(1 + rates)) == "log10(1 + x)"
+        assert form_of(np.sqrt(rates)) == "square roots"
+        assert form_of(rates) == form_of(counts) == "no logarithms"
+        assert form_of(0.5 * np.log1p(rates) + 0.5 * np.log1p(rates).mean(axis=0)) == "continuous"
+    assert form_of(np.ones((5, 400))) is None

@@ -44,6 +44,13 @@ def frame(annotation: pd.DataFrame | Dataset2D) -> pd.DataFrame:
     return table
 
 
+def in_memory(adata: AnnData, *, copied: bool = False) -> AnnData:
+    """Return cells in memory: what is in a file or lazy is read, anything else copied where that is asked for."""
+    if adata.isbacked or not isinstance(adata.obs, pd.DataFrame):
+        return adata.to_memory()
+    return adata.copy() if copied else adata
+
+
 def _check_columns(columns: pd.Index) -> None:
     """Refuse several columns of the same name."""
     if not columns.is_unique:

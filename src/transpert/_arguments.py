@@ -244,7 +244,8 @@ _FLAGS = (
 )
 _TEXTS = (
     "perturbation_key batch_key dose_key time_key split_key direction_key layer counts_layer library_size_key "
-    "embedding_key modality key_added replicate_key gene_key population context basis title where"
+    "embedding_key modality key_added replicate_key gene_key population context basis title where "
+    "key dataset file groupby"
 )
 
 # how an argument of each name is checked, wherever it occurs; None is refused by whoever needs more

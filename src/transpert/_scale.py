@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,19 @@ _SAME_RATE = 0.02  # half precision and two decimals are still the same
 _SAME_SIZE = 0.01
 _LARGEST = 16.0  # log1p of ten million
 _FEW = 0.02  # share of cells that may be odd
+_SMALLEST, _FEWEST = 64, 6  # distinct values of a cell that are looked at, and must be there
+_MANY = 16
+_LARGEST_RATE = 1e7
+_PARTS = 200  # the smallest of them may be so many counts
+_TIES = 0.05  # counts come more than once in a cell, denoised values hardly ever
+CONTINUOUS = "continuous"
+_UNDONE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "log1p": np.expm1,
+    "log2(1 + x)": lambda values: np.exp2(values) - 1,
+    "log10(1 + x)": lambda values: 10**values - 1,
+    "square roots": np.square,
+    "no logarithms": lambda values: values,
+}
 
 
 def evenly_spread_rows(n_cells: int) -> np.ndarray:
@@ -68,6 +83,59 @@ def proportion(values: Any, others: Any) -> np.ndarray:
     [2.0, nan]
     """
     return _factors(_rates(others), _rates(values))
+
+
+def form_of(values: Any) -> str | None:
+    """Say what most cells hold, by what their smallest values are whole multiples of.
+
+    Counts that were normalised and transformed are whole multiples of one number when that is undone; denoised or
+    corrected values are not, whatever is undone.
+
+    Parameters
+    ----------
+    values : (N, G)
+        Cells.
+
+    Returns
+    -------
+    ``"log1p"``, another transformation, ``"continuous"``, or ``None`` where too few values say it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transpert._scale import form_of
+    >>> counts = np.random.default_rng(0).poisson(2.0, (5, 90))
+    >>> form_of(np.log1p(counts * 7.5)), form_of(np.log2(1 + counts * 7.5)), form_of(counts * 0.3 + counts.mean(0))
+    ('log1p', 'log2(1 + x)', 'continuous')
+    """
+    found = Counter(form for form in map(_form_of_cell, _dense(values)) if form is not None)
+    if not found:
+        return None
+    form, times = found.most_common(1)[0]
+    return form if times > 0.5 * found.total() else None
+
+
+def _form_of_cell(values: np.ndarray) -> str | None:
+    """Say what one cell holds."""
+    there = values[values > 0]
+    distinct = np.unique(there)
+    if len(distinct) < _FEWEST or not np.isfinite(distinct).all():
+        return None
+    with np.errstate(over="ignore"):
+        undone = {form: undo(distinct[:_SMALLEST]) for form, undo in _UNDONE.items()}
+    fitting = next((form for form, rates in undone.items() if _are_multiples(rates)), None)
+    if fitting is None and len(distinct) > (1 - _TIES) * len(there):
+        return CONTINUOUS
+    return fitting
+
+
+def _are_multiples(rates: np.ndarray) -> bool:
+    """Whether numbers are whole multiples of the first one, or of a part of it."""
+    parts = _PARTS if len(rates) > _MANY else _PARTS // 20  # a few numbers are multiples of something by chance
+    times = rates[None] * (np.arange(1, parts + 1) / rates[0])[:, None]
+    apart = np.abs(times - np.rint(times))
+    near = apart <= np.minimum(0.02 + 1e-4 * times, 0.12)
+    return bool(rates[-1] < _LARGEST_RATE and np.any(near.mean(axis=1) > 0.95))  # numbers beyond have no fractions
 
 
 def _rates(values: Any) -> np.ndarray:

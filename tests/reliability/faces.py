@@ -21,12 +21,13 @@ KINDS = [tp.Additive, tp.ContextMean, tp.MeanFoldChange, tp.NearestPerturbation,
 
 def of_faces(shop: Any) -> list[Listed]:
     """Return what no other list of the workshop has."""
-    return [*_of_methods(shop), *_of_designs(shop), *_of_sets(shop), *_of_files(shop), *_of_commands(shop)]
+    parts = (_of_methods, _of_designs, _of_sets, _of_splits, _of_responses, _of_files, _of_commands)
+    return [entry for part in parts for entry in part(shop)]
 
 
 def _of_methods(shop: Any) -> list[Listed]:
     a, anchored = shop.copy, shop.anchored
-    anchored.export(shop.folder / "exported")
+    anchored.export(shop.folder / "exported", overwrite=True)
     exported = tp.transport.ExportedPredictor.load(shop.folder / "exported")
     asked = {"contexts": None, "perturbations": None, "doses": None, "times": None, "directions": None, "seed": 0}
     table = pd.DataFrame({"context": ["context_0"], "perturbation": ["P0"], "n_cells": [3]})
@@ -106,6 +107,37 @@ def _of_sets(shop: Any) -> list[Listed]:
         ("Store.read_obs", shop.store.read_obs, dict),
         ("Store.names", shop.store.names, lambda: {"positions": np.arange(2)}),
         ("Store.verify", shop.store.verify, dict),
+    ]  # fmt: skip
+
+
+def _of_responses(shop: Any) -> list[Listed]:
+    moved = shop.copy()
+    tp.tl.predict(moved, shop.anchored, perturbation="P0", key_added="moved")
+    tp.tl.responses(moved, "moved", n_splits=2)
+    return [
+        ("tl.responses", tp.tl.responses, lambda: {
+            "adata": moved.copy(), "key": "moved", "groupby": None, "layer": "counts", "library_size_key": None,
+            "n_splits": 2, "seed": 0}),
+        ("pl.responses", tp.pl.responses, lambda: {
+            "adata": moved.copy(), "key": "moved", "kind": "cells", "n_genes": 3, "show": False, "ax": None,
+            "return_fig": False}),
+        ("tl.rare_tails", tp.tl.rare_tails, lambda: {
+            "model": shop.anchored, "perturbations": None, "contexts": None, "adata": shop.copy(), "share": 0.1,
+            "level": 0.9, "seed": 0}),
+    ]  # fmt: skip
+
+
+def _of_splits(shop: Any) -> list[Listed]:
+    divided = shop.copy()
+    tp.pp.split(divided, holdout={"context": "context_0"}, **KEYS)
+    split = tp.groups.Design("perturbation", "control", ("context",), split_key="split")
+    return [
+        ("save_split", tp.pp.save_split, lambda: {
+            "adata": divided.copy(), "path": shop.fresh().with_suffix(".json"), "key": "split", "dataset": "cells"}),
+        ("load_split", tp.pp.load_split, lambda: {
+            "adata": shop.copy(), "source": divided.uns["split"], "design": None, "dataset": None,
+            "key_added": "mine", "on_leak": "report"}),
+        ("check_split", tp.pp.check_split, lambda: {"adata": divided.copy(), "design": split, "on_leak": "report"}),
     ]  # fmt: skip
 
 

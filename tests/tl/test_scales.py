@@ -147,3 +147,22 @@ def test_populations_that_only_the_truth_has_are_named(part) -> None:
         tp.tl.evaluate(pred, part, **QUICK)  # what was trained on is not asked for
     with pytest.warns(AssumptionWarning, match="not scored"):
         tp.tl.evaluate(pred, part, options=tp.tl.EvaluationOptions(split_key=None), **QUICK)
+
+
+@pytest.mark.parametrize("with_counts", [True, False])
+def test_a_denoised_truth_is_reported_and_one_of_other_logarithms_refused(with_counts: bool) -> None:
+    adata = tp.datasets.simulate(n_contexts=1, n_perturbations=2, n_genes=60, n_cells=20)
+    pred = adata[adata.obs["perturbation"] == "P0"].copy()
+    right = adata.X.toarray()
+    if not with_counts:
+        del adata.layers["counts"], pred.layers["counts"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", AssumptionWarning)
+        warnings.filterwarnings("ignore", message=".*not predicted")
+        tp.tl.evaluate(pred, adata, metrics="mae", n_bootstrap=0, progress=False)
+    adata.X = (0.5 * right + 0.5 * right.mean(axis=0)).astype(np.float32)
+    with pytest.warns(AssumptionWarning, match="log1p of no counts: they look denoised.*Give measured cells"):
+        tp.tl.evaluate(pred, adata, metrics="mae", n_bootstrap=0, progress=False)
+    adata.X = np.log10(1 + np.expm1(right)).astype(np.float32)
+    with pytest.raises(CountsError, match=r"the values are log10\(1 \+ x\) of counts, not log1p.*Normalise the truth"):
+        tp.tl.evaluate(pred, adata, metrics="mae", n_bootstrap=0, progress=False)

@@ -40,3 +40,21 @@ def test_one_metric_may_be_named_alone(scores) -> None:
     )
     with pytest.raises(UnknownNameError, match="unknown metric: 'mse'"):
         tp.tl.compare(scores, "a", "b", metrics="mse")
+
+
+def test_baselines_that_add_shifts_draw_counts_where_a_metric_reads_them() -> None:
+    cells = tp.datasets.simulate(n_contexts=4, n_perturbations=4, n_genes=60, n_cells=40, effect_size=0.8)
+    tp.pp.split(cells, holdout={"context": "context_0"})
+    held = (cells.obs["context"] == "context_0").to_numpy()
+    scores = tp.tl.evaluate(
+        cells[held].copy(),
+        cells,
+        metrics="vcc2026",
+        baselines=["MeanShift"],
+        design=tp.Design(context_keys="context"),
+        ceiling=False,
+        n_bootstrap=0,
+        progress=False,
+    )
+    means = scores[(scores["context"] == "mean") & (scores["model"] == "MeanShift")]
+    assert len(means) == 6 and means["value"].notna().all()

@@ -13,6 +13,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import _keys
+from transpert._anndata import frame
 from transpert._arguments import check_number, check_share, check_whole
 from transpert._counts import log1p_per_10k
 from transpert._seeds import check_seed
@@ -215,7 +216,7 @@ def true_effects(adata: AnnData) -> pd.DataFrame:
         raise UnknownNameError(
             "slot", [_EFFECTS], adata.varm, where="varm", remedy="Only what simulate() returned has a known truth."
         )
-    table = cast(pd.DataFrame, adata.varm[_EFFECTS])
+    table = frame(cast(pd.DataFrame, adata.varm[_EFFECTS]))
     tidy = table.rename_axis("gene").reset_index().melt(id_vars="gene", var_name="group", value_name="log_fold_change")
     populations = tidy.pop("group").map(split_population)
     tidy.insert(0, "context", populations.str[0])

@@ -12,7 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from transpert._anndata import check_kind, frame, layer_names
+from transpert._anndata import check_kind, frame, in_memory, layer_names
 from transpert._arguments import check_names, check_number, check_share
 from transpert._matrices import check_sound
 from transpert._signatures import as_annotated
@@ -104,6 +104,7 @@ def align_to(
     position, report = match_genes(adata.var_names, genes, max_missing=max_missing, argument=argument)
     if len(position) == adata.n_vars and np.array_equal(position, np.arange(len(position))):
         return adata, report
+    adata = in_memory(adata)
     for name, matrix in (("X", adata.X), *((f"layers[{key!r}]", adata.layers[key]) for key in layer_names(adata))):
         check_sound(matrix, where=name)
     if not report.missing:

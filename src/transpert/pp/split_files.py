@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -15,8 +16,9 @@ from anndata import AnnData
 from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments, check_choice, check_path, refused
+from transpert._files import reading
 from transpert._folders import file_written
-from transpert._schema import read_json, sealed, unsealed
+from transpert._schema import checked, read_json, sealed, unsealed
 from transpert.conditions.written import label_text
 from transpert.errors import OptionError, SplitError, UnknownNameError, list_names
 from transpert.groups import Design, Groups, make_groups
@@ -152,10 +154,13 @@ def load_split(
         report: Mapping[str, Any] = {"arguments": json.dumps(_columns(design))}
     else:
         report = source if isinstance(source, Mapping) else _read(Path(source))
-        if design is None:
-            design = _design_of(report)
-        groups = make_groups(frame(adata.obs), design)
-        split = _of_groups(groups, pd.DataFrame(report["groups"]))
+        where = Path("uns") if isinstance(source, Mapping) else Path(source)
+        with reading(SplitError, where, "split of this package", "Give what tp.pp.split or tp.pp.save_split wrote."):
+            json.loads(report["arguments"])
+            if design is None:
+                design = _design_of(report)
+            groups = make_groups(frame(adata.obs), design)
+            split = _of_groups(groups, pd.DataFrame(report["groups"]))
     kind = str(report.get("kind") or kind_of(groups, split == _keys.TEST))
     arguments = json.loads(report["arguments"])
     made = make_report(adata, groups, split, kind, arguments, {}, all_checks=on_leak == "refuse")
@@ -283,6 +288,14 @@ def _of_toml(
     return design, groups, per_cell[[int(groups.cells(number)[0]) for number in range(len(groups))]]
 
 
+class _Saved(msgspec.Struct):
+    """What a JSON file of a split says."""
+
+    kind: str
+    arguments: str
+    groups: dict[str, list[str | bool]]
+
+
 def _as_plain(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return a split as plain data."""
     table = pd.DataFrame(report["groups"]).drop(columns="n_cells")
@@ -294,9 +307,7 @@ def _as_plain(report: Mapping[str, Any]) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     """Read a split that was written as JSON."""
     plain = unsealed(read_json(path, SplitError, _REMEDY), SplitError, str(path), _REMEDY, needed=True)
-    if not {"kind", "arguments", "groups"} <= plain.keys():
-        raise SplitError("the file is none of a split", where=str(path), remedy=_REMEDY)
-    return plain
+    return msgspec.structs.asdict(checked(plain, _Saved, SplitError, str(path), _REMEDY))
 
 
 def _as_toml(report: Mapping[str, Any], dataset: str, file: str) -> str:

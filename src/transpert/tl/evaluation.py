@@ -31,7 +31,7 @@ from ._evaluation.plan import (
     without_counts,
 )
 from ._evaluation.predictions import GivenPrediction, Prediction, baseline_names, fit_baselines, whole_in_memory
-from ._evaluation.scales import check_one_scale, check_scale_of_truth, library_column
+from ._evaluation.scales import check_form, check_one_scale, check_scale_of_truth, library_column
 from ._populations import design_of_metadata, populations
 from .score_summary import tabulate
 
@@ -177,6 +177,7 @@ def evaluate(
     wanted = wanted_populations(found, observed, design)
     only_real = not_predicted(real.obs, observed, wanted, split_key)
     genes, reports = align(real, given, options.max_missing_genes)
+    check_form(real, given.values())
     check_one_scale(real, observed, given, found, genes, wanted)
     library_size_key = library_column(library_size_key, given.values(), real)
     if names:

@@ -12,7 +12,7 @@ from scipy.stats import false_discovery_control, norm
 
 from transpert import _keys
 from transpert._anndata import check_kind, check_writable, frame, layer_names
-from transpert._counts import library_sizes, log1p_per_10k, read_counts
+from transpert._counts import library_of_each, library_sizes, log1p_per_10k, read_counts
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
 from transpert.errors import CountsError, OptionError, UnknownNameError
@@ -157,7 +157,7 @@ def _values(
     column = library_size_key or (_keys.LIBRARY_SIZE if _keys.LIBRARY_SIZE in adata.obs else None)
     if column is not None and column not in adata.obs:
         raise UnknownNameError("column", [column], map(str, adata.obs.columns), where="obs")
-    sizes = library_sizes(own) if column is None else np.asarray(frame(adata.obs)[column], dtype=float)
+    sizes = library_sizes(own) if column is None else library_of_each(own, np.asarray(frame(adata.obs)[column]))
     before, after = (sparse.csr_matrix(log1p_per_10k(counts, sizes), dtype=np.float64) for counts in (own, moved))
     return before, after, np.log(np.maximum(sizes, 1.0))
 

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from scipy.stats import norm
 
 from transpert import _keys
-from transpert._anndata import check_writable, frame
+from transpert._anndata import check_writable, frame, in_memory
 from transpert._arguments import check_model, check_table
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
@@ -253,7 +253,7 @@ def _controls_by_context(
         rows = np.flatnonzero(control & (of == context))
         if not len(rows):
             raise ControlError(f"{context!r} has no control cells", where="contexts", remedy="Name another context.")
-        found[context] = data[np.sort(rng.permutation(rows)[:n_cells])].copy()
+        found[context] = in_memory(data[np.sort(rng.permutation(rows)[:n_cells])], copied=True)
     return found
 
 

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.experimental.backed import Dataset2D
 from scipy.stats import norm
 
 from transpert import __version__, _keys
@@ -99,10 +100,15 @@ def register_prediction(
     return _digest(text.encode())
 
 
+def _table_of(values: Any, genes: pd.Index) -> pd.DataFrame:
+    """Return a slot of ``varm`` as a table of genes x populations; that of a lazy AnnData is read."""
+    return frame(values) if isinstance(values, Dataset2D) else pd.DataFrame(values, index=genes)
+
+
 def _write(new: Path, pred: AnnData, own: Mapping[str, Any], ranking: pd.DataFrame | None, note: str) -> str:
     """Write the tables and what is said of them, and return the latter."""
     for name in _TABLES:
-        pd.DataFrame(pred.varm[name], index=pred.var_names).to_csv(new / f"{name}.csv", index_label="gene")
+        _table_of(pred.varm[name], pred.var_names).to_csv(new / f"{name}.csv", index_label="gene")
     own[_keys.UNCERTAINTY]["conditions"].to_csv(new / "conditions.csv", index_label="population")
     if ranking is not None:
         ranking.to_csv(new / "ranking.csv", index=False)

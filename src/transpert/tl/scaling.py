@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from rich.progress import Progress, TimeRemainingColumn
 
 from transpert import _keys
-from transpert._anndata import check_kind, frame
+from transpert._anndata import check_kind, frame, in_memory
 from transpert._arguments import check_path
 from transpert._folders import file_written, used_alone
 from transpert._seeds import check_seed
@@ -226,7 +226,7 @@ def _source(adata: AnnData | Store, design: Design, options: StudyOptions) -> tu
         return stored, np.zeros(adata.n_obs, dtype=bool)
     check_kind(adata, name="the cells")
     design.check(frame(adata.obs))
-    data, spiked = _with_spike(with_library_sizes(adata, options.library_size_key), options.spike, design)
+    data, spiked = _with_spike(with_library_sizes(in_memory(adata), options.library_size_key), options.spike, design)
     return InMemory(data), spiked
 
 

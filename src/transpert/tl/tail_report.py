@@ -71,7 +71,7 @@ def rare_tails(
     Notes
     -----
     Errors of genes are drawn independently. Metrics of the same tail are
-    :func:`transpert.metrics.rare_tails.top_recall` and others.
+    :func:`transpert.metrics.top_recall` and others.
 
     Examples
     --------

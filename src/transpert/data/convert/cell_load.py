@@ -16,6 +16,7 @@ from scipy import sparse
 from transpert import _keys
 from transpert._arguments import check_arguments
 from transpert._docstrings import fill_docstring
+from transpert._files import reading
 from transpert._folders import folder_written
 from transpert._matrices import check_starts, csr_of_parts, narrowed
 from transpert._signatures import as_annotated
@@ -30,6 +31,7 @@ from ..store.store import Store, build_store
 DATASET = "dataset"
 _GENE_FEATURE, _CELL_FEATURE = "var_feature_id", "obs_feature_id"  # what SCDL calls the names
 _CELLS_PER_BLOCK = 20_000
+_SCDL_REMEDY = "Give the folder that to_scdl, or BioNeMo, wrote; convert it again if it is damaged."
 
 
 # --- cell-load ----------------------------------------------------------------------------------------------------
@@ -315,6 +317,20 @@ def _plain(column: pd.Series) -> np.ndarray:
     return column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.astype(str).to_numpy(dtype=object)
 
 
+def _refuse_objects(folder: Path) -> None:
+    """Refuse arrays that hold objects, which BioNeMo would unpickle, and a pickle can run code."""
+    for path in sorted(folder.glob("*features/*.npy")):
+        with reading(StoreError, path, "array of numpy", _SCDL_REMEDY), path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            if read(file)[2].hasobject:
+                raise StoreError(
+                    "the array is a pickle, which can run code and is not opened",
+                    where=str(path),
+                    remedy="If you know who wrote it, write its labels again as text.",
+                )
+
+
 class _ScdlReader:
     """A memory map of SCDL."""
 
@@ -322,34 +338,31 @@ class _ScdlReader:
         dataset_class = _scdl()
         if not folder.is_dir():
             raise StoreError("the folder does not exist", where=str(folder), remedy="Check the path.")
-        try:
+        _refuse_objects(folder)
+        with reading(StoreError, folder, "memory map of SCDL", _SCDL_REMEDY):
             cells = dataset_class(str(folder))
-        except (OSError, ValueError, KeyError) as error:
-            raise StoreError(
-                "this is no memory map of SCDL",
-                where=str(folder),
-                remedy="Give the folder that to_scdl, or BioNeMo, wrote.",
-            ) from error
-        self._folder, self._cells = folder, cells
-        blocks = sorted((folder / "var_features").glob("dataframe_*.parquet"))
+            blocks = sorted((folder / "var_features").glob("dataframe_*.parquet"))
+            tables = [pd.read_parquet(file) for file in blocks]
+            described = sorted((folder / "obs_features").glob("dataframe_*.parquet"))
+            self._obs = pd.concat([pd.read_parquet(file) for file in described])
+            self.n_obs, self.nnz = len(cells.row_index) - 1, len(cells.data)
         if len(blocks) != 1:
             raise StoreError(
                 f"the rows have {len(blocks)} different sets of genes",
                 where=str(folder),
                 remedy="Convert the original files, whose genes can be aligned by name.",
             )
-        features = pd.read_parquet(blocks[0])
+        if len(self._obs) != self.n_obs:
+            what = f"{len(self._obs)} cells are described, and {self.n_obs} have counts"
+            raise StoreError(what, where=str(folder), remedy=_SCDL_REMEDY)
+        self._folder, self._cells, features = folder, cells, tables[0]
         key = gene_key or (_GENE_FEATURE if _GENE_FEATURE in features or features.shape[1] > 1 else features.columns[0])
         if key not in features:
             raise UnknownNameError(
                 "variable feature", [key], map(str, features), where=str(folder), remedy="Pass gene_key=."
             )
         self.name, self.genes = folder.name, pd.Index(features[key].astype(str))
-        self._obs = pd.concat(
-            [pd.read_parquet(file) for file in sorted((folder / "obs_features").glob("dataframe_*.parquet"))]
-        )
         self.obs_columns = tuple(name for name in map(str, self._obs) if name != _CELL_FEATURE)
-        self.n_obs, self.nnz = len(cells.row_index) - 1, len(cells.data)
         self._row_starts = narrowed(np.asarray(cells.row_index), np.int64, where=f"{folder}, row_index")
         check_starts(self._row_starts, self.n_obs, min(self.nnz, len(cells.col_index)), where=str(folder))
 

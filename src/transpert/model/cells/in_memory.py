@@ -17,7 +17,7 @@ from transpert import _keys, pp
 from transpert._anndata import frame, layer_names, modality_of, predicted_cells
 from transpert._counts import check_library_sizes, library_sizes, log1p_per_10k, read_counts
 from transpert._matrices import canonical, is_in_memory
-from transpert._scale import check_same_scale, evenly_spread_rows
+from transpert._scale import check_same_scale, evenly_spread_rows, form_of
 from transpert.data import MemorySource
 from transpert.errors import OURS, AssumptionWarning, CountsError, UnknownNameError
 from transpert.groups import Design
@@ -196,15 +196,20 @@ def read_cells(
 def _check_x(
     adata: AnnData, source: DataSource, counts: sparse.csr_matrix, library: np.ndarray, obs: pd.DataFrame
 ) -> None:
-    """Refuse log1p values in X that were made with other library sizes: predictions would be on another scale."""
+    """Refuse log1p values in X that were made with other library sizes, and report what is no log1p of the counts."""
     matrix = adata.X
     if source.layer is None or matrix is None or not is_in_memory(matrix):
         return
     rows = evenly_spread_rows(len(library))
     where = f"layers[{source.layer!r}]"
-    check_same_scale(
-        canonical(matrix, where="X")[rows], counts[rows], library[rows], obs.iloc[rows], where="X", counts_in=where
-    )
+    values = canonical(matrix, where="X")[rows]
+    check_same_scale(values, counts[rows], library[rows], obs.iloc[rows], where="X", counts_in=where)
+    form = form_of(values)
+    if form not in (None, "log1p", "no logarithms"):
+        _warn(
+            f"X holds {form} values, not log1p of the counts in {where}; predictions will. Before you compare them, "
+            "tp.pp.normalize(adata, layer=...) makes X of the counts."
+        )
 
 
 def _library_size(adata: AnnData, source: DataSource) -> tuple[np.ndarray | None, LibraryFrom]:

@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from transpert import _keys
-from transpert._anndata import frame, layer_names, modality_of, modality_to_write
+from transpert._anndata import frame, in_memory, layer_names, modality_of, modality_to_write
 from transpert.conditions import Condition
 from transpert.conditions.text import population_text
 from transpert.errors import OURS, AssumptionWarning, SplitError, UnknownNameError, list_names
@@ -80,7 +81,7 @@ class BaselinePrediction:
         """Predict a population."""
         key = (context, label)
         seed = seed_of(self.seed, context, label)
-        adata = self.model.predict_populations(
+        adata = self._read_out(with_counts).predict_populations(
             [(context, self.conditions[label])], n_cells=self.sizes[key], unseen="mean", seed=seed
         )
         return partial(_part, *self._values(adata, _keys.PREDICTED, with_counts))
@@ -88,8 +89,16 @@ class BaselinePrediction:
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
         """Return the controls that the baseline moves."""
         label = next(label for other, label in self.sizes if other == context)
-        adata = self.model.controls_of(context, self.conditions[label], n_cells=limit, seed=seed)
+        adata = self._read_out(with_counts).controls_of(context, self.conditions[label], n_cells=limit, seed=seed)
         return partial(_part, *self._values(adata, _keys.CONTROL, with_counts))
+
+    def _read_out(self, with_counts: bool) -> PerturbationModel:
+        """Return the model, which draws counts where a metric reads them, whatever it does otherwise."""
+        if not with_counts:
+            return self.model
+        counting = copy(self.model)
+        counting._default_readout = "counts"
+        return counting
 
     def _values(self, adata: AnnData, source: str, with_counts: bool) -> tuple[Matrix, Matrix | None]:
         rows = (adata.obs[_keys.SOURCE] == source).to_numpy()
@@ -166,10 +175,9 @@ def whole_in_memory(data: Data, modality: str | None) -> AnnData:
         return ad.read_zarr(path) if path.is_dir() else ad.read_h5ad(path)
     assert isinstance(data, AnnData | MuData)
     adata = modality_to_write(data, modality)
-    lazy = adata.isbacked or not isinstance(adata.obs, pd.DataFrame)
     if isinstance(data, MuData):
         adata = modality_of(data, modality)
-    return adata.to_memory() if lazy else adata
+    return in_memory(adata)
 
 
 def fit_baselines(
@@ -194,7 +202,9 @@ def fit_baselines(
     layers = {name: truth.layers[name] for name in layer_names(truth)}
     own_names = _own_names(design)
     obs, design = frame(truth.obs).rename(columns=own_names), design.renamed(own_names)
-    truth = AnnData(truth.X, obs=obs, var=frame(truth.var), layers=layers)
+    # X was looked at by who calls this, and is not what they are trained on
+    values = None if counts_layer in layers else truth.X
+    truth = AnnData(values, obs=obs, var=frame(truth.var), layers=layers)
     held = populations(frame(truth.obs), design, name="the truth")
     if split_key is not None and split_key in truth.obs:
         _warn_of_leaks(frame(truth.obs)[split_key], held, wanted)

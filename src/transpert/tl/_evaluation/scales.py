@@ -11,7 +11,15 @@ import pandas as pd
 from transpert import _keys
 from transpert._anndata import are_of_prediction, predicted_cells
 from transpert._counts import library_sizes
-from transpert._scale import check_same_scale, evenly_spread_rows, mismatch, proportion, sizes_behind
+from transpert._scale import (
+    CONTINUOUS,
+    check_same_scale,
+    evenly_spread_rows,
+    form_of,
+    mismatch,
+    proportion,
+    sizes_behind,
+)
 from transpert.errors import OURS, AssumptionWarning, CountsError
 from transpert.groups import Design
 
@@ -19,6 +27,7 @@ from .._populations import Populations
 from .cell_reader import CellReader
 
 _ALIKE = 2.0  # a perturbation does not change the total over all genes more than this
+_MOST = 1.02  # of the total, that rounding makes
 _REMEDY = (
     "Normalise the truth as the model did: truth.X = tp.pp.log1p_per_10k(counts, library_size), with the library sizes "
     "the model was trained with"
@@ -45,6 +54,35 @@ def check_scale_of_truth(truth: CellReader, design: Design, library_size_key: st
         sizes = obs[key].to_numpy(dtype=float)
     where = f"{truth.values.where} of {truth.name}"
     check_same_scale(values, counts, sizes, obs, where=where, counts_in=truth.counts.where)
+
+
+def check_form(truth: CellReader, predictions: Iterable[CellReader]) -> None:
+    """Refuse values that are another transformation than log1p, or of another total; report a truth without counts."""
+    for reader in (truth, *predictions):
+        rows = evenly_spread_rows(len(reader.obs))
+        values = reader.peek(rows)[0]
+        form = form_of(values)
+        where = f"{reader.values.where} of {reader.name}"
+        if form not in (None, "log1p", CONTINUOUS):
+            raise CountsError(f"the values are {form} of counts, not log1p", where=where, remedy=f"{_REMEDY}.")
+        if reader is not truth or are_of_prediction(reader.obs.columns):
+            continue  # predictions may be means, and have more counts than the cells that they were made of
+        if form == CONTINUOUS:
+            warnings.warn(
+                f"The values of {reader.name} ({reader.values.where}) are log1p of no counts: they look denoised, "
+                "corrected or averaged, so that scores compare with something that was never measured. Give measured "
+                "cells: adata.X = tp.pp.log1p_per_10k(counts, library_size).",
+                AssumptionWarning,
+                skip_file_prefixes=OURS,
+            )
+        with np.errstate(over="ignore"):
+            total = float(np.median(np.asarray(np.expm1(values).sum(axis=1))))
+        if form == "log1p" and total > _MOST * _keys.SCALE_FACTOR:
+            raise CountsError(
+                f"the genes at hand add up to {total:,.4g} per cell before the logarithm, which is more than 10,000",
+                where=where,
+                remedy=f"{_REMEDY}.",
+            )
 
 
 def check_one_scale(
