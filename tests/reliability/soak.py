@@ -1,16 +1,16 @@
 """The long form of the tests of reliability, in pieces, and one table of what came of them.
 
-``python tests/reliability/soak.py [calls|files|kills|processes|predictions ...] [--calls N] [--kills N] [--seed S]``
+``python tests/reliability/soak.py [calls|files|forms|kills|processes|predictions ...] [--calls N] [--kills N]``
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
 import types
-from importlib.util import find_spec
 from pathlib import Path
 
 # a package of this name may be installed, and would be imported in place of the folder
@@ -33,23 +33,35 @@ def calls(asked: argparse.Namespace) -> tuple[Rows, list[str]]:
         found = run(min(PIECE, asked.calls - number), asked.seed + number // PIECE, shown=True)
         total.outcomes.update(found.outcomes)
         total.faults += found.faults
-        print(f"{number + PIECE} calls: {total}", flush=True)
+        print(f"{min(number + PIECE, asked.calls)} calls: {total}", flush=True)
     return [("fuzzed calls", asked.calls), ("raw errors and invariants broken", len(total.faults))], total.faults
 
 
 def files(asked: argparse.Namespace) -> tuple[Rows, list[str]]:
     """Read hostile files of every kind."""
-    if find_spec("tests.reliability.hostile") is None:
-        return [("hostile files", "not here")], []
     from tests.reliability.hostile import attack
     from tests.reliability.workshop import Workshop
 
-    with tempfile.TemporaryDirectory() as folder:
-        found = attack(Workshop(Path(folder)), seed=asked.seed)
+    with tempfile.TemporaryDirectory() as outer:
+        folder = Path(outer, "shop")  # what is written outside would be seen beside it
+        folder.mkdir()
+        os.chdir(folder)
+        found = attack(Workshop(folder), seed=asked.seed)
+        os.chdir(Path(__file__).parent)
     return [
         ("hostile files", sum(found.outcomes.values())),
         ("faults of reading them", len(found.faults)),
     ], found.faults
+
+
+def forms(asked: argparse.Namespace) -> tuple[Rows, list[str]]:
+    """Give every public function its cells in every form."""
+    from tests.reliability.forms import compare
+    from tests.reliability.workshop import Workshop
+
+    with tempfile.TemporaryDirectory() as shop, tempfile.TemporaryDirectory() as written:
+        outcomes, faults = compare(Workshop(Path(shop)), Path(written))
+    return [*((f"forms of cells: {what}", number) for what, number in outcomes.items())], faults
 
 
 def kills(asked: argparse.Namespace) -> tuple[Rows, list[str]]:
@@ -98,7 +110,7 @@ def predictions(asked: argparse.Namespace) -> tuple[Rows, list[str]]:
     return [*rows, ("other predictions in four threads", other)], faults + ["threads"] * other
 
 
-PIECES = {piece.__name__: piece for piece in (calls, files, kills, processes, predictions)}
+PIECES = {piece.__name__: piece for piece in (calls, files, forms, kills, processes, predictions)}
 
 
 def main(arguments: list[str]) -> int:
