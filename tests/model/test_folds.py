@@ -46,10 +46,18 @@ def test_a_perturbation_that_is_left_out_takes_its_combinations_along():
     assert rows.tolist() == np.flatnonzero(folds.test_fold >= 0).tolist()
 
 
-@pytest.mark.parametrize(("level", "kind"), [("context", None), ("pair", None), ("perturbation", "combination")])
-def test_elsewhere_a_fold_leaves_out_what_it_judges(level, kind):
+def test_where_combinations_are_asked_for_they_alone_are_left_out():
     groups = screen_with_combinations()
-    folds = assign_folds(groups, level, 3, split_kind=kind)
+    folds = assign_folds(groups, "perturbation", 3, split_kind="combination")
+    combined = np.array([condition.is_combination for condition in groups.conditions])
+    np.testing.assert_array_equal(folds.test_fold >= 0, combined)
+    assert rows_of_split_kind(groups.conditions, folds.test_fold, "combination").tolist() == combined.tolist()
+
+
+@pytest.mark.parametrize("level", ["context", "pair"])
+def test_elsewhere_a_fold_leaves_out_what_it_judges(level):
+    groups = screen_with_combinations()
+    folds = assign_folds(groups, level, 3)
     np.testing.assert_array_equal(folds.seen(4)[:, :3], ~folds.unseen(4)[:, :3])
     assert (folds.test_fold[groups.perturbed_groups] >= 0).all()
 

@@ -29,6 +29,8 @@ _WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TOLERANCE = 0.05
 # so many left-out groups would have to say otherwise before a weight is nearer to another value than to 1
 _PRIOR_GROUPS = 4
+# left-out units that let evidence count: it was measured, so that fewer are enough than for a network
+_FEWEST_OF_EVIDENCE = 3
 # predicted effects are made larger than least squares has them by no more than this factor
 _MOST_SPREAD = 2.0
 
@@ -265,7 +267,7 @@ def _weigh(anchor: Anchor, source: Evidence, situation: Situation, rows: np.ndar
         return 0.0
     asked = effects[np.array(used)]
     units = units_of(asked.contexts, asked.conditions, situation)
-    return fit_weight(asked.shift(), np.array(known), np.array(told), units).weight
+    return fit_weight(asked.shift(), np.array(known), np.array(told), units, fewest=_FEWEST_OF_EVIDENCE).weight
 
 
 def _main_situation(anchor: Anchor) -> Situation:

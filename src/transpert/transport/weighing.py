@@ -34,14 +34,16 @@ class FittedWeight:
     gain_lower: float = 0.0
 
 
-def fit_weight(observed: np.ndarray, first: np.ndarray, second: np.ndarray, units: Sequence[str]) -> FittedWeight:
+def fit_weight(
+    observed: np.ndarray, first: np.ndarray, second: np.ndarray, units: Sequence[str], *, fewest: int = FEWEST_UNITS
+) -> FittedWeight:
     """Weigh two predictions of the same shifts, each ``(P, G)``, by what both say about units they have not seen.
 
     The weight is the one whose gain has the largest lower confidence bound over the units, and 0 where no weight has a
     bound above 0. A handful of units is therefore not enough, unless they all say the same.
     """
     n_units = len(set(units))
-    if n_units < FEWEST_UNITS:
+    if n_units < fewest:
         return FittedWeight(n_units=n_units)
     # to make the first prediction smaller is no merit of the second
     smaller = gains_of_weights(observed, first, np.zeros_like(first))

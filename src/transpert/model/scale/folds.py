@@ -68,16 +68,18 @@ def assign_folds(groups: Groups, level: str, n_folds: int, *, split_kind: str | 
     """Divide the perturbed groups into folds; groups that belong together share one.
 
     Where perturbations are left out, a combination goes with its parts: a fold that has seen ``A+B`` cannot say what
-    it would make of an unknown ``A``. Not where combinations of known perturbations are to be predicted: there the
-    parts are to be known.
+    it would make of an unknown ``A``. Where combinations of known perturbations are to be predicted, combinations alone
+    are left out: their parts are to be known.
     """
     rng = np.random.default_rng(seed)
     perturbed = groups.perturbed_groups
+    if level == "perturbation" and split_kind == "combination":
+        perturbed = np.array([group for group in perturbed if groups.conditions[group].is_combination], dtype=int)
     contexts = _shuffled_rank([str(groups.table["context"][group]) for group in perturbed], rng)
     if level == "perturbation" and split_kind != "combination":
         return _folds_of_parts(groups, n_folds, rng)
     labels = _shuffled_rank([groups.conditions[group].label for group in perturbed], rng)
-    number = {"context": contexts, "perturbation": labels, "pair": contexts + labels}[level]
+    number: np.ndarray = {"context": contexts, "perturbation": labels, "pair": contexts + labels}[level]
     test_fold = np.full(len(groups), -1)
     if len(np.unique(number)) >= 2:
         test_fold[perturbed] = number % min(n_folds, len(np.unique(number)))
