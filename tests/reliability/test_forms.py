@@ -67,7 +67,8 @@ def test_every_public_name_is_among_the_entry_points(shop) -> None:
 
 
 # methods that take nothing, or what scvi-tools gives them
-PLAIN = {"setup_arguments", 
+PLAIN = {
+    "setup_arguments",
     "groups",
     "to_dict",
     "source",
