@@ -263,3 +263,18 @@ def test_tests_stand_in_the_folder_of_their_room() -> None:
     alone = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
     files = {path.stem.removeprefix("_") for path in SOURCE.glob("*.py")}
     assert alone - files <= {"architecture", "newcomer_mistakes", "packaging"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_what_is_marked_as_an_override_overrides_something(room: str) -> None:
+    lost = []
+    for path in (SOURCE / room).rglob("*.py"):
+        parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+        module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+        for kind in (kind for kind in vars(module).values() if inspect.isclass(kind)):
+            for name, member in vars(kind).items():
+                function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+                inherited = any(name in vars(base) for base in kind.__mro__[1:])
+                if getattr(function, "__override__", False) and not inherited:
+                    lost.append(f"{kind.__qualname__}.{name}")
+    assert not lost  # it would never be called

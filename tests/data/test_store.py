@@ -357,7 +357,7 @@ def repeated_genes():
     [
         (lambda p: [], {}, OptionError, "no files"),
         (lambda p: [p / "none.h5ad"], {}, StoreError, "does not exist"),
-        (lambda p: [p / "text.h5ad"], {}, StoreError, "no AnnData, or is damaged"),
+        (lambda p: [p / "text.h5ad"], {}, StoreError, "no AnnData, or it is damaged"),
         (lambda p: [by_column(p)], {}, CountsError, "csc_matrix.*tocsr"),
         (lambda p: [make_cells(1)], {"genes": ["g1", "zzz"]}, GeneError, "'zzz'"),
         (lambda p: [make_cells(1), make_cells(2, genes=[f"x{i}" for i in range(N_GENES)])], {}, GeneError, "in common"),

@@ -51,6 +51,5 @@ def test_a_training_says_what_it_does_beside_its_steps(monkeypatch) -> None:
     assert not any(shown for shown, _ in said)
     assert texts[0] == "Reading the cells"
     assert any(text.startswith("Choosing how effects depend on the context") for text in texts)
-    assert any(text.startswith("Without a part of the groups: ") for text in texts)
     assert sum(text.startswith("Comparing networks") and text.endswith("of 6") for text in texts) == 6
     assert texts[-1] == "Learning how sure predictions are from left-out groups"

@@ -376,7 +376,7 @@ class PredictingModel(PredictableModel):
         for request in requests:
             positions = np.flatnonzero(labels == request.context)
             order.append(positions)
-            moved.append(predictor.population(cells[positions], request, "counts", seed=request.seed(seed)))
+            moved.append(predictor.model._population(cells[positions], request, "counts", seed=request.seed(seed)))
         back = np.argsort(np.concatenate(order))
         counts = sparse.csr_matrix(sparse.vstack([population.counts for population in moved]))[back]
         latents = [population.latent for population in moved if population.latent is not None]

@@ -56,6 +56,15 @@ class PredictableModel(RegisteredModel):
         """Raise for conditions the model cannot predict; perturbations must be known by default."""
         self.vocabulary.require(request.label for request in requests)
 
+    def _population(self, control: Cells, request: Request, readout: str | None, *, seed: int) -> Population:
+        """Predict the cells of one population from its control cells."""
+        kind: Any = readout or self._default_readout
+        prediction = self._predict_set(control, request, seed=seed, each_cell=kind != "added")
+        values, counts = read_out(
+            control, prediction, kind=kind, options=self.readout_options, dispersion=self._dispersion, seed=seed
+        )
+        return Population(values, counts, control.uncached(), _keys.PREDICTED, request, prediction.latent)
+
     def _latent_of(self, cells: Cells) -> np.ndarray | None:
         """Latent states of cells as they are, for models that have a latent space."""
         return None
@@ -119,7 +128,7 @@ class Predictor:
             ):
                 if moved is None or (draw, size) != last:
                     last, moved = (draw, size), repeated(controls[draw], size, seed).uncached()
-                populations.append(self.population(moved, request, readout, seed=request.seed(seed)))
+                populations.append(self.model._population(moved, request, readout, seed=request.seed(seed)))
         populations += [self.controls_as_they_are(controls[draw]) for draw in shown]
         as_text = text_columns(cells.obs, requests, design)
         return self.assembled(populations, as_text=as_text, unseen=self.unseen(requests))
@@ -135,16 +144,6 @@ class Predictor:
             for request in asked:
                 after = self.model._predict_set(control, request, seed=seed, each_cell=False).mean_log
                 yield request, statistics, statistics.mean_log[0], after
-
-    def population(self, control: Cells, request: Request, readout: str | None, *, seed: int) -> Population:
-        """Predict one population of control cells."""
-        model = self.model
-        kind: Any = readout or model._default_readout
-        prediction = model._predict_set(control, request, seed=seed, each_cell=kind != "added")
-        values, counts = read_out(
-            control, prediction, kind=kind, options=model.readout_options, dispersion=model._dispersion, seed=seed
-        )
-        return Population(values, counts, control.uncached(), _keys.PREDICTED, request, prediction.latent)
 
     def controls_as_they_are(self, control: Cells) -> Population:
         """Return control cells as a population beside the predicted ones."""

@@ -114,7 +114,7 @@ def _predicted_part(
     predictor: Predictor, control: Cells, requests: Sequence[Request], readout: str | None, seed: int
 ) -> list[Population]:
     moved = control.uncached()
-    return [predictor.population(moved, request, readout, seed=request.seed(seed)) for request in requests]
+    return [predictor.model._population(moved, request, readout, seed=request.seed(seed)) for request in requests]
 
 
 def _as_stored(cells: AnnData, columns: Sequence[str]) -> AnnData:
