@@ -198,7 +198,7 @@ def _read_genes(genes: Sequence[str] | str | os.PathLike) -> pd.Index:
         names = [name.strip() for name in _read_table(Path(genes))[0] if name.strip()]
         names = names[1:] if names and names[0].lower() in _HEADERS else names
     else:
-        names = [str(name) for name in genes]
+        names = check_names(genes, name="genes")
     found = pd.Index(names, dtype=object)
     repeated = found[found.duplicated()].unique()
     if not len(found) or len(repeated):
@@ -215,7 +215,8 @@ def _expected(
         names = pd.unique(labels.target[~labels.is_control])
         return {(context, name): n_cells for context in contexts for name in names}
     if not isinstance(perturbations, str | os.PathLike):
-        return {(context, str(name)): n_cells for context in contexts for name in perturbations}
+        names = check_names(perturbations, name="perturbations")
+        return {(context, name): n_cells for context in contexts for name in names}
     table = _read_table(Path(perturbations))
     table = table.iloc[1:].set_axis(list(table.iloc[0]), axis=1)
     if "target_gene" not in table:

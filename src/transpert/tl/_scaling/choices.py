@@ -15,6 +15,8 @@ from transpert.groups import Design, make_groups
 from transpert.groups.table import context_labels
 from transpert.scaling import balanced_order, gini_simpson, shannon, sketch_order, spiked_order, vendi
 
+from .tasks import types_of
+
 AXES = ("cells", "perturbations", "contexts", "cells_per_condition", "steps", "parameters")
 _OF_THE_MODEL = ("steps", "parameters")
 SCHEMES = ("random", "reweighted", "sketch", "stratified", "spike_in_10", "spike_in_50")
@@ -74,7 +76,7 @@ class Cells:
                 remedy="Make a split with pp.split before the study.",
             )
         contexts = context_labels(obs, design).astype(str)
-        types = contexts if type_key is None else obs[type_key].astype(str).to_numpy()
+        types = types_of(obs, type_key, contexts)
         own, other = np.flatnonzero(train & ~spiked), np.flatnonzero(train & spiked)
         groups = make_groups(obs, design).codes
         return cls(contexts, labels.astype(str), own, other, test, control, groups, points, types)

@@ -156,7 +156,7 @@ def _score_latent(cells: AnnData, own: np.ndarray, kept: np.ndarray, task: Task)
             model = _make_model(cells, task)
             model.train(**({"enable_progress_bar": False} if _trains_with_bar(model) else {}))
             latent = np.asarray(model.get_latent_representation(cells))
-    return task_scores(task.kind, latent[kept], types_of(cells, task.type_key, contexts)[kept])
+    return task_scores(task.kind, latent[kept], types_of(frame(cells.obs), task.type_key, contexts)[kept])
 
 
 def _predict(cells: AnnData, task: Task) -> tuple[AnnData, int]:

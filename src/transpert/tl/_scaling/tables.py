@@ -99,7 +99,7 @@ def bounds_of(source: Source, truth: AnnData, base: Task) -> pd.DataFrame:
 def _bounds_of_task(source: Source, base: Task) -> pd.DataFrame:
     """Floor and ceiling of the scores of a representation."""
     cells = source.take(base.keep)
-    types = types_of(cells, base.type_key, context_labels(frame(cells.obs), base.design).astype(str))
+    types = types_of(frame(cells.obs), base.type_key, context_labels(frame(cells.obs), base.design).astype(str))
     found = floors(base.kind, types)
     rows = [["all", "all", name, value, 1.0] for name, value in found.items()]
     return pd.DataFrame(rows, columns=[*_KEYS, FLOOR, CEILING])

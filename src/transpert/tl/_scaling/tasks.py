@@ -6,9 +6,8 @@ import warnings
 from typing import Any
 
 import numpy as np
-from anndata import AnnData
+import pandas as pd
 
-from transpert._anndata import frame
 from transpert.errors import OptionError, SplitError
 
 TASKS: dict[str, tuple[str, ...]] = {
@@ -87,11 +86,10 @@ def floors(kind: str, types: np.ndarray) -> dict[str, float]:
     return {"nmi": 0.0, "ari": 0.0, "asw": 0.5, "avg_bio": 1 / 6}
 
 
-def types_of(cells: AnnData, key: str | None, contexts: np.ndarray) -> np.ndarray:
+def types_of(obs: pd.DataFrame, key: str | None, contexts: np.ndarray) -> np.ndarray:
     """Return the cell types, by default the contexts."""
     if key is None:
         return contexts
-    obs = frame(cells.obs)
     if key not in obs:
         raise OptionError(f"there is no column {key!r}", where="type_key", remedy="Name a column of obs.")
     return obs[key].astype(str).to_numpy(dtype=object).astype(str)
