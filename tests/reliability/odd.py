@@ -75,7 +75,8 @@ def _odd_value(adata: ad.AnnData, rng: np.random.Generator) -> None:
 
 
 def _odd_logs(adata: ad.AnnData, rng: np.random.Generator) -> None:
-    values = np.asarray(adata.X, dtype=np.float64).copy()
+    stored = adata.X
+    values = np.array(stored.toarray() if sparse.issparse(stored) else stored, dtype=np.float64)
     values.flat[rng.integers(values.size)] = rng.choice([np.nan, np.inf, -1.0, 50.0])
     adata.X = values
 
