@@ -15,7 +15,7 @@ import pytest
 
 from transpert import _folders
 from transpert._folders import MARKER, Unfinished, file_written, folder_written, held, partial_folder, read_steadily
-from transpert.errors import AssumptionWarning, ModelFileError, StoreError
+from transpert.errors import AssumptionWarning, ModelFileError, OptionError, StoreError
 
 
 def write(target: Path, text: str) -> None:
@@ -324,3 +324,8 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path) -> None:
     with file_written(Path("/dev/null"), StoreError, "repeat the call") as new:
         new.write_text("text")
     assert Path("/dev/null").is_char_device()
+
+
+def test_a_path_without_a_name_is_refused() -> None:
+    with pytest.raises(OptionError, match="has no name of its own"):
+        partial_folder(Path(""))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ._files import writing
-from .errors import OURS, AssumptionWarning, TranspertError
+from .errors import OURS, AssumptionWarning, OptionError, TranspertError
 
 MARKER = ".transpert"
 _PARTIAL, _LOCK = ".partial", ".lock"  # ends of names of what is unfinished, and of locks
@@ -201,6 +201,10 @@ def clear_unfinished(folder: Path, names: str, kind: str, error: type[TranspertE
 
 def partial_folder(target: Path) -> Path:
     """Return where unfinished work on a folder stands."""
+    if not target.name:  # an empty text, or the root of all folders
+        raise OptionError(
+            f"{str(target)!r} has no name of its own", where="path", remedy="Give the path of a new file or folder."
+        )
     return target.with_name(f"{target.name}{_PARTIAL}")
 
 
