@@ -67,3 +67,9 @@ def test_a_seed_is_a_whole_number_from_0_upwards(cells, name, seed) -> None:
 def test_whole_numbers_of_any_type_are_seeds() -> None:
     assert type(check_seed(np.int64(3))) is int
     assert check_seed(0) == 0
+
+
+def test_a_seed_that_torch_cannot_hold_is_refused() -> None:
+    assert check_seed(2**63 - 1) == 2**63 - 1
+    with pytest.raises(OptionError, match="Give a whole number from 0 to"):
+        check_seed(10**30)

@@ -12,4 +12,4 @@ ONE_AT_A_TIME = threading.RLock()
 
 def check_seed(seed: int) -> int:
     """Return a seed as an int."""
-    return check_whole(seed, name="seed")
+    return check_whole(seed, name="seed", most=2**63 - 1)  # torch holds seeds in 64 bits
