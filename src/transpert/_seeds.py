@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from transpert._arguments import check_whole
+from transpert._arguments import check_whole, refused
 
 # torch draws from one generator in the whole process: whoever seeds it keeps other threads out until it is given back
 ONE_AT_A_TIME = threading.RLock()
@@ -12,4 +12,7 @@ ONE_AT_A_TIME = threading.RLock()
 
 def check_seed(seed: int) -> int:
     """Return a seed as an int."""
-    return check_whole(seed, name="seed", most=2**63 - 1)  # torch holds seeds in 64 bits
+    whole: int = check_whole(seed, name="seed")
+    if whole >= 2**63:  # torch holds seeds in 64 bits
+        raise refused("seed", seed, "Give a whole number below 2 ** 63.")
+    return whole
