@@ -458,3 +458,12 @@ def test_an_h5ad_that_claims_to_be_larger_than_the_memory_is_refused(tmp_path) -
 def test_a_file_of_annotations_that_does_not_exist_is_named(tmp_path) -> None:
     with pytest.raises(ConditionError, match="the file does not exist.*none.gaf"):
         gene_ontology(tmp_path / "none.gaf")
+
+
+def test_library_sizes_that_are_text_are_refused() -> None:
+    adata = tp.datasets.simulate(n_contexts=1, n_perturbations=2, n_genes=20, n_cells=10)
+    adata.obs["bad"] = "x"
+    with pytest.raises(OptionError, match="something else than numbers"):
+        tp.conditions.coexpression(
+            adata, perturbation_key="perturbation", control="control", layer="counts", library_size_key="bad"
+        )

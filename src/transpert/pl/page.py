@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 
@@ -150,7 +151,8 @@ def _request(pred: AnnData, truth: AnnData) -> str:
 
 def _as_text(value: Any) -> str:
     """Write one name or several."""
-    return value if isinstance(value, str) else ", ".join(map(str, value))
+    several = isinstance(value, list | tuple | set | np.ndarray)
+    return ", ".join(map(str, value)) if several else str(value)
 
 
 def _leakage(truth: AnnData) -> str:

@@ -99,9 +99,9 @@ def coexpression(
     matrix = read_counts(adata.X if layer is None else adata.layers[layer], where=where)
     counts = sparse.csr_matrix(matrix[controls], dtype=np.float32)
     if library_size_key is not None:
-        library = obs[library_size_key].to_numpy(dtype=float)[controls]
+        library = _numbers(obs, library_size_key)[controls]
     elif _keys.LIBRARY_SIZE in obs:
-        library = obs[_keys.LIBRARY_SIZE].to_numpy(dtype=float)[controls]
+        library = _numbers(obs, _keys.LIBRARY_SIZE)[controls]
     else:
         library = library_sizes(counts)
     groups = obs.iloc[controls][keys].astype(str).agg("|".join, axis=1).to_numpy() if keys else None
@@ -180,3 +180,15 @@ def coexpression_of(
     model = TruncatedSVD(kept, random_state=seed).fit(values)
     loadings = model.components_.T * (model.singular_values_ / np.sqrt(len(values)))
     return Embedding(tuple(map(str, genes)), loadings, "co-expression in control cells")
+
+
+def _numbers(obs: pd.DataFrame, key: str) -> np.ndarray:
+    """Return a column of numbers."""
+    try:
+        return obs[key].to_numpy(dtype=float)
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            "the column holds something else than numbers",
+            where=f"obs[{key!r}]",
+            remedy="Give the total counts of cells.",
+        ) from error

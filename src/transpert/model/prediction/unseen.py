@@ -24,7 +24,7 @@ def unseen_parts(
 
 def check_seen(unseen: Sequence[str], choice: Unseen) -> None:
     """Raise for perturbations that were not trained on, unless they are to be predicted as the mean of the others."""
-    if choice not in ("error", "mean"):
+    if not isinstance(choice, str) or choice not in ("error", "mean"):
         raise OptionError(f"unseen is {choice!r}", remedy="Choose 'error' or 'mean'.")
     if unseen and choice == "error":
         raise ConditionError(
