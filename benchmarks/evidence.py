@@ -20,6 +20,7 @@ import pandas as pd
 from anndata import AnnData
 
 import transpert as tp
+from transpert.model.evidence import resolve_evidence
 
 METRICS = ("pearson_delta", "overlap_at_n", "energy_distance")
 # the ten larger types, in the order of their names: every other one is of "another screen"
@@ -72,13 +73,7 @@ def scores(case: Case) -> pd.DataFrame:
     tp.KernelTransport.setup_anndata(case.other, **case.setup)
     other = tp.KernelTransport(case.other)
     other.train()
-    measured = tp.transport.Evidence(
-        other.anchor.table.conditions,
-        tuple(map(str, other.anchor.table.contexts)),
-        tuple(other.genes),
-        other.anchor.effects["log_fold"],
-        other.anchor.variances["log_fold"],
-    )
+    (measured,) = resolve_evidence(other)
     order = np.random.default_rng(0).permutation(len(other.genes))
     shuffled = replace(measured, log_fold=measured.log_fold[:, order], variance=measured.variance[:, order])
     predictions, weights = {}, {}

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import transpert as tp
 from transpert.errors import ConditionError, NotTrainedError, OptionError
+from transpert.model.evidence import resolve_evidence
 from transpert.transport import Evidence
 
 KEYS = {
@@ -38,9 +41,9 @@ def trained(own, evidence, cls=tp.KernelTransport, **options):
 
 def shuffled(model) -> Evidence:
     order = np.random.default_rng(0).permutation(len(model.genes))
-    effects, variances = (getattr(model.anchor, name)["log_fold"][:, order] for name in ("effects", "variances"))
-    contexts = tuple(map(str, model.anchor.table.contexts))
-    return Evidence(model.anchor.table.conditions, contexts, tuple(model.genes), effects, variances, "shuffled")
+    (measured,) = resolve_evidence(model)
+    changed = {"log_fold": measured.log_fold[:, order], "variance": measured.variance[:, order]}
+    return dataclasses.replace(measured, **changed, name="shuffled")
 
 
 def correlation(model, own) -> float:

@@ -127,8 +127,8 @@ class Anchor:
             effect = self._effect(space, condition, context, before, allowed, measured)
             by_space[space] = self.apply(space, effect, before, rate)
         mean = np.maximum(sum(self.stack[space] * value for space, value in by_space.items()), 0)
-        own = self.table.of_context(context) & self.table.of_action(condition) & allowed
-        if not (measured and own.any()):
+        own = self.table.of_context(context) & self.table.of_action(condition) & allowed if self.evidence else None
+        if own is not None and not (measured and own.any()):
             situation = self.situation(condition, context, allowed)
             for source in self.evidence:
                 weight = source.weights.get(situation, 0.0)
@@ -164,21 +164,6 @@ class Anchor:
         ``(P, G)``: predicted shifts of the mean log1p.
         """
         return np.array([self.shift_of_group(effects, row, ~leave_out(row)) for row in range(len(effects))])
-
-    def predict_groups(self, effects: GroupEffects) -> np.ndarray:
-        """Predict groups that the anchor was not fitted to.
-
-        Parameters
-        ----------
-        effects
-            The groups.
-
-        Returns
-        -------
-        ``(P, G)``: predicted shifts of the mean log1p.
-        """
-        everything = np.ones(len(self.table.weights), dtype=bool)
-        return np.array([self.shift_of_group(effects, row, everything) for row in range(len(effects))])
 
     def shift_of_group(
         self, effects: GroupEffects, row: int, allowed: np.ndarray, *, measured: bool = False

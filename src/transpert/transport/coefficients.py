@@ -31,10 +31,10 @@ class EffectTable:
 
     def __post_init__(self) -> None:
         # these are asked for thousands of times while an anchor is fitted
-        object.__setattr__(self, "_by_condition", _rows_by((condition,) for condition in self.conditions))
-        object.__setattr__(self, "_by_action", _rows_by((condition.action,) for condition in self.conditions))
-        object.__setattr__(self, "_by_context", _rows_by((context,) for context in self.contexts))
-        object.__setattr__(self, "_by_part", _rows_by(condition.parts for condition in self.conditions))
+        object.__setattr__(self, "_by_condition", rows_by((condition,) for condition in self.conditions))
+        object.__setattr__(self, "_by_action", rows_by((condition.action,) for condition in self.conditions))
+        object.__setattr__(self, "_by_context", rows_by((context,) for context in self.contexts))
+        object.__setattr__(self, "_by_part", rows_by(condition.parts for condition in self.conditions))
 
     def of_context(self, context: str) -> np.ndarray:
         """Return which effects were measured in a context."""
@@ -60,13 +60,13 @@ class EffectTable:
         rows = self._by_part.get(part, ())
         return any(not opposed(direction, dict(self.conditions[row].action)[part]) for row in rows)
 
-    def _marked(self, rows_by: dict[Hashable, np.ndarray], name: Hashable) -> np.ndarray:
+    def _marked(self, rows_of: dict[Hashable, np.ndarray], name: Hashable) -> np.ndarray:
         marked = np.zeros(len(self.conditions), dtype=bool)
-        marked[rows_by.get(name, [])] = True
+        marked[rows_of.get(name, [])] = True
         return marked
 
 
-def _rows_by(names_of_rows: Iterable[Iterable[Hashable]]) -> dict[Hashable, np.ndarray]:
+def rows_by(names_of_rows: Iterable[Iterable[Hashable]]) -> dict[Hashable, np.ndarray]:
     """Rows under each of the names that they have."""
     rows: dict[Hashable, list[int]] = {}
     for row, names in enumerate(names_of_rows):

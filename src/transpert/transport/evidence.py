@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -15,6 +15,7 @@ from transpert._signatures import check_fields
 from transpert.conditions import Condition
 from transpert.errors import OptionError, list_names
 
+from .coefficients import rows_by
 from .shrinkage import shrink_effects
 
 
@@ -57,6 +58,8 @@ class Evidence:
     log_fold: np.ndarray
     variance: np.ndarray
     name: str = "evidence"
+    _by_condition: dict[Hashable, np.ndarray] = field(init=False, repr=False)
+    _by_action: dict[Hashable, np.ndarray] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -78,6 +81,9 @@ class Evidence:
             )
         if not (np.nan_to_num(self.variance) >= 0).all():
             raise refused("variance", self.variance, "Give squares of standard errors.")
+        # effects are asked for thousands of times, of sources with thousands of conditions
+        object.__setattr__(self, "_by_condition", rows_by((condition,) for condition in self.conditions))
+        object.__setattr__(self, "_by_action", rows_by((condition.action,) for condition in self.conditions))
 
     @classmethod
     def from_frame(
@@ -177,8 +183,8 @@ class Evidence:
 
     def _mean(self, condition: Condition, context: str) -> tuple[np.ndarray, np.ndarray] | None:
         """The mean effect over the rows that are most like what is asked, and its sampling variance."""
-        rows = [row for row, known in enumerate(self.conditions) if known == condition]
-        rows = rows or [row for row, known in enumerate(self.conditions) if known.action == condition.action]
+        known = self._by_condition.get(condition, self._by_action.get(condition.action, ()))
+        rows = list(map(int, known))
         rows = [row for row in rows if self.contexts[row] == context] or rows
         if not rows:
             return None
