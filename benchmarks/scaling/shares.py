@@ -1,6 +1,9 @@
-"""Effect shares of simulated screens against their truth: ``python -m benchmarks.scaling.shares [MORE [SEEDS]]``.
+"""Effect shares of simulated screens against their truth.
 
-The truth of a screen is what the same screen shows with so many (forty) times as many cells; two seeds by default.
+``python -m benchmarks.scaling.shares [MORE [SEEDS [SCREEN]]]``
+
+The truth of a screen is what the same screen shows with so many (forty) times as many cells; the seeds 0 and 1 by
+default, ``24-43`` for others; of all ten screens, or of the one with a number from 0 to 9.
 """
 
 from __future__ import annotations
@@ -32,10 +35,11 @@ def energies(adata) -> pd.Series:
     return found.shares["energy"]
 
 
-def errors(seeds=(0, 1), more: int = 40) -> pd.DataFrame:
+def errors(seeds=(0, 1), more: int = 40, screens=()) -> pd.DataFrame:
     """One row a screen: estimated and true shares of what is conserved, of the interaction and of noise."""
     rows = []
-    for number, options in enumerate(SCREENS):
+    for number in screens or range(len(SCREENS)):
+        options = SCREENS[number]
         for seed in seeds:
             chosen = {**COMMON, **options, "seed": 100 * number + seed}
             measured = energies(tp.datasets.simulate(**chosen))
@@ -52,8 +56,9 @@ def errors(seeds=(0, 1), more: int = 40) -> pd.DataFrame:
     return table
 
 
-def main(more: str = "40", n_seeds: str = "2") -> None:
-    table = errors(range(int(n_seeds)), int(more))
+def main(more: str = "40", seeds: str = "0-1", *screens: str) -> None:
+    first, last = map(int, seeds.split("-"))
+    table = errors(range(first, last + 1), int(more), [int(number) for number in screens])
     columns = [name for name in table if name.startswith("error")]
     print(table.round(3).to_string())
     print("largest error", float(np.max(table[columns])), "mean error", table[columns].mean().round(4).to_dict())

@@ -65,7 +65,8 @@ def papalexi(path: str) -> None:
                 print(held, name, what, top, f"recall_3 {judged['recall_3']:.2f} auc {judged['auc']:.3f}")
 
 
-def speed(vectors_path: str, n_candidates: int = 5_000) -> None:
+def speed(vectors_path: str, n_candidates: int = 5_000, gate: float = 0.5) -> None:
+    """Time a ranking in which networks are asked about every candidate, whatever they are worth."""
     vectors = tp.conditions.Embedding.from_npz(vectors_path).to_frame().iloc[: n_candidates + 20]
     adata = tp.datasets.simulate(n_contexts=3, n_perturbations=20, n_genes=500, n_cells=200)
     adata.obs["perturbation"] = (
@@ -73,7 +74,8 @@ def speed(vectors_path: str, n_candidates: int = 5_000) -> None:
     )
     tp.SCALE.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
     training = tp.model.TrainingOptions(steps=50, steps_per_epoch=25)
-    model = tp.SCALE(adata, preset="small", embeddings=vectors, training=training)
+    joining = tp.model.JoiningOptions(gate=gate)
+    model = tp.SCALE(adata, preset="small", embeddings=vectors, training=training, joining=joining)
     model.train(enable_progress_bar=False)
     wanted = pd.Series(np.random.default_rng(0).normal(size=500), index=adata.var_names)
     start = time.perf_counter()

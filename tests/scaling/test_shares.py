@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from transpert.errors import MetricInputError
-from transpert.scaling import HalvedEffects, effect_energies
+from transpert.scaling import Energies, HalvedEffects, effect_energies
+from transpert.scaling.shares import without_shared_errors
 
 
 def drawn(rng, n_contexts, n_perturbations, n_genes, noise, missing=0):
@@ -57,6 +58,23 @@ def test_a_context_that_counts_twice_is_not_compared_with_itself() -> None:
     assert once.conserved == pytest.approx(twice.conserved)
     alone = effect_energies(effects, context_weights=np.array([[3, 0, 0]]), perturbation_weights=np.ones((1, 5)))
     assert np.isnan(alone.conserved).all()
+
+
+def test_what_is_shared_is_believed_as_far_as_it_exceeds_the_error_of_shared_controls() -> None:
+    found = Energies(*(np.array(values) for values in ([[9.0]], [[4.0]], [[5.0]], [3.0], [1.0])))
+    less = without_shared_errors(found, within=0.5, systematic=0.125)
+    common, context = 1 - 0.25 / 1, 2.25 - 1 / 2.25
+    assert less.systematic == pytest.approx(common)
+    assert less.within == pytest.approx(common + context)
+    assert less.signal == pytest.approx(9 + common + context - 3) and less.noise == pytest.approx(
+        4 + 3 - common - context
+    )
+    assert less.conserved == pytest.approx(5 + common - 1)
+    nothing = without_shared_errors(found, within=4.6, systematic=0.5)
+    assert nothing.systematic == 0 and nothing.within == 0 and nothing.signal == pytest.approx(6)
+    one_context = Energies(found.signal, found.noise, np.array([[np.nan]]), found.within, np.array([np.nan]))
+    alone = without_shared_errors(one_context, within=0.5, systematic=0.0)
+    assert alone.within == pytest.approx(3 - 1 / 3) and np.isnan(alone.systematic).all()
 
 
 def test_weights_for_another_number_of_contexts_are_refused() -> None:

@@ -41,6 +41,20 @@ def test_a_screen_without_effects_is_called_one() -> None:
     assert "cannot be told from noise" in tp.tl.effect_shares(nothing, context_keys="context").text
 
 
+def test_what_shared_controls_make_of_nothing_is_no_effect_of_the_context() -> None:
+    options = {"n_contexts": 4, "n_perturbations": 6, "n_genes": 100, "n_cells": 24, "effect_size": 0.0}
+    screens = [tp.datasets.simulate(**options, seed=seed) for seed in range(8)]
+    shares = [tp.tl.effect_shares(screen, context_keys="context", n_bootstrap=0).shares["share"] for screen in screens]
+    assert sum(share["context"] == 0 and share["systematic"] == 0 for share in shares) >= 6
+    # in two batches it is the same
+    batched = tp.datasets.simulate(**{**options, "n_batches": 2, "n_cells": 12})
+    design = Design("perturbation", "control", ("context",), batch_key="batch")
+    assert tp.tl.effect_shares(batched, design=design, n_bootstrap=0).shares.loc["context", "share"] < 0.03
+    # and what perturbations do share is found
+    real = tp.datasets.simulate(**{**options, "effect_size": 0.5, "systematic_effect": 1.0, "moved": 1.0})
+    assert tp.tl.effect_shares(real, context_keys="context", n_bootstrap=0).shares.loc["systematic", "share"] > 0.2
+
+
 def test_the_ceiling_that_is_expected_of_a_replicate_is_the_one_that_is_measured() -> None:
     adata = tp.datasets.simulate(n_contexts=3, n_perturbations=6, n_genes=200, n_cells=40, n_control_cells=2_000)
     found = tp.tl.effect_shares(adata, context_keys="context", metrics=["mse_delta"], n_bootstrap=0)

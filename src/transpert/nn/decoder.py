@@ -52,6 +52,9 @@ class CellDecoder(nn.Module):
         return functional.linear(self.units(after) - self.units(before), self.last.weight * scale[:, None])
 
     def mean_difference(self, before: Tensor, after: Tensor, scale: Tensor) -> Tensor:
-        """Return the mean of :meth:`difference` over all cells, ``(G,)``; the output puts out one cell."""
-        changed = (self.units(after) - self.units(before)).flatten(0, -2).mean(0)
+        """Return the mean of :meth:`difference` over all cells, ``(K, G)``; the output puts out one cell.
+
+        Sets ``(S, N, d)`` before, and after each of ``K`` conditions, ``(S, K, N, d)``.
+        """
+        changed = (self.units(after) - self.units(before)[:, None]).mean(dim=(0, 2))
         return functional.linear(changed, self.last.weight) * scale

@@ -8,6 +8,7 @@ import numpy as np
 
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
+from transpert.transport import shrink_effects
 
 COMPONENTS = ("conserved", "context", "interaction", "noise")
 
@@ -122,6 +123,27 @@ def effect_energies(
     signal, noise = (_ratio(w @ table.put(values), there) for values in (twice, error))
     within = _within_contexts(table, effects, table.put(twice), w, v)
     return Energies(signal, noise, conserved, within, _across(table, crossed, w, v))
+
+
+def without_shared_errors(energies: Energies, *, within: float, systematic: float) -> Energies:
+    """Believe in what perturbations share as far as it exceeds what shared controls make of nothing.
+
+    The perturbations of a context have their controls in common, and so the error of these. Its energy averages 0, but
+    over a few contexts only, and where effects are weak it is as large as they are. ``within`` and ``systematic`` are
+    the sampling variances of the energies of these names; an energy below 1.4 standard errors is taken for none.
+    """
+    common = _believed(energies.systematic, systematic)
+    context = _believed(energies.within - np.nan_to_num(common), within)
+    shared = context + np.nan_to_num(common)
+    less, less_common = (
+        np.nan_to_num(new - old)[:, None] for new, old in ((shared, energies.within), (common, energies.systematic))
+    )
+    return Energies(energies.signal + less, energies.noise - less, energies.conserved + less_common, shared, common)
+
+
+def _believed(energy: np.ndarray, variance: float) -> np.ndarray:
+    """The non-negative garrote with twice the variance, 0 where it is negative."""
+    return shrink_effects(np.maximum(energy, 0), np.full(energy.shape, 2 * variance))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ from transpert.scaling import HalvedEffects
 from ._populations import Populations
 
 _FEWEST = 4  # cells, two in each half
+_MOST_CELLS = 500  # of a half, to measure their covariance
 
 
 def large_populations(found: Populations) -> list[tuple[str, str]]:
@@ -75,6 +76,46 @@ def halved_effects(
     names = [label for _, label in wanted]
     of = np.array([context for context, _ in wanted], dtype=object)
     return HalvedEffects(sides[0], sides[1], of, np.array(names, dtype=object))
+
+
+def shared_errors(
+    values: np.ndarray | sparse.csr_matrix,
+    found: Populations,
+    batches: np.ndarray,
+    wanted: list[tuple[str, str]],
+    n_splits: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Sampling variances of the energy that perturbations share in one context, and in two, when they share nothing.
+
+    Both come from the square of the covariance of the control cells, which is measured between two halves of them.
+    """
+    errors = []
+    for context in dict.fromkeys(context for context, _ in wanted):
+        rows = found.controls[context]
+        sizes = np.array([len(found.cells[key]) for key in wanted if key[0] == context])
+        # of the mean over perturbations, each with controls that are the same for all
+        one_cell = 1 / len(rows) + (1 / sizes).sum() / len(sizes) ** 2
+        errors.append(one_cell * np.sqrt(_squared_covariance(values, rows, batches, rng)))
+    shared, n = np.array(errors), len(errors)
+    within = (2 + 2 / n_splits) * (shared**2).sum() / n**2  # halves that are drawn so often
+    pairs = shared.sum() ** 2 - (shared**2).sum()
+    return float(within), float(2 * pairs / max(n * (n - 1), 1) ** 2)
+
+
+def _squared_covariance(
+    values: np.ndarray | sparse.csr_matrix, rows: np.ndarray, batches: np.ndarray, rng: np.random.Generator
+) -> float:
+    """Trace of the square of the covariance of cells around the means of their batches."""
+    centred = []
+    for half in _halves(rows, batches, rng):
+        cells = values[half[:_MOST_CELLS]]
+        cells = np.asarray(cells.todense() if sparse.issparse(cells) else cells, dtype=np.float64)
+        numbers = np.unique(batches[half[:_MOST_CELLS]], return_inverse=True)[1]
+        means = np.stack([cells[numbers == number].mean(axis=0) for number in range(numbers.max() + 1)])
+        freedom = max(len(cells) - len(means), 1)
+        centred.append((cells - means[numbers]) / np.sqrt(freedom))
+    return float(((centred[0] @ centred[1].T) ** 2).sum())
 
 
 def _halves(rows: np.ndarray, batches: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -21,11 +21,12 @@ from transpert.groups import Design
 from transpert.groups.labels import label_codes
 from transpert.metrics import resolve_metrics
 from transpert.scaling import Energies, effect_energies
+from transpert.scaling.shares import without_shared_errors
 
 from ._evaluation.blocks import CEILING
 from ._evaluation.cell_reader import open_cells
 from ._evaluation.plan import Plan
-from ._halves import halved_effects, large_populations
+from ._halves import halved_effects, large_populations, shared_errors
 from ._populations import Populations, design_of, log_values, populations
 from .evaluation import score_plan
 from .score_summary import MEAN, tabulate
@@ -85,7 +86,8 @@ def effect_shares(
 
     It says before any training how much there is to learn: which baseline is enough, whether a model of contexts can
     help, and what a perfect prediction would score. Every effect is measured twice, in halves of its cells and in
-    halves of the controls, for controls that are shared make effects agree that do not exist.
+    halves of the controls, for controls that are shared make effects agree that do not exist. What all perturbations of
+    a context share is believed as far as it exceeds what the error of their common controls looks like.
 
     Parameters
     ----------
@@ -225,7 +227,9 @@ def _measure(
         effects = halved_effects(values, found, batches, wanted, rng)
         parts.append(effect_energies(effects, context_weights=weights[0], perturbation_weights=weights[1]))
     averaged = {name: np.mean([getattr(part, name) for part in parts], axis=0) for name in Energies.__slots__}
-    return _Measured(Energies(**averaged), weights[1], perturbations, n_contexts)
+    within, systematic = shared_errors(values, found, batches, wanted, n_splits, rng)
+    energies = without_shared_errors(Energies(**averaged), within=within, systematic=systematic)
+    return _Measured(energies, weights[1], perturbations, n_contexts)
 
 
 def _share_table(measured: _Measured, level: float) -> pd.DataFrame:

@@ -40,6 +40,11 @@ class PredictableModel(RegisteredModel):
     def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
         """Predict where one population of control cells goes; what is said of each cell may be left out."""
 
+    def _predict_means(self, control: Cells, requests: Sequence[Request], *, seed: int) -> Iterator[np.ndarray]:
+        """Predict the mean log1p of the same control cells, ``(G,)``, for one request after the other."""
+        for request in requests:
+            yield self._predict_set(control, request, seed=seed, each_cell=False).mean_log
+
     def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
         # a split says what to train on; other data is only predicted for
         source = dataclasses.replace(self.source, design=dataclasses.replace(self.design, split_key=None))
@@ -141,8 +146,9 @@ class Predictor:
         for pool, asked in groupby(requests, key=lambda request: pool_of(cells, design, request)):
             control = control_cells(cells, design, pool, None, seed)  # read once for requests that follow each other
             statistics = control.as_one_group()
-            for request in asked:
-                after = self.model._predict_set(control, request, seed=seed, each_cell=False).mean_log
+            of_pool = [*asked]
+            means = self.model._predict_means(control, of_pool, seed=seed)
+            for request, after in zip(of_pool, means, strict=True):
                 yield request, statistics, statistics.mean_log[0], after
 
     def controls_as_they_are(self, control: Cells) -> Population:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import batched
 from typing import override
 
 import numpy as np
@@ -14,6 +15,7 @@ from transpert.transport import (
     AnchorOptions,
     Evidence,
     GroupEffects,
+    GroupStatistics,
     Novelty,
     fit_anchor,
     predict_as_new,
@@ -36,6 +38,7 @@ from .networks import NetworkModel
 from .training.progress import Report
 
 _CONTROLS_OF_THE_GATE = 512  # cells, at most, of which networks are asked where they would take groups they left out
+_ASKED_AT_ONCE = 64  # conditions whose shifts are held at a time
 
 
 class GatedModel(NetworkModel):
@@ -169,9 +172,7 @@ class GatedModel(NetworkModel):
         before = statistics.mean_log[0]
         if request.condition.is_control:
             return SetPrediction(before)
-        shift = np.zeros_like(before)
-        if self.anchor is not None:
-            shift = self.anchor.predict(request.condition, request.context, statistics).mean_log - before
+        shift = self._anchor_shift(request, statistics)
         gate = self._gate_of(request)
         if gate == 0:
             return SetPrediction(np.maximum(before + shift, 0), latent=self._latent_of(control))
@@ -181,6 +182,32 @@ class GatedModel(NetworkModel):
         # a network that counts little also has little to say about which cells move most
         blended = None if pattern is None else (1 - gate) * joined + gate * pattern
         return SetPrediction(np.maximum(before + joined, 0), blended, latent)
+
+    @override
+    def _predict_means(self, control: Cells, requests: Sequence[Request], *, seed: int) -> Iterator[np.ndarray]:
+        if (
+            self.options.joining.kind == "residual"
+        ):  # the networks start where the anchor moves the cells, each elsewhere
+            yield from super()._predict_means(control, requests, seed=seed)
+            return
+        statistics = control.as_one_group()
+        before = statistics.mean_log[0]
+        for some in batched(requests, _ASKED_AT_ONCE):
+            gates = [0.0 if request.condition.is_control else self._gate_of(request) for request in some]
+            asked = [request for request, gate in zip(some, gates, strict=True) if gate]
+            networks = iter(self._mean_shifts(control, asked, seed=seed) if asked else ())
+            for request, gate in zip(some, gates, strict=True):
+                shift = np.zeros_like(before)
+                if not request.condition.is_control:
+                    shift = self._anchor_shift(request, statistics)
+                yield np.maximum(before + ((1 - gate) * shift + gate * next(networks) if gate else shift), 0)
+
+    def _anchor_shift(self, request: Request, statistics: GroupStatistics) -> np.ndarray:
+        """Shift of the mean log1p that the anchor predicts, ``(G,)``; 0 without one."""
+        before = statistics.mean_log[0]
+        if self.anchor is None:
+            return np.zeros_like(before)
+        return self.anchor.predict(request.condition, request.context, statistics).mean_log - before
 
     def _gate_of(self, request: Request) -> float:
         """The weight of the networks for a request: none where the gate that was fitted says nothing about it."""

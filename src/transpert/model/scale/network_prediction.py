@@ -69,6 +69,22 @@ def transport_population(
 
 
 @torch.no_grad()
+def mean_shifts(
+    network: TransportNetwork, encoded: Tensor, conditions: ConditionBatch, *, set_size: int, seed: int
+) -> np.ndarray:
+    """Return the mean shift of a population under each of ``K`` conditions, ``(K, G)``, each as if asked alone."""
+    total = torch.zeros(len(conditions.batch), network.sizes.n_genes, dtype=torch.float64)
+    at_once = max(_CELLS_AT_ONCE // len(encoded), 1)
+    for some in torch.arange(len(total)).split(at_once):
+        asked = conditions[some.to(encoded.device)]
+        generator = torch.Generator(device=encoded.device).manual_seed(seed)
+        for rows in _in_sets(len(encoded), set_size, seed):
+            cells = encoded[torch.from_numpy(rows).to(encoded.device)]
+            total[some] += rows.size * network.mean_shifts(cells, asked, generator=generator).cpu().double()
+    return total.numpy() / len(encoded)
+
+
+@torch.no_grad()
 def encode_population(network: TransportNetwork, cells: Tensor, *, set_size: int, seed: int) -> np.ndarray:
     """Return the latent states ``(N, d)`` of encoded cells ``(N, d)``, in random sets of about ``set_size``."""
     latent = torch.zeros(cells.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import override
 
 import numpy as np
@@ -28,7 +29,7 @@ from .components import fit_components, fit_to_cells, mean_and_scale
 from .condition_codes import ConditionTable
 from .folds import Folds, asked_kind, split_kind
 from .module import TransportModule
-from .network_prediction import encode_cells, encode_population, transport_population
+from .network_prediction import encode_cells, encode_population, mean_shifts, transport_population
 from .options import ScaleOptions
 from .training.products import fast_products
 from .training.size import fit_to_groups
@@ -157,6 +158,23 @@ class NetworkModel(PerturbationModel):
             mean = components.to_genes(torch.from_numpy(mean).float().to(device)).cpu().double().numpy()
             shift = None if shift is None else components.to_genes(torch.from_numpy(shift).to(device)).cpu().numpy()
         return (mean if start is None else mean + start), shift, latent
+
+    def _mean_shifts(self, control: Cells, requests: Sequence[Request], *, seed: int) -> np.ndarray:
+        """Mean shift of the same control cells for each of several requests, ``(K, G)``."""
+        self.module.eval()
+        device = next(self.module.parameters()).device
+        conditions, contexts = zip(*((request.condition, request.context_values) for request in requests), strict=True)
+        means = mean_shifts(
+            self.module.networks[_PREDICTS],
+            self._encoded(control, _PREDICTS),
+            self._conditions_table.encode(conditions, contexts, [None] * len(requests)).to(device),
+            set_size=self._set_size,
+            seed=seed,
+        )
+        if self.components:
+            components = self.components[_PREDICTS].to(device)
+            means = components.to_genes(torch.from_numpy(means).float().to(device)).cpu().double().numpy()
+        return means
 
     def _encoded(self, cells: Cells, number: int, start: np.ndarray | None = None) -> torch.Tensor:
         """What a network makes of every cell, kept with the cells where the anchor does not move them first."""
