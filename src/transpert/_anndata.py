@@ -69,6 +69,28 @@ def metadata_of(adata: AnnData) -> Mapping[str, Any]:
     return own_metadata(found)
 
 
+def own_entry(
+    adata: AnnData, name: str, *, tables: Mapping[str, Collection[str]], numbers: Collection[str] = (), remedy: str
+) -> dict[str, Any] | None:
+    """Return an entry of ``uns["transpert"]`` if its tables have their columns, and its numbers are some."""
+    found = metadata_of(adata).get(name)
+    if found is None:
+        return None
+    values = dict(found) if isinstance(found, Mapping) else {}
+    entry = {part: frame(values[part]) for part in tables if isinstance(values.get(part), pd.DataFrame | Dataset2D)}
+    lost = [part for part, columns in tables.items() if part not in entry or not set(columns) <= {*entry[part].columns}]
+    for part in numbers:
+        value = np.asarray(values.get(part))
+        lost += [part] if value.ndim or value.dtype.kind not in "fiu" or not np.isfinite(value) else []
+    if lost:
+        raise OptionError(
+            f"{', '.join(lost)} of {name} is no longer what transpert wrote there",
+            where=f"uns[{_keys.UNS!r}][{name!r}]",
+            remedy=remedy,
+        )
+    return {**values, **entry}
+
+
 def check_writable(data: object, name: str = "") -> None:
     """Refuse to write beside what somebody else keeps in ``uns["transpert"]``, or over it."""
     if not isinstance(data, AnnData) or _keys.UNS not in data.uns:

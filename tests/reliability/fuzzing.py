@@ -88,6 +88,12 @@ class Report:
         return ", ".join(f"{n} {what}" for what, n in sorted(self.outcomes.items()))
 
 
+def place_of(error: BaseException) -> str:
+    """Return the last place of ours that an error went through."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "src/transpert" in frame.filename]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+
+
 def run(n_calls: int, seed: int = 0, *, only: str | None = None, shown: bool = False, slow: bool = True) -> Report:
     """Make so many calls, and report which end neither in a sound result nor in an error of ours with a remedy."""
     import matplotlib.pyplot as plt
@@ -152,9 +158,7 @@ def _judge(entry: Entry, given: dict[str, Any], odd: list[str], report: Report, 
         if changed and not entry.name.startswith(SETS_UP):
             report.add("changed on failure", f"{what}: changed its input, and failed: {error}")
     except Exception as error:  # noqa: BLE001  whatever it is, it is noted
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "src/transpert" in f.filename]
-        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-        report.add("raw errors", f"{what}: {type(error).__name__}: {str(error)[:110]} ({place})")
+        report.add("raw errors", f"{what}: {type(error).__name__}: {str(error)[:110]} ({place_of(error)})")
     else:
         fault = broken(entry, given, result)
         report.add("results" if fault is None else "broken", None if fault is None else f"{what}: {fault}")

@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from tests.reliability.fuzzing import place_of
 from tests.reliability.odd import KEYS
 from tests.reliability.workshop import Workshop
 
@@ -352,7 +353,7 @@ def _try(kind: Kind, file: str, way: str, content: bytes | None, right: Any, sho
             found.faults.append(f"{what}: no remedy: {error}")
     except BaseException as error:  # noqa: BLE001  whatever it is, it is noted
         found.outcomes["raw errors"] += 1
-        found.faults.append(f"{what}: {type(error).__name__}: {str(error)[:150]} ({_where(error)})")
+        found.faults.append(f"{what}: {type(error).__name__}: {str(error)[:150]} ({place_of(error)})")
     else:
         found.outcomes["right" if result == right else "another result"] += 1
         if result != right and kind.sealed:
@@ -361,11 +362,3 @@ def _try(kind: Kind, file: str, way: str, content: bytes | None, right: Any, sho
     if appeared or Path("ran").exists() or (shop.folder / "ran").exists():
         found.faults.append(f"{what}: written outside, or run: {sorted(map(str, appeared))}")
     shutil.rmtree(path.parent, ignore_errors=True)
-
-
-def _where(error: BaseException) -> str:
-    """Return the last place of ours that an error went through."""
-    import traceback
-
-    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "src/transpert" in frame.filename]
-    return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"

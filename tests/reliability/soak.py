@@ -1,6 +1,7 @@
 """The long form of the tests of reliability, in pieces, and one table of what came of them.
 
-``python tests/reliability/soak.py [calls|files|forms|kills|processes|predictions ...] [--calls N] [--kills N]``
+``python tests/reliability/soak.py [calls|files|metadata|forms|kills|processes|predictions ...]``, with ``--calls N``
+and ``--kills N`` for how many.
 """
 
 from __future__ import annotations
@@ -52,6 +53,19 @@ def files(asked: argparse.Namespace) -> tuple[Rows, list[str]]:
         ("hostile files", sum(found.outcomes.values())),
         ("faults of reading them", len(found.faults)),
     ], found.faults
+
+
+def metadata(asked: argparse.Namespace) -> tuple[Rows, list[str]]:
+    """Read cells whose metadata other hands have changed."""
+    from tests.reliability.metadata import attack_metadata
+    from tests.reliability.workshop import Workshop
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        found = attack_metadata(Workshop(Path(folder)), seed=asked.seed, shown=True)
+        os.chdir(Path(__file__).parent)
+    rows: Rows = [("reads of changed metadata", sum(found.outcomes.values())), ("faults of them", len(found.faults))]
+    return rows, found.faults
 
 
 def forms(asked: argparse.Namespace) -> tuple[Rows, list[str]]:
@@ -110,7 +124,7 @@ def predictions(asked: argparse.Namespace) -> tuple[Rows, list[str]]:
     return [*rows, ("other predictions in four threads", other)], faults + ["threads"] * other
 
 
-PIECES = {piece.__name__: piece for piece in (calls, files, forms, kills, processes, predictions)}
+PIECES = {piece.__name__: piece for piece in (calls, files, metadata, forms, kills, processes, predictions)}
 
 
 def main(arguments: list[str]) -> int:

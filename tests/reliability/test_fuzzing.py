@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import anndata as ad
 import mudata
-import numpy as np
 import pytest
 from tests.reliability.fuzzing import run, state_of
 from tests.reliability.odd import KEYS, cells
@@ -78,23 +77,3 @@ def test_duplicated_columns_are_named() -> None:
     for use in (tp.tl.effects, lambda data: tp.tl.evaluate(data, data), lambda data: tp.pp.split(data, by="context")):
         with pytest.raises(TranspertError, match=r"'context'.*more than once.*duplicated"):
             use(adata)
-
-
-def test_trainings_in_two_threads_are_those_of_one_after_the_other() -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    import transpert as tp
-
-    def weights(seed: int) -> np.ndarray:
-        adata = cells()
-        tp.SCALE.setup_anndata(adata, layer="counts", **KEYS)
-        training = tp.model.TrainingOptions(steps=4, steps_per_epoch=2)
-        model = tp.SCALE(adata, preset="tiny", joining="always", training=training, seed=seed)
-        model.train(accelerator="cpu", enable_progress_bar=False)
-        return np.concatenate([value.numpy().ravel() for value in model.module.state_dict().values()])
-
-    alone = [weights(seed) for seed in (1, 2)]
-    with ThreadPoolExecutor(2) as pool:
-        together = list(pool.map(weights, (1, 2)))
-    for one, other in zip(alone, together, strict=True):
-        np.testing.assert_array_equal(one, other)

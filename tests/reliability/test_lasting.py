@@ -11,8 +11,8 @@ import transpert as tp
 pytestmark = pytest.mark.filterwarnings("ignore::transpert.errors.AssumptionWarning")
 
 
-def test_a_hundred_predictions_leave_no_memory_and_no_open_file_behind() -> None:
-    megabytes, files = growth([model_of(tp.KernelTransport)], 100)
+def test_many_predictions_leave_no_memory_and_no_open_file_behind() -> None:
+    megabytes, files = growth([model_of(tp.KernelTransport)], 40)
     assert megabytes < 5 and files == 0
 
 

@@ -161,13 +161,13 @@ class LabelFormat:
         return tuple(map(_expression, self.further_controls))
 
 
-def control_labels(control: Controls) -> list[str]:
+def control_labels(control: Controls, *, empty: bool = False) -> list[str]:
     """Return labels and patterns of controls as a list of text that a file can hold."""
     if isinstance(control, LabelFormat):
         return [control.control, *control.further_controls]
     several = is_several(control)
     given: list[object] = list(control) if several else [control]  # type: ignore[arg-type, call-overload]
-    if not given:
+    if not given and not empty:
         raise OptionError("no label of controls is given", where="control=", remedy="Give at least one label.")
     return list(dict.fromkeys(map(_control_text, given)))
 

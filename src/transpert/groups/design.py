@@ -81,7 +81,8 @@ class Design:
         keys = () if self.context_keys is None else tuple(check_names(self.context_keys, name="context_keys"))
         object.__setattr__(self, "context_keys", keys)
         # a design made from another one names all its controls again
-        labels = LabelFormat.of([*control_labels(self.control), *self.further_controls], self.combination_separator)
+        controls = [*control_labels(self.control), *control_labels(self.further_controls, empty=True)]
+        labels = LabelFormat.of(controls, self.combination_separator)
         object.__setattr__(self, "control", labels.control)
         object.__setattr__(self, "further_controls", labels.further_controls)
         repeated = sorted({column for column in self.columns if self.columns.count(column) > 1})

@@ -19,6 +19,7 @@ from transpert._folders import file_written
 from transpert._signatures import as_annotated
 from transpert.errors import StoreError
 from transpert.metrics import METRICS
+from transpert.tl.registration import intervals_of
 from transpert.tl.score_summary import CEILING, MEAN, score_table
 
 from ._page_html import document, facts, heading, paragraph, picture, section, table
@@ -216,14 +217,14 @@ def _each_population(scores: pd.DataFrame, own: str, hints: dict[str, str]) -> s
 
 def _uncertainty(pred: AnnData) -> str:
     """Say how far each population is from the training, where the prediction brings it."""
-    found = metadata_of(pred).get(_keys.UNCERTAINTY)
+    found = intervals_of(pred)
     if found is None:
         return paragraph(
             "The prediction brings no intervals: model.predict(..., interval=0.9) writes them, and how far each "
             "population is from the training.",
             note=True,
         )
-    rows = pd.DataFrame(found["conditions"]).sort_values(_keys.OOD_SCORE, ascending=False)
+    rows = found["conditions"].sort_values(_keys.OOD_SCORE, ascending=False)
     shown = paragraph(
         f"Effects have {float(found['level']):.0%} intervals, from errors on n_left_out groups that were left out. "
         "A distance of 0 was trained on, 1 is that between neighbours in the training, much more than 1 is far out."

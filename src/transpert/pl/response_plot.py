@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -10,7 +9,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from transpert._anndata import check_kind, frame, metadata_of
+from transpert._anndata import check_kind, frame, own_entry
 from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import OptionError, UnknownNameError
@@ -71,8 +70,13 @@ def responses(
     check_kind(adata, name="adata")
     if kind not in ("cells", "genes"):
         raise OptionError(f"kind is {kind!r}", remedy="Choose 'cells' or 'genes'.")
-    found = metadata_of(adata).get(f"{RESPONSE}{key}")
-    if not isinstance(found, Mapping) or f"{RESPONSE}{key}" not in adata.obs:
+    found = own_entry(
+        adata,
+        f"{RESPONSE}{key}",
+        tables={"genes": ("correlation", "p_adjusted")},
+        remedy=f"Call tp.tl.responses(adata, {key!r}) again.",
+    )
+    if found is None or f"{RESPONSE}{key}" not in adata.obs:
         known = [str(name).removeprefix(RESPONSE) for name in adata.obs if str(name).startswith(RESPONSE)]
         remedy = None if known else f"Call tp.tl.responses(adata, {key!r}) first."
         raise UnknownNameError("response", [key], known, where="obs", remedy=remedy)

@@ -166,8 +166,8 @@ def rank_genes_groups(
 
 def _warn_of_contexts(adata: AnnData, labels: np.ndarray, names: Sequence[str], control: str) -> None:
     """Say which perturbations are compared with cells of other contexts, where the cells say their contexts."""
-    said = metadata_of(adata).get("design", {}).get("context_keys", ())
-    keys = [str(key) for key in said if key in adata.obs]
+    said = metadata_of(adata).get("design", {}).get("context_keys")
+    keys = [str(key) for key in (() if said is None else said) if key in adata.obs]
     if not keys:
         return
     contexts = frame(adata.obs).groupby(keys, observed=True, dropna=False).ngroup()

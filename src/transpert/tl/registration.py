@@ -19,7 +19,7 @@ from anndata.experimental.backed import Dataset2D
 from scipy.stats import norm
 
 from transpert import __version__, _keys
-from transpert._anndata import frame, metadata_of
+from transpert._anndata import frame, metadata_of, own_entry
 from transpert._arguments import check_path
 from transpert._docstrings import fill_docstring
 from transpert._files import Inside, reading
@@ -85,8 +85,8 @@ def register_prediction(
     >>> len(checksum)
     64
     """
-    own = metadata_of(pred)
-    if not isinstance(own.get(_keys.UNCERTAINTY), Mapping) or any(name not in pred.varm for name in _TABLES):
+    found = intervals_of(pred)
+    if found is None or any(name not in pred.varm for name in _TABLES):
         raise NotTrainedError("the prediction has no intervals", remedy="Predict with interval=0.9.")
     target = check_path(folder, name="folder")
 
@@ -96,8 +96,19 @@ def register_prediction(
 
     check()
     with folder_written(target, "registration", ModelFileError, "register it again", check=check) as new:
-        text = _write(new, pred, own, ranking, note)
+        text = _write(new, pred, found, ranking, note)
     return _digest(text.encode())
+
+
+def intervals_of(pred: AnnData) -> dict[str, Any] | None:
+    """Return what a prediction says of its intervals: their ``level``, and ``conditions``, a row a population."""
+    return own_entry(
+        pred,
+        _keys.UNCERTAINTY,
+        tables={"conditions": (_keys.OOD_SCORE,)},
+        numbers=("level",),
+        remedy="Predict again with interval=0.9.",
+    )
 
 
 def _table_of(values: Any, genes: pd.Index) -> pd.DataFrame:
@@ -105,18 +116,19 @@ def _table_of(values: Any, genes: pd.Index) -> pd.DataFrame:
     return frame(values) if isinstance(values, Dataset2D) else pd.DataFrame(values, index=genes)
 
 
-def _write(new: Path, pred: AnnData, own: Mapping[str, Any], ranking: pd.DataFrame | None, note: str) -> str:
+def _write(new: Path, pred: AnnData, found: Mapping[str, Any], ranking: pd.DataFrame | None, note: str) -> str:
     """Write the tables and what is said of them, and return the latter."""
     for name in _TABLES:
         _table_of(pred.varm[name], pred.var_names).to_csv(new / f"{name}.csv", index_label="gene")
-    own[_keys.UNCERTAINTY]["conditions"].to_csv(new / "conditions.csv", index_label="population")
+    found["conditions"].to_csv(new / "conditions.csv", index_label="population")
     if ranking is not None:
         ranking.to_csv(new / "ranking.csv", index=False)
+    own = metadata_of(pred)
     files = {file.name: _digest(file.read_bytes()) for file in sorted(new.iterdir())}
     manifest = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "note": note,
-        "level": float(own[_keys.UNCERTAINTY]["level"]),
+        "level": float(found["level"]),
         "model": str(own.get(_keys.MODEL, "")),
         "design": json.loads(json.dumps(dict(own.get("design", {})), default=_plain)),
         "versions": _versions(),

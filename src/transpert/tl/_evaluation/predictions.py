@@ -161,7 +161,8 @@ def baseline_names(baselines: str | Sequence[str] | None) -> list[str]:
         return []
     from transpert.model import BASELINES  # models bring torch along, which takes seconds and memory
 
-    names = list(BASELINES) if baselines == "all" else [baselines] if isinstance(baselines, str) else list(baselines)
+    given = [baselines] if isinstance(baselines, str) else list(baselines)
+    names = list(BASELINES) if given == ["all"] else given
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
         raise UnknownNameError("baseline", unknown, BASELINES)
