@@ -1,4 +1,4 @@
-"""Share of a rare type in sketches, against its share in random draws: ``python -m benchmarks.scaling.sketches KANG.h5ad``.
+"""Share of a rare type in sketches over its share in all cells: ``python -m benchmarks.scaling.sketches KANG.h5ad``.
 
 A cell type is thinned to 1 % of the cells, and a sketch of 5 % of all cells is drawn in 20 principal components.
 """
