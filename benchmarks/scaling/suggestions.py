@@ -1,7 +1,8 @@
 """Choosing perturbations against random and most-distant choice, on screens of known truth.
 
-``python -m benchmarks.scaling.suggestions [SEEDS]``: 20 screens (or ``100-149``) whose embeddings tell of the effects, and
-the same shuffled. Pathways are of unequal size, as in a genome: a few large ones, and many perturbations that stand alone.
+``python -m benchmarks.scaling.suggestions [SEEDS]``: 20 screens (or ``200-249``) whose embeddings tell of the effects,
+and the same shuffled. Pathways are of unequal size, as in a genome: a few large ones, and many perturbations that stand
+alone.
 ``python -m benchmarks.scaling.suggestions PAPALEXI.h5ad GO.npz``: the same question of a real screen, in retrospect.
 """
 
@@ -84,7 +85,7 @@ def share_needed(found: dict[str, np.ndarray], name: str, at: int = 40) -> float
 
 
 def retrospective(path: str, vectors_path: str, n_starts: int = 200, n_start: int = 8, n_more: int = 5) -> None:
-    """From random knock-outs of Papalexi et al., how much is left unknown after the suggested ones and after random ones."""
+    """Compare what is left unknown of Papalexi et al. after suggested knock-outs and after random ones."""
     from benchmarks.scaling.targets import read
 
     effects = tp.tl.effects(read(path))
@@ -102,10 +103,9 @@ def retrospective(path: str, vectors_path: str, n_starts: int = 200, n_start: in
         ways = (np.concatenate([start, chosen]), order[: n_start + n_more])
         gains.append(np.subtract(*(error_left(vectors, measured, known) for known in ways[::-1])))
     low, high = np.quantile(np.random.default_rng(0).choice(gains, size=(2_000, n_starts)).mean(axis=1), [0.025, 0.975])
-    print(
-        f"{len(names)} knock-outs, {n_more} after {n_start}: error lower by {np.mean(gains):.4f} ({low:.4f}, {high:.4f}) "
-        f"than after random ones; kernels { ({kind: kinds.count(kind) for kind in sorted(set(kinds))}) }"
-    )
+    counts = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+    print(f"{len(names)} knock-outs, {n_more} after {n_start}, kernels {counts}")
+    print(f"error lower by {np.mean(gains):.4f} ({low:.4f}, {high:.4f}) than after random ones")
 
 
 def main(seeds: str = "0-19") -> None:
