@@ -6,8 +6,8 @@ import pytest
 
 import transpert as tp
 from transpert.errors import NotTrainedError, OptionError, UnknownNameError
-from transpert.scaling import Similarity, choose_next, fit_similarity, in_contexts
-from transpert.scaling.suggestion import Kernel
+from transpert.scaling import Similarity, choose_next, fit_similarity
+from transpert.scaling.suggestion import Kernel, in_contexts
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
 

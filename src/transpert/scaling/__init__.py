@@ -5,7 +5,7 @@ from .diversity import gini_simpson, shannon, vendi
 from .ranking import approach_scores, gene_set_scores, retrieval, signature_scores
 from .shares import COMPONENTS, Energies, HalvedEffects, effect_energies
 from .subsets import balanced_order, sketch_order, spiked_order
-from .suggestion import Similarity, choose_next, fit_similarity, in_contexts
+from .suggestion import Similarity, choose_next, fit_similarity
 
 __all__ = [
     "ScalingCurve",

@@ -16,7 +16,8 @@ from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.conditions.text import split_population
 from transpert.errors import OURS, AssumptionWarning, NotTrainedError, OptionError
-from transpert.scaling import choose_next, fit_similarity, in_contexts
+from transpert.scaling import choose_next, fit_similarity
+from transpert.scaling.suggestion import in_contexts
 
 if TYPE_CHECKING:
     from transpert.model import PerturbationModel
