@@ -15,8 +15,7 @@ import torch
 import transpert as tp
 from transpert.errors import OptionError, TrainingError
 from transpert.model import JoiningOptions, ScaleOptions, TrainingOptions
-from transpert.model.scale.training import checkpoints
-from transpert.model.scale.training.run import tensor_cores
+from transpert.model.scale.training import checkpoints, products
 from transpert.nn import EncoderOptions, FlowOptions, NetworkSizes, SetDraws, TransportNetwork
 from transpert.nn.draws import draw_normal, draw_uniform
 
@@ -226,14 +225,39 @@ def test_half_precision(small) -> None:
     assert all(weight.dtype == torch.float32 for weight in model.module.parameters())
 
 
-@pytest.mark.parametrize(("gpu", "before", "during"), [(True, "highest", "high"), (False, "highest", "highest")])
-def test_a_gpu_multiplies_in_tf32_while_networks_are_trained(monkeypatch, gpu, before, during) -> None:
+@pytest.mark.parametrize(
+    ("gpu", "tiles", "chosen", "during"),
+    [
+        (True, False, "highest", "high"),
+        (False, False, "highest", "medium"),
+        (False, True, "highest", "highest"),
+        (True, False, "medium", "medium"),
+        (False, False, "high", "high"),
+    ],
+)
+def test_products_are_fast_while_networks_are_trained_and_nobody_chose(monkeypatch, gpu, tiles, chosen, during) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    assert torch.get_float32_matmul_precision() == before
-    with pytest.raises(ZeroDivisionError), tensor_cores():
-        assert torch.get_float32_matmul_precision() == during
+    monkeypatch.setattr(products, "_medium_is_single", lambda: not tiles)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: now[-1])
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda value: now.append(value))
+    now = [chosen]
+    with pytest.raises(ZeroDivisionError), products.fast_products():
+        assert now[-1] == during
         raise ZeroDivisionError
+    assert now[-1] == chosen
+
+
+def test_fast_products_of_a_cpu_keep_single_precision() -> None:
+    before = torch.get_float32_matmul_precision()
+    rows, columns = (
+        torch.randn(*shape, generator=torch.Generator().manual_seed(0)) for shape in ((300, 500), (500, 70))
+    )
+    exact = rows.double() @ columns.double()
+    with products.fast_products():
+        found = rows @ columns
     assert torch.get_float32_matmul_precision() == before
+    if not torch.cuda.is_available():
+        torch.testing.assert_close(found.double(), exact, atol=1e-4, rtol=1e-5)
 
 
 def test_activation_checkpointing_changes_nothing_but_memory(small) -> None:

@@ -26,15 +26,34 @@ class GroupedQueryAttention(nn.Module):
         """Attend from tokens ``(B, T, d)`` to themselves or a context ``(B, U, d)``."""
         context = tokens if context is None else context
         batch, length, width = tokens.shape
-        query = self.query(tokens).view(batch, length, self.n_heads, -1).transpose(1, 2)
+        query = self.query(tokens).view(batch, length, self.n_heads, -1)
         key, value = self.key_value(context).view(batch, context.shape[1], 2, self.n_key_heads, -1).unbind(2)
-        attended = functional.scaled_dot_product_attention(
-            query,
-            key.transpose(1, 2),
-            value.transpose(1, 2),
-            enable_gqa=self.n_heads != self.n_key_heads,
-        )
-        return self.out(attended.transpose(1, 2).reshape(batch, length, width))
+        attended = _attend_on_cpu(query, key, value) if tokens.device.type == "cpu" else _attend(query, key, value)
+        return self.out(attended.reshape(batch, length, width))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attend from ``(B, T, H, h)`` to ``(B, U, K, h)`` by the fused kernel of a device."""
+    attended = functional.scaled_dot_product_attention(
+        query.transpose(1, 2),
+        key.transpose(1, 2),
+        value.transpose(1, 2),
+        enable_gqa=query.shape[2] != key.shape[2],
+    )
+    return attended.transpose(1, 2)
+
+
+def _attend_on_cpu(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attend as :func:`_attend`, with the heads that share keys as rows of one product.
+
+    Sets have some tens of cells: the fused kernel of a CPU would ask for many products that are too small to be fast.
+    """
+    batch, length, n_heads, width = query.shape
+    n_keys = key.shape[2]
+    rows = query.view(batch, length, n_keys, -1, width).transpose(1, 2).reshape(batch, n_keys, -1, width)
+    shares = torch.softmax(rows @ (key * width**-0.5).permute(0, 2, 3, 1), dim=-1)
+    attended = (shares @ value.transpose(1, 2)).view(batch, n_keys, length, -1, width)
+    return attended.transpose(1, 2).reshape(batch, length, n_heads, width)
 
 
 class FeedForward(nn.Module):

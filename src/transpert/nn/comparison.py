@@ -39,28 +39,18 @@ class Comparison(Protocol):
         """Change of the mean of decoded cells minus that of the true ones, ``(S, G)``."""
 
 
-def compare_decoded(
-    decoder: CellDecoder,
-    true: tuple[Tensor, Tensor],
-    mean: Tensor,
-    scale: Tensor,
-    *,
-    kernels: bool,
-) -> Comparison:
-    """Return the cheaper way to compare."""
-    cells = tuple(torch.addcmul(-mean / scale, x, 1 / scale) for x in true)
+def compare_decoded(decoder: CellDecoder, true: Sequence[Tensor], *, kernels: bool) -> Comparison:
+    """Return the cheaper way to compare with control and perturbed cells, standardised."""
     narrow = _GENES_PER_UNIT * decoder.last.in_features <= decoder.last.out_features
     # products of half precision would leave nothing of the difference of two cells
-    single = not torch.is_autocast_enabled(mean.device.type)
-    if narrow and single and not kernels:
-        return InnerProducts(decoder, cells)  # type: ignore[arg-type]
-    return WrittenCells(decoder, cells)  # type: ignore[arg-type]
+    single = not torch.is_autocast_enabled(true[0].device.type)
+    return InnerProducts(decoder, true) if narrow and single and not kernels else WrittenCells(decoder, true)
 
 
 class WrittenCells:
     """Decode every gene of every cell."""
 
-    def __init__(self, decoder: CellDecoder, true: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, decoder: CellDecoder, true: Sequence[Tensor]) -> None:
         self._decoder, self._true = decoder, true
 
     def decode(self, *latent: Tensor) -> Sequence[Tensor]:
@@ -119,7 +109,7 @@ class InnerProducts:
     is needed once a true cell instead of four times a pair, and the backward pass saves as much.
     """
 
-    def __init__(self, decoder: CellDecoder, true: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, decoder: CellDecoder, true: Sequence[Tensor]) -> None:
         self._decoder, self._true = decoder, true
         self._weight = torch.cat([decoder.last.weight, decoder.last.bias[:, None]], dim=1)
         self._gram = _Gram.apply(self._weight)

@@ -67,6 +67,7 @@ class TransportNetwork(nn.Module):
         self.register_buffer("input_scale", torch.ones(sizes.n_inputs))
         self.register_buffer("gene_mean", torch.zeros(sizes.n_genes))
         self.register_buffer("gene_scale", torch.ones(sizes.n_genes))
+        self.reads_standardised = False
 
     @torch.no_grad()
     def set_statistics(self, inputs: tuple[Tensor, Tensor], genes: tuple[Tensor, Tensor]) -> None:
@@ -79,6 +80,8 @@ class TransportNetwork(nn.Module):
             self.input_scale.fill_(constant)
         self.gene_mean.copy_(genes[0])
         self.gene_scale.copy_(genes[1].clamp_min(0.05))
+        # cells are then read as they are compared
+        self.reads_standardised = constant is None and all(map(torch.equal, inputs, genes))
 
     # --- cells to latent states and back --------------------------------------------------------------------
 
@@ -204,9 +207,16 @@ class TransportNetwork(nn.Module):
         Scalars by name.
         """
         flow, weights = self.options.flow, self.options.losses
-        states = (batch.x0, batch.x1) if batch.state0 is None else (batch.state0, batch.state1)
-        # what is done to several populations is done to them at once: fewer and larger operations
-        z0, z1 = self.encode(torch.cat(states)).chunk(2)  # type: ignore[arg-type]
+        # decoded cells are compared in standard deviations of the genes, in which the decoder puts them out; what is
+        # done to several populations is done to them at once: fewer and larger operations
+        standardised = self._standardise(torch.cat([batch.x0, batch.x1]))
+        if batch.state0 is not None and batch.state1 is not None:
+            encoded_cells = self.encode_cells(torch.cat([batch.state0, batch.state1]))
+        elif self.reads_standardised:
+            encoded_cells = self.cells(standardised)
+        else:
+            encoded_cells = self.encode_cells(torch.cat([batch.x0, batch.x1]))
+        z0, z1 = self.sets(encoded_cells).chunk(2)
         target = z1.detach() if weights.stop_gradient else z1
         partners = couple(z0, target, flow.coupling)
         target = target.gather(1, partners[..., None].expand_as(target))
@@ -221,14 +231,7 @@ class TransportNetwork(nn.Module):
             output, step = self.field(times, cells, encoded.repeated(2)).chunk(2)
         else:
             output = self.field(t, zt, encoded)
-        # decoded cells are compared in standard deviations of the genes, in which the decoder puts them out
-        comparison = compare_decoded(
-            self.decoder,
-            (batch.x0, batch.x1),
-            self.gene_mean,
-            self.gene_scale,
-            kernels=bool(weights.reconstruction_mmd),
-        )
+        comparison = compare_decoded(self.decoder, standardised.chunk(2), kernels=bool(weights.reconstruction_mmd))
         latent = {"control": z0, "perturbed": z1}
         if weights.decoded_endpoint:
             latent["endpoint"] = endpoint_of(output, flow.predict, flow.conversion, t, zt, start)
@@ -245,6 +248,9 @@ class TransportNetwork(nn.Module):
         weighted = [getattr(weights, name) * value for name, value in terms.items()]
         terms["total"] = torch.stack(weighted).sum()
         return terms
+
+    def _standardise(self, cells: Tensor) -> Tensor:
+        return torch.addcmul(-self.gene_mean / self.gene_scale, cells, 1 / self.gene_scale)
 
     def _endpoint_error(self, output: Tensor, target: Tensor, t: Tensor, zt: Tensor, start: Tensor) -> Tensor:
         """Squared error of coupled cells in latent space, of endpoints or of velocities."""

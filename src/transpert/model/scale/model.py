@@ -61,6 +61,7 @@ from .module import TransportModule
 from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions, refuse_former
 from .training.fingerprints import data_fingerprint, options_fingerprint
 from .training.plan import TransportTrainingPlan
+from .training.products import fast_products
 from .training.progress import stages
 from .training.run import (
     CheckpointSettings,
@@ -294,8 +295,9 @@ class SCALE(GatedModel):
             )
             return
         shifts = anchored.of_groups(members, len(groups)) if self.options.joining.kind == "residual" else None
-        self._set_statistics(effects, groups, folds)
-        data = self._data_module(groups, matching, folds)
+        with fast_products():  # of every cell with the components of every network
+            self._set_statistics(effects, groups, folds)
+            data = self._data_module(groups, matching, folds)
         training = self.options.training
         assert training.steps is not None and training.steps_per_epoch is not None  # fitted to the groups
         settings = TrainerSettings(

@@ -74,7 +74,8 @@ class TransportModule(BaseModuleClass):
             rows = (rows if len(rows) else torch.zeros(1, dtype=torch.long)).to(device)
             generator = None if draws is None else draws(number, rows)
             own = batch.columns(number * width, (number + 1) * width) if side_by_side else batch
-            for name, value in network.losses(own[rows], generator=generator).items():
+            shown_sets = own if len(rows) == len(own.x0) else own[rows]
+            for name, value in network.losses(shown_sets, generator=generator).items():
                 totals.setdefault(name, []).append(value)
         # chosen by where, not by multiplying with 0, which would keep a NaN
         means = {

@@ -31,6 +31,7 @@ from .folds import Folds, asked_kind, split_kind
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, mean_shifts, transport_population
 from .options import ScaleOptions
+from .training.products import fast_products
 from .training.size import fit_to_groups
 
 _PREDICTS = -1  # the last of the networks, which was trained on all groups
@@ -129,6 +130,7 @@ class NetworkModel(PerturbationModel):
             )
         return cells
 
+    @fast_products()
     def _network_shift(
         self,
         control: Cells,

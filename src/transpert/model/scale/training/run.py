@@ -41,6 +41,7 @@ from .checkpoints import (
 from .fingerprints import Fingerprint, check_fingerprint
 from .history import join_histories
 from .plan import TransportTrainingPlan
+from .products import fast_products
 
 type Resume = bool | Literal["auto"] | str | os.PathLike[str]
 
@@ -233,22 +234,8 @@ def _run(runner: TrainRunner, seed: int) -> None:
     # all devices, since all of them are seeded; torch warns where they are not named
     with ONE_AT_A_TIME, torch.random.fork_rng(range(torch.accelerator.device_count())), _without_chatter():
         torch.manual_seed(seed)
-        with tensor_cores():
+        with fast_products():
             runner()
-
-
-@contextmanager
-def tensor_cores() -> Iterator[None]:
-    """Let a GPU multiply single precision in TF32, unless the user has chosen a precision of products already."""
-    before = torch.get_float32_matmul_precision()
-    chosen = not torch.cuda.is_available() or before != "highest"
-    if not chosen:
-        torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        if not chosen:
-            torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

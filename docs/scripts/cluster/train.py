@@ -1,0 +1,15 @@
+"""Train one model on all devices of a job: python train.py CELLS.h5ad MODEL [options of TrainingOptions]."""
+
+import sys
+
+import anndata
+import transpert as tp
+
+cells, folder, *options = sys.argv[1:]
+training = tp.model.TrainingOptions(**{name: int(value) for name, value in (option.split("=") for option in options)})
+adata = anndata.read_h5ad(cells)  # raw counts in layers["counts"]; obs: perturbation, context, split
+columns = {"perturbation_key": "perturbation", "context_keys": ["context"], "split_key": "split"}
+tp.SCALE.setup_anndata(adata, layer="counts", **columns)
+model = tp.SCALE(adata, training=training)
+model.train(devices="auto", strategy="ddp", checkpoint_dir=f"{folder}.checkpoints", resume="auto")
+model.save(folder)  # the first process writes, the others do nothing
