@@ -263,8 +263,8 @@ def _check_same_cells(behind: np.ndarray, counted: np.ndarray, *, where: str, co
             f"the values of {others} of {len(explained)} cells looked at were not made of their counts in {counts_in}, "
             "those of the others were",
             where=where,
-            remedy="Make all of them of the counts: adata.X = tp.pp.log1p_per_10k(counts, library_size). If the counts of "
-            "a part of the cells were changed, correct their library sizes first.",
+            remedy="Make all of them of the counts: adata.X = tp.pp.log1p_per_10k(counts, library_size). If the counts "
+            "of some cells were changed, correct their library sizes first.",
         )
 
 
