@@ -1,14 +1,20 @@
 """Choosing perturbations against random and most-distant choice, on screens of known truth.
 
-``python -m benchmarks.scaling.suggestions``: 20 screens whose embeddings tell of the effects, and the same shuffled.
-Pathways are of unequal size, as in a genome: a few large ones, and many perturbations that stand alone.
+``python -m benchmarks.scaling.suggestions [SEEDS]``: 20 screens (or ``200-249``) whose embeddings tell of the effects,
+and the same shuffled. Pathways are of unequal size, as in a genome: a few large ones, and many perturbations that stand
+alone.
+``python -m benchmarks.scaling.suggestions PAPALEXI.h5ad GO.npz``: the same question of a real screen, in retrospect.
 """
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 import numpy as np
 from scipy.spatial.distance import cdist
 
+import transpert as tp
 from transpert.scaling import choose_next, fit_similarity
 
 N, START, GENES, DIMENSION = 120, 8, 100, 12
@@ -29,7 +35,7 @@ def screen(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def error_left(vectors: np.ndarray, effects: np.ndarray, known: np.ndarray) -> float:
     """Error over the whole screen: what was measured is known, the rest is predicted from it."""
     similarity = fit_similarity(vectors, known, effects[known])
-    rest = np.setdiff1d(np.arange(N), known)
+    rest = np.setdiff1d(np.arange(len(vectors)), known)
     own = (
         similarity.covariance[np.ix_(known, known)] + similarity.noise * np.eye(len(known)) + 1e-9 * np.eye(len(known))
     )
@@ -78,9 +84,34 @@ def share_needed(found: dict[str, np.ndarray], name: str, at: int = 40) -> float
     return needed(found[name], target) / at
 
 
-def main() -> None:
+def retrospective(path: str, vectors_path: str, n_starts: int = 200, n_start: int = 8, n_more: int = 5) -> None:
+    """Compare what is left unknown of Papalexi et al. after suggested knock-outs and after random ones."""
+    from benchmarks.scaling.targets import read
+
+    effects = tp.tl.effects(read(path))
+    names = [str(name).split(": ")[-1] for name in effects]
+    table = tp.conditions.Embedding.from_npz(vectors_path).to_frame().rename(index={"MARCHF8": "MARCH8"})
+    vectors, measured = table.loc[names].to_numpy(dtype=float), effects.to_numpy(dtype=float).T
+    gains, kinds = [], []
+    for seed in range(n_starts):
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(len(names))
+        start = order[:n_start]
+        similarity = fit_similarity(vectors, start, measured[start])
+        kinds.append(similarity.kind)
+        chosen, _ = choose_next(similarity, start, np.arange(len(names)), n_more, rng)
+        ways = (np.concatenate([start, chosen]), order[: n_start + n_more])
+        gains.append(np.subtract(*(error_left(vectors, measured, known) for known in ways[::-1])))
+    low, high = np.quantile(np.random.default_rng(0).choice(gains, size=(2_000, n_starts)).mean(axis=1), [0.025, 0.975])
+    counts = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+    print(f"{len(names)} knock-outs, {n_more} after {n_start}, kernels {counts}")
+    print(f"error lower by {np.mean(gains):.4f} ({low:.4f}, {high:.4f}) than after random ones")
+
+
+def main(seeds: str = "0-19") -> None:
+    first, last = map(int, seeds.split("-"))
     for shuffled in (False, True):
-        all_curves = [curves(seed, shuffled=shuffled) for seed in range(20)]
+        all_curves = [curves(seed, shuffled=shuffled) for seed in range(first, last + 1)]
         for name in ("suggest", "distant"):
             shares = [share_needed(found, name) for found in all_curves]
             gain = [np.mean(found["random"] - found[name]) for found in all_curves]
@@ -94,4 +125,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    warnings.simplefilter("ignore")
+    retrospective(*sys.argv[1:]) if len(sys.argv) > 2 else main(*sys.argv[1:])

@@ -255,7 +255,8 @@ class Workshop:
             ("score_ranking", tp.tl.score_ranking, lambda: {
                 "ranking": self.ranking.copy(), "relevant": ["P0"], "at": (1,), "context": "context_0"}),
             ("suggest", tp.tl.suggest, lambda: {
-                "model": self.described, "candidates": ["P4", "P5"], "n": 1, "contexts": None, "seed": 0}),
+                "model": self.described, "candidates": ["P4", "P5"], "n": 1, "contexts": None,
+                "by_context": True, "seed": 0}),
             ("register_prediction", tp.tl.register_prediction, lambda: {
                 "pred": self.bounded.copy(), "folder": self.fresh(), "ranking": None, "note": ""}),
             ("score_registered", tp.tl.score_registered, lambda: {

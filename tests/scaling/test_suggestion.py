@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 import transpert as tp
-from transpert.errors import NotTrainedError, UnknownNameError
+from transpert.errors import NotTrainedError, OptionError, UnknownNameError
 from transpert.scaling import Similarity, choose_next, fit_similarity
-from transpert.scaling.suggestion import Kernel
+from transpert.scaling.suggestion import Kernel, in_contexts
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts"}
 
@@ -90,6 +90,65 @@ def test_a_few_effects_leave_several_kernels_open_and_many_settle_for_one() -> N
     sure = Similarity("gaussian", np.eye(3), 0.1, 0.5, kernels)
     chosen, left = choose_next(sure, np.array([0]), np.arange(3), 1, rng)
     assert chosen.tolist() == [2] and 0 < left[0] < 1
+
+
+def test_where_contexts_share_much_one_of_each_perturbation_is_measured_and_else_one_in_each_context() -> None:
+    alike = Similarity("gaussian", np.array([[1, 0.5], [0.5, 1.0]]), 0.1, 0.5)
+    perturbation, context = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    for shared, of in ((0.95, perturbation), (0.05, context)):
+        pairs = in_contexts(alike, perturbation, context, shared)
+        assert pairs.covariance[0, 3] == pytest.approx(0.5 * shared)
+        chosen, _ = choose_next(pairs, np.array([], dtype=int), np.arange(4), 2, np.random.default_rng(0))
+        assert of[chosen[0]] != of[chosen[1]]
+
+
+def test_contexts_are_suggested_too_and_what_was_measured_there_is_not() -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=12, n_genes=50, n_cells=30, embedding_dimension=3)
+    vectors = pd.DataFrame(adata.uns["simulation"]["embedding"])
+    new = adata.obs["perturbation"].isin(["P10", "P11"])
+    elsewhere = adata.obs["perturbation"].isin(["P8", "P9"]) & (adata.obs["context"] != "context_0")
+    known = adata[~(new | elsewhere)].copy()
+    tp.KernelTransport.setup_anndata(known, **KEYS)
+    model = tp.KernelTransport(known, embeddings=vectors)
+    model.train()
+    found = tp.tl.suggest(model, list(vectors.index), n=20, by_context=True)
+    pairs = set(zip(found["perturbation"], found["context"], strict=True))
+    assert pairs == {(p, f"context_{c}") for p in ("P8", "P9", "P10", "P11") for c in range(3)} - {
+        ("P8", "context_0"), ("P9", "context_0"),
+    }  # fmt: skip
+    assert found["unknown_left"].is_monotonic_decreasing and 0 < found.attrs["shared_by_contexts"] <= 1
+    one = tp.tl.suggest(model, ["P8", "P10"], n=2, contexts={"context": ["context_1"]}, by_context=True)
+    assert set(zip(one["perturbation"], one["context"], strict=True)) == {("P8", "context_1"), ("P10", "context_1")}
+    with pytest.raises(OptionError, match="0 candidates"):
+        tp.tl.suggest(model, ["P8"], contexts={"context": ["context_0"]}, by_context=True)
+
+
+def test_pairs_that_are_chosen_leave_less_unknown_than_random_ones() -> None:
+    gains = []
+    for seed in range(6):
+        of, vectors, effects = pathways(seed)
+        rng = np.random.default_rng(seed)
+        kernel = fit_similarity(vectors, np.arange(30), effects)
+        perturbation, context = np.tile(np.arange(30), 3), np.repeat(np.arange(3), 30)
+        own = rng.normal(size=(3, 30, effects.shape[1])) * effects.std() * 0.5
+        truth = (effects + own).reshape(90, -1) - effects.mean(axis=0)
+        pairs = in_contexts(kernel, perturbation, context, 0.8)
+        start = rng.permutation(90)[:6]
+        chosen, _ = choose_next(pairs, start, np.arange(90), 8, rng)
+        left = [
+            _left(pairs, truth, np.concatenate([start, more]))
+            for more in (chosen, *(rng.permutation(np.setdiff1d(np.arange(90), start))[:8] for _ in range(5)))
+        ]
+        gains.append(np.mean(left[1:]) - left[0])
+    assert np.mean(gains) > 2 * np.std(gains) / np.sqrt(len(gains)) > 0
+
+
+def _left(similarity: Similarity, effects: np.ndarray, known: np.ndarray) -> float:
+    """Squared error of what was not measured, predicted from what was."""
+    rest = np.setdiff1d(np.arange(len(effects)), known)
+    own = similarity.covariance[np.ix_(known, known)] + (similarity.noise + 1e-6) * np.eye(len(known))
+    predicted = similarity.covariance[np.ix_(rest, known)] @ np.linalg.solve(own, effects[known])
+    return float(((effects[rest] - predicted) ** 2).mean() / (effects**2).mean())
 
 
 def _pair(a: int, b: int) -> np.ndarray:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,6 +66,15 @@ def test_a_study_that_was_killed_repeats_no_finished_run(cells, tmp_path, monkey
     path.write_text(path.read_text()[:20])
     assert study(cells, tmp_path).table.drop(columns="seconds").equals(whole.table.drop(columns="seconds"))
     assert len(started) == 9 - done
+
+
+@pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
+def test_runs_go_where_joblib_is_told_to_send_them(cells, tmp_path, backend) -> None:
+    # that of Ray is one of multiprocessing, which returns no result before all are done
+    with joblib.parallel_config(backend):
+        sent = study(cells, tmp_path / "sent", n_jobs=2, seeds=1)
+    here = study(cells, tmp_path / "here", seeds=1)
+    assert sent.table.drop(columns="seconds").equals(here.table.drop(columns="seconds"))
 
 
 def test_other_counts_are_other_runs(cells, tmp_path) -> None:

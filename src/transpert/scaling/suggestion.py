@@ -118,6 +118,14 @@ def fit_similarity(vectors: np.ndarray, measured: np.ndarray, effects: np.ndarra
     return replace(best, kernels=_weighted(tried, len(measured))) if best.error < _MARGIN else unrelated
 
 
+def in_contexts(similarity: Similarity, perturbation: np.ndarray, context: np.ndarray, shared: float) -> Similarity:
+    """Return the similarity of pairs ``(Q,)``, when the effects of one perturbation in two contexts share so much."""
+    factor = np.where(context[:, None] == context, 1.0, shared)
+    pairs = np.ix_(perturbation, perturbation)
+    kernels = tuple(replace(kernel, covariance=kernel.covariance[pairs] * factor) for kernel in similarity.kernels)
+    return replace(similarity, covariance=similarity.covariance[pairs] * factor, kernels=kernels)
+
+
 def _weighted(tried: list[Similarity], n_measured: int) -> tuple[Kernel, ...]:
     """Weigh kernels by how well they predict, the more so the more was measured: a few effects do not tell which."""
     errors = np.array([similarity.error for similarity in tried])

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 from rich.progress import Progress, TimeRemainingColumn
 
 from transpert import _keys
@@ -94,7 +95,8 @@ def scaling_study(
     budget
         Seconds after which no further run is started; those that are left are counted.
     n_jobs
-        Processes. Inside ``joblib.parallel_config("ray")`` the runs go to Ray.
+        Processes. Inside ``joblib.parallel_config("ray")`` or ``("dask")`` the runs go there, with ``n_jobs=-1`` to all
+        that it has.
     progress
         Show a progress bar with the time left.
     **options
@@ -311,8 +313,11 @@ def _do(
     columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
     with Progress(*columns, disable=not progress, transient=True) as bar:
         shown = bar.add_task("Runs of the study", total=len(left))
+        # those of Ray and of multiprocessing return all results at the end
+        gradual = get_active_backend()[0].supports_return_generator
+        returned = "generator_unordered" if gradual else "list"
         # one task ahead of the workers: what was handed out is done, whatever the budget
-        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+        parallel = Parallel(n_jobs=n_jobs, return_as=returned, pre_dispatch="n_jobs", batch_size=1)
         for key, result in parallel(in_time()):
             results[key] = result
             bar.advance(shown)
