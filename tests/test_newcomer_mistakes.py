@@ -241,10 +241,10 @@ MISTAKES: dict[str, tuple[Callable[..., object], type[Exception], str]] = {
         errors.NotTrainedError,
         r"not trained\. Call train\(\) first",
     ),
-    "a context as a text": (
-        lambda trained, **_: trained.predict("context_0"),
-        errors.OptionError,
-        r"\{'context': \.\.\.\}",
+    "a typo in the label of a context": (
+        lambda trained, **_: trained.predict("contxt_0"),
+        errors.UnknownNameError,
+        r"unknown context: 'contxt_0' \(in contexts\)\. Did you mean 'context_0'\?",
     ),
     "a typo in a context": (
         lambda trained, **_: trained.predict({"context": "contxt_0"}),

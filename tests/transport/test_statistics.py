@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 from scipy import sparse
 
 from transpert.groups import Design, make_groups, match_controls
 from transpert.transport import effects_from_statistics, estimate_dispersion, group_statistics, rows_of_groups
+from transpert.transport.effects import _summed
 from transpert.transport.statistics import pooled_statistics
 
 
@@ -80,6 +82,23 @@ def test_a_dispersion_of_pooled_statistics_is_that_of_the_groups() -> None:
 def test_statistics_do_not_grow_with_batches() -> None:
     counts, library, groups, _ = screen()
     pooled = pooled_statistics(counts, library, groups.codes, rows_of_groups(groups))
-    assert sum(array.shape[0] for array in (pooled.mean_rate, pooled.within_log)) == 2 * (
-        6 + len(groups.control_groups)
-    )
+    assert sum(array.shape[0] for array in (pooled.mean_rate, pooled.error_log)) == 2 * (6 + len(groups.control_groups))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.02])
+def test_sums_over_control_groups_are_the_same_dense_and_sparse(share) -> None:
+    rng = np.random.default_rng(0)
+    weights = sparse.csr_array(rng.random((300, 90)) * (rng.random((300, 90)) < share))
+    values = rng.normal(size=(90, 7))
+    np.testing.assert_allclose(_summed(weights, values), weights.toarray() @ values)
+
+
+def test_groups_of_one_cell_count_in_sums_and_squares_alone() -> None:
+    counts = sparse.csr_matrix(np.array([[1.0, 0, 40], [0, 2, 0], [3, 0, 0]]))
+    library = np.array([1e4, 5e3, 1e4])
+    # two groups of one cell and one without are a row, a third of one cell another
+    found = pooled_statistics(counts, library, np.array([0, 2, 1]), np.array([0, 1, 0, 0]))
+    rates = counts.toarray() / library[:, None] * 1e4
+    np.testing.assert_allclose(found.mean_rate, [rates[:2].mean(axis=0), rates[2]], rtol=1e-6)
+    np.testing.assert_allclose(found.total[2:], [np.log1p(rates).sum(axis=0), (np.log1p(rates) ** 2).sum(axis=0)])
+    assert not found.error_rate.any() and not found.error_log.any() and not found.excess.any()

@@ -190,17 +190,19 @@ def make_groups(
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     first = np.flatnonzero(included)[first]
     table = pd.DataFrame({"context": context_names[contexts[first]], "batch": batch_names[batches[first]]})
-    found = [conditions[code] for code in numbers[first]]
-    labels = design.label_format
+    # written once a condition, of which there may be many groups
+    labels, chosen = design.label_format, numbers[first]
     spelled = _spellings(label_codes(obs[design.perturbation_key])[1], labels)
-    table.insert(1, "perturbation", np.array([spelled[c.parts] for c in found], dtype=object))
-    table.insert(2, "dose", np.array([written_dose(c, labels.split(spelled[c.parts])) for c in found], dtype=object))
-    table.insert(3, "time", np.array([np.nan if c.time is None else c.time for c in found], dtype=float))
-    table["is_control"] = np.array([c.is_control for c in found], dtype=bool)
+    names = [spelled[c.parts] for c in conditions]
+    doses = [written_dose(c, labels.split(name)) for c, name in zip(conditions, names, strict=True)]
+    table.insert(1, "perturbation", np.array(names, dtype=object)[chosen])
+    table.insert(2, "dose", np.array(doses, dtype=object)[chosen])
+    table.insert(3, "time", np.array([np.nan if c.time is None else c.time for c in conditions], dtype=float)[chosen])
+    table["is_control"] = np.array([c.is_control for c in conditions], dtype=bool)[chosen]
     table["n_cells"] = sizes
     for key in design.context_keys:
         table[context_column(key)] = label_texts(obs[key].iloc[first]).to_numpy(dtype=object)
-    groups = Groups(design, table, tuple(found), codes, order, offsets)
+    groups = Groups(design, table, tuple(conditions[code] for code in chosen.tolist()), codes, order, offsets)
     check_sizes(groups, min_cells, remedy="Drop these cells, merge contexts or batches, or lower min_cells.")
     return groups
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ from transpert.groups import ControlMatching, Groups
 
 from .options import EffectSpace
 from .statistics import PooledStatistics, pooled_statistics
+
+# a dense product of so many rows costs less than a sparse one if one weight in so many is not 0
+_ROWS_AT_ONCE, _DENSE = 128, 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,38 +43,47 @@ class PopulationMeans:
     @classmethod
     def of_rows(cls, statistics: PooledStatistics, rows: slice) -> PopulationMeans:
         """Take neighbouring rows as they are, each of them one population of several batches."""
-        n_cells = statistics.cells_of_rows[rows]
-        # each group has taken its own mean from its cells; one of two cells has half of the variance left
-        free = n_cells - statistics.groups_of_rows[rows]
-        per_cell = (1 / np.maximum(n_cells * np.maximum(free, 1), 1))[:, None]
         return cls(
-            n_cells,
+            statistics.cells_of_rows[rows],
             statistics.mean_rate[rows],
-            statistics.within_rate[rows] * per_cell,
+            statistics.error_rate[rows],
             statistics.mean_log[rows],
-            statistics.within_log[rows] * per_cell,
+            statistics.error_log[rows],
         )
 
     @classmethod
     def weighted(cls, statistics: PooledStatistics, rows: slice, weights: sparse.csr_array) -> PopulationMeans:
         """Average neighbouring rows, each of them one group, with the given weights, ``(Q, P)``; each sums to 1."""
         of_each = statistics.cells_of_rows[rows]
-        per_cell = sparse.diags_array(1 / np.maximum(of_each, 1))
-        squared = ((weights @ per_cell) ** 2).tocsr()
+        # of the cells of a group, of which the variance of its mean was made
+        per_cell = sparse.diags_array(np.maximum(of_each - 1, 1) / np.maximum(of_each, 1))
+        squared = ((weights**2) @ per_cell).tocsr()
         n_cells = (weights > 0) @ of_each
         free = n_cells - (weights > 0) @ (of_each > 0).astype(float)
         unbiased = sparse.diags_array(n_cells / np.maximum(free, 1))
         squared = unbiased @ squared
         return cls(
             n_cells,
-            weights @ statistics.mean_rate[rows],
-            squared @ statistics.within_rate[rows],
-            weights @ statistics.mean_log[rows],
-            squared @ statistics.within_log[rows],
+            _summed(weights, statistics.mean_rate[rows]),
+            _summed(squared, statistics.error_rate[rows]),
+            _summed(weights, statistics.mean_log[rows]),
+            _summed(squared, statistics.error_log[rows]),
         )
 
     def __getitem__(self, rows: np.ndarray) -> PopulationMeans:
         return PopulationMeans(*(getattr(self, name)[rows] for name in self.__slots__))
+
+
+def _summed(weights: sparse.csr_array, values: np.ndarray) -> np.ndarray:
+    """Multiply weights ``(Q, P)`` with values ``(P, G)``, densely where neighbouring rows have the same columns."""
+    summed = np.empty((weights.shape[0], values.shape[1]))
+    for start in range(0, len(summed), _ROWS_AT_ONCE):
+        block = weights[start : start + _ROWS_AT_ONCE]
+        columns = np.unique(block.indices)
+        dense = _DENSE * block.nnz > block.shape[0] * len(columns)
+        own = block[:, columns].toarray() if dense else block[:, columns]
+        summed[start : start + _ROWS_AT_ONCE] = own @ values[columns]
+    return summed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,30 +232,30 @@ def effects_from_statistics(statistics: PooledStatistics, groups: Groups, matchi
     As :func:`group_effects`.
     """
     rows = groups_by_condition(groups)
-    control: list[tuple[int, np.ndarray, np.ndarray]] = []
-    for row, members in enumerate(rows.values()):
-        share = statistics.n_cells[members] / statistics.n_cells[members].sum()
-        for weight, member in zip(share, members, strict=True):
-            matched = matching.control_groups[member]
-            n_cells = statistics.n_cells[matched]
-            control.append((row, statistics.rows[matched] - len(rows), weight * n_cells / n_cells.sum()))
     treated_rows, control_rows = slice(len(rows)), slice(len(rows), len(statistics.mean_rate))
-    shape = (len(rows), len(groups.control_groups))
     return GroupEffects(
         np.array([context for context, _ in rows], dtype=object),
         tuple(condition for _, condition in rows),
         PopulationMeans.of_rows(statistics, treated_rows),
-        PopulationMeans.weighted(statistics, control_rows, _weights(control, shape)),
+        PopulationMeans.weighted(statistics, control_rows, _control_weights(statistics, list(rows.values()), matching)),
         statistics.without_rows(),
     )
 
 
-def _weights(entries: list[tuple[int, np.ndarray, np.ndarray]], shape: tuple[int, int]) -> sparse.csr_array:
-    """The weights of groups in rows; sparse, because with many groups the zeros would outweigh the statistics."""
-    row = np.concatenate([np.full(len(groups), number) for number, groups, _ in entries])
-    column = np.concatenate([groups for _, groups, _ in entries])
-    weight = np.concatenate([weights for _, _, weights in entries])
-    return sparse.csr_array((weight, (row, column)), shape=shape)  # entries of the same place are summed
+def _control_weights(
+    statistics: PooledStatistics, rows: Sequence[Sequence[int]], matching: ControlMatching
+) -> sparse.csr_array:
+    """Weigh control groups as the batches of each row have cells; sparse, zeros would outweigh the statistics."""
+    sizes, members = [len(own) for own in rows], np.concatenate([np.asarray(own, dtype=int) for own in rows])
+    row, n_cells = np.repeat(np.arange(len(rows)), sizes), statistics.n_cells
+    share = n_cells[members] / np.bincount(row, weights=n_cells[members])[row]
+    matched = [matching.control_groups[member] for member in members]
+    of_member = np.repeat(np.arange(len(members)), [len(own) for own in matched])
+    control = np.concatenate(matched)
+    weight = share[of_member] * n_cells[control] / np.bincount(of_member, weights=n_cells[control])[of_member]
+    column = statistics.rows[control] - len(rows)
+    shape = (len(rows), len(statistics.mean_rate) - len(rows))
+    return sparse.csr_array((weight, (row[of_member], column)), shape=shape)  # those of the same place are summed
 
 
 def groups_by_condition(groups: Groups) -> dict[tuple[str, Condition], list[int]]:

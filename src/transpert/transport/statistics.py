@@ -15,9 +15,9 @@ from transpert._docstrings import fill_docstring
 from transpert._matrices import canonical
 from transpert._signatures import as_annotated
 
-from .moments import LOG, RATE, MomentSums
+from .moments import LOG, LOG_SQUARED, RATE, RATE_SQUARED, MomentSums
 
-CELLS_AT_ONCE = 16_384  # cells that are copied at a time
+CELLS_AT_ONCE = 16_384  # cells that are read at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,8 +66,8 @@ class PooledStatistics:
         The row of each group.
     mean_rate, mean_log : (Q, G)
         Means of each row.
-    within_rate, within_log : (Q, G)
-        Sums of squares around the mean of each cell's own group.
+    error_rate, error_log : (Q, G)
+        Variances of these means, of cells around the mean of their own group.
     total : (4, G)
         Sums over all cells: of the rates, their squares, the log1p values and their squares.
     excess, squared_mean : (G,)
@@ -78,9 +78,9 @@ class PooledStatistics:
     mean_inverse_library: np.ndarray
     rows: np.ndarray
     mean_rate: np.ndarray
-    within_rate: np.ndarray
+    error_rate: np.ndarray
     mean_log: np.ndarray
-    within_log: np.ndarray
+    error_log: np.ndarray
     total: np.ndarray
     excess: np.ndarray
     squared_mean: np.ndarray
@@ -89,14 +89,18 @@ class PooledStatistics:
     def of(cls, moments: MomentSums) -> Self:
         """Make them of sums to which nothing is added any more."""
         moments.close()
+        total = moments.total  # before the sums become means
         n_cells = np.bincount(moments.rows, weights=moments.n_cells, minlength=len(moments.sums[RATE]))
-        for kind in (RATE, LOG):
-            moments.sums[kind][:] /= np.maximum(n_cells, 1)[:, None]
-        mean_rate, within_rate, mean_log, within_log = moments.sums
+        n_groups = np.bincount(moments.rows, weights=moments.n_cells > 0, minlength=len(n_cells))
+        # each group has taken its own mean from its cells; one of two cells has half of the variance left
+        divided_by = np.maximum(n_cells, 1), np.maximum(n_cells * np.maximum(n_cells - n_groups, 1), 1)
+        for kind, divisor in zip((RATE, RATE_SQUARED, LOG, LOG_SQUARED), 2 * divided_by, strict=True):
+            moments.sums[kind][:] /= divisor[:, None]
+        mean_rate, error_rate, mean_log, error_log = moments.sums
         excess, squared_mean = moments.overdispersion
         return cls(
             moments.n_cells, moments.mean_inverse_library, moments.rows,
-            mean_rate, within_rate, mean_log, within_log, moments.total, excess, squared_mean,
+            mean_rate, error_rate, mean_log, error_log, total, excess, squared_mean,
         )  # fmt: skip
 
     @property
@@ -121,14 +125,14 @@ class PooledStatistics:
     def without_rows(self) -> Self:
         """Return what is known of all cells together."""
         nothing = np.zeros((0, self.mean_rate.shape[1]))
-        return replace(self, mean_rate=nothing, within_rate=nothing, mean_log=nothing, within_log=nothing)
+        return replace(self, mean_rate=nothing, error_rate=nothing, mean_log=nothing, error_log=nothing)
 
     def by_group(self) -> GroupStatistics:
         """Return the statistics of the groups, where each is a row of its own."""
-        n_cells = np.maximum(self.n_cells, 1)[:, None]
+        free = np.maximum(self.n_cells - 1, 1)[:, None]
         return GroupStatistics(
-            self.n_cells.astype(int), self.mean_rate, self.within_rate / n_cells, self.mean_log,
-            self.within_log / n_cells, self.mean_inverse_library,
+            self.n_cells.astype(int), self.mean_rate, self.error_rate * free, self.mean_log,
+            self.error_log * free, self.mean_inverse_library,
         )  # fmt: skip
 
 
@@ -182,9 +186,7 @@ def pooled_statistics(
     used = np.flatnonzero(codes >= 0)
     used = used[np.argsort(codes[used], kind="stable")]
     matrix = sparse.csr_matrix(canonical(counts, where="counts"))
-    for start in range(0, len(used), CELLS_AT_ONCE):
-        chosen = used[start : start + CELLS_AT_ONCE]
-        moments.add(matrix[chosen], _keys.SCALE_FACTOR / library[chosen], codes[chosen])
+    moments.add(matrix, _keys.SCALE_FACTOR / library[used], codes[used], cells=used)
     return PooledStatistics.of(moments)
 
 
