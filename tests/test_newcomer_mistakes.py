@@ -279,7 +279,7 @@ MISTAKES: dict[str, tuple[Callable[..., object], type[Exception], str]] = {
             Changed(pred).after(lambda a: setattr(a, "var_names", [f"ENSG{i}" for i in range(a.n_vars)])).cells, c
         ),
         errors.GeneError,
-        "20 of 20 genes of the truth are missing",
+        "20 of 20 genes are missing",
     ),
     "a metric that is not there": (
         lambda c, pred, **_: tp.tl.evaluate(pred, c, metrics=["pearson_dleta"]),

@@ -209,7 +209,7 @@ def mismatch(behind: np.ndarray, given: np.ndarray) -> Mismatch | None:
 
 def check_same_scale(
     values: Any, counts: Any, library_size: np.ndarray, obs: pd.DataFrame, *, where: str, counts_in: str
-) -> None:
+) -> bool:
     """Refuse log1p values that were made of the counts with other library sizes, or for some cells of other counts.
 
     Where no library size explains any cell, such as of scaled values, they are passed over: they are no log1p values
@@ -230,6 +230,10 @@ def check_same_scale(
     counts_in
         The slot of the counts, for the message.
 
+    Returns
+    -------
+    Whether the values were made of the counts.
+
     Raises
     ------
     transpert.errors.CountsError
@@ -237,12 +241,12 @@ def check_same_scale(
         counts, and others are not.
     """
     if not _may_be_log1p(values):
-        return
+        return False
     behind = sizes_behind(values, counts)
     _check_same_cells(behind, np.asarray(counts.sum(axis=1)).ravel() > 0, where=where, counts_in=counts_in)
     found = mismatch(behind, np.asarray(library_size, dtype=float))
     if found is None:
-        return
+        return bool(np.isfinite(behind).any())
     fitting = [str(name) for name in obs.columns if _fits(behind, obs[name])]
     raise CountsError(
         f"the values do not fit the counts in {counts_in} and the library sizes: {found}",
