@@ -233,7 +233,7 @@ def check_mask(value: Any, *, name: str) -> Any:
 type Check = Callable[..., Any]
 
 _WHOLE = (
-    "n_cells n_components n_neighbors n_dimensions n_genes max_k cells_per_part min_genes min_cells max_cells "
+    "n_cells n_components n_top_genes n_neighbors n_dimensions n_genes max_k cells_per_part min_genes min_cells max_cells "
     "max_epochs"
 )
 _SHARES = "max_missing_genes share"
