@@ -241,10 +241,10 @@ MISTAKES: dict[str, tuple[Callable[..., object], type[Exception], str]] = {
         errors.NotTrainedError,
         r"not trained\. Call train\(\) first",
     ),
-    "a context as a text": (
-        lambda trained, **_: trained.predict("context_0"),
-        errors.OptionError,
-        r"\{'context': \.\.\.\}",
+    "a typo in the label of a context": (
+        lambda trained, **_: trained.predict("contxt_0"),
+        errors.UnknownNameError,
+        r"unknown context: 'contxt_0' \(in contexts\)\. Did you mean 'context_0'\?",
     ),
     "a typo in a context": (
         lambda trained, **_: trained.predict({"context": "contxt_0"}),
@@ -279,7 +279,7 @@ MISTAKES: dict[str, tuple[Callable[..., object], type[Exception], str]] = {
             Changed(pred).after(lambda a: setattr(a, "var_names", [f"ENSG{i}" for i in range(a.n_vars)])).cells, c
         ),
         errors.GeneError,
-        "20 of 20 genes of the truth are missing",
+        "20 of 20 genes are missing",
     ),
     "a metric that is not there": (
         lambda c, pred, **_: tp.tl.evaluate(pred, c, metrics=["pearson_dleta"]),

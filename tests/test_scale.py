@@ -76,3 +76,15 @@ def test_the_form_of_values_is_found_by_what_they_are_multiples_of() -> None:
         assert form_of(rates) == form_of(counts) == "no logarithms"
         assert form_of(0.5 * np.log1p(rates) + 0.5 * np.log1p(rates).mean(axis=0)) == "continuous"
     assert form_of(np.ones((5, 400))) is None
+
+
+def test_values_of_which_some_were_made_of_other_counts_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    counts, sizes = rng.poisson(3.0, (60, 40)), np.full(60, 200.0)
+    values = np.log1p(counts / sizes[:, None] * 1e4)
+    obs = pd.DataFrame(index=range(60))
+    later = counts.copy()
+    later[20:] = rng.binomial(later[20:], 0.3)  # thinned after the values were made
+    check_same_scale(values, counts, sizes, obs, where="X", counts_in="the layer")
+    with pytest.raises(CountsError, match="of 40 of 60 cells looked at were not made of their counts in the layer"):
+        check_same_scale(values, later, sizes, obs, where="X", counts_in="the layer")

@@ -209,11 +209,11 @@ def mismatch(behind: np.ndarray, given: np.ndarray) -> Mismatch | None:
 
 def check_same_scale(
     values: Any, counts: Any, library_size: np.ndarray, obs: pd.DataFrame, *, where: str, counts_in: str
-) -> None:
-    """Refuse log1p values that were made of the counts with other library sizes.
+) -> bool:
+    """Refuse log1p values that were made of the counts with other library sizes, or for some cells of other counts.
 
-    Values that no library size explains, such as scaled ones, are passed over: they are no log1p values of these
-    counts at all.
+    Where no library size explains any cell, such as of scaled values, they are passed over: they are no log1p values
+    of these counts at all.
 
     Parameters
     ----------
@@ -230,17 +230,23 @@ def check_same_scale(
     counts_in
         The slot of the counts, for the message.
 
+    Returns
+    -------
+    Whether the values were made of the counts.
+
     Raises
     ------
     transpert.errors.CountsError
-        If the library sizes differ; the remedy names the column that fits, if there is one.
+        If the library sizes differ; the remedy names the column that fits, if there is one. If some cells are of the
+        counts, and others are not.
     """
     if not _may_be_log1p(values):
-        return
+        return False
     behind = sizes_behind(values, counts)
+    _check_same_cells(behind, np.asarray(counts.sum(axis=1)).ravel() > 0, where=where, counts_in=counts_in)
     found = mismatch(behind, np.asarray(library_size, dtype=float))
     if found is None:
-        return
+        return bool(np.isfinite(behind).any())
     fitting = [str(name) for name in obs.columns if _fits(behind, obs[name])]
     raise CountsError(
         f"the values do not fit the counts in {counts_in} and the library sizes: {found}",
@@ -250,6 +256,20 @@ def check_same_scale(
         else "Make them of the counts, adata.X = tp.pp.log1p_per_10k(counts, library_size), or name the column with "
         "the library sizes that they were made with in library_size_key=.",
     )
+
+
+def _check_same_cells(behind: np.ndarray, counted: np.ndarray, *, where: str, counts_in: str) -> None:
+    """Refuse values that are those of the counts in some cells and not in others."""
+    explained = np.isfinite(behind[counted])
+    others = int((~explained).sum())
+    if explained.sum() > _FEWEST and others > _FEWEST and others > _FEW * len(explained):
+        raise CountsError(
+            f"the values of {others} of {len(explained)} cells looked at were not made of their counts in {counts_in}, "
+            "those of the others were",
+            where=where,
+            remedy="Make all of them of the counts: adata.X = tp.pp.log1p_per_10k(counts, library_size). If the counts "
+            "of some cells were changed, correct their library sizes first.",
+        )
 
 
 def _may_be_log1p(values: Any) -> bool:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from mudata import MuData
 from scipy import sparse
 
 import transpert as tp
@@ -119,6 +121,19 @@ def test_public_files_come_in_one_form(name, tmp_path) -> None:
     assert loaded.obs["perturbation"].tolist()[1] == ("IFNB" if name == "kang18_full" else labels[1])
     np.testing.assert_array_equal(loaded.layers["counts"].toarray(), counts.toarray())
     assert loaded.obs["library_size"].tolist() == [10, 26, 42]
+    # as pertpy.data has read it; of several modalities that of RNA
+    for theirs in (adata, MuData({"rna": adata})):
+        same = getattr(tp.datasets, name)(adata=theirs)
+        assert same.obs.equals(loaded.obs) and (same.layers["counts"] != loaded.layers["counts"]).nnz == 0
+    with pytest.raises(OptionError, match="both"):
+        getattr(tp.datasets, name)(path=path, adata=adata)
+
+
+def test_every_public_set_is_one_that_pertpy_loads_from_the_same_place() -> None:
+    from pertpy.data import _datasets
+
+    source = inspect.getsource(_datasets)
+    assert all(entry.url in source for entry in tp.datasets.PUBLIC_SETS.values())
 
 
 @pytest.mark.parametrize(

@@ -184,3 +184,12 @@ def test_train_passes_on_what_it_runs_on_and_goes_on_from_checkpoints(cells, mon
     assert run("train", "transpert.toml", *[word for change in changes for word in ("--set", change)])[0] == 0
     assert given.pop("checkpoint_dir") == Path("results/checkpoints")
     assert given == {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "resume": "auto"}
+    # the first process of a second machine leaves writing and speaking to the first of all
+    monkeypatch.setattr(tp.SCALE, "summary", lambda self: "what was trained")
+    with job.alone(read_settings(Path("transpert.toml"))):
+        monkeypatch.setenv("RANK", "2")
+        monkeypatch.setenv("LOCAL_RANK", "0")
+        code, output = run("train", "transpert.toml")
+        assert code == 0 and "what was trained" not in output
+    monkeypatch.setenv("RANK", "0")
+    assert "what was trained" in run("train", "transpert.toml")[1]

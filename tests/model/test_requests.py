@@ -436,11 +436,13 @@ def test_other_counts_of_any_control_make_another_prediction_to_a_store(respelle
     assert streaming._identity(other, model.design) != before
 
 
-@pytest.mark.parametrize("contexts", [5, "context_0", [5], ["context_0"], [HERE, None], object()])
-def test_contexts_are_mappings(screen, contexts) -> None:
+@pytest.mark.parametrize("contexts", [1.5, [1.5], [HERE, None], object()])
+def test_contexts_are_labels_or_mappings(screen, contexts) -> None:
     model = ridge(screen)
     for method in (model.predict, model.get_effects):
-        with pytest.raises(OptionError, match=r"is no mapping of context columns.*in contexts.*\{'context': \.\.\.\}"):
+        with pytest.raises(
+            OptionError, match=r"is neither the label of a context nor .*in contexts.*\{'context': \.\.\."
+        ):
             method(contexts, "P0")
     assert model.predict(iter([HERE]), "P0", n_cells=5, progress=False).n_obs == 10
 
@@ -532,3 +534,21 @@ def test_what_a_row_does_not_say_is_as_it_was_measured(dosed) -> None:
 def test_tables_of_conditions_that_cannot_be_read_are_refused(dosed, table, more, message) -> None:
     with pytest.raises(TranspertError, match=message):
         dosed[1].predict(conditions=pd.DataFrame(table), progress=False, **more)
+
+
+@pytest.mark.parametrize("contexts", ["context_0", ["context_0"], [HERE, "context_0"]])
+def test_the_label_of_a_context_is_as_good_as_its_values(screen, contexts) -> None:
+    model = ridge(screen)
+    found, wanted = (model.predict(asked, "P0", n_cells=5, progress=False) for asked in (contexts, HERE))
+    assert found.obs_names.equals(wanted.obs_names) and (found.X != wanted.X).nnz == 0
+    with pytest.raises(UnknownNameError, match=r"unknown context: 'context_9' \(in contexts\). Did you mean 'context_"):
+        model.predict("context_9", "P0")
+
+
+def test_a_label_of_several_columns_names_one_context(screen) -> None:
+    screen.obs["organ"] = np.where(screen.obs["context"] == "context_0", "liver", "skin")
+    tp.RidgeTransport.setup_anndata(screen, **{**KEYS, "context_keys": ["context", "organ"]})
+    model = tp.RidgeTransport(screen)
+    model.train()
+    label = model.get_effects({"context": "context_0"}, "P0").columns[0].removesuffix(": P0")
+    assert model.get_effects(label, "P0").columns.tolist() == [f"{label}: P0"] and "liver" in label

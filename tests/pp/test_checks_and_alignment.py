@@ -13,6 +13,7 @@ from transpert import pp
 from transpert.conditions import Embedding
 from transpert.data.readers.readers import AnnDataReader
 from transpert.errors import BackedDataError, CellError, CountsError, GeneError
+from transpert.pp.alignment import match_genes
 
 COUNTS = np.random.default_rng(0).poisson(2.0, (20, 6)).astype(float)
 
@@ -99,3 +100,21 @@ def test_duplicate_names_and_backed_files_are_refused(tmp_path) -> None:
     adata.write_h5ad(tmp_path / "x.h5ad")
     with pytest.raises(BackedDataError, match="Store"):
         pp.check_not_backed(anndata.read_h5ad(tmp_path / "x.h5ad", backed="r"))
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "remedy"),
+    [
+        (["Stat1", "Irf1", "Jak2"], ["STAT1", "IRF1", "OTHER"], r"in capitals alone.*str\.upper\(\)"),
+        (
+            ["ENSG00000000001", "ENSG00000000002"],
+            ["ENSG00000000001.4", "ENSG00000000002.11"],
+            "the version after a dot",
+        ),
+        (["ENSG00000000001", "ENSG00000000002"], ["STAT1", "IRF1"], r"Ensembl identifiers .*adata\.var\['gene_ids'\]"),
+        (["STAT1", "IRF1"], ["A", "B"], "Use the same gene names in all data"),
+    ],
+)
+def test_an_error_of_missing_genes_says_in_what_the_names_differ(here, there, remedy) -> None:
+    with pytest.raises(GeneError, match=remedy):
+        match_genes(pd.Index(there), here)

@@ -166,3 +166,17 @@ def test_a_denoised_truth_is_reported_and_one_of_other_logarithms_refused(with_c
     adata.X = np.log10(1 + np.expm1(right)).astype(np.float32)
     with pytest.raises(CountsError, match=r"the values are log10\(1 \+ x\) of counts, not log1p.*Normalise the truth"):
         tp.tl.evaluate(pred, adata, metrics="mae", n_bootstrap=0, progress=False)
+
+
+def test_values_of_other_counts_are_reported_by_setup_and_by_evaluate(part) -> None:
+    other = part.copy()
+    thinned = np.random.default_rng(0).binomial(part.layers["counts"].toarray().astype(int), 0.5)
+    other.layers["counts"] = thinned.astype(np.float32)
+    with pytest.warns(
+        AssumptionWarning, match=r"X holds log1p values of other counts than those in layers\['counts'\]"
+    ):
+        tp.NoChange.setup_anndata(other, **SETUP, library_size_key="n_umis")
+        tp.NoChange(other)
+    pred = no_change(part)
+    with pytest.warns(AssumptionWarning, match="the truth \\(X\\) are log1p of other counts than those in layers"):
+        tp.tl.evaluate(pred, other, baselines="NoChange", **QUICK)

@@ -26,9 +26,13 @@ RANKING, CHECKPOINTS = "ranking.csv", "checkpoints"
 
 def alone(settings: Settings) -> AbstractContextManager[None]:
     """Keep another job out of the folder of results, which would mix the cells of one with the model of the other."""
-    several = int(os.environ.get("LOCAL_RANK") or os.environ.get("RANK") or 0)  # the first of several processes writes
     folder = Path(settings.output.folder)
-    return nullcontext() if several else used_alone(folder, "job", StoreError, "run the command again")
+    return used_alone(folder, "job", StoreError, "run the command again") if is_first() else nullcontext()
+
+
+def is_first() -> bool:
+    """Whether this is the first of all processes that train together, which writes and speaks for them."""
+    return not int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)  # torchrun sets both, Lightning one
 
 
 def split(settings: Settings) -> AnnData:

@@ -67,7 +67,9 @@ def train(file: _File, changes: _Changes = None) -> None:
 
         check_accelerator(settings.train.accelerator)
         with job.alone(settings):
-            typer.echo(job.train(settings))
+            summary = job.train(settings)
+        if job.is_first():
+            typer.echo(summary)
 
 
 def predict(file: _File, changes: _Changes = None) -> None:

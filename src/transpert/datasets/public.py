@@ -14,6 +14,7 @@ import pandas as pd
 import pooch
 from anndata import AnnData
 from anndata.utils import make_index_unique
+from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys
@@ -27,6 +28,7 @@ from transpert.errors import (
     ConditionError,
     CountsError,
     DownloadError,
+    OptionError,
     UnknownNameError,
     list_names,
 )
@@ -144,7 +146,9 @@ PUBLIC_SETS: dict[str, PublicSet] = {
 
 
 @as_annotated()
-def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None) -> AnnData:
+def read_public(
+    entry: PublicSet, *, path: str | os.PathLike[str] | None = None, adata: AnnData | MuData | None = None
+) -> AnnData:
     """Read a public data set and bring it into our form.
 
     Parameters
@@ -153,6 +157,8 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
         Which one.
     path
         A local file, instead of the download.
+    adata
+        What a loader of :mod:`pertpy.data` returned, instead of a file: ``pertpy.data.norman_2019_raw()``.
 
     Returns
     -------
@@ -168,6 +174,8 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
         If no perturbation column is found, or no cell is a control.
     transpert.errors.CountsError
         If the file holds no raw counts.
+    transpert.errors.OptionError
+        If both a file and cells are given.
 
     Notes
     -----
@@ -175,10 +183,15 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
     end-to-end framework for perturbation analysis", Nature Methods); the entries of ``PUBLIC_SETS`` say what is
     assumed. Counts are looked for in one slot; there is no attempt to undo a normalisation.
     """
-    source = Path(path) if path is not None else _fetch(entry)
-    if not source.is_file():
-        raise DownloadError("there is no such file", where=str(source), remedy=f"Download {entry.url} to it.")
-    adata = _read(source)
+    if adata is None:
+        source = Path(path) if path is not None else _fetch(entry)
+        if not source.is_file():
+            raise DownloadError("there is no such file", where=str(source), remedy=f"Download {entry.url} to it.")
+        adata, read = _read(source), source.name
+    elif path is None:
+        adata, read = _rna(adata, "adata"), "adata"
+    else:
+        raise OptionError("both path and adata are given", where="read_public", remedy="Give one of them.")
     slot = "X" if entry.layer is None or entry.layer not in adata.layers else entry.layer
     labels = _labels(frame(adata.obs), entry)
     labelled = labels.notna().to_numpy()
@@ -186,12 +199,12 @@ def read_public(entry: PublicSet, *, path: str | os.PathLike[str] | None = None)
         _assume(f"{np.count_nonzero(~labelled)} cells of {entry.name} have no perturbation label and are left out.")
         adata, labels = adata[labelled], labels[labelled]
     counts = adata.X if slot == "X" else adata.layers[slot]
-    counts = sparse.csr_matrix(read_counts(counts, where=f"{source.name}, {slot}"), dtype=np.float32)
+    counts = sparse.csr_matrix(read_counts(counts, where=f"{read}, {slot}"), dtype=np.float32)
     library = library_sizes(counts)
     if not (library > 0).all():
         raise CountsError(
             f"{int((library <= 0).sum())} cells have no counts",
-            where=source.name,
+            where=read,
             remedy="Drop them from the file: sc.pp.filter_cells(adata, min_counts=1).",
         )
     result = AnnData(
@@ -212,10 +225,17 @@ def _read(source: Path) -> AnnData:
     if source.suffix != ".h5mu":
         return read_h5ad(source, DownloadError)
     with reading(DownloadError, source, "h5mu file", "Download it again."):
-        modalities = mudata.read_h5mu(source).mod
-    if "rna" not in modalities:
-        raise UnknownNameError("modality", ["rna"], modalities, where=str(source))
-    return modalities["rna"]
+        cells = mudata.read_h5mu(source)
+    return _rna(cells, str(source))
+
+
+def _rna(cells: AnnData | MuData, where: str) -> AnnData:
+    """Return the cells themselves, or their modality of RNA."""
+    if isinstance(cells, AnnData):
+        return cells
+    if "rna" not in cells.mod:
+        raise UnknownNameError("modality", ["rna"], cells.mod, where=where)
+    return cells.mod["rna"]
 
 
 def _labels(obs: pd.DataFrame, entry: PublicSet) -> pd.Series:
@@ -309,16 +329,16 @@ def _loader(name: str) -> Callable[..., AnnData]:
     if name not in PUBLIC_SETS:
         raise UnknownNameError("data set", [name], PUBLIC_SETS)
 
-    def load(*, path: str | os.PathLike[str] | None = None) -> AnnData:
-        return read_public(PUBLIC_SETS[name], path=path)
+    def load(*, path: str | os.PathLike[str] | None = None, adata: AnnData | MuData | None = None) -> AnnData:
+        return read_public(PUBLIC_SETS[name], path=path, adata=adata)
 
     load.__name__ = load.__qualname__ = name
     load.__doc__ = f"""Load a public data set: {PUBLIC_SETS[name].reference}.
 
     Parameters
     ----------
-    path
-        A local file, instead of the download.
+    path, adata
+        A local file, or what the loader of :mod:`pertpy.data` returned, instead of the download.
 
     Returns
     -------

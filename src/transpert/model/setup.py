@@ -23,7 +23,7 @@ from transpert.conditions import Condition, PerturbationVocabulary
 from transpert.conditions.labels import Controls, control_labels
 from transpert.conditions.written import label_texts
 from transpert.data import Store
-from transpert.errors import ControlError, NotTrainedError, OptionError
+from transpert.errors import ControlError, NotTrainedError, OptionError, list_names
 from transpert.groups import ControlMatching, Design, Groups, make_groups, match_controls
 from transpert.groups.table import distinct_conditions
 from transpert.transport import ReadoutOptions
@@ -292,13 +292,19 @@ class RegisteredModel(BaseModelClass):
             return np.full(len(self.cells), _keys.TRAIN in names)
         return self.cells.obs[key].astype(str).isin(names).to_numpy()
 
+    def _other_labels(self) -> str:
+        """Say how cells are labelled in place of what is expected."""
+        labels = [] if self.design.split_key is None else self.cells.obs[self.design.split_key].astype(str).unique()
+        others = sorted(set(labels) - {_keys.TRAIN, _keys.VALIDATION, _keys.TEST})
+        return f"; these are {list_names(others)}" if others else ""
+
     def _training_groups(self) -> tuple[Groups, ControlMatching]:
         groups = make_groups(self.cells.obs, self.design, mask=self._training_mask(_keys.TRAIN, _keys.VALIDATION))
         if not len(groups.perturbed_groups):
             raise ControlError(
                 "no perturbed cell is left to train on",
                 where=f"obs[{self.design.split_key!r}]",
-                remedy=f"Cells to train on are labelled {_keys.TRAIN!r} or {_keys.VALIDATION!r}.",
+                remedy=f"Cells to train on are labelled {_keys.TRAIN!r} or {_keys.VALIDATION!r}{self._other_labels()}.",
             )
         self._trained_parts = frozenset(part for condition in groups.conditions for part in condition.parts)
         return groups, match_controls(groups)

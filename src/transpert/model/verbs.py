@@ -70,10 +70,10 @@ class PredictingModel(PredictableModel):
         Parameters
         ----------
         contexts
-            Values of the context columns, for example ``{"cell_type": "B"}`` or ``{"cell_type": ["B", "NK"]}``, a
-            list of such, or a DataFrame with a row for each context. Every context by default. A context without
-            perturbed training cells is what the model is for; it needs control cells. Those of the time asked for are
-            moved where there are any, else those of all times.
+            Labels of contexts, ``"B"`` or ``["B", "NK"]`` (of several columns ``"B | donor 1"``); or values by column,
+            ``{"cell_type": ["B", "NK"]}``, a list of such, or a DataFrame with a row for each context. Every context by
+            default. A context without perturbed training cells is what the model is for; it needs control cells. Those
+            of the time asked for are moved where there are any, else those of all times.
         perturbations
             Labels; all labels of the data by default.
         conditions

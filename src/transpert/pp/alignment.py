@@ -18,6 +18,14 @@ from transpert._matrices import check_sound
 from transpert._signatures import as_annotated
 from transpert.errors import GeneError, list_names
 
+# what names may differ in, and what takes the difference away
+_SPELLINGS = {"in capitals alone": ("$", ""), "in the version after a dot": (r"\.\d+$", "")}
+_REWRITE = {
+    "in capitals alone": "adata.var_names = adata.var_names.str.upper()",
+    "in the version after a dot": r"adata.var_names = adata.var_names.str.replace(r'\.\d+$', '', regex=True)",
+}
+_ENSEMBL = r"ENS[A-Z]*G\d{6,}"
+
 
 @dataclass(frozen=True, slots=True)
 class AlignmentReport:
@@ -122,16 +130,22 @@ def align_to(
 
 
 def match_genes(
-    have: pd.Index, genes: Sequence[str] | np.ndarray, *, max_missing: float = 0.0, argument: str | None = None
+    have: pd.Index,
+    genes: Sequence[str] | np.ndarray,
+    *,
+    max_missing: float = 0.0,
+    argument: str | None = None,
+    where: str = "var_names",
+    cells: pd.Index | None = None,
 ) -> tuple[np.ndarray, AlignmentReport]:
     """Return where each wanted gene stands among those at hand, -1 for one that is missing, and the report."""
     max_missing = check_share(max_missing, name=argument or "max_missing")
     wanted, have = _names(genes), pd.Index(np.asarray(have, dtype=str).astype(object))
-    for index, where in ((wanted, "genes"), (have, "var_names")):
+    for index, place in ((wanted, "genes"), (have, where)):
         if not index.is_unique:
             raise GeneError(
                 f"gene names occur more than once: {list_names(index[index.duplicated()].unique())}",
-                where=where,
+                where=place,
                 remedy="Make them unique, for example with adata.var_names_make_unique().",
             )
     position = have.get_indexer(wanted)
@@ -141,11 +155,30 @@ def match_genes(
     if len(missing) > max_missing * len(wanted) + 1e-9:  # a share such as 0.29 has no exact double
         raise GeneError(
             f"{len(missing)} of {len(wanted)} genes are missing, {max_missing:.0%} may be: {list_names(missing)}",
-            where="var_names",
-            remedy="Use the same gene names in all data"
+            where=where,
+            remedy=_how_to_match(missing, have, cells)
+            or "Use the same gene names in all data"
             + ("." if argument is None else f", or allow a larger share with {argument}."),
         )
     return position, report
+
+
+def _how_to_match(missing: pd.Index, have: pd.Index, cells: pd.Index | None) -> str | None:
+    """Say how names of genes can be made the same, where most that are missing are there under another name."""
+    across = 0 if cells is None else int(missing.isin(cells.astype(str)).sum())
+    if across:
+        return f"It looks transposed: {across} of its obs_names are genes. Pass adata.T."
+    for difference, (pattern, new) in _SPELLINGS.items():
+        plain = [index.str.lower().str.replace(pattern, new, regex=True) for index in (missing, have)]
+        if plain[0].isin(plain[1]).mean() > 0.5:
+            return f"Names differ {difference}: write them in one way in all data, such as {_REWRITE[difference]}."
+    identified = [index.str.match(_ENSEMBL).mean() > 0.5 for index in (missing, have)]
+    if len(have) and identified[0] != identified[1]:
+        return (
+            "One side has Ensembl identifiers and the other has symbols: use the same in all data, such as "
+            "adata.var_names = adata.var['gene_ids']."
+        )
+    return None
 
 
 def _names(genes: Sequence[str] | np.ndarray) -> pd.Index:

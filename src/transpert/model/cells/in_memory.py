@@ -205,11 +205,13 @@ def _check_x(
     rows = evenly_spread_rows(len(library))
     where = f"layers[{source.layer!r}]"
     values = canonical(matrix, where="X")[rows]
-    check_same_scale(values, counts[rows], library[rows], obs.iloc[rows], where="X", counts_in=where)
+    fits = check_same_scale(values, counts[rows], library[rows], obs.iloc[rows], where="X", counts_in=where)
     form = form_of(values)
-    if form not in (None, "log1p", "no logarithms"):
+    if not fits and form not in (None, "no logarithms"):
+        others = "log1p values of other counts than those"
+        what = others if form == "log1p" else f"{form} values, not log1p of the counts"
         _warn(
-            f"X holds {form} values, not log1p of the counts in {where}; predictions will. Before you compare them, "
+            f"X holds {what} in {where}; predictions are log1p of these counts. Before you compare them, "
             "tp.pp.normalize(adata, layer=...) makes X of the counts."
         )
 

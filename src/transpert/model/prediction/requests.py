@@ -25,7 +25,7 @@ from ..cells.in_memory import Cells, DataSource
 from ..cells.open import StoredCells
 
 _SIZE = "n_cells"
-Contexts = Mapping[str, str | Sequence[str]] | Iterable[Mapping[str, str]] | pd.DataFrame | None
+Contexts = str | Mapping[str, str | Sequence[str]] | Iterable[str | Mapping[str, str]] | pd.DataFrame | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,23 +304,29 @@ def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts
     """The wanted contexts that have cells, by label."""
     keys = source.design.context_keys
     known = cells.cached(("contexts", keys), lambda: _as_texts(cells.obs, keys))
+    labels = context_labels(known, source.design)
     chosen = np.zeros(len(known), dtype=bool)
     for row in _context_rows(contexts, keys):
-        unknown = [column for column in row if column not in keys]
-        if unknown:
-            raise UnknownNameError("context column", unknown, keys, where="contexts")
-        hit = np.ones(len(known), dtype=bool)
-        for column, value in row.items():
-            names = [label_text(name) for name in _as_list(value) or []]
-            absent = sorted(set(names) - set(known[column]))
-            if absent:
-                raise UnknownNameError("context", absent, sorted(set(known[column])), where=f"obs[{column!r}]")
-            hit &= known[column].isin(names).to_numpy()
+        hit = _of_values(known, row) if isinstance(row, Mapping) else labels == label_text(row)
         if not hit.any():
-            raise UnknownNameError("context", [str(dict(row))], context_labels(known, source.design), where="contexts")
+            raise UnknownNameError("context", [str(row)], labels, where="contexts")
         chosen |= hit
-    found = known[chosen]
-    return dict(zip(context_labels(found, source.design), found.to_dict(orient="records"), strict=True))
+    return dict(zip(labels[chosen], known[chosen].to_dict(orient="records"), strict=True))
+
+
+def _of_values(known: pd.DataFrame, row: Mapping[Any, object]) -> np.ndarray:
+    """Return which contexts have these values in their columns."""
+    unknown = [column for column in row if column not in known]
+    if unknown:
+        raise UnknownNameError("context column", unknown, known.columns, where="contexts")
+    hit = np.ones(len(known), dtype=bool)
+    for column, value in row.items():
+        names = [label_text(name) for name in _as_list(value) or []]
+        absent = sorted(set(names) - set(known[column]))
+        if absent:
+            raise UnknownNameError("context", absent, sorted(set(known[column])), where=f"obs[{column!r}]")
+        hit &= known[column].isin(names).to_numpy()
+    return hit
 
 
 def _as_texts(obs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -329,21 +335,21 @@ def _as_texts(obs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return distinct.assign(**{column: label_texts(distinct[column]) for column in columns}).drop_duplicates()
 
 
-def _context_rows(contexts: Contexts, keys: Sequence[str]) -> Sequence[Mapping[Any, object]]:
-    """Return the values of the context columns that are asked for, one mapping for each choice."""
+def _context_rows(contexts: Contexts, keys: Sequence[str]) -> Sequence[Any]:
+    """Return the contexts that are asked for: labels, or values of the context columns by name."""
     if contexts is None:
         return [{}]
     if isinstance(contexts, pd.DataFrame):
         return contexts.to_dict(orient="records")
     one = isinstance(contexts, Mapping) or not is_several(contexts)
     rows: list[Any] = [contexts] if one else list(contexts)
-    wrong = [row for row in rows if not isinstance(row, Mapping)]
+    wrong = [row for row in rows if not isinstance(row, Mapping | str | int | np.integer)]
     if wrong:
         example = f"{{{keys[0]!r}: ...}}" if keys else "{}"
         raise OptionError(
-            f"{wrong[0]!r} is no mapping of context columns to values",
+            f"{wrong[0]!r} is neither the label of a context nor its values by column",
             where="contexts",
-            remedy=f"Give one, such as {example}, a list of them, or a DataFrame with a row for each context.",
+            remedy=f"Give a label, {example}, a list of them, or a DataFrame with a row for each context.",
         )
     return rows
 

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from transpert import _keys
@@ -16,14 +15,13 @@ from transpert.errors import (
     OURS,
     AssumptionWarning,
     ControlError,
-    GeneError,
     MetricInputError,
     OptionError,
     list_names,
 )
 from transpert.groups import Design
 from transpert.metrics import PANELS, Metric, Population, resolve_metrics
-from transpert.pp import AlignmentReport
+from transpert.pp.alignment import AlignmentReport, match_genes
 
 from .._populations import Populations, populations
 from .._rank_tests import VALUES_PER_BLOCK, portions
@@ -112,20 +110,15 @@ def align(
 
 
 def _alignment(truth: CellReader, prediction: CellReader, max_missing: float) -> AlignmentReport:
-    position = prediction.genes.get_indexer(truth.genes)
-    missing = truth.genes[position < 0]
-    if len(missing) > max_missing * len(truth.genes) + 1e-9:  # a share such as 0.29 has no exact double
-        across = int(truth.genes.isin(prediction.obs.index.astype(str)).sum())
-        raise GeneError(
-            f"{len(missing)} of {len(truth.genes)} genes of the truth are missing, {max_missing:.0%} may be: "
-            f"{list_names(missing)}",
-            where=f"var_names of {prediction.name}",
-            remedy=f"It looks transposed: {across} of its obs_names are genes. Pass adata.T."
-            if across
-            else "Use the same gene names, or allow a larger share with max_missing_genes.",
-        )
-    extra = tuple(prediction.genes.difference(truth.genes, sort=False))
-    return AlignmentReport(len(truth.genes), tuple(missing), extra, bool(np.any(np.diff(position[position >= 0]) < 0)))
+    """Find the genes of the truth in a prediction."""
+    return match_genes(
+        prediction.genes,
+        truth.genes,
+        max_missing=max_missing,
+        argument="max_missing_genes",
+        where=f"var_names of {prediction.name}",
+        cells=prediction.obs.index,
+    )[1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
