@@ -323,14 +323,14 @@ def _check_set_up(cls: type[RegisteredModel], data: AnnData | MuData) -> None:
 
 def register_store(cls: type[RegisteredModel], store: Store, source: DataSource, **kwargs: Any) -> None:
     """Register a store so that the registry is that of an AnnData of the same cells."""
-    design = source.design
+    design, own = source.design, DataSource(source.design)  # the layer is that of other cells
     check_names(design)
-    cells = open_cells(store, source)
+    cells = open_cells(store, own)
     check_groups(cells, design, report="source_registry" not in kwargs)
     said = {**design.to_dict(), "control": design.controls, "layer": source.layer, "n_top_genes": source.n_top_genes}
     del said["further_controls"]  # setup_anndata, which may load the model, takes all of them as control=
     arguments = cls._get_setup_method_args(cls=cls, adata=None, **said, library_size_key=None, embedding_key=None)
-    manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
+    manager = AnnDataManager(fields=registry_fields(own, cells), setup_method_args=arguments)
     manager.register_fields(store.annotation, **kwargs)
     cls.register_manager(manager)
 
