@@ -233,8 +233,8 @@ def check_mask(value: Any, *, name: str) -> Any:
 type Check = Callable[..., Any]
 
 _WHOLE = (
-    "n_cells n_components n_neighbors n_dimensions n_genes max_k cells_per_part min_genes min_cells max_cells "
-    "max_epochs"
+    "n_cells n_components n_top_genes n_neighbors n_dimensions n_genes max_k cells_per_part min_genes min_cells "
+    "max_cells max_epochs"
 )
 _SHARES = "max_missing_genes share"
 _NAMES = "context_keys genes obs_columns groups metrics baselines"

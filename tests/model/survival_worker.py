@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
+import sys
 import time
 import traceback
 import warnings
@@ -105,9 +107,19 @@ def run(task: dict) -> dict:
     return outcome(model)
 
 
+def run_script(task: dict) -> None:
+    """Run a script as a cluster would."""
+    os.environ |= task.get("environment", {})
+    sys.argv = [task["script"], *task["arguments"]]
+    runpy.run_path(task["script"], run_name="__main__")
+
+
 def main(task: dict) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    if "script" in task:
+        run_script(task)
+        return
     if "world" in task:
         # what torchrun sets
         os.environ |= {

@@ -7,13 +7,18 @@ import multiprocessing
 import runpy
 import signal
 import socket
+import sys
 import time
 import warnings
 from pathlib import Path
 
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
+from distributed import LocalCluster
 
+import transpert as tp
 from transpert.model.scale.training import checkpoints
 
 SCRIPT = Path(__file__).with_name("survival_worker.py")
@@ -152,3 +157,40 @@ def same(found, expected) -> None:
     for name, losses in expected["losses"].items():
         np.testing.assert_allclose(found["losses"][name], losses, rtol=1e-3, atol=1e-5, err_msg=name)
     np.testing.assert_allclose(found["X"], expected["X"], atol=1e-3)
+
+
+def test_the_scripts_for_clusters_train_predict_and_score_with_two_workers(tmp_path) -> None:
+    folder = Path(__file__).parents[2] / "docs" / "scripts" / "cluster"
+    cells, model, pred, scores, scheduler = (
+        str(tmp_path / name) for name in ("cells.h5ad", "model", "pred.zarr", "scores.csv", "scheduler.json")
+    )
+    adata = tp.datasets.simulate(n_contexts=4, n_perturbations=2, n_genes=20, n_cells=25)
+    held_out = (adata.obs["context"] == "context_0") & (adata.obs["perturbation"] != "control")
+    adata.obs["split"] = np.where(held_out, "test", "train")
+    adata.write_h5ad(cells)
+
+    def start_two(name: str, arguments, environment) -> None:
+        tasks = [{"arguments": arguments(rank), "environment": environment(rank)} for rank in range(2)]
+        processes = [start(tmp_path, script=str(folder / name), **task) for task in tasks]
+        finish(*processes)
+        assert [process.exitcode for process in processes] == [0, 0]
+
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1", "GROUP_RANK": "0"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "TORCHELASTIC_RUN_ID": "test"}
+    small = ["steps=2", "steps_per_epoch=2", "set_size=4", "sets_per_batch=2"]
+    start_two(
+        "train.py",
+        lambda rank: [cells, model, *small],
+        lambda rank: {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+    )
+    start_two("predict.py", lambda rank: [model, cells, pred, str(rank), "2"], lambda rank: {})
+    asked = pd.DataFrame({"perturbation": ["P0", "P1"], "context": "context_0"})
+    expected = tp.SCALE.load(model, adata).predict(conditions=asked, n_cells=200, progress=False)
+    predicted = anndata.read_zarr(pred)[expected.obs_names]
+    assert (predicted.layers["counts"] != expected.layers["counts"]).nnz == 0
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        Path(scheduler).write_text(json.dumps({"address": cluster.scheduler_address, "type": "Scheduler"}))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["evaluate.py", pred, cells, scores, scheduler])
+            runpy.run_path(str(folder / "evaluate.py"), run_name="__main__")
+    assert {"P0", "P1"} <= set(pd.read_csv(scores).dropna(subset=["value"])["perturbation"])

@@ -1,4 +1,4 @@
-"""Score a prediction on the workers of a dask cluster: python evaluate.py PRED.zarr CELLS.h5ad SCORES.csv SCHEDULER.json."""
+"""Score a prediction on the workers of a dask cluster: python evaluate.py PRED.zarr CELLS.h5ad SCORES.csv SCHEDULER."""
 
 import sys
 

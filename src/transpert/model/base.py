@@ -329,7 +329,7 @@ def _loaded[Model: PerturbationModel](
     adata = saved.data if adata is None else adata
     check_loaded(adata, source, saved.arrays["genes"], description.store)
     if isinstance(adata, Store):
-        register_store(cls, adata, source.design, source.layer, source_registry=registry, extend_categories=True)
+        register_store(cls, adata, source, source_registry=registry, extend_categories=True)
     elif adata is not None:
         setup(adata, source_registry=registry, extend_categories=True, **registry[SETUP_ARGS_KEY])
     with saving.building(where):

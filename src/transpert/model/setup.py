@@ -90,6 +90,7 @@ class RegisteredModel(BaseModelClass):
         layer: str | None = None,
         library_size_key: str | None = None,
         embedding_key: str | None = None,
+        n_top_genes: int | None = None,
         combination_separator: str = _keys.COMBINATION,
         **kwargs: Any,
     ) -> None:
@@ -126,6 +127,9 @@ class RegisteredModel(BaseModelClass):
             and where that is missing the sum over the genes at hand.
         embedding_key
             Key of ``obsm`` with an embedding that a network uses as its state space; the genes by default.
+        n_top_genes
+            Networks read and write only so many genes, those that vary most among the training cells; all by default.
+            Library sizes stay those of all genes, and all genes are predicted: the others by the anchor of the model.
         combination_separator
             What joins the parts of a combination, ``"_"`` in ``"A_B"``. With ``","``, lists as text are read too.
         **kwargs
@@ -165,6 +169,7 @@ class RegisteredModel(BaseModelClass):
         layer: str | None = None,
         library_size_key: str | None = None,
         embedding_key: str | None = None,
+        n_top_genes: int | None = None,
         combination_separator: str = _keys.COMBINATION,
         **kwargs: Any,
     ) -> None:
@@ -180,7 +185,7 @@ class RegisteredModel(BaseModelClass):
             The modality with the counts.
         perturbation_key, control, context_keys, batch_key, dose_key, time_key, split_key, direction_key
             As in :meth:`setup_anndata`.
-        layer, library_size_key, embedding_key, combination_separator
+        layer, library_size_key, embedding_key, n_top_genes, combination_separator
             As in :meth:`setup_anndata`; the embedding is a key of ``obsm`` of the modality.
         **kwargs
             Passed on by ``load``; not for users.
@@ -195,7 +200,13 @@ class RegisteredModel(BaseModelClass):
     @named_options(*_PASSED_ON)
     @fill_docstring
     def setup_store(
-        cls, store: Store, *, split_key: str | None = None, layer: str | None = None, design: Design | None = None
+        cls,
+        store: Store,
+        *,
+        split_key: str | None = None,
+        layer: str | None = None,
+        design: Design | None = None,
+        n_top_genes: int | None = None,
     ) -> None:
         """Register the cells of a store, which stay on disk; the model is then made with ``SCALE(store)``.
 
@@ -211,6 +222,8 @@ class RegisteredModel(BaseModelClass):
             one.
         design
             The columns that describe the experiment; those the store was built with by default.
+        n_top_genes
+            As in :meth:`setup_anndata`.
 
         %(raises_not_registered)s
 
@@ -232,11 +245,11 @@ class RegisteredModel(BaseModelClass):
                 f"setup_store was given a {type(store).__name__}, not a store",
                 remedy="Open it, store = transpert.data.Store(path), and give it to the model too.",
             )
-        check_arguments({"design": design, "split_key": split_key, "layer": layer})
+        check_arguments({"design": design, "split_key": split_key, "layer": layer, "n_top_genes": n_top_genes})
         chosen = store.design if design is None else design
         if split_key is not None:
             chosen = dataclasses.replace(chosen, split_key=split_key)
-        register_store(cls, store, chosen, layer)
+        register_store(cls, store, DataSource(chosen, layer, n_top_genes=n_top_genes))
 
     @property
     def design(self) -> Design:
@@ -308,16 +321,16 @@ def _check_set_up(cls: type[RegisteredModel], data: AnnData | MuData) -> None:
         )
 
 
-def register_store(cls: type[RegisteredModel], store: Store, design: Design, layer: str | None, **kwargs: Any) -> None:
+def register_store(cls: type[RegisteredModel], store: Store, source: DataSource, **kwargs: Any) -> None:
     """Register a store so that the registry is that of an AnnData of the same cells."""
+    design, own = source.design, DataSource(source.design)  # the layer is that of other cells
     check_names(design)
-    source = DataSource(design)
-    cells = open_cells(store, source)
+    cells = open_cells(store, own)
     check_groups(cells, design, report="source_registry" not in kwargs)
-    said = {**design.to_dict(), "control": design.controls, "layer": layer}
+    said = {**design.to_dict(), "control": design.controls, "layer": source.layer, "n_top_genes": source.n_top_genes}
     del said["further_controls"]  # setup_anndata, which may load the model, takes all of them as control=
     arguments = cls._get_setup_method_args(cls=cls, adata=None, **said, library_size_key=None, embedding_key=None)
-    manager = AnnDataManager(fields=registry_fields(source, cells), setup_method_args=arguments)
+    manager = AnnDataManager(fields=registry_fields(own, cells), setup_method_args=arguments)
     manager.register_fields(store.annotation, **kwargs)
     cls.register_manager(manager)
 

@@ -44,6 +44,7 @@ class DataSource:
     modality: str | None = None
     embedding_key: str | None = None
     library_from: LibraryFrom | None = None
+    n_top_genes: int | None = None
 
     @property
     def library_column(self) -> str | None:
@@ -59,6 +60,7 @@ class DataSource:
             "modality": self.modality,
             "embedding_key": self.embedding_key,
             "library_from": self.library_from,
+            "n_top_genes": self.n_top_genes,
         }
 
     @classmethod

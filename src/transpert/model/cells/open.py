@@ -77,7 +77,7 @@ class StoredCells(Caching):
         """Return the cells for a :class:`~transpert.data.SetDataModule`."""
         if self._source is None:
             cells = self.store.source()
-            self._source = cells if self._columns is None else _ChosenGenes(cells, self._columns)
+            self._source = cells if self._columns is None else ChosenGenes(cells, self._columns)
         return self._source
 
     def statistics(self, codes: np.ndarray, rows: np.ndarray) -> PooledStatistics:
@@ -88,18 +88,17 @@ class StoredCells(Caching):
         return stream_statistics(self.source(), codes, rows, known=self.store.runs(), columns=self._columns)
 
 
-class _ChosenGenes:
+class ChosenGenes:
     """Some genes of a source, in another order."""
-
-    embedding: None = None
 
     def __init__(self, source: CellSource, columns: np.ndarray) -> None:
         self._source, self._columns = source, columns
         self.n_obs, self.n_vars = source.n_obs, len(columns)
         self.library_size, self.cells_per_read = source.library_size, source.cells_per_read
-        self.fingerprint = source.fingerprint
+        self.fingerprint, self.embedding = source.fingerprint, source.embedding
 
     def read(self, positions: np.ndarray) -> sparse.csr_matrix:
+        """Return the raw counts of cells, as the source does."""
         counts = self._source.read(positions)[:, self._columns]
         counts.sort_indices()
         return counts

@@ -149,6 +149,7 @@ def source_of(arguments: dict[str, Any]) -> DataSource:
         arguments["library_size_key"],
         arguments.get("modality"),
         arguments["embedding_key"],
+        n_top_genes=arguments.get("n_top_genes"),
     )
 
 

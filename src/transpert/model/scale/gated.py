@@ -138,7 +138,7 @@ class GatedModel(NetworkModel):
             for row in rows:
                 start, own = anchored[row] if self.options.joining.kind == "residual" else None, int(fold[row])
                 found = self._network_shift(control, requests[row], start, number=own, seed=self.seed, each_cell=False)
-                shifts[row] = found[0]
+                shifts[row] = self._among_all(found[0], anchored[row])
         return shifts
 
     def _left_out_predictor(
@@ -178,9 +178,9 @@ class GatedModel(NetworkModel):
             return SetPrediction(np.maximum(before + shift, 0), latent=self._latent_of(control))
         start = shift if self.options.joining.kind == "residual" else None
         network, pattern, latent = self._network_shift(control, request, start, seed=seed, each_cell=each_cell)
-        joined = (1 - gate) * shift + gate * network
+        joined = (1 - gate) * shift + gate * self._among_all(network, shift)
         # a network that counts little also has little to say about which cells move most
-        blended = None if pattern is None else (1 - gate) * joined + gate * pattern
+        blended = None if pattern is None else (1 - gate) * joined + gate * self._among_all(pattern, joined)
         return SetPrediction(np.maximum(before + joined, 0), blended, latent)
 
     @override
@@ -200,7 +200,9 @@ class GatedModel(NetworkModel):
                 shift = np.zeros_like(before)
                 if not request.condition.is_control:
                     shift = self._anchor_shift(request, statistics)
-                yield np.maximum(before + ((1 - gate) * shift + gate * next(networks) if gate else shift), 0)
+                if gate:
+                    shift = (1 - gate) * shift + gate * self._among_all(next(networks), shift)
+                yield np.maximum(before + shift, 0)
 
     def _anchor_shift(self, request: Request, statistics: GroupStatistics) -> np.ndarray:
         """Shift of the mean log1p that the anchor predicts, ``(G,)``; 0 without one."""

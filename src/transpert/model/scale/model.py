@@ -40,7 +40,7 @@ from transpert.transport import (
 from transpert.transport.anchor_state import anchor_from_state, anchor_to_state
 from transpert.transport.weighing import FittedWeight
 
-from ..cells.open import Data
+from ..cells.open import ChosenGenes, Data
 from ..cells.registration import jsonable
 from ..embeddings import (
     EmbeddingLike,
@@ -56,6 +56,7 @@ from .components import in_components
 from .condition_codes import ConditionTable
 from .folds import Folds, assign_folds, resolve_level
 from .gated import GatedModel
+from .gene_selection import GeneSelection
 from .held_out_anchor import groups_of
 from .module import TransportModule
 from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions, refuse_former
@@ -189,7 +190,9 @@ class SCALE(GatedModel):
         self.left_out_level = ""
         self.asked_kind: str | None = None
         self.components: list[GeneComponents] = []
-        self.without_networks = ""
+        self.selection: GeneSelection | None = None
+        self.without_networks = self.trained_on = ""
+        self.chosen_for = "other data"
         self.completed_history: dict[str, pd.DataFrame] = {}
         self._table: ConditionTable | None = None
         if self._cells is not None:
@@ -324,7 +327,7 @@ class SCALE(GatedModel):
             self.options.training,
             self._conditions_table.encode_groups(groups),
             folds,
-            anchor=shifts,
+            anchor=None if shifts is None else self._selected(shifts),
             names=group_names(groups),
             in_components=bool(self.components),
             seed=self.seed,
@@ -338,6 +341,7 @@ class SCALE(GatedModel):
             self._take_best_weights(plan)
             raise
         self._take_best_weights(plan)
+        self.trained_on = f"{plan.trainer.strategy.root_device.type} in precision {settings.precision}"
         self._set_trained()
         self.completed_history = dict(self.history or {})
         with stages(shown) as report:
@@ -358,6 +362,8 @@ class SCALE(GatedModel):
         source = cells.source()
         if self.components:
             source = in_components(source, groups, self.components)
+        elif self.selection is not None:
+            source = ChosenGenes(source, self.selection.positions)
         assert options.steps_per_epoch is not None  # fitted to the groups
         shared: dict[str, Any] = {
             "set_size": self._set_size,
@@ -398,6 +404,8 @@ class SCALE(GatedModel):
             "gate": self.gate,
             "left_out_level": self.left_out_level,
             "without_networks": self.without_networks,
+            "chosen_for": self.chosen_for,
+            "trained_on": self.trained_on,
             "gate_evidence": None if self.gate_evidence is None else dataclasses.asdict(self.gate_evidence),
             "conditions": self._conditions_table.to_dict(),
             "n_inputs": self.module.networks[0].sizes.n_inputs,
@@ -409,6 +417,8 @@ class SCALE(GatedModel):
         if self.anchor is not None:
             plain["anchor"], anchor_arrays = anchor_to_state(self.anchor)
             arrays |= {f"anchor_{key}": value for key, value in anchor_arrays.items()}
+        if self.selection is not None:
+            arrays["selected_genes"] = self.selection.positions
         if self.components:
             # of the network that predicts; those of the others served to fit the gate
             state = self.components[-1].state_dict()
@@ -421,6 +431,7 @@ class SCALE(GatedModel):
         self.gate, self.left_out_level = saved.gate, saved.left_out_level
         self.gate_evidence = saved.gate_evidence
         self.without_networks = saved.without_networks
+        self.chosen_for, self.trained_on = saved.chosen_for or self.chosen_for, saved.trained_on
         self.gate_table = None if saved.gate_table is None else pd.DataFrame(saved.gate_table)
         self.completed_history = {key: pd.DataFrame({key: values}) for key, values in saved.history.items()}
         self.history_ = dict(self.completed_history)
@@ -432,6 +443,8 @@ class SCALE(GatedModel):
             found = {name: torch.from_numpy(value) for name, value in below("components_", arrays).items()}
             self.components = [GeneComponents(len(self.genes), self.options.n_components)]
             self.components[0].load_state_dict(found, assign=True)
+        if self._n_selected is not None and not self.without_networks:
+            self.selection = GeneSelection(arrays["selected_genes"], len(self.genes))
         self._table = ConditionTable.from_dict(plain["conditions"])
         self._make_module(saved.n_inputs)
 
@@ -447,9 +460,11 @@ class SCALE(GatedModel):
             f"coupling {options.network.flow.coupling}",
             f"  anchor {anchor}; joining {options.joining.kind}; read-out {options.readout.kind}",
         ]
-        read = options.n_components
+        lines.append(f"  networks read and write {self._what_networks_read()}")
+        training = options.training
         lines.append(
-            "  networks read and write " + ("every gene" if read is None else f"{read} components of the cells")
+            f"  chosen for {self.chosen_for}: {training.steps:,} steps of {training.sets_per_batch} sets of "
+            f"{training.set_size} cells{self.trained_on and f'; trained on {self.trained_on}'}"
         )
         if self.anchor is not None:
             lines += [f"  off: {reason}" for reason in self.anchor.missing()]

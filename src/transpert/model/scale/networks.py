@@ -28,6 +28,7 @@ from ..prediction.requests import Request
 from .components import fit_components, fit_to_cells, mean_and_scale
 from .condition_codes import ConditionTable
 from .folds import Folds, asked_kind, split_kind
+from .gene_selection import GeneSelection
 from .module import TransportModule
 from .network_prediction import encode_cells, encode_population, mean_shifts, transport_population
 from .options import ScaleOptions
@@ -45,7 +46,10 @@ class NetworkModel(PerturbationModel):
     embedding: Embedding | None
     seed: int
     components: list[GeneComponents]
+    selection: GeneSelection | None  # the genes that networks read and write; None for all
     completed_history: dict[str, pd.DataFrame]
+    chosen_for: str  # what sizes were chosen by
+    trained_on: str  # kind of device, and precision
     without_networks: str  # why no network was trained; empty where some were
     _table: ConditionTable | None
 
@@ -54,10 +58,27 @@ class NetworkModel(PerturbationModel):
         training = fit_to_groups(self.options.training, groups)
         embedding, n_genes = self.cells.embedding, len(self.genes)
         n_cells, embedded = int((groups.codes >= 0).sum()), embedding is not None
-        n_components = fit_to_cells(self.options, n_cells, n_genes, embedded=embedded)
+        selected = self._n_selected
+        # components would hold some genes back once more
+        n_components = None if selected else fit_to_cells(self.options, n_cells, n_genes, embedded=embedded)
         self.options = dataclasses.replace(self.options, training=training, n_components=n_components)
+        n_groups = len(groups.perturbed_groups)
+        self.chosen_for = f"{n_cells:,} cells of {n_genes:,} genes in {n_groups:,} perturbed groups"
         self._table = ConditionTable.of(groups, self._perturbation_names())
-        self._make_module(n_components or n_genes if embedding is None else embedding.shape[1])
+        self._make_module(n_components or selected or n_genes if embedding is None else embedding.shape[1])
+
+    @property
+    def _n_selected(self) -> int | None:
+        """How many genes networks read and write; ``None`` for all."""
+        wanted = self.source.n_top_genes
+        return wanted if wanted is not None and wanted < len(self.genes) else None
+
+    def _what_networks_read(self) -> str:
+        if self.options.n_components is not None:
+            return f"{self.options.n_components} components of the cells"
+        if self._n_selected is None:
+            return "every gene"
+        return f"the {self._n_selected:,} most variable genes; the others are predicted by the anchor"
 
     def _perturbation_names(self) -> tuple[str, ...]:
         if self.embedding is None:
@@ -69,7 +90,7 @@ class NetworkModel(PerturbationModel):
         table = self._conditions_table
         sizes = NetworkSizes(
             n_inputs,
-            self.options.n_components or len(self.genes),
+            self.options.n_components or self._n_selected or len(self.genes),
             len(table.perturbations) + 1,
             tuple(len(values) + 1 for values in table.contexts.values()),
             len(table.batches) + 1,
@@ -101,7 +122,11 @@ class NetworkModel(PerturbationModel):
             for network, components in zip(self.module.networks, self.components, strict=True):
                 network.set_statistics((genes[0], genes[1] * components.spread), genes)
             return
-        genes = inputs = mean_and_scale(effects.statistics)
+        genes = mean_and_scale(effects.statistics)
+        if self._n_selected is not None:
+            self.selection = GeneSelection.most_variable(effects.statistics, self._n_selected)
+            genes = genes[0][self.selection.positions], genes[1][self.selection.positions]
+        inputs = genes
         if self.cells.embedding is not None:
             used = self.cells.embedding[groups.codes >= 0]
             inputs = (torch.as_tensor(used.mean(axis=0)), torch.as_tensor(used.std(axis=0)))
@@ -141,7 +166,7 @@ class NetworkModel(PerturbationModel):
         seed: int,
         each_cell: bool = True,
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Mean shift ``(G,)``, shift of every cell ``(N, G)`` and latent endpoints ``(N, d)``, by one network."""
+        """Mean shift, shift of every cell, of the genes it writes, and latent endpoints ``(N, d)``, by one network."""
         self.module.eval()
         device = next(self.module.parameters()).device
         condition = self._conditions_table.encode([request.condition], [request.context_values], [None]).to(device)
@@ -157,10 +182,13 @@ class NetworkModel(PerturbationModel):
             components = self.components[number].to(device)
             mean = components.to_genes(torch.from_numpy(mean).float().to(device)).cpu().double().numpy()
             shift = None if shift is None else components.to_genes(torch.from_numpy(shift).to(device)).cpu().numpy()
-        return (mean if start is None else mean + start), shift, latent
+        if start is not None:
+            mean = mean + self._selected(start)
+        return mean, shift, latent
 
+    @fast_products()
     def _mean_shifts(self, control: Cells, requests: Sequence[Request], *, seed: int) -> np.ndarray:
-        """Mean shift of the same control cells for each of several requests, ``(K, G)``."""
+        """Mean shift of the same control cells for each of several requests, of the genes that networks write."""
         self.module.eval()
         device = next(self.module.parameters()).device
         conditions, contexts = zip(*((request.condition, request.context_values) for request in requests), strict=True)
@@ -183,9 +211,20 @@ class NetworkModel(PerturbationModel):
             components = self.components[number].to(network.gene_mean.device)
             return cells.cached(f"encoded by {number}", lambda: encode_cells(network, cells.log1p(), components))
         if start is not None:
-            return encode_cells(network, np.maximum(cells.log1p() + start.astype(np.float32), 0))
-        states = cells.log1p() if cells.embedding is None else cells.embedding
-        return cells.cached(f"encoded by {number}", lambda: encode_cells(network, states))
+            return encode_cells(network, self._selected(np.maximum(cells.log1p() + start.astype(np.float32), 0)))
+        embedding = cells.embedding
+        return cells.cached(
+            f"encoded by {number}",
+            lambda: encode_cells(network, self._selected(cells.log1p()) if embedding is None else embedding),
+        )
+
+    def _selected(self, values: np.ndarray) -> np.ndarray:
+        """The genes that networks read, of values of all."""
+        return values if self.selection is None else self.selection.of(values)
+
+    def _among_all(self, values: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """What networks say of the genes they write, among what is said of the others."""
+        return values if self.selection is None else self.selection.put_back(values, others)
 
     @override
     def _latent_of(self, cells: Cells) -> np.ndarray | None:

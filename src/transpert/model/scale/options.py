@@ -259,6 +259,8 @@ class SavedState(msgspec.Struct, kw_only=True):
     gate_table: dict[str, list[Any]] | None
     gate_evidence: FittedWeight | None = None
     without_networks: str = ""
+    chosen_for: str = ""  # cells, genes and groups by which sizes were chosen
+    trained_on: str = ""  # kind of device, and precision
     history: dict[str, list[float | None]]
 
 
