@@ -12,6 +12,7 @@ from scipy.stats import mannwhitneyu
 
 from transpert import metrics
 from transpert.errors import MetricInputError, UnknownNameError
+from transpert.metrics.differential_expression import mean_rate
 
 
 def cells(n=60, shift=0.0, seed=0, n_genes=20) -> np.ndarray:
@@ -181,3 +182,10 @@ def test_a_panel_of_many_populations_is_gathered_at_once() -> None:
     assert len(summaries.perturbation) == 20_000
     with pytest.raises(MetricInputError, match="more than once: ' / P7'"):
         metrics.Summaries.gather([*many, many[7]])
+
+
+@pytest.mark.filterwarnings("error")
+def test_rates_beyond_all_numbers_are_infinite_without_a_warning() -> None:
+    values = np.array([[800.0, np.log1p(3)]])
+    for cells in (values, sparse.csr_matrix(values)):
+        assert mean_rate(cells).tolist() == [np.inf, pytest.approx(3)]

@@ -44,8 +44,9 @@ def assert_same(stored, predicted) -> None:
 
 
 @pytest.mark.parametrize("cells_per_part", [1, 70, 10_000], ids=["one condition", "two conditions", "one context"])
-def test_cells_on_disk_are_those_in_memory(model, tmp_path, cells_per_part) -> None:
+def test_cells_on_disk_are_those_in_memory(model, tmp_path, cells_per_part, recwarn) -> None:
     path = model.predict_to_store(tmp_path / "pred.zarr", cells_per_part=cells_per_part, **OPTIONS)
+    assert not [warning for warning in recwarn if "Consolidated metadata" in str(warning.message)]
     assert_same(anndata.read_zarr(path), model.predict(**OPTIONS))
     assert sorted(tmp_path.iterdir()) == [path]
 

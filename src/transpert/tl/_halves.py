@@ -15,7 +15,7 @@ from transpert.scaling import HalvedEffects
 from ._populations import Populations
 
 _FEWEST = 4  # cells, two in each half
-_MOST_CELLS = 500  # of a half, to measure their covariance
+_MOST_CELLS = 250  # of a half, to measure their covariance
 
 
 def large_populations(found: Populations) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from transpert._counts import check_library_sizes, library_sizes, log1p_per_10k,
 from transpert._matrices import canonical, is_in_memory
 from transpert._scale import check_same_scale, evenly_spread_rows, form_of
 from transpert.data import MemorySource
-from transpert.errors import OURS, AssumptionWarning, CountsError, UnknownNameError
+from transpert.errors import OURS, AssumptionWarning, CountsError, UnknownNameError, list_names
 from transpert.groups import Design
 from transpert.pp.alignment import match_genes, take_columns
 from transpert.transport import GroupStatistics, PooledStatistics, group_statistics
@@ -180,7 +180,12 @@ def read_cells(
         library = library_sizes(matrix)
     if genes is not None:
         argument = None if max_missing is None else "max_missing_genes"
-        position, _ = match_genes(adata.var_names, genes, max_missing=max_missing or 0.0, argument=argument)
+        position, found = match_genes(adata.var_names, genes, max_missing=max_missing or 0.0, argument=argument)
+        if found.missing:
+            _warn(
+                f"{len(found.missing)} genes of the model are not in these cells and count as zero: "
+                f"{list_names(found.missing)}."
+            )
         matrix, names = take_columns(matrix, position, 0.0), np.asarray(genes, dtype=object)
     counts = sparse.csr_matrix(matrix, dtype=np.float32)
     counts.sort_indices()

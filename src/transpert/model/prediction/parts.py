@@ -172,7 +172,10 @@ def _join(parts: Sequence[Path], out: Path) -> None:
             _widen_row_starts(root)
         else:
             _append(root, cells)
-    zarr.consolidate_metadata(root.store)
+    with warnings.catch_warnings():
+        # zarr 3 has no rule for it yet; anndata does the same
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        zarr.consolidate_metadata(root.store)
 
 
 def _all_categories(parts: Sequence[Path]) -> dict[str, pd.Index]:
