@@ -18,7 +18,6 @@ _TINY = 1e-12
 UNITS = {"context": "contexts", "perturbation": "perturbations", "pair": "pairs of context and condition"}
 # share of the anchor's squared error, beyond sampling error, below which networks have nothing to learn
 _LEAST_UNEXPLAINED = 0.05
-
 # what is gained beyond doubt on left-out groups, but by less, was lost on new cells: see the zoo of designs
 _LEAST_GAIN = 0.02
 
