@@ -298,15 +298,18 @@ def test_embedding_is_that_of_the_real_cells(judged) -> None:
     sc.pl.umap(together, color=["perturbation", "source"], show=False)
 
 
-def test_all_baselines_share_the_statistics_of_the_truth(judged, monkeypatch) -> None:
+def test_all_baselines_share_the_statistics_of_the_truth_and_read_its_cells_once(judged, monkeypatch) -> None:
+    from transpert.model import setup
     from transpert.model.cells.in_memory import Cells
 
     pred, truth = judged
-    calls = []
+    calls, reads = [], []
+    read_cells = setup.read_cells
+    monkeypatch.setattr(setup, "read_cells", lambda *given: reads.append(1) or read_cells(*given))
     original = Cells.statistics
     monkeypatch.setattr(Cells, "statistics", lambda *given: calls.append(1) or original(*given))
     together = tp.tl.evaluate(pred, truth, baselines="all", ceiling=False, progress=False)
-    assert len(calls) == 1
+    assert len(calls) == len(reads) == 1
     alone = tp.tl.evaluate(pred, truth, baselines="MeanShift", ceiling=False, progress=False)
     # the best baseline of a metric depends on which there are, the scores of each do not
     mine, same = (table.loc[table["model"] == "MeanShift", "value"].to_numpy() for table in (alone, together))

@@ -33,10 +33,10 @@ from .cells.open import Data, StoredCells, check_in_memory, open_cells
 from .cells.principal_components import PrincipalComponents
 from .cells.registration import check_groups, check_names, registry_fields, source_of
 
-# what load() passes through setup_anndata to scvi-tools
-_PASSED_ON = ("source_registry", "extend_categories")
-# where load() keeps the cells that it has read for the registration until the model takes them
-_READ_BY_LOAD = "read_by_load"
+# what load() passes through setup_anndata to scvi-tools, and cells that another model has read of the same data
+_PASSED_ON = ("source_registry", "extend_categories", "already_read")
+# where cells that were read for the registration are kept until the model takes them
+_READ = "already_read"
 
 
 class RegisteredModel(BaseModelClass):
@@ -64,7 +64,7 @@ class RegisteredModel(BaseModelClass):
         self._trained_parts: frozenset[str] | None = None  # the perturbations that were trained on
         self._principal_components: PrincipalComponents | None = None
         if adata is not None:
-            handed_on = None if isinstance(adata, Store) else self.adata_manager.__dict__.pop(_READ_BY_LOAD, None)
+            handed_on = None if isinstance(adata, Store) else self.adata_manager.__dict__.pop(_READ, None)
             self._cells = open_cells(adata, self.source) if handed_on is None else handed_on
             self._fingerprint = adata.fingerprint if isinstance(adata, Store) else None
             self._genes = self._cells.genes
@@ -343,12 +343,14 @@ def _register_in_memory(
     check_in_memory(data, arguments[SETUP_METHOD_NAME])
     loaded = kwargs.get("source_registry", {})
     source = dataclasses.replace(source, library_from=loaded.get(LIBRARY_FROM))
-    cells = read_cells(data, source)
+    handed_on = kwargs.pop(_READ, None)
+    cells = read_cells(data, source) if handed_on is None else handed_on
     arguments[LIBRARY_FROM] = source.library_from or cells.library_from
     check_groups(cells, source.design, report=not loaded)  # who loads a model was told when it was set up
     mdata = data if isinstance(data, MuData) else None
     manager = AnnDataManager(fields=registry_fields(source, cells, mdata), setup_method_args=arguments)
     manager.register_fields(data, **kwargs)
     cls.register_manager(manager)
-    if loaded:  # the model is made at once, and has no need to read them again; after a setup they may change
-        manager.__dict__[_READ_BY_LOAD] = cells
+    # the model is made at once, and has no need to read them again; after a setup they may change
+    if loaded or handed_on is not None:
+        manager.__dict__[_READ] = cells

@@ -216,13 +216,15 @@ def fit_baselines(
         for key in wanted:
             values[held.cells[key]] = _keys.TEST
         truth.obs[split_key] = pd.Categorical(values)
-    models = {}
+    models: dict[str, PerturbationModel] = {}
+    read = None  # the cells, which the first model reads for all
     for name in names:
         cls = BASELINES[name]
         layer = counts_layer if counts_layer in truth.layers else None
         shared = {"layer": layer, "library_size_key": library_size_key, "split_key": split_key, "batch_key": None}
-        cls.setup_anndata(truth, **design.setup_arguments(**shared))
+        cls.setup_anndata(truth, already_read=read, **design.setup_arguments(**shared))
         model = cls(truth)
+        read = model.cells
         # scvi-tools would keep them for as long as Python runs
         model.deregister_manager(truth)
         models[name] = model
