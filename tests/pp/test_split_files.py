@@ -122,3 +122,21 @@ def test_the_order_of_genes_in_memory_does_not_hide_a_cell(screen) -> None:
     other.has_sorted_indices = False
     assert (_fingerprints(matrix)[0] == _fingerprints(other)[0]).all()
     assert len(set(_fingerprints(matrix)[0])) == 5
+
+
+def test_the_split_of_lazy_cells_is_written_as_that_of_cells_in_memory(tmp_path) -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=10, n_cells=10)
+    tp.pp.split(adata, holdout={"context": "context_0"})
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    tp.pp.save_split(adata, tmp_path / "memory.json")
+    tp.pp.save_split(anndata.experimental.read_lazy(tmp_path / "cells.h5ad"), tmp_path / "lazy.json")
+    assert (tmp_path / "lazy.json").read_text() == (tmp_path / "memory.json").read_text()
+
+
+@pytest.mark.parametrize(("entry", "value"), [("groups", "x"), ("arguments", "[]"), ("kind", 3), ("leakage", None)])
+def test_a_split_that_was_changed_by_hand_is_no_split(tmp_path, entry, value) -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=10, n_cells=10)
+    tp.pp.split(adata, holdout={"context": "context_0"})
+    adata.uns["split"][entry] = value
+    with pytest.raises(SplitError, match=r"there is no split .*Call tp\.pp\.split"):
+        tp.pp.save_split(adata, tmp_path / "split.json")

@@ -1,4 +1,4 @@
-"""What ``uns["transpert"]`` of cells may say after other hands: every entry gone, or odd, and read by what reads it."""
+"""What ``uns`` of cells may say of us after other hands: every entry gone, or odd, and read by what reads it."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def changed(values: Mapping[str, Any], place: tuple[str, ...], value: Any) -> di
     return changed
 
 
-def cells_and_readers(shop: Workshop) -> list[tuple[str, ad.AnnData, dict[str, Read]]]:
-    """Return what carries metadata of ours, and what reads it."""
+def cells_and_readers(shop: Workshop) -> list[tuple[str, str, ad.AnnData, dict[str, Read]]]:
+    """Return what carries metadata of ours, the entry of ``uns`` that it stands in, and what reads it."""
     truth, quick = shop.copy, {"n_bootstrap": 0, "ceiling": False, "progress": False}
     pred = shop.bounded.copy()
     scored, ranked, shared, moved = shop.copy(), shop.copy(), shop.copy(), shop.copy()
@@ -57,6 +57,8 @@ def cells_and_readers(shop: Workshop) -> list[tuple[str, ad.AnnData, dict[str, R
     tp.tl.effect_shares(shared, design=shop.design, n_splits=2, n_bootstrap=2)
     tp.tl.predict(moved, shop.anchored, perturbation="P0", key_added="moved")
     tp.tl.responses(moved, "moved", n_splits=2)
+    divided = shop.copy()
+    tp.pp.split(divided, holdout={"context": "context_0"})
 
     def set_up(adata: ad.AnnData) -> None:
         shop.trained(adata, tp.KernelTransport, layer="counts", perturbation_key="perturbation", context_keys="context")
@@ -83,12 +85,23 @@ def cells_and_readers(shop: Workshop) -> list[tuple[str, ad.AnnData, dict[str, R
         "as control cells": set_up,
     }  # fmt: skip
     return [
-        ("a prediction", pred, of_prediction),
-        ("scores", scored, {"scores": lambda cells: tp.pl.scores(cells, show=False), "score_table": tp.tl.score_table,
-                            "heatmap": lambda cells: tp.pl.score_heatmap(cells, show=False)}),
-        ("targets", ranked, {"targets": lambda cells: tp.pl.targets(cells, show=False)}),
-        ("shares", shared, {"set up": set_up, "plot": lambda cells: tp.pl.effect_shares(cells, show=False)}),
-        ("responses", moved, {
+        ("a prediction", "transpert", pred, of_prediction),
+        ("a split", "split", divided, {
+            "save as JSON": lambda cells: tp.pp.save_split(cells, shop.fresh().with_suffix(".json")),
+            "save as TOML": lambda cells: tp.pp.save_split(cells, shop.fresh().with_suffix(".toml"), file="x.h5ad"),
+            "of other cells": lambda cells: tp.pp.load_split(truth(), cells.uns["split"]),
+            "report": lambda cells: tp.pl.report(
+                pred.copy(), cells, shop.fresh().with_suffix(".html"), scores=shop.scores),
+            "networks": lambda cells: tp.SCALE.setup_anndata(
+                cells, layer="counts", split_key="split", perturbation_key="perturbation", context_keys="context"),
+        }),
+        ("scores", "transpert", scored, {
+            "scores": lambda cells: tp.pl.scores(cells, show=False), "score_table": tp.tl.score_table,
+            "heatmap": lambda cells: tp.pl.score_heatmap(cells, show=False)}),
+        ("targets", "transpert", ranked, {"targets": lambda cells: tp.pl.targets(cells, show=False)}),
+        ("shares", "transpert", shared, {
+            "set up": set_up, "plot": lambda cells: tp.pl.effect_shares(cells, show=False)}),
+        ("responses", "transpert", moved, {
             "cells": lambda cells: tp.pl.responses(cells, "moved", show=False),
             "genes": lambda cells: tp.pl.responses(cells, "moved", kind="genes", show=False)}),
     ]  # fmt: skip
@@ -111,14 +124,14 @@ def attack_metadata(shop: Workshop, *, share: float = 1.0, seed: int = 0, shown:
     rng, report = np.random.default_rng(seed), Report(shown=shown)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name, cells, readers in cells_and_readers(shop):
-            for place in _places(cells.uns["transpert"]):
+        for name, key, cells, readers in cells_and_readers(shop):
+            for place in _places(cells.uns[key]):
                 for value in (GONE, *ODD):
                     for reader, read in readers.items():
                         if rng.random() >= share:
                             continue
                         given = cells.copy()
-                        given.uns["transpert"] = changed(cells.uns["transpert"], place, value)
+                        given.uns[key] = changed(cells.uns[key], place, value)
                         said = "gone" if value is GONE else f"{str(value)[:30]!r}"
                         _judge(f"{name}: {'/'.join(place)} is {said}: {reader}", read, given, report)
                         plt.close("all")

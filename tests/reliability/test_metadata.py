@@ -24,7 +24,7 @@ def test_tables_that_are_no_longer_ours_are_refused_with_what_makes_them_again(
     tmp_path, monkeypatch, name, place, reader
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    cells, readers = {title: rest for title, *rest in cells_and_readers(Workshop(tmp_path))}[name]
+    _, cells, readers = {title: rest for title, *rest in cells_and_readers(Workshop(tmp_path))}[name]
     for value in ("x", GONE):
         damaged = cells.copy()
         damaged.uns["transpert"] = changed(cells.uns["transpert"], place, value)

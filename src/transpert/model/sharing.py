@@ -13,6 +13,7 @@ import pandas as pd
 from transpert import _keys
 from transpert._anndata import modality_of
 from transpert.errors import DependencyError
+from transpert.pp._splits.report import as_split_report
 
 from .cells.in_memory import Cells
 
@@ -82,10 +83,10 @@ def _split(model: EffectModel) -> str:
     """Return what the model has not seen, and what leaks."""
     if not isinstance(model._cells, Cells) or model.design.split_key is None:
         return "Nothing: all cells were trained on, or the split is not known here."
-    found = modality_of(model.adata, model.source.modality).uns.get(_keys.SPLIT, {})
-    if "leakage" not in found:
+    found = as_split_report(modality_of(model.adata, model.source.modality).uns.get(_keys.SPLIT))
+    if found is None:
         return f"By the column `{model.design.split_key}`; no report of what leaks."
-    return f"By {found['kind']}.\n\n{_markdown(pd.DataFrame(found['leakage']))}"
+    return f"By {found['kind']}.\n\n{_markdown(found['leakage'])}"
 
 
 def _scores(scores: pd.DataFrame | None) -> str:

@@ -19,6 +19,7 @@ from transpert._folders import file_written
 from transpert._signatures import as_annotated
 from transpert.errors import StoreError
 from transpert.metrics import METRICS
+from transpert.pp._splits.report import as_split_report
 from transpert.tl.registration import intervals_of
 from transpert.tl.score_summary import CEILING, MEAN, score_table
 
@@ -158,12 +159,10 @@ def _as_text(value: Any) -> str:
 
 def _leakage(truth: AnnData) -> str:
     """Show the leakage report of the split."""
-    found = truth.uns.get(_keys.SPLIT, {})
-    if not isinstance(found, dict) or "leakage" not in found:
+    found = as_split_report(truth.uns.get(_keys.SPLIT))
+    if found is None:
         return paragraph("The real cells carry no split, so what the training could know is not known here.", note=True)
-    return paragraph(f"Held out by {found.get('kind', '')}. Every number below should be 0.") + table(
-        pd.DataFrame(found["leakage"])
-    )
+    return paragraph(f"Held out by {found['kind']}. Every number below should be 0.") + table(found["leakage"])
 
 
 def _score_tables(scores: pd.DataFrame) -> str:

@@ -26,6 +26,7 @@ from transpert.groups import Design, Groups, make_groups
 from ._splits.cell_load import HeldOut, read_settings, used_datasets
 from ._splits.leakage import leakage, refuse_leaks
 from ._splits.levels import kind_of, parts_of
+from ._splits.report import as_split_report
 from .splitting import make_report, write_split
 
 _AMOUNTS = ("dose", "time", "batch")
@@ -83,13 +84,14 @@ def save_split(
     check_arguments(locals())
     check_kind(adata, name="adata")
     target = check_path(path, name="path")
-    report = adata.uns.get(key)
-    if not isinstance(report, Mapping) or "arguments" not in report:
+    report = as_split_report(adata.uns.get(key))
+    if report is None:
         raise SplitError("there is no split", where=f"uns[{key!r}]", remedy="Call tp.pp.split(adata, ...) first.")
     if target.suffix == ".json":
         text = json.dumps(sealed(_as_plain(report)), indent=1)
     elif target.suffix == ".toml":
-        text = _as_toml(report, dataset, file)
+        with reading(SplitError, Path("uns"), "split of this package", "Call tp.pp.split(adata, ...) again."):
+            text = _as_toml(report, dataset, file)
     else:
         raise refused("path", str(path), "Name a file that ends in .json or .toml.")
     with file_written(target, SplitError, "write it again") as new:
@@ -153,7 +155,7 @@ def load_split(
         design, groups, split = _of_toml(adata, Path(source), design, dataset)
         report: Mapping[str, Any] = {"arguments": json.dumps(_columns(design))}
     else:
-        report = source if isinstance(source, Mapping) else _read(Path(source))
+        report = (as_split_report(source) or {}) if isinstance(source, Mapping) else _read(Path(source))
         where = Path("uns") if isinstance(source, Mapping) else Path(source)
         with reading(SplitError, where, "split of this package", "Give what tp.pp.split or tp.pp.save_split wrote."):
             json.loads(report["arguments"])
@@ -298,7 +300,7 @@ class _Saved(msgspec.Struct):
 
 def _as_plain(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return a split as plain data."""
-    table = pd.DataFrame(report["groups"]).drop(columns="n_cells")
+    table = report["groups"].drop(columns="n_cells", errors="ignore")
     rows = table.astype(object).where(table.notna(), "").to_dict("list")
     plain = {name: [bool(v) if isinstance(v, bool | np.bool_) else str(v) for v in rows[name]] for name in rows}
     return {"kind": str(report["kind"]), "arguments": str(report["arguments"]), "groups": plain}

@@ -11,6 +11,7 @@ from anndata import AnnData
 from transpert.conditions import Condition
 from transpert.groups import Groups
 from transpert.pp._splits.levels import kind_of
+from transpert.pp._splits.report import as_split_report
 
 from .options import LeaveOut
 
@@ -128,8 +129,8 @@ def split_kind(data: object, split_key: str | None) -> str | None:
     """Return what a split holds out, as :func:`transpert.pp.split` notes it in ``uns``; ``None`` if it is not said."""
     if not isinstance(data, AnnData) or split_key is None:
         return None
-    report = data.uns.get(split_key)
-    return report.get("kind") if isinstance(report, dict) else None
+    report = as_split_report(data.uns.get(split_key))
+    return None if report is None else report["kind"]
 
 
 def asked_kind(groups: Groups, is_trained: np.ndarray) -> str | None:
