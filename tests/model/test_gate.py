@@ -125,6 +125,15 @@ def test_networks_that_help_in_some_of_few_contexts_get_no_weight() -> None:
     assert weight(effects, anchored, networks) == 0.0
 
 
+@pytest.mark.parametrize(("share", "counts"), [(0.01, False), (0.3, True)])
+def test_a_gain_that_is_sure_and_too_small_to_be_seen_opens_no_gate(share, counts) -> None:
+    effects = left_out_effects(8)
+    observed = effects.shift()
+    anchored = 0.5 * observed + np.random.default_rng(0).normal(0, 0.05, observed.shape)
+    networks = anchored + share * (observed - anchored)  # a little nearer in every context
+    assert (weight(effects, anchored, networks) > 0) is counts
+
+
 def test_a_strong_perturbation_does_not_outvote_the_silent_ones() -> None:
     truth = np.zeros((9, 40))
     truth[0] = 5 * np.random.default_rng(2).normal(size=truth.shape[1])

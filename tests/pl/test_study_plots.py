@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -46,6 +48,20 @@ def test_a_study_is_drawn_with_its_curves_and_the_size_at_which_each_saturates(s
     verticals = {line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"}
     # .4 (n / 10) ** -.6 is 5 % of .9 at 381, and of .5 at 1,014
     assert 1_000 in verticals and verticals <= {1_000, 3_000}
+
+
+@pytest.mark.parametrize(
+    ("fewest", "wanted"), [(10, ["10", "100", "1,000"]), (100, ["100", "200", "500", "1,000", "2,000"])]
+)
+def test_sizes_are_whole_numbers_that_do_not_run_into_each_other(study, fewest, wanted) -> None:
+    table = study.table[(study.table["n_cells"] >= fewest) | (study.table["n_cells"] == 0)]
+    axes = tp.pl.scaling(dataclasses.replace(study, table=table), show=False)
+    axes.figure.canvas.draw()
+    low, high = axes.get_xlim()
+    shown = [t for t in axes.get_xticklabels(which="both") if t.get_text() and low <= t.get_position()[0] <= high]
+    assert [text.get_text() for text in shown] == wanted
+    boxes = [text.get_window_extent() for text in shown]
+    assert all(first.x1 < second.x0 for first, second in zip(boxes, boxes[1:], strict=False))
 
 
 def test_the_shares_of_every_bar_fill_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from transpert._arguments import check_axes
 from transpert._signatures import as_annotated
@@ -90,7 +91,16 @@ def scaling(
             axes.axvline(point, color=colour, linewidth=0.8, linestyle=":")
     for level in (0, 1):
         axes.axhline(level, color=FAINT, linewidth=1, zorder=0)
-    axes.set_xscale("log")
+    _sizes_along(axes, rows[f"n_{axis}"].min(), rows[f"n_{axis}"].max())
     axes.set(xlabel=axis.replace("_", " "), ylabel=f"{metric}\n0: no change, 1: a replicate")
     legend_beside(axes, own=ax is None)
     return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)
+
+
+def _sizes_along(axes: Axes, smallest: float, largest: float) -> None:
+    """Make the axis of sizes logarithmic, with whole numbers at ticks that do not run into each other."""
+    axes.set_xscale("log")
+    if largest < 100 * smallest:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -35,12 +35,18 @@ class FittedWeight:
 
 
 def fit_weight(
-    observed: np.ndarray, first: np.ndarray, second: np.ndarray, units: Sequence[str], *, fewest: int = FEWEST_UNITS
+    observed: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    units: Sequence[str],
+    *,
+    fewest: int = FEWEST_UNITS,
+    least_gain: float = 0.0,
 ) -> FittedWeight:
     """Weigh two predictions of the same shifts, each ``(P, G)``, by what both say about units they have not seen.
 
     The weight is the one whose gain has the largest lower confidence bound over the units, and 0 where no weight has a
-    bound above 0. A handful of units is therefore not enough, unless they all say the same.
+    bound above ``least_gain``. A handful of units is therefore not enough, unless they all say the same.
     """
     n_units = len(set(units))
     if n_units < fewest:
@@ -52,6 +58,8 @@ def fit_weight(
     mean, error = of_units.mean(axis=0), of_units.std(axis=0, ddof=1) / np.sqrt(n_units)
     lower = mean - stats.t.ppf(CERTAINTY, n_units - 1) * error
     best = int(np.argmax(lower))
+    if lower[best] <= least_gain:
+        best = 0  # the first prediction alone, which gains nothing
     return FittedWeight(float(_GRID[best]), n_units, float(mean[best]), float(lower[best]))
 
 
