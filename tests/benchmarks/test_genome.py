@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from benchmarks.genome.designs import SCREENS, annotate, design_keys, make_screen
 
-from transpert.groups import Design, make_groups
-from transpert.transport import rows_of_groups
+from transpert.groups import Design, make_groups, match_controls
+from transpert.transport import group_effects, rows_of_groups
 
 
 @pytest.mark.parametrize("name", SCREENS)
@@ -38,3 +40,18 @@ def test_what_is_kept_of_a_pooled_screen_does_not_grow_with_its_batches() -> Non
         assert kept == screen.contexts * screen.perturbations + len(groups.control_groups)
     exponent = np.polyfit(np.log(list(sizes)), np.log(list(sizes.values())), 1)[0]
     assert exponent < 0.5  # of every batch on its own it is 1
+
+
+def test_the_peak_of_effects_does_not_grow_with_the_batches_of_a_pooled_screen() -> None:
+    adata = make_screen(SCREENS["b"].short())
+    library, peaks = adata.obs["library_size"].to_numpy(), {}
+    for batches in (4, 32):
+        obs = adata.obs.assign(batch=np.random.default_rng(1).integers(0, batches, adata.n_obs).astype(str))
+        groups = make_groups(obs, Design("perturbation", "control", ("context",), batch_key="batch"), min_cells=1)
+        matching = match_controls(groups, warn=False)
+        tracemalloc.start()
+        group_effects(adata.X, library, groups, matching)
+        peaks[batches] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    exponent = np.log(peaks[32] / peaks[4]) / np.log(8)
+    assert exponent < 0.3, peaks  # with a row for every group it is .87
