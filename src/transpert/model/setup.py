@@ -294,8 +294,9 @@ class RegisteredModel(BaseModelClass):
 
     def _other_labels(self) -> str:
         """Say how cells are labelled in place of what is expected."""
-        labels = [] if self.design.split_key is None else self.cells.obs[self.design.split_key].astype(str).unique()
-        others = sorted(set(labels) - {_keys.TRAIN, _keys.VALIDATION, _keys.TEST})
+        key = self.design.split_key
+        labels = set() if key is None else set(self.cells.obs[key].astype(str))
+        others = sorted(labels - {_keys.TRAIN, _keys.VALIDATION, _keys.TEST})
         return f"; these are {list_names(others)}" if others else ""
 
     def _training_groups(self) -> tuple[Groups, ControlMatching]:

@@ -113,7 +113,7 @@ def _alignment(truth: CellReader, prediction: CellReader, max_missing: float) ->
     """Find the genes of the truth in a prediction."""
     return match_genes(
         prediction.genes,
-        truth.genes,
+        truth.genes.to_numpy(),
         max_missing=max_missing,
         argument="max_missing_genes",
         where=f"var_names of {prediction.name}",
