@@ -14,7 +14,16 @@ import pandas as pd
 import pytest
 
 from transpert import _folders
-from transpert._folders import MARKER, Unfinished, file_written, folder_written, held, partial_folder, read_steadily
+from transpert._folders import (
+    MARKER,
+    Unfinished,
+    file_written,
+    folder_written,
+    held,
+    partial_folder,
+    read_steadily,
+    unfinished_work,
+)
 from transpert.errors import AssumptionWarning, ModelFileError, OptionError, StoreError
 
 
@@ -126,6 +135,22 @@ def test_what_a_killed_process_left_is_cleared(tmp_path) -> None:
     (tmp_path / "model.partial").mkdir()  # killed before it could be marked
     write(tmp_path / "model", "second")
     assert names(tmp_path) == ["model"]
+
+
+def test_what_a_process_left_that_was_killed_after_the_last_rename_is_removed(tmp_path) -> None:
+    target = tmp_path / "cells.zarr"
+    target.mkdir()
+    Unfinished(target, "store").begin(StoreError)
+    with unfinished_work(target, "store", StoreError, "go on"):
+        assert not partial_folder(target).exists()
+    assert names(tmp_path) == ["cells.zarr"]
+
+
+def test_work_that_can_be_gone_on_with_is_kept(tmp_path) -> None:
+    target = tmp_path / "cells.zarr"
+    Unfinished(target, "store").begin(StoreError)
+    with unfinished_work(target, "store", StoreError, "go on") as work:
+        assert work.is_ours
 
 
 def test_what_an_interrupted_clearing_leaves_is_still_ours(tmp_path, monkeypatch) -> None:

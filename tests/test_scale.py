@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from transpert._scale import check_same_scale, evenly_spread_rows, form_of, mismatch, sizes_behind
+from transpert._scale import check_same_scale, evenly_spread_rows, form_of, mismatch, sizes_behind, unlike_counts
 from transpert.errors import CountsError
 
 
@@ -78,13 +78,17 @@ def test_the_form_of_values_is_found_by_what_they_are_multiples_of() -> None:
     assert form_of(np.ones((5, 400))) is None
 
 
-def test_values_of_which_some_were_made_of_other_counts_are_refused() -> None:
+def test_the_share_of_cells_whose_values_were_made_of_their_counts_is_told() -> None:
     rng = np.random.default_rng(0)
     counts, sizes = rng.poisson(3.0, (60, 40)), np.full(60, 200.0)
     values = np.log1p(counts / sizes[:, None] * 1e4)
-    obs = pd.DataFrame(index=range(60))
     later = counts.copy()
     later[20:] = rng.binomial(later[20:], 0.3)  # thinned after the values were made
-    check_same_scale(values, counts, sizes, obs, where="X", counts_in="the layer")
-    with pytest.raises(CountsError, match="of 40 of 60 cells looked at were not made of their counts in the layer"):
-        check_same_scale(values, later, sizes, obs, where="X", counts_in="the layer")
+    found = {
+        name: check_same_scale(values, given, sizes, pd.DataFrame(index=range(60)), where="X", counts_in="the layer")
+        for name, given in {"same": counts, "some": later, "none": later[::-1]}.items()
+    }
+    assert found == {"same": 1.0, "some": pytest.approx(1 / 3), "none": 0.0}
+    assert unlike_counts(values, found["same"]) is None
+    assert unlike_counts(values, found["some"]) == "in 67% of the cells log1p values of other counts than those"
+    assert unlike_counts(values, found["none"]) == "log1p values of other counts than those"

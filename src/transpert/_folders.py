@@ -76,6 +76,11 @@ class Unfinished:
         except NotADirectoryError:
             return False
 
+    @property
+    def is_published(self) -> bool:
+        """Whether the new folder has its name, and its process was killed before it removed what it worked in."""
+        return self.is_ours and self.target.exists() and not self.new.exists()
+
     def restore(self) -> None:
         """Put the replaced folder back where the new one has not taken its place."""
         if self.is_ours and self.old.exists() and not self.target.exists():
@@ -178,6 +183,8 @@ def _held_work(work: Unfinished, error: type[TranspertError], then: str) -> Iter
         work.target.parent.mkdir(parents=True, exist_ok=True)
         with held(work.target, error):
             work.restore()
+            if work.is_published:
+                work.discard()
             yield
 
 

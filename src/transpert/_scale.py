@@ -209,11 +209,11 @@ def mismatch(behind: np.ndarray, given: np.ndarray) -> Mismatch | None:
 
 def check_same_scale(
     values: Any, counts: Any, library_size: np.ndarray, obs: pd.DataFrame, *, where: str, counts_in: str
-) -> bool:
-    """Refuse log1p values that were made of the counts with other library sizes, or for some cells of other counts.
+) -> float:
+    """Refuse log1p values that were made of the counts with other library sizes.
 
-    Where no library size explains any cell, such as of scaled values, they are passed over: they are no log1p values
-    of these counts at all.
+    Cells whose values no library size explains, such as scaled ones, are passed over: they are no log1p values of these
+    counts at all.
 
     Parameters
     ----------
@@ -232,21 +232,20 @@ def check_same_scale(
 
     Returns
     -------
-    Whether the values were made of the counts.
+    The share of cells whose values were made of the counts.
 
     Raises
     ------
     transpert.errors.CountsError
-        If the library sizes differ; the remedy names the column that fits, if there is one. If some cells are of the
-        counts, and others are not.
+        If the library sizes differ; the remedy names the column that fits, if there is one.
     """
     if not _may_be_log1p(values):
-        return False
+        return 0.0
     behind = sizes_behind(values, counts)
-    _check_same_cells(behind, np.asarray(counts.sum(axis=1)).ravel() > 0, where=where, counts_in=counts_in)
     found = mismatch(behind, np.asarray(library_size, dtype=float))
     if found is None:
-        return bool(np.isfinite(behind).any())
+        counted = np.asarray(counts.sum(axis=1)).ravel() > 0
+        return float(np.isfinite(behind[counted]).mean()) if counted.any() else 1.0
     fitting = [str(name) for name in obs.columns if _fits(behind, obs[name])]
     raise CountsError(
         f"the values do not fit the counts in {counts_in} and the library sizes: {found}",
@@ -258,18 +257,15 @@ def check_same_scale(
     )
 
 
-def _check_same_cells(behind: np.ndarray, counted: np.ndarray, *, where: str, counts_in: str) -> None:
-    """Refuse values that are those of the counts in some cells and not in others."""
-    explained = np.isfinite(behind[counted])
-    others = int((~explained).sum())
-    if explained.sum() > _FEWEST and others > _FEWEST and others > _FEW * len(explained):
-        raise CountsError(
-            f"the values of {others} of {len(explained)} cells looked at were not made of their counts in {counts_in}, "
-            "those of the others were",
-            where=where,
-            remedy="Make all of them of the counts: adata.X = tp.pp.log1p_per_10k(counts, library_size). If the counts "
-            "of some cells were changed, correct their library sizes first.",
-        )
+def unlike_counts(values: Any, share: float) -> str | None:
+    """Say what values are where they were not made of the counts of their cells; ``share`` of the cells were."""
+    form = form_of(values)
+    if share >= 1 - _FEW or form is None or form == "no logarithms":
+        return None
+    if share == 0 and form != "log1p":
+        return f"{form} values, not log1p of the counts"
+    of_some = f"in {1 - share:.0%} of the cells " if share else ""
+    return f"{of_some}log1p values of other counts than those"
 
 
 def _may_be_log1p(values: Any) -> bool:

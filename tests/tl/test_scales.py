@@ -178,5 +178,7 @@ def test_values_of_other_counts_are_reported_by_setup_and_by_evaluate(part) -> N
         tp.NoChange.setup_anndata(other, **SETUP, library_size_key="n_umis")
         tp.NoChange(other)
     pred = no_change(part)
-    with pytest.warns(AssumptionWarning, match="the truth \\(X\\) are log1p of other counts than those in layers"):
+    with pytest.warns(
+        AssumptionWarning, match="the truth \\(X\\) are log1p values of other counts than those in layers"
+    ):
         tp.tl.evaluate(pred, other, baselines="NoChange", **QUICK)

@@ -17,7 +17,7 @@ from transpert import _keys, pp
 from transpert._anndata import frame, layer_names, modality_of, predicted_cells
 from transpert._counts import check_library_sizes, library_sizes, log1p_per_10k, read_counts
 from transpert._matrices import canonical, is_in_memory
-from transpert._scale import check_same_scale, evenly_spread_rows, form_of
+from transpert._scale import check_same_scale, evenly_spread_rows, unlike_counts
 from transpert.data import MemorySource
 from transpert.errors import OURS, AssumptionWarning, CountsError, UnknownNameError, list_names
 from transpert.groups import Design
@@ -210,11 +210,9 @@ def _check_x(
     rows = evenly_spread_rows(len(library))
     where = f"layers[{source.layer!r}]"
     values = canonical(matrix, where="X")[rows]
-    fits = check_same_scale(values, counts[rows], library[rows], obs.iloc[rows], where="X", counts_in=where)
-    form = form_of(values)
-    if not fits and form not in (None, "no logarithms"):
-        others = "log1p values of other counts than those"
-        what = others if form == "log1p" else f"{form} values, not log1p of the counts"
+    share = check_same_scale(values, counts[rows], library[rows], obs.iloc[rows], where="X", counts_in=where)
+    what = unlike_counts(values, share)
+    if what is not None:
         _warn(
             f"X holds {what} in {where}; predictions are log1p of these counts. Before you compare them, "
             "tp.pp.normalize(adata, layer=...) makes X of the counts."

@@ -19,6 +19,7 @@ from transpert._scale import (
     mismatch,
     proportion,
     sizes_behind,
+    unlike_counts,
 )
 from transpert.errors import OURS, AssumptionWarning, CountsError
 from transpert.groups import Design
@@ -53,12 +54,13 @@ def check_scale_of_truth(truth: CellReader, design: Design, library_size_key: st
     if key in obs and pd.api.types.is_numeric_dtype(obs[key].dtype):
         sizes = obs[key].to_numpy(dtype=float)
     where = f"{truth.values.where} of {truth.name}"
-    fits = check_same_scale(values, counts, sizes, obs, where=where, counts_in=truth.counts.where)
-    if not fits and form_of(values) == "log1p":
+    share = check_same_scale(values, counts, sizes, obs, where=where, counts_in=truth.counts.where)
+    what = unlike_counts(values, share)
+    if what is not None and CONTINUOUS not in what:  # which is reported of a truth without counts, too
         warnings.warn(
-            f"The values of {truth.name} ({truth.values.where}) are log1p of other counts than those in "
-            f"{truth.counts.where}, of which baselines and metrics of counts are made. Make the values of the counts: "
-            "adata.X = tp.pp.log1p_per_10k(counts, library_size).",
+            f"The values of {truth.name} ({truth.values.where}) are {what} in {truth.counts.where}, of which baselines "
+            "and metrics of counts are made. Make the values of the counts: adata.X = tp.pp.log1p_per_10k(counts, "
+            "library_size).",
             AssumptionWarning,
             skip_file_prefixes=OURS,
         )
