@@ -11,7 +11,7 @@ from transpert.errors import OptionError
 
 def test_changed_metadata_is_read_rightly_or_refused_by_name(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    report = attack_metadata(Workshop(tmp_path), share=0.02)
+    report = attack_metadata(Workshop(tmp_path), share=0.004)
     assert not report.faults and report.outcomes["refused"] and report.outcomes["results"]
 
 
