@@ -69,6 +69,12 @@ def metadata_of(adata: AnnData) -> Mapping[str, Any]:
     return own_metadata(found)
 
 
+def own_table(values: object, columns: Collection[str]) -> pd.DataFrame | None:
+    """Return a table with these columns, that of a lazy AnnData read; nothing where it is none."""
+    table = frame(values) if isinstance(values, pd.DataFrame | Dataset2D) else None
+    return None if table is None or not set(columns) <= set(table.columns) else table
+
+
 def own_entry(
     adata: AnnData, name: str, *, tables: Mapping[str, Collection[str]], numbers: Collection[str] = (), remedy: str
 ) -> dict[str, Any] | None:
@@ -77,8 +83,8 @@ def own_entry(
     if found is None:
         return None
     values = dict(found) if isinstance(found, Mapping) else {}
-    entry = {part: frame(values[part]) for part in tables if isinstance(values.get(part), pd.DataFrame | Dataset2D)}
-    lost = [part for part, columns in tables.items() if part not in entry or not set(columns) <= {*entry[part].columns}]
+    entry = {part: own_table(values.get(part), columns) for part, columns in tables.items()}
+    lost = [part for part, table in entry.items() if table is None]
     for part in numbers:
         value = np.asarray(values.get(part))
         lost += [part] if value.ndim or value.dtype.kind not in "fiu" or not np.isfinite(value) else []

@@ -259,8 +259,10 @@ def check_same_scale(
 
 def unlike_counts(values: Any, share: float) -> str | None:
     """Say what values are where they were not made of the counts of their cells; ``share`` of the cells were."""
+    if share >= 1 - _FEW:
+        return None
     form = form_of(values)
-    if share >= 1 - _FEW or form is None or form == "no logarithms":
+    if form is None or form == "no logarithms":
         return None
     if share == 0 and form != "log1p":
         return f"{form} values, not log1p of the counts"

@@ -185,9 +185,8 @@ class GatedModel(NetworkModel):
 
     @override
     def _predict_means(self, control: Cells, requests: Sequence[Request], *, seed: int) -> Iterator[np.ndarray]:
-        if (
-            self.options.joining.kind == "residual"
-        ):  # the networks start where the anchor moves the cells, each elsewhere
+        # residual networks start where the anchor moves the cells, each elsewhere
+        if self.options.joining.kind == "residual":
             yield from super()._predict_means(control, requests, seed=seed)
             return
         statistics = control.as_one_group()

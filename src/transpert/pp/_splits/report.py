@@ -6,10 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-from anndata.experimental.backed import Dataset2D
-
-from transpert._anndata import frame
+from transpert._anndata import own_table
 
 _GROUPS = {"context", "perturbation", "is_control", "split"}
 _LEAKAGE = {"check", "found", "which"}
@@ -19,7 +16,7 @@ def as_split_report(found: object) -> dict[str, Any] | None:
     """Return a report whose tables are in memory; nothing where it is none of ours, or no longer."""
     if not isinstance(found, Mapping):
         return None
-    groups, leakage = _table(found.get("groups"), _GROUPS), _table(found.get("leakage"), _LEAKAGE)
+    groups, leakage = own_table(found.get("groups"), _GROUPS), own_table(found.get("leakage"), _LEAKAGE)
     if (
         groups is None
         or leakage is None
@@ -28,12 +25,6 @@ def as_split_report(found: object) -> dict[str, Any] | None:
     ):
         return None
     return {**found, "groups": groups, "leakage": leakage}
-
-
-def _table(values: object, columns: set[str]) -> pd.DataFrame | None:
-    """Return a table with these columns, that of a lazy AnnData read; nothing where it is none."""
-    table = frame(values) if isinstance(values, pd.DataFrame | Dataset2D) else None
-    return None if table is None or not columns <= set(table.columns) else table
 
 
 def _is_json(text: object) -> bool:
