@@ -6,9 +6,10 @@ the built-in exception a caller would expect, so that ``except ValueError`` keep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "AssumptionWarning",
@@ -186,6 +187,14 @@ class UnknownNameError(TranspertError, KeyError):
 
 class UnknownOptionError(UnknownNameError, TypeError):
     """A function has no option of this name; the message offers the nearest one."""
+
+
+def check_known(kind: str, names: Iterable[Any], known: Collection[Any], *, where: str | None = None) -> None:
+    """Raise :class:`UnknownNameError` unless all names are known."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        offered = sorted(known) if isinstance(known, set | frozenset) else known
+        raise UnknownNameError(kind, unknown, offered, where=where)
 
 
 def list_names(names: Iterable[object], *, limit: int = 8, quote: bool = True) -> str:
