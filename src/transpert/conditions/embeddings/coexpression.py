@@ -67,6 +67,8 @@ def coexpression(
     ------
     transpert.errors.ControlError
         If there are fewer than ten control cells.
+    transpert.errors.CountsError
+        If the values are not counts, or the library sizes not numbers.
     transpert.errors.GeneError
         If no gene varies in them.
     transpert.errors.UnknownNameError
