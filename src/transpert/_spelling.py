@@ -1,4 +1,4 @@
-"""Whether two names are one, spelled in two ways: names of genes and drugs are close to others that mean another."""
+"""Whether two names are one, spelled in two ways: another gene or drug often has nearly the same name."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class DependencyError(TranspertError, ImportError):
 
 
 class UnknownNameError(TranspertError, KeyError):
-    """A name (perturbation, context, gene, metric ...) is not known; the message offers what it may be a misspelling of.
+    """A name (perturbation, context, gene, metric ...) is not known; the message offers what it may misspell.
 
     Parameters
     ----------
