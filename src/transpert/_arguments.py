@@ -141,6 +141,11 @@ def check_names(values: Any, *, name: str, optional: bool = False) -> Any:
     return found
 
 
+def name_list(names: Iterable[Any]) -> list[str]:
+    """Return names as a list; a string is one name, not its letters."""
+    return [names] if isinstance(names, str) else [str(name) for name in names]
+
+
 def check_choice(value: Any, choices: Any, *, name: str, optional: bool = False) -> Any:
     """Return one of a few words, given as a collection or as a Literal type."""
     known: Collection[Any] = choices if isinstance(choices, Collection) else get_args(choices)

@@ -45,6 +45,11 @@ def canonical(matrix: Any, *, where: str) -> Matrix:
     return _canonical_rows(matrix)
 
 
+def as_dense(matrix: Any, dtype: Any = np.float64) -> np.ndarray:
+    """Return a matrix, dense or sparse, as an array."""
+    return np.asarray(matrix.toarray() if sparse.issparse(matrix) else matrix, dtype=dtype)
+
+
 def _not_in_memory(matrix: Any, where: str) -> BackedDataError | OptionError:
     what = f"the values are of type {type(matrix).__name__}"
     if any(hasattr(matrix, name) for name in ("compute", "chunks", "backend")):  # of dask, of h5py and zarr, of anndata

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from transpert._arguments import check_arguments, check_text
+from transpert._arguments import check_arguments, check_text, name_list
 from transpert._docstrings import fill_docstring
 from transpert.conditions.text import population_text
 from transpert.errors import OptionError, check_known
@@ -81,7 +81,7 @@ def score_heatmap(
     model = models[0] if model is None else model
     check_known("model", [model], models, where="the scores")
     known = list(given["metric"].unique())
-    columns = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+    columns = known if metrics is None else name_list(metrics)
     if not columns:
         raise OptionError("no metric is asked for", where="metrics", remedy="Leave metrics= out to draw all.")
     check_known("metric", columns, known, where="the scores")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -19,12 +18,11 @@ from transpert.conditions import Condition, parse_condition
 from transpert.conditions.labels import LabelFormat
 from transpert.conditions.written import label_texts
 from transpert.errors import (
-    OURS,
-    AssumptionWarning,
     ControlError,
     OptionError,
     check_known,
     list_names,
+    warn_user,
 )
 from transpert.groups import Design
 from transpert.groups.labels import check_labelled
@@ -91,13 +89,11 @@ def _plain(value: Any) -> Any:
 
 def _warn_of_lost_design() -> None:
     """Say what is assumed of cells that were predicted here, once ``uns`` no longer says it."""
-    warnings.warn(
+    warn_user(
         f"The cells are a prediction of transpert whose uns[{_keys.UNS!r}] no longer says its design, as after "
         "ad.concat: they are taken for cells of one context. Give context_keys=, or "
         "design=tp.Design(...) where cells differ in doses, times or directions, or keep what it said with "
-        "ad.concat(..., uns_merge='same').",
-        AssumptionWarning,
-        skip_file_prefixes=OURS,
+        "ad.concat(..., uns_merge='same')."
     )
 
 

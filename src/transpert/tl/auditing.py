@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +11,9 @@ import pandas as pd
 from scipy import sparse
 
 from transpert._arguments import check_arguments, check_number, check_share, refused
-from transpert.errors import OURS, AssumptionWarning, GroupSizeError, OptionError, list_names
+from transpert._matrices import as_dense
+from transpert._seeds import sample_rows
+from transpert.errors import GroupSizeError, OptionError, list_names, warn_user
 from transpert.groups import Design
 from transpert.metrics import Metric, resolve_metrics
 
@@ -20,7 +21,7 @@ from ._evaluation.cell_reader import CellReader, Data, Fetch, Matrix, check_read
 from ._evaluation.designed_cells import DesignedCells, raise_a_tenth, with_zeros
 from ._evaluation.options import EvaluationOptions, checked_options
 from ._evaluation.plan import Plan, align, find_populations, wanted_populations
-from ._evaluation.predictions import GivenPrediction, Prediction, sample_rows, seed_of
+from ._evaluation.predictions import GivenPrediction, Prediction, seed_of
 from ._evaluation.scales import check_one_scale
 from ._populations import Populations, design_of_metadata, populations
 from .evaluation import score_plan
@@ -236,11 +237,7 @@ def _populations_to_audit(wanted: Sequence[tuple[str, str]], observed: Populatio
         )
     if small:
         names = list_names(" / ".join(key) for key in small)
-        warnings.warn(
-            f"{len(small)} populations have fewer than {_MIN_CELLS} cells and are left out: {names}.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
-        )
+        warn_user(f"{len(small)} populations have fewer than {_MIN_CELLS} cells and are left out: {names}.")
     left_out = set(small)
     return [key for key in wanted if key not in left_out]
 
@@ -284,9 +281,7 @@ def _repeated(mean: np.ndarray, size: int) -> tuple[Matrix, None]:
 
 
 def _shift_cells(fetch: Fetch, shift: np.ndarray) -> tuple[Matrix, None]:
-    values = fetch()[0]
-    dense = values if isinstance(values, np.ndarray) else values.toarray()
-    return np.maximum(dense + shift.astype(np.float32), 0), None
+    return np.maximum(as_dense(fetch()[0], None) + shift.astype(np.float32), 0), None
 
 
 def _make_controls(

@@ -21,6 +21,7 @@ from transpert._counts import (
 )
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
+from transpert._statistics import pearson
 from transpert.errors import CountsError, OptionError, check_known
 
 RESPONSE, RESPONDS = "response_", "responds_"  # of the names in obs
@@ -183,7 +184,7 @@ def _measure(
         first = np.zeros(before.shape[1], dtype=bool)
         first[rng.permutation(len(first))[: len(first) // 2]] = True
         halves = [_adjusted(_along(change, effect, half), depth, groups) for half in (first, ~first)]
-        agreements.append(_correlation(*halves))
+        agreements.append(np.nan_to_num(pearson(*halves)))
         for half, response in zip((~first, first), halves, strict=True):
             centred = response - response.mean()
             moment = np.asarray(before.T @ centred).ravel() / len(centred)
@@ -208,12 +209,6 @@ def _adjusted(response: np.ndarray, depth: np.ndarray, groups: np.ndarray, *, ke
         slope = centred @ response[rows] / max(float(centred @ centred), 1e-12)
         adjusted[rows] -= slope * centred + (0.0 if keep_mean else response[rows].mean())
     return adjusted
-
-
-def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the Pearson correlation, 0 where there is none."""
-    lengths = float(np.linalg.norm(first - first.mean()) * np.linalg.norm(second - second.mean()))
-    return float((first - first.mean()) @ (second - second.mean())) / lengths if lengths > 0 else 0.0
 
 
 def _gene_table(names: pd.Index, correlation: np.ndarray, n_cells: int) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,12 +14,12 @@ from scipy.stats import norm
 
 from transpert import _keys
 from transpert._anndata import check_writable, frame, in_memory
-from transpert._arguments import check_model, check_table
+from transpert._arguments import check_model, check_table, name_list
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.conditions.text import split_population
-from transpert.errors import OURS, AssumptionWarning, ControlError, GeneError, NotTrainedError, OptionError
+from transpert.errors import ControlError, GeneError, NotTrainedError, OptionError, warn_user
 from transpert.groups.table import context_labels
 from transpert.scaling import approach_scores, gene_set_scores, retrieval, signature_scores
 from transpert.transport import PSEUDO_RATE
@@ -247,7 +246,7 @@ def _controls_by_context(
     obs, design = frame(data.obs), model.design
     control = design.label_format.control_cells(obs[design.perturbation_key])
     of = context_labels(obs, design).astype(str)
-    wanted = [contexts] if isinstance(contexts, str) else list(contexts or dict.fromkeys(of))
+    wanted = name_list(contexts or dict.fromkeys(of))
     found = {}
     for context in wanted:
         rows = np.flatnonzero(control & (of == context))
@@ -305,11 +304,7 @@ def _scored(
     """Predict and score candidates, a chunk at a time."""
     sure = model.uncertainty is not None and bool(model.uncertainty.errors)
     if not sure:
-        warnings.warn(
-            f"This {type(model).__name__} has no intervals: scores have none, and distances are not judged.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
-        )
+        warn_user(f"This {type(model).__name__} has no intervals: scores have none, and distances are not judged.")
     width = norm.ppf((1 + level) / 2)
     for start in range(0, len(candidates), _CHUNK):
         names = list(candidates[start : start + _CHUNK])

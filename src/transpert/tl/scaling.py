@@ -18,7 +18,7 @@ from rich.progress import Progress, TimeRemainingColumn
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame, in_memory
-from transpert._arguments import check_path
+from transpert._arguments import check_path, name_list
 from transpert._folders import file_written, used_alone
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
@@ -236,7 +236,7 @@ def _builders(models: Models, task: str) -> dict[str, tuple[Model, Mapping[str, 
     """Return the class or function of every model, and its arguments; of a representation its name."""
     given: Mapping[str, Any] = models if isinstance(models, Mapping) else {}
     if not isinstance(models, Mapping):
-        given = {str(name): str(name) for name in ([models] if isinstance(models, str) else models)}
+        given = {name: name for name in name_list(models)}
     return {str(name): _builder(value, task) for name, value in given.items()}
 
 

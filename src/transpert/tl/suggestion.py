@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.conditions.text import split_population
-from transpert.errors import OURS, AssumptionWarning, NotTrainedError, OptionError
+from transpert.errors import NotTrainedError, OptionError, warn_user
 from transpert.scaling import choose_next, fit_similarity
 from transpert.scaling.suggestion import in_contexts
 
@@ -117,11 +116,7 @@ def suggest(
     if by_context:
         similarity = in_contexts(similarity, places.perturbation, places.context, shared)
     if similarity.kind == "unrelated":
-        warnings.warn(
-            "The vectors do not predict the effects of left-out perturbations: the suggestion is random.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
-        )
+        warn_user("The vectors do not predict the effects of left-out perturbations: the suggestion is random.")
     chosen, left = choose_next(similarity, places.known, places.free, n, np.random.default_rng(check_seed(seed)))
     suggested = [names[index] for index in places.perturbation[chosen]]
     apart = embedding.distances(suggested, list(effects.columns))

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from transpert._arguments import name_list
 from transpert._docstrings import fill_docstring
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated, check_fields
 from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
 
 from .distances import nearest_distances
-from .names import checked_names, name_list
+from .names import checked_names
 from .npz import read_npz
 from .tables import as_numbers, read_frame, read_rows, read_tokens
 

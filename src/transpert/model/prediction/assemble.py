@@ -15,6 +15,7 @@ from scipy import sparse
 from transpert import _keys
 from transpert._amounts import written_amount
 from transpert._counts import log1p_per_10k
+from transpert._matrices import as_dense
 from transpert.conditions.written import label_texts
 from transpert.groups import Design
 from transpert.transport import ReadoutOptions, transport_counts
@@ -125,7 +126,7 @@ def _stacked(parts: Sequence[Any]) -> Matrix:
     """Stack matrices, dense if one of them is."""
     if all(sparse.issparse(part) for part in parts):
         return sparse.csr_matrix(sparse.vstack(parts, format="csr"), dtype=np.float32)
-    return np.concatenate([part.toarray() if sparse.issparse(part) else part for part in parts])
+    return np.concatenate([as_dense(part, None) for part in parts])
 
 
 def text_columns(obs: pd.DataFrame, requests: Sequence[Request], design: Design) -> frozenset[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from transpert._amounts import rounded
+from transpert._seeds import sample_rows
 from transpert.errors import ControlError
 from transpert.groups import Design
 from transpert.groups.table import context_labels
@@ -63,9 +64,7 @@ def control_positions(
             where=f"obs[{design.perturbation_key!r}]",
             remedy=f"Add cells labelled {design.named_controls} of this context.",
         )
-    if n_cells is not None and n_cells < len(positions):
-        positions = np.sort(np.random.default_rng(seed).choice(positions, size=n_cells, replace=False))
-    return positions
+    return sample_rows(positions, n_cells, seed)
 
 
 def control_cells(

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from transpert._statistics import pearson
 from transpert.conditions import Embedding
 from transpert.errors import UnknownNameError
 from transpert.transport import Anchor, GroupEffects
@@ -98,10 +99,7 @@ def gate_table(effects: GroupEffects, anchored: np.ndarray, networks: np.ndarray
     observed = effects.shift()
 
     def correlation(predicted: np.ndarray) -> list[float]:
-        return [
-            float(np.corrcoef(p, o)[0, 1]) if p.std() > 0 and o.std() > 0 else float("nan")
-            for p, o in zip(predicted, observed, strict=True)
-        ]
+        return [pearson(p, o) for p, o in zip(predicted, observed, strict=True)]
 
     return pd.DataFrame(
         {

@@ -72,20 +72,12 @@ class JoiningOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.kind not in ("stack", "residual"):
-            raise OptionError(f"kind is {self.kind!r}", remedy="Choose 'stack' or 'residual'.")
-        if self.leave_out not in ("auto", "context", "perturbation", "pair"):
-            raise OptionError(
-                f"leave_out is {self.leave_out!r}",
-                where="JoiningOptions",
-                remedy="Choose one of the values that the documentation of the option lists.",
-            )
+        check_choice(self.kind, ("stack", "residual"), name="kind")
+        check_choice(self.leave_out, LeaveOut, name="leave_out")
+        check_choice(self.train_networks, ("auto", "always"), name="train_networks")
         if not (isinstance(self.folds, int | np.integer) and self.folds >= 1):
             raise OptionError(f"folds is {self.folds}", remedy="A whole number; at least one network is needed.")
-        if self.gate is not None and not 0 <= self.gate <= 1:
-            raise OptionError(f"gate is {self.gate}", remedy="Give a number from 0 to 1, or None to fit it.")
-        if self.train_networks not in ("auto", "always"):
-            raise OptionError(f"train_networks is {self.train_networks!r}", remedy="Choose 'auto' or 'always'.")
+        check_number(self.gate, name="gate", least=0.0, most=1.0, optional=True)
 
 
 @named_options()

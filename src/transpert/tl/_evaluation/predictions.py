@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -21,9 +20,11 @@ from mudata import MuData
 
 from transpert import _keys
 from transpert._anndata import frame, in_memory, layer_names, modality_of, modality_to_write
+from transpert._arguments import name_list
+from transpert._seeds import sample_rows
 from transpert.conditions import Condition
 from transpert.conditions.text import population_text
-from transpert.errors import OURS, AssumptionWarning, SplitError, check_known, list_names
+from transpert.errors import SplitError, check_known, list_names, warn_user
 from transpert.groups import Design
 
 from .._populations import Populations, populations
@@ -129,12 +130,10 @@ def _warn_of_leaks(split: pd.Series, held: Populations, wanted: Iterable[tuple[s
     leaks = [key for key in wanted if seen[held.cells[key]].any()]
     if leaks:
         names = list_names(population_text(*key) for key in leaks)
-        warnings.warn(
+        warn_user(
             f"The baselines are trained on {len(leaks)} of the populations that are scored, for they have cells in "
             f"{_keys.TRAIN!r} or {_keys.VALIDATION!r} of obs[{split.name!r}] of the truth: {names}. "
-            "Pass options=tp.tl.EvaluationOptions(split_key=None) to hide just these, or split the truth anew.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            "Pass options=tp.tl.EvaluationOptions(split_key=None) to hide just these, or split the truth anew."
         )
 
 
@@ -148,20 +147,13 @@ def _check_some_left(held: Populations, wanted: Collection[tuple[str, str]]) -> 
         )
 
 
-def sample_rows(rows: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
-    """Return at most ``limit`` rows, in order."""
-    if limit is None or len(rows) <= limit:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
-
-
 def baseline_names(baselines: str | Sequence[str] | None) -> list[str]:
     """Return names of baselines."""
     if baselines is None:
         return []
     from transpert.model import BASELINES  # models bring torch along, which takes seconds and memory
 
-    given = [baselines] if isinstance(baselines, str) else list(baselines)
+    given = name_list(baselines)
     names = list(BASELINES) if given == ["all"] else given
     check_known("baseline", names, BASELINES)
     return names

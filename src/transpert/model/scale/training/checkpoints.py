@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from transpert._files import reading
 from transpert._folders import clear_unfinished, folder_written, remove_folder, used_alone
 from transpert._schema import checked, read_json
-from transpert.errors import OURS, AssumptionWarning, CheckpointError
+from transpert.errors import CheckpointError, warn_user
 
 # the newest may be damaged by what killed the machine; the one before it then is not
 CHECKPOINTS_KEPT = 2
@@ -100,11 +99,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
             damaged.append(f"{path.name}: {error.what}")
             continue
         if damaged:
-            warnings.warn(
-                f"a checkpoint is damaged ({'; '.join(damaged)}); the one before it, {path.name}, is used.",
-                AssumptionWarning,
-                skip_file_prefixes=OURS,
-            )
+            warn_user(f"a checkpoint is damaged ({'; '.join(damaged)}); the one before it, {path.name}, is used.")
         return path
     if damaged:
         raise CheckpointError(
