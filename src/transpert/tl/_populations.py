@@ -14,7 +14,7 @@ from scipy import sparse
 from transpert import _keys
 from transpert._anndata import are_of_prediction, matrix_of, metadata_of
 from transpert._counts import read_log1p
-from transpert.conditions import Condition, parse_condition
+from transpert.conditions import Condition
 from transpert.conditions.labels import LabelFormat
 from transpert.conditions.written import label_texts
 from transpert.errors import (
@@ -26,7 +26,7 @@ from transpert.errors import (
 )
 from transpert.groups import Design
 from transpert.groups.labels import check_labelled
-from transpert.groups.table import context_labels
+from transpert.groups.table import condition_codes, context_labels
 
 
 def design_of(
@@ -152,26 +152,13 @@ def populations(
 
 def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Condition], dict[str, str]]:
     """One label a condition, the same however a combination or a dose is written; empty for controls."""
-    written = pd.DataFrame({"name": label_texts(obs[design.perturbation_key]).to_numpy(dtype=object)})
-    for name, key in design.condition_keys.items():
-        written[name] = obs[key].to_numpy(dtype=object)
-    if "direction" in written:
-        written["direction"] = [None if pd.isna(value) else str(value) for value in written["direction"]]
-    grouped = written.groupby(list(written), sort=False, dropna=False)
-    number = grouped.ngroup().to_numpy()
-    _, first = np.unique(number, return_index=True)
-    names: list[str] = []
-    conditions: dict[str, Condition] = {}
-    spelling: dict[str, str] = {}
-    # every distinct way of writing is parsed once: there are few of them and many cells
-    for row in written.iloc[first].to_dict(orient="records"):
-        given = {name: None if pd.isna(row[name]) else row[name] for name in design.condition_keys}
-        condition = parse_condition(row["name"], control=design.label_format, **given)
-        names.append("" if condition.is_control else str(condition))
-        if not condition.is_control:
-            conditions.setdefault(names[-1], condition)
-            spelling.setdefault(names[-1], row["name"])
-    return np.array(names, dtype=object)[number], conditions, spelling
+    conditions, codes = condition_codes(obs, design)
+    names = ["" if condition.is_control else str(condition) for condition in conditions]
+    first = np.unique(codes, return_index=True)[1]
+    spelled = label_texts(obs[design.perturbation_key].iloc[first]).tolist()
+    named = [code for code in np.argsort(first) if names[code]]  # in the order of the cells
+    by_name = {names[code]: conditions[code] for code in named}
+    return np.array(names, dtype=object)[codes], by_name, {names[code]: spelled[code] for code in named}
 
 
 def log_values(adata: AnnData, layer: str | None, *, where: str) -> np.ndarray | sparse.csr_matrix:

@@ -27,7 +27,7 @@ from transpert.errors import (
     warn_user,
 )
 from transpert.groups import Design
-from transpert.groups.table import written_direction, written_dose
+from transpert.groups.table import written_values
 from transpert.pp.alignment import align_to
 from transpert.transport import ReadoutOptions, estimate_dispersion, group_statistics
 
@@ -146,8 +146,7 @@ def to_counts(
             dispersion[context] = _dispersion(used[context])
         values = {key: label_text(used[context].obs[key].iloc[0]) for key in design.context_keys}
         spelled = design.label_format.split(label)
-        dose, direction = written_dose(condition, spelled), written_direction(condition, spelled)
-        request = Request(context, values, condition, label, dose, direction)
+        request = Request(context, values, condition, label, written_values(condition, spelled))
         own = _draw_cells(used[context], size, request.seed(seed))
         log, counts = read_out(
             own,

@@ -95,7 +95,7 @@ def assemble(
     """Put populations into one AnnData, in the slots that scanpy and pertpy look into."""
     obs = pd.concat([_annotate(population, design) for population in populations])
     obs.index = _unique_names(populations, first)
-    for key in _amount_keys(design):
+    for key in design.amount_columns:
         if key in obs:
             obs[key] = _in_one_type(obs[key], as_text=_holds_text(obs[key]) if as_text is None else key in as_text)
     for column in (design.perturbation_key, *design.context_keys, _keys.SOURCE, design.batch_key):
@@ -131,14 +131,10 @@ def _stacked(parts: Sequence[Any]) -> Matrix:
 
 def text_columns(obs: pd.DataFrame, requests: Sequence[Request], design: Design) -> frozenset[str]:
     """Return which columns of doses and times are text in a prediction."""
-    found = {key for key in _amount_keys(design) if key in obs and _holds_text(obs[key])}
-    if design.dose_key is not None and any(isinstance(request.dose, str) for request in requests):
+    found = {key for key in design.amount_columns if key in obs and _holds_text(obs[key])}
+    if design.dose_key is not None and any(isinstance(request.written["dose"], str) for request in requests):
         found.add(design.dose_key)
     return frozenset(found)
-
-
-def _amount_keys(design: Design) -> list[str]:
-    return [key for key in (design.dose_key, design.time_key) if key is not None]
 
 
 def _holds_text(column: pd.Series) -> bool:
@@ -164,12 +160,9 @@ def _annotate(population: Population, design: Design) -> pd.DataFrame:
     if request is not None:
         for key, value in request.context_values.items():
             obs[key] = value
-        if design.dose_key is not None:
-            obs[design.dose_key] = request.dose
-        if design.direction_key is not None:
-            obs[design.direction_key] = pd.Series(request.direction, index=obs.index, dtype=object)
-        if design.time_key is not None:
-            obs[design.time_key] = np.nan if request.condition.time is None else request.condition.time
+        for kind, column in design.condition_keys.items():
+            said = request.written[kind]
+            obs[column] = said if kind in _keys.AMOUNT_KINDS else pd.Series(said, index=obs.index, dtype=object)
     obs[_keys.SOURCE] = population.source
     obs[_keys.CONTROL_ID] = np.asarray(cells.obs.index, dtype=str)
     obs[_keys.LIBRARY_SIZE] = cells.library_size

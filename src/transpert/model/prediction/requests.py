@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
 
@@ -19,7 +19,7 @@ from transpert.conditions.text import population_text
 from transpert.conditions.written import label_text, label_texts, means_missing
 from transpert.errors import ConditionError, OptionError, UnknownNameError, check_known, list_names
 from transpert.groups import Design
-from transpert.groups.table import context_labels, written_direction, written_dose
+from transpert.groups.table import context_labels, written_values
 
 from ..cells.in_memory import Cells, DataSource
 from ..cells.open import StoredCells
@@ -36,8 +36,7 @@ class Request:
     context_values: Mapping[str, str]
     condition: Condition
     label: str
-    dose: float | str = float("nan")
-    direction: str | float = float("nan")
+    written: Mapping[str, float | str] = field(default_factory=dict)
     n_cells: int | None = None
 
     @property
@@ -107,7 +106,7 @@ class Asked:
     def rows(self, design: Design) -> Iterator[tuple[Asked, int | None]]:
         """Yield what each row of the table asks for, and how many cells of it."""
         assert self.conditions is not None
-        known = ("perturbation", "dose", "time", "direction", _SIZE, *design.context_keys)
+        known = ("perturbation", *_keys.CONDITION_KINDS, _SIZE, *design.context_keys)
         unknown = [str(column) for column in self.conditions if column not in known]
         if unknown:
             raise UnknownNameError("column", unknown, known, where="conditions")
@@ -123,8 +122,7 @@ class Asked:
             asked = Asked(
                 {key: label_text(said[key]) for key in design.context_keys if key in said},
                 said.get("perturbation"),
-                None,
-                *(said.get(role) for role in ("dose", "time", "direction")),
+                **{f"{kind}s": said.get(kind) for kind in _keys.CONDITION_KINDS},
             )
             yield asked, None if size is None else check_whole(size, name="n_cells", least=1)
 
@@ -157,13 +155,9 @@ def _crossed(
 ) -> list[Request]:
     """Cross the wanted contexts with the wanted conditions."""
     design = source.design
-    amounts = (
-        (asked.doses, design.dose_key, "dose"),
-        (asked.times, design.time_key, "time"),
-        (asked.directions, design.direction_key, "direction"),
-    )
-    for wanted, key, kind in amounts:
-        if wanted is not None and key is None:
+    for kind in _keys.CONDITION_KINDS:
+        wanted = getattr(asked, f"{kind}s")
+        if wanted is not None and kind not in design.condition_keys:
             raise ConditionError(f"a {kind} is asked for, but the data has none", remedy=f"Set it up with {kind}_key=.")
         if _as_list(wanted) == []:
             raise ConditionError(f"{kind}s= is empty", remedy=f"Name at least one {kind}, or leave it out.")
@@ -202,8 +196,7 @@ def _request(
         raise UnknownNameError("direction", unknown, vocabulary.directions, where=condition.label)
     label = vocabulary.spelling_of(condition.parts)
     spelled = vocabulary.label_format.split(label)
-    dose, direction = written_dose(condition, spelled), written_direction(condition, spelled)
-    return Request(context, values, condition, label, dose, direction)
+    return Request(context, values, condition, label, written_values(condition, spelled))
 
 
 def _wanted_conditions(label: str, design: Design, vocabulary: PerturbationVocabulary, asked: Asked) -> list[Condition]:
