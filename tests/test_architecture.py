@@ -31,6 +31,7 @@ FREE = {
     "_scale",
     "_schema",
     "_seeds",
+    "_spelling",
     "errors",
 }
 FORBIDDEN = {

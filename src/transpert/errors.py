@@ -6,9 +6,12 @@ the built-in exception a caller would expect, so that ``except ValueError`` keep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
+
+from ._spelling import nearest_spelling
 
 __all__ = [
     "AssumptionWarning",
@@ -141,7 +144,7 @@ class DependencyError(TranspertError, ImportError):
 
 
 class UnknownNameError(TranspertError, KeyError):
-    """A name (perturbation, context, gene, metric ...) is not known; the message offers the nearest ones.
+    """A name (perturbation, context, gene, metric ...) is not known; the message offers what it may misspell.
 
     Parameters
     ----------
@@ -155,7 +158,7 @@ class UnknownNameError(TranspertError, KeyError):
     where
         The slot or argument in which the names were given.
     remedy
-        What to do; defaults to naming the closest known names.
+        What to do; defaults to the known name that is spelled nearly so, or a list.
     """
 
     def __init__(
@@ -175,17 +178,34 @@ class UnknownNameError(TranspertError, KeyError):
         super().__init__(f"unknown {kind}: {list_names(self.names)}", where=where, remedy=remedy)
 
     def _nearest(self) -> str:
-        """Ask for the nearest known names; nothing where none is near."""
-        found = {name: get_close_matches(name, self.known, n=1, cutoff=0.5) for name in self.names}
-        near = {name: close[0] for name, close in found.items() if close}
+        """Ask for the known names that are spelled nearly so; nothing where none is."""
+        near = {name: close for name in self.names if (close := self._find(name, self.known)) is not None}
         if len(self.names) == 1 and near:
             return f"Did you mean {near[self.names[0]]!r}?"
         hints = [f"{name!r} may be {close!r}" for name, close in near.items()]
         return f"Did you mean: {list_names(hints, quote=False)}?" if hints else ""
 
+    @staticmethod
+    def _find(name: str, known: tuple[str, ...]) -> str | None:
+        """Return the name of which another is a misspelling, and no other gene, drug or population."""
+        return nearest_spelling(name, known)
+
 
 class UnknownOptionError(UnknownNameError, TypeError):
     """A function has no option of this name; the message offers the nearest one."""
+
+    @staticmethod
+    def _find(name: str, known: tuple[str, ...]) -> str | None:
+        """Return the nearest option, however far: there are few, and none can be taken for another gene."""
+        return next(iter(get_close_matches(name, known, n=1, cutoff=0.5)), None)
+
+
+def check_known(kind: str, names: Iterable[Any], known: Collection[Any], *, where: str | None = None) -> None:
+    """Raise :class:`UnknownNameError` unless all names are known."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        offered = sorted(known) if isinstance(known, set | frozenset) else known
+        raise UnknownNameError(kind, unknown, offered, where=where)
 
 
 def list_names(names: Iterable[object], *, limit: int = 8, quote: bool = True) -> str:

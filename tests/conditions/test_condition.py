@@ -147,7 +147,7 @@ def test_vocabulary_keeps_the_spelling_of_the_data() -> None:
     vocabulary = PerturbationVocabulary(("ctrl", "B+A", "A"), "ctrl")
     assert vocabulary.spelling("A+B") == "B+A"
     assert vocabulary.spelling("B") == "B"
-    with pytest.raises(UnknownNameError, match="Did you mean 'A'|Known"):
+    with pytest.raises(UnknownNameError, match="Known"):
         vocabulary.require(["Aa+B"])
     with pytest.raises(ControlError, match="no cell is labelled 'DMSO'"):
         PerturbationVocabulary(("ctrl",), "DMSO")

@@ -104,7 +104,7 @@ def test_controls_are_not_held_out_however_they_are_spelled(cell_load, tmp_path)
         ),
         (("first.rpe1", "first"), UnknownNameError, "unknown cell type: ''"),
         (("second.k562", "second.K562"), UnknownNameError, "unknown cell type: 'K562'.*data set 'second'"),
-        (('test = ["B"]', 'test = ["B", "BB"]'), UnknownNameError, "'BB'.*'k562'.*Did you mean 'B'"),
+        (('test = ["B"]', 'test = ["B", "BB"]'), UnknownNameError, "'BB'.*'k562'.*Known: 'A', 'B'"),
         (("/second/*.h5", "/nothing"), StoreError, "no .h5 or .h5ad files"),
         (("[datasets]", "[datasets"), StoreError, "no TOML file, or it is damaged"),
     ],

@@ -193,7 +193,7 @@ def test_mudata_as_anndata(screen) -> None:
     model.train()
     expected = trained("RidgeTransport", screen).predict(perturbations=["P0"], progress=False)
     np.testing.assert_array_equal(model.predict(perturbations=["P0"], progress=False).to_df(), expected.to_df())
-    with pytest.raises(UnknownNameError, match="Did you mean 'rna'"):
+    with pytest.raises(UnknownNameError, match="Known: .*'rna'"):
         tp.RidgeTransport.setup_mudata(mdata, modality="rnaa", perturbation_key="perturbation")
 
 
@@ -260,9 +260,9 @@ def test_unknown_names_when_predicting(screen) -> None:
     with pytest.raises(NotTrainedError, match="train"):
         model.predict()
     model.train()
-    with pytest.raises(UnknownNameError, match="Did you mean 'P0'|Known"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'P0'"):
         model.predict(perturbations=["p0"])
-    with pytest.raises(UnknownNameError, match="'context_9'.*Did you mean"):
+    with pytest.raises(UnknownNameError, match="'context_9'.*Known: 'context_0'"):
         model.predict({"context": "context_9"})
     with pytest.raises(UnknownNameError, match="cell_type"):
         model.predict({"cell_type": "B"})

@@ -155,7 +155,7 @@ def test_damaged_and_unknown_things_are_named(model, tmp_path) -> None:
         model.export(tmp_path / "plain", ASKED)
     model.export(tmp_path / "plain", ASKED, overwrite=True)
     predictor = ExportedPredictor.load(tmp_path / "plain")
-    with pytest.raises(UnknownNameError, match="Did you mean 'context_0: P0'|'context_0: P1'"):
+    with pytest.raises(UnknownNameError, match="Known: 'context_0: P0', 'context_0: P1'"):
         predictor.predict(np.ones((2, 20)), np.full(2, 1e4), "context_0: P7")
     with pytest.raises(GeneError, match="19 genes, not 20"):
         predictor.predict(np.ones((2, 19)), np.full(2, 1e4), "context_0: P0")

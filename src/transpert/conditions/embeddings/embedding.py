@@ -53,8 +53,8 @@ class Embedding:
     [[0.0, 1.0]]
     >>> table.lookup(["GATA2"])
     Traceback (most recent call last):
-    transpert.errors.UnknownNameError: unknown name in the embedding: 'GATA2' (in a table). Did you mean
-    'GATA1'? A name without a vector is never replaced by zeros.
+    transpert.errors.UnknownNameError: unknown name in the embedding: 'GATA2' (in a table). Known:
+    'KLF1', 'GATA1'. A name without a vector is never replaced by zeros.
     """
 
     names: tuple[str, ...]
@@ -127,7 +127,7 @@ class Embedding:
         Raises
         ------
         transpert.errors.UnknownNameError
-            If a name has none; the message lists such names, with the nearest one that has, and says which table
+            If a name has none; the message lists such names, with the one that each may be, and says which table
             lacks them where :func:`transpert.conditions.combine` left them out.
 
         Examples
@@ -138,8 +138,8 @@ class Embedding:
         >>> table.require(["GATA1"])
         >>> table.require(["GATA1", "KLF2"], where="the test split")
         Traceback (most recent call last):
-        transpert.errors.UnknownNameError: unknown name in the embedding: 'KLF2' (in the test split). Did you mean
-        'KLF1'? A name without a vector is never replaced by zeros.
+        transpert.errors.UnknownNameError: unknown name in the embedding: 'KLF2' (in the test split). Known:
+        'KLF1', 'GATA1'. A name without a vector is never replaced by zeros.
         """
         missing = sorted(set(name_list(names)) - self._places.keys())
         if missing:
