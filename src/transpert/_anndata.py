@@ -18,7 +18,7 @@ from mudata import MuData
 
 from transpert import _keys
 from transpert._files import check_fits, reading
-from transpert.errors import OptionError, TranspertError, UnknownNameError
+from transpert.errors import OptionError, TranspertError, UnknownNameError, check_known
 
 
 def check_kind(
@@ -163,6 +163,18 @@ def layer_names(adata: AnnData) -> list[str]:
     return [name for name in adata.layers.keys() if name is not None]
 
 
+def slot_name(layer: str | None) -> str:
+    """Return what ``X`` or a layer is called in messages."""
+    return "X" if layer is None else f"layers[{layer!r}]"
+
+
+def matrix_of(adata: AnnData, layer: str | None, *, where: str = "layers") -> tuple[Any, str]:
+    """Return ``X`` or a layer, and what it is called in messages."""
+    if layer is not None:
+        check_known("layer", [layer], layer_names(adata), where=where)
+    return adata.X if layer is None else adata.layers[layer], slot_name(layer)
+
+
 def modality_of(data: AnnData | MuData, modality: str | None) -> AnnData:
     """Return one modality of a MuData to read, with the columns of the MuData that it lacks; an AnnData as it is.
 
@@ -190,8 +202,7 @@ def modality_to_write(data: AnnData | MuData, modality: str | None) -> AnnData:
     check_kind(data, (AnnData, MuData), name="the data", wanted="an AnnData or a MuData")
     if not isinstance(data, MuData):
         return data
-    if modality not in data.mod:
-        raise UnknownNameError("modality", [str(modality)], data.mod, where="mdata.mod")
+    check_known("modality", [modality], data.mod, where="mdata.mod")
     return data[modality]
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, overload
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from transpert import _keys
 from transpert._docstrings import fill_docstring
 from transpert._matrices import Matrix, canonical
-from transpert.errors import CountsError
+from transpert.errors import CountsError, check_known
 
 _LARGEST_COUNT = 1 << 24  # networks and statistics compute with float32, which holds every whole number up to this
 _LARGEST_LOG1P = np.log1p(_keys.SCALE_FACTOR)
@@ -118,6 +119,26 @@ def check_library_sizes(
             where=where,
             remedy="It must be the total over all measured genes, in raw counts.",
         )
+
+
+def library_size_column(key: str | None, columns: Collection[str]) -> str | None:
+    """Return the column with the library sizes: the one that is named, or ``library_size`` if it is there."""
+    return _keys.LIBRARY_SIZE if key is None and _keys.LIBRARY_SIZE in columns else key
+
+
+def read_library_sizes(obs: pd.DataFrame, key: str) -> np.ndarray:
+    """Return the library sizes in a column of ``obs``, ``(n_obs,)`` float64."""
+    check_known("column", [key], obs, where="obs")
+    column = obs[key]
+    if not pd.api.types.is_numeric_dtype(column):
+        column = column.astype(object).infer_objects()
+    if not pd.api.types.is_numeric_dtype(column):
+        raise CountsError(
+            "the library sizes are not numbers",
+            where=f"obs[{key!r}]",
+            remedy="Name the column with the total counts in library_size_key=.",
+        )
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def library_sizes(counts: Matrix) -> np.ndarray:

@@ -6,9 +6,10 @@ the built-in exception a caller would expect, so that ``except ValueError`` keep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from ._spelling import nearest_spelling
 
@@ -197,6 +198,14 @@ class UnknownOptionError(UnknownNameError, TypeError):
     def _find(name: str, known: tuple[str, ...]) -> str | None:
         """Return the nearest option, however far: there are few, and none can be taken for another gene."""
         return next(iter(get_close_matches(name, known, n=1, cutoff=0.5)), None)
+
+
+def check_known(kind: str, names: Iterable[Any], known: Collection[Any], *, where: str | None = None) -> None:
+    """Raise :class:`UnknownNameError` unless all names are known."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        offered = sorted(known) if isinstance(known, set | frozenset) else known
+        raise UnknownNameError(kind, unknown, offered, where=where)
 
 
 def list_names(names: Iterable[object], *, limit: int = 8, quote: bool = True) -> str:

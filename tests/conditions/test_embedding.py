@@ -16,7 +16,7 @@ from scipy import sparse
 import transpert as tp
 from transpert.conditions import Embedding, as_embedding, coexpression_of, combine, fingerprints, gene_ontology
 from transpert.conditions.embeddings import coexpression as expression
-from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError
+from transpert.errors import ConditionError, ControlError, CountsError, OptionError, UnknownNameError
 
 
 def table(n: int = 6, width: int = 3, prefix: str = "G", seed: int = 0) -> Embedding:
@@ -463,7 +463,7 @@ def test_a_file_of_annotations_that_does_not_exist_is_named(tmp_path) -> None:
 def test_library_sizes_that_are_text_are_refused() -> None:
     adata = tp.datasets.simulate(n_contexts=1, n_perturbations=2, n_genes=20, n_cells=10)
     adata.obs["bad"] = "x"
-    with pytest.raises(OptionError, match="something else than numbers"):
+    with pytest.raises(CountsError, match=r"library sizes are not numbers .in obs\['bad'\]"):
         tp.conditions.coexpression(
             adata, perturbation_key="perturbation", control="control", layer="counts", library_size_key="bad"
         )

@@ -34,7 +34,7 @@ def test_counts_of_a_layer_stay_there(cells) -> None:
         ({"layer": "raw"}, errors.UnknownNameError, "unknown layer: 'raw'"),
         ({"library_size_key": "totl"}, errors.UnknownNameError, "Did you mean 'total'"),
         ({"library_size_key": "few"}, errors.CountsError, "fewer counts in all"),
-        ({"library_size_key": "words"}, errors.CountsError, "no numbers"),
+        ({"library_size_key": "words"}, errors.CountsError, "not numbers"),
     ],
 )
 def test_failure_leaves_the_object_as_it_was(cells, arguments, error, words) -> None:

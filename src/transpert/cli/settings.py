@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from transpert._schema import read_toml
-from transpert.errors import OptionError, UnknownNameError
+from transpert.errors import OptionError, check_known
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,7 @@ def read_settings(path: Path, changes: Sequence[str] = ()) -> Settings:
     raw = read_toml(path, OptionError, "Mend the line; transpert init FILE writes one that is right.")
     for change in changes:
         _apply(raw, change)
-    unknown = [name for name in raw if name not in SECTIONS]
-    if unknown:
-        raise UnknownNameError("section", unknown, SECTIONS, where=str(path))
+    check_known("section", raw, SECTIONS, where=str(path))
     if "data" not in raw:
         raise OptionError("there is no section [data]", where=str(path), remedy="transpert init FILE writes one.")
     return Settings(**{name: _section(name, values, path) for name, values in raw.items()})
@@ -169,9 +167,7 @@ def _section(name: str, values: Any, path: Path) -> Any:
     if not isinstance(values, Mapping):
         raise _no_section(name, str(path))
     kinds = get_type_hints(SECTIONS[name])
-    unknown = [key for key in values if key not in kinds]
-    if unknown:
-        raise UnknownNameError("option", unknown, kinds, where=where)
+    check_known("option", values, kinds, where=where)
     for key, value in values.items():
         _check_kind(key, value, kinds[key], where)
     absent = [entry.name for entry in fields(SECTIONS[name]) if entry.name == "file" and "file" not in values]

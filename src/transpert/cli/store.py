@@ -9,7 +9,7 @@ import typer
 
 from transpert.cli._console import named_errors
 from transpert.cli._options import AllColumns, takes_options
-from transpert.errors import OptionError, UnknownNameError
+from transpert.errors import OptionError, UnknownNameError, check_known
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,8 +142,7 @@ def _chosen(store: Store, conditions: list[str]) -> np.ndarray:
         column, equals, values = condition.partition("=")
         if not equals:
             raise OptionError(f"{condition!r} is no condition", where="--where", remedy="Write it as COLUMN=VALUE.")
-        if column not in store.obs_columns:
-            raise UnknownNameError("column", [column], store.obs_columns, where="--where")
+        check_known("column", [column], store.obs_columns, where="--where")
         labels = store.read_obs([column], names=False)[column].astype(str)
         unknown = sorted(set(values.split(",")) - set(labels.unique()))
         if unknown:

@@ -30,6 +30,7 @@ from transpert.errors import (
     DownloadError,
     OptionError,
     UnknownNameError,
+    check_known,
     list_names,
 )
 
@@ -326,8 +327,7 @@ def _file_name(entry: PublicSet) -> str:
 
 
 def _loader(name: str) -> Callable[..., AnnData]:
-    if name not in PUBLIC_SETS:
-        raise UnknownNameError("data set", [name], PUBLIC_SETS)
+    check_known("data set", [name], PUBLIC_SETS)
 
     def load(*, path: str | os.PathLike[str] | None = None, adata: AnnData | MuData | None = None) -> AnnData:
         return read_public(PUBLIC_SETS[name], path=path, adata=adata)

@@ -15,7 +15,7 @@ from transpert._arguments import check_arguments, check_names, check_text, named
 from transpert._signatures import as_annotated
 from transpert.conditions.labels import LabelFormat, control_labels
 from transpert.conditions.lookalikes import check_spellings, report_labels, report_nothing_given
-from transpert.errors import ControlError, OptionError, UnknownNameError, list_names
+from transpert.errors import ControlError, OptionError, UnknownNameError, check_known, list_names
 
 from .labels import check_labelled, label_codes
 
@@ -175,8 +175,7 @@ class Design:
         >>> Design("perturbation", ["DMSO", "NT*"]).control_cells(pd.DataFrame({"perturbation": ["NT1", "A"]})).tolist()
         [True, False]
         """
-        if self.perturbation_key not in obs:
-            raise UnknownNameError("column", [self.perturbation_key], map(str, obs.columns), where="obs")
+        check_known("column", [self.perturbation_key], obs, where="obs")
         return self.label_format.control_cells(obs[self.perturbation_key])
 
     @as_annotated()

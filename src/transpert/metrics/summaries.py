@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transpert._signatures import as_annotated
-from transpert.errors import MetricInputError, UnknownNameError, list_names
+from transpert.errors import MetricInputError, check_known, list_names
 
 from .comparison import Comparison
 
@@ -58,9 +58,7 @@ def summarise(comparison: Comparison, needs: Iterable[str]) -> Summary:
     [2.0, 2.0]
     """
     wanted, known = sorted(set(needs)), [name for name in dir(comparison) if not name.startswith("_")]
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise UnknownNameError("value of a comparison", unknown, known, where="needs")
+    check_known("value of a comparison", wanted, known, where="needs")
     values = {name: getattr(comparison, name) for name in wanted}
     return Summary(comparison.perturbation, comparison.context, comparison.targets, values)
 

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from transpert._anndata import check_kind, frame, metadata_of
 from transpert.conditions.text import population_text
-from transpert.errors import MetricInputError, OptionError, UnknownNameError
+from transpert.errors import MetricInputError, OptionError, check_known
 from transpert.groups import Design
 from transpert.metrics import DifferentialExpression
 from transpert.pp.alignment import align_to
@@ -75,8 +75,8 @@ def tested_populations(
             where=f"obs[{design.perturbation_key!r}]",
             remedy="Label the predictions like the truth, contexts included.",
         )
-    if population is not None and population not in shared:
-        raise UnknownNameError("population", [population], shared)
+    if population is not None:
+        check_known("population", [population], shared)
 
     wanted = {name: key for name, key in shared.items() if population in (None, name)}
     tests: dict[tuple[str | None, str, str], DifferentialExpression] = {}

@@ -19,7 +19,7 @@ from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments, check_text, check_whole
 from transpert._docstrings import fill_docstring
 from transpert.conditions.written import label_texts
-from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, list_names
+from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, check_known, list_names
 from transpert.groups import Design
 from transpert.groups.table import context_labels
 from transpert.pp.alignment import align_to
@@ -120,9 +120,7 @@ def dose_response(
     pred, _ = align_to(pred, list(truth.var_names))
     obs, real_obs = frame(pred.obs), frame(truth.obs)
     for table, where in ((obs, "the prediction"), (real_obs, "the truth")):
-        absent = [key for key in design.condition_keys.values() if key not in table]
-        if absent:
-            raise UnknownNameError("column", absent, map(str, table.columns), where=f"obs of {where}")
+        check_known("column", design.condition_keys.values(), table, where=f"obs of {where}")
         check_labels(table, (design.perturbation_key,), name=where, label_format=design.label_format)
         check_labels(table, design.context_keys, name=where)
     contexts = context_labels(obs, design)
@@ -238,9 +236,7 @@ def _genes(genes: str | Sequence[str] | int, folds: np.ndarray, known: pd.Index)
         n_genes = check_whole(genes, name="genes", least=1)
         return np.argsort(-np.abs(folds).max(axis=0), kind="stable")[:n_genes]
     names = [genes] if isinstance(genes, str) else list(genes)
-    absent = [name for name in names if name not in known]
-    if absent:
-        raise UnknownNameError("gene", absent, known, where="var_names of the truth")
+    check_known("gene", names, known, where="var_names of the truth")
     return known.get_indexer(pd.Index(names))
 
 

@@ -16,7 +16,7 @@ from transpert._anndata import check_kind, frame, metadata_of
 from transpert._arguments import check_arguments
 from transpert._docstrings import fill_docstring
 from transpert.conditions.text import population_text, split_population
-from transpert.errors import GeneError, UnknownNameError
+from transpert.errors import GeneError, UnknownNameError, check_known
 from transpert.groups import Design
 from transpert.tl._populations import design_of_metadata, log_values, populations
 from transpert.tl.fold_changes import effects_of
@@ -136,8 +136,7 @@ def _choose_population(
     """Return the population that is asked for, the strongest of several, and what the title says of the choice."""
     if population is not None:
         for known in (predicted.columns, sizes.index):
-            if population not in known:
-                raise UnknownNameError("population", [population], known)
+            check_known("population", [population], known)
         return population, ""
     shared = [str(name) for name in predicted.columns.intersection(sizes.index)]
     parts = {name: split_population(name) for name in shared}
@@ -189,9 +188,7 @@ def _choose_genes(genes: str | Sequence[str] | None, n_labels: int, sizes: np.nd
     if genes is None:
         return np.argsort(-sizes, kind="stable")[:n_labels]
     names = [genes] if isinstance(genes, str) else list(genes)
-    absent = [name for name in names if name not in known]
-    if absent:
-        raise UnknownNameError("gene", absent, known, where="both tables")
+    check_known("gene", names, known, where="both tables")
     return known.get_indexer(pd.Index(names))
 
 

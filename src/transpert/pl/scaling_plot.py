@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from transpert._arguments import check_axes
 from transpert._signatures import as_annotated
-from transpert.errors import MetricInputError, UnknownNameError
+from transpert.errors import MetricInputError, check_known
 from transpert.tl import ScalingStudy
 
 from ._style import FAINT, finish, legend_beside, make_axes, styles
@@ -67,8 +67,7 @@ def scaling(
         ("axis", axis, study.axes),
         ("scheme", scheme, table["scheme"]),
     ):
-        if name not in set(known):
-            raise UnknownNameError(kind, [name], sorted(set(known)), where="the study")
+        check_known(kind, [name], set(known), where="the study")
     rows = table[(table["metric"] == metric) & (table["scheme"] == scheme) & (table[f"n_{axis}"] > 0)]
     figure, axes = make_axes(ax, (6.0, 4.0))
     looks = styles(list(dict.fromkeys(rows["model"])))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from transpert._arguments import check_arguments, check_text
 from transpert._docstrings import fill_docstring
 from transpert.conditions.text import population_text
-from transpert.errors import OptionError, UnknownNameError
+from transpert.errors import OptionError, check_known
 from transpert.metrics import METRICS
 from transpert.tl.score_summary import CEILING, MEAN, check_scores, scores_of
 
@@ -79,15 +79,12 @@ def score_heatmap(
     if not models:
         raise OptionError("no row is of a model", where="the scores", remedy="Keep the rows of a model in the given.")
     model = models[0] if model is None else model
-    if model not in models:
-        raise UnknownNameError("model", [model], models, where="the scores")
+    check_known("model", [model], models, where="the scores")
     known = list(given["metric"].unique())
     columns = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
     if not columns:
         raise OptionError("no metric is asked for", where="metrics", remedy="Leave metrics= out to draw all.")
-    absent = [name for name in columns if name not in known]
-    if absent:
-        raise UnknownNameError("metric", absent, known, where="the scores")
+    check_known("metric", columns, known, where="the scores")
     values, normalised, left_out = _arrange(given[given["model"] == model], columns, max_rows)
     figure, axes = make_axes(ax, (1.9 + 0.72 * len(columns) + 0.8, 2.0 + 0.27 * max(len(values), 3)))
     colours = mpl.colormaps["PRGn"].with_extremes(bad="white")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from transpert._arguments import check_arguments
 from transpert._docstrings import fill_docstring
-from transpert.errors import UnknownNameError
+from transpert.errors import check_known
 from transpert.metrics import METRICS
 from transpert.model import BASELINES
 from transpert.tl.score_summary import CEILING, MEAN, check_scores, scores_of
@@ -60,8 +60,7 @@ def scores(
     check_arguments(locals(), but=("table",))
     given = scores_of(table)
     check_scores(given, values=("value", "baseline", CEILING, "ci_low", "ci_high"))
-    if metric not in set(given["metric"]):
-        raise UnknownNameError("metric", [metric], sorted(set(given["metric"])), where="the scores")
+    check_known("metric", [metric], set(given["metric"]), where="the scores")
     direction = METRICS[metric].direction if metric in METRICS else None
     rows = given[(given["metric"] == metric) & (given["model"] != CEILING)]
     means = rows[rows["context"] == MEAN]

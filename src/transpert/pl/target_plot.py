@@ -13,7 +13,7 @@ from transpert._anndata import metadata_of
 from transpert._arguments import check_table
 from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
-from transpert.errors import OptionError, UnknownNameError
+from transpert.errors import OptionError, check_known
 
 from ._style import COLOURS, FAINT, MUTED, finish, make_axes
 
@@ -61,8 +61,7 @@ def targets(
         ranking = _ranking_of(ranking)
     check_table(ranking, name="ranking", columns=("context", "perturbation", "rank", "score", "abstained"))
     context = ranking["context"].iloc[0] if context is None else context
-    if context not in set(ranking["context"]):
-        raise UnknownNameError("context", [context], sorted(set(ranking["context"])), where="the ranking")
+    check_known("context", [context], set(ranking["context"]), where="the ranking")
     rows = ranking[ranking["context"] == context]
     best = rows[rows["abstained"] == ""].sort_values("rank").head(n_targets)
     figure, axes = make_axes(ax, (5.6, 1.1 + 0.27 * len(best)))

@@ -6,11 +6,11 @@ import pandas as pd
 from anndata import AnnData
 
 from transpert import _counts
-from transpert._anndata import check_kind, layer_names
+from transpert._anndata import check_kind, matrix_of
 from transpert._arguments import check_arguments
 from transpert._counts import Matrix
 from transpert._docstrings import fill_docstring
-from transpert.errors import BackedDataError, CellError, GeneError, OptionError, UnknownNameError, list_names
+from transpert.errors import BackedDataError, CellError, GeneError, OptionError, list_names
 
 
 @fill_docstring
@@ -74,12 +74,8 @@ def _matrix_and_slot(data: AnnData | Matrix, layer: str | None, where: str | Non
             raise OptionError(f"layer={layer!r} was given with a matrix", remedy="Pass the AnnData it is a layer of.")
         return data, where or "the matrix"
     check_not_backed(data)
-    if layer is None:
-        return data.X, where or "X"
-    known = layer_names(data)
-    if layer not in known:
-        raise UnknownNameError("layer", [layer], known, where="layers")
-    return data.layers[layer], where or f"layers[{layer!r}]"
+    matrix, slot = matrix_of(data, layer)
+    return matrix, where or slot
 
 
 def check_not_backed(adata: AnnData) -> None:

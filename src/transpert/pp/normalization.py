@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 from anndata import AnnData
 
 from transpert import _keys
-from transpert._anndata import check_kind, frame, layer_names
-from transpert._counts import check_library_sizes, library_sizes, log1p_per_10k, read_counts
+from transpert._anndata import check_kind, frame, layer_names, matrix_of
+from transpert._counts import check_library_sizes, library_sizes, log1p_per_10k, read_counts, read_library_sizes
 from transpert._signatures import as_annotated
-from transpert.errors import CountsError, OptionError, UnknownNameError
+from transpert.errors import OptionError
 
 
 @as_annotated()
@@ -59,32 +58,18 @@ def normalize(
     """
     check_kind(adata, name="adata")
     layers, obs = layer_names(adata), frame(adata.obs)
-    if layer is not None and layer not in layers:
-        raise UnknownNameError("layer", [layer], layers, where="layers")
+    matrix, where = matrix_of(adata, layer)
     if counts_layer in layers and layer != counts_layer:
         raise OptionError(
             f"layers[{counts_layer!r}] is there already",
             where="adata",
             remedy=f"Pass layer={counts_layer!r} if it holds the raw counts, or choose another counts_layer.",
         )
-    if library_size_key is not None and library_size_key not in obs:
-        raise UnknownNameError("column", [library_size_key], map(str, obs.columns), where="obs")
-    where = "X" if layer is None else f"layers[{layer!r}]"
-    counts = read_counts(adata.X if layer is None else adata.layers[layer], where=where)
-    if library_size_key is None:
+    total = None if library_size_key is None else read_library_sizes(obs, library_size_key)
+    counts = read_counts(matrix, where=where)
+    if total is None:
         total = library_sizes(counts)
     else:
-        total = _numbers(obs[library_size_key].to_numpy(), library_size_key)
         check_library_sizes(total, counts, where=f"obs[{library_size_key!r}]")
     values = log1p_per_10k(counts, total)
     adata.layers[counts_layer], adata.X = counts, values
-
-
-def _numbers(values: np.ndarray, key: str) -> np.ndarray:
-    """Read library sizes as numbers."""
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise CountsError(
-            "the library sizes are no numbers", where=f"obs[{key!r}]", remedy="Name the column with total counts."
-        ) from error

@@ -20,7 +20,7 @@ from transpert._files import reading
 from transpert._folders import file_written
 from transpert._schema import checked, read_json, sealed, unsealed
 from transpert.conditions.written import label_text
-from transpert.errors import OptionError, SplitError, UnknownNameError, list_names
+from transpert.errors import OptionError, SplitError, UnknownNameError, check_known, list_names
 from transpert.groups import Design, Groups, make_groups
 
 from ._splits.cell_load import HeldOut, read_settings, used_datasets
@@ -282,8 +282,8 @@ def _of_toml(
         )
     if dataset is None and len(names) > 1:
         raise OptionError(f"the file has {len(names)} data sets: {list_names(names)}", remedy="Pass dataset=.")
-    if dataset is not None and dataset not in names:
-        raise UnknownNameError("data set", [dataset], names, where=str(path))
+    if dataset is not None:
+        check_known("data set", [dataset], names, where=str(path))
     held_out = HeldOut(dataset or names[0], settings, design, 1, path)
     groups = make_groups(frame(adata.obs), design)
     per_cell = held_out.split(frame(adata.obs), path)

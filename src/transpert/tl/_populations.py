@@ -13,7 +13,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import _keys
-from transpert._anndata import are_of_prediction, layer_names, metadata_of
+from transpert._anndata import are_of_prediction, matrix_of, metadata_of
 from transpert._counts import read_log1p
 from transpert.conditions import Condition, parse_condition
 from transpert.conditions.labels import LabelFormat
@@ -23,7 +23,7 @@ from transpert.errors import (
     AssumptionWarning,
     ControlError,
     OptionError,
-    UnknownNameError,
+    check_known,
     list_names,
 )
 from transpert.groups import Design
@@ -110,9 +110,7 @@ def check_labels(
 
 
 def _check_columns(obs: pd.DataFrame, columns: Sequence[str], name: str | None) -> None:
-    absent = [column for column in columns if column not in obs]
-    if absent:
-        raise UnknownNameError("column", absent, map(str, obs.columns), where=_slot_text("obs", name))
+    check_known("column", columns, obs, where=_slot_text("obs", name))
 
 
 def _slot_text(what: str, name: str | None) -> str:
@@ -182,8 +180,6 @@ def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Co
 
 def log_values(adata: AnnData, layer: str | None, *, where: str) -> np.ndarray | sparse.csr_matrix:
     """Return log1p counts per 10k, checked, as float32 (dense, or CSR)."""
-    if layer is not None and layer not in adata.layers:
-        raise UnknownNameError("layer", [layer], layer_names(adata), where=where)
-    matrix = adata.X if layer is None else adata.layers[layer]
+    matrix, _ = matrix_of(adata, layer, where=where)
     values = read_log1p(matrix, where=f"{where}, {'X' if layer is None else layer}")
     return values.astype(np.float32, copy=False)

@@ -37,6 +37,7 @@ from transpert.errors import (
     OptionError,
     StoreError,
     UnknownNameError,
+    check_known,
     list_names,
 )
 from transpert.groups import Design
@@ -255,9 +256,7 @@ def _read_labels(reader: CountReader, design: Design) -> _Labels:
             remedy='Name the column that holds it: design=tp.Design(context_keys="context").',
         )
     columns = (design.perturbation_key, *design.context_keys)
-    absent = [column for column in columns if column not in reader.obs_columns]
-    if absent:
-        raise UnknownNameError("column", absent, reader.obs_columns, where="obs of the prediction")
+    check_known("column", columns, reader.obs_columns, where="obs of the prediction")
     obs = reader.obs(list(columns))
     check_labels(obs, columns, name="the prediction")
     targets = obs[design.perturbation_key].astype(str).to_numpy(dtype=object)
@@ -366,9 +365,7 @@ def _fill(
 
 def _draw_rows(reader: CountReader, design: Design, labels: _Labels, seed: int) -> np.ndarray:
     """Draw a control cell of the same context for every cell."""
-    absent = [column for column in design.context_keys if column not in reader.obs_columns]
-    if absent:
-        raise UnknownNameError("column", absent, reader.obs_columns, where="obs of the controls")
+    check_known("column", design.context_keys, reader.obs_columns, where="obs of the controls")
     obs = reader.obs([c for c in (design.perturbation_key, *design.context_keys) if c in reader.obs_columns])
     contexts = _contexts(obs, design)
     names = obs.get(design.perturbation_key, pd.Series(design.control, index=obs.index)).astype(str)

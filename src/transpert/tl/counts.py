@@ -19,7 +19,14 @@ from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition, parse_perturbation
 from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_text
-from transpert.errors import OURS, AssumptionWarning, ControlError, MetricInputError, UnknownNameError, list_names
+from transpert.errors import (
+    OURS,
+    AssumptionWarning,
+    ControlError,
+    MetricInputError,
+    check_known,
+    list_names,
+)
 from transpert.groups import Design
 from transpert.groups.table import written_direction, written_dose
 from transpert.pp.alignment import align_to
@@ -203,9 +210,7 @@ def _means(
 ) -> Iterator[tuple[str, Condition, str, np.ndarray, int | None]]:
     """Yield context, condition, spelling, predicted mean log1p and, if it has cells, their number, of populations."""
     if isinstance(pred, pd.DataFrame):
-        missing = [gene for gene in genes if gene not in pred.columns]
-        if missing:
-            raise UnknownNameError("gene", missing, map(str, pred.columns), where="the table of means")
+        check_known("gene", genes, pred.columns, where="the table of means")
         _report_lacking(genes, pred.columns.astype(str))
         pp.check_log1p(pred[genes].to_numpy(dtype=float), where="the table of means")
         for context in contexts:

@@ -18,7 +18,7 @@ from transpert._anndata import frame, metadata_of, modality_of, modality_to_writ
 from transpert._arguments import check_arguments, check_choice
 from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_texts
-from transpert.errors import OURS, AssumptionWarning, ControlError, UnknownNameError, list_names
+from transpert.errors import OURS, AssumptionWarning, ControlError, check_known, list_names
 from transpert.groups import Design
 from transpert.metrics import Convention, DifferentialExpression, RankSums
 from transpert.metrics.differential_expression import assemble
@@ -124,9 +124,7 @@ def rank_genes_groups(
     known = sorted(set(labels) - {design.control})
     wanted = [groups] if isinstance(groups, str) else groups
     names = known if wanted is None else [str(name) for name in wanted]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UnknownNameError("perturbation", unknown, known, where=f"obs[{design.perturbation_key!r}]")
+    check_known("perturbation", names, known, where=f"obs[{design.perturbation_key!r}]")
     n_controls = int(np.count_nonzero(labels == design.control))
     if n_controls < 2 or not names:
         raise ControlError(

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from transpert import _keys
 from transpert._anndata import check_writable, metadata_of, modality_to_write
 from transpert._arguments import check_arguments, named_options
-from transpert.errors import OptionError, UnknownNameError
+from transpert.errors import OptionError, check_known
 from transpert.groups import Design
 from transpert.metrics import Metric
 
@@ -166,8 +166,8 @@ def evaluate(
         check_writable(modality_to_write(truth, options.modality), _keys.SCORES)
     given = _open_predictions(pred, baseline_names(baselines), slots)
     check_not_swapped(real, given)
-    if counts_layer is not None and counts_layer not in (_keys.COUNTS_LAYER, *real.layers):
-        raise UnknownNameError("layer", [counts_layer], real.layers, where="counts_layer, the truth")
+    if counts_layer not in (None, _keys.COUNTS_LAYER):
+        check_known("layer", [counts_layer], real.layers, where="counts_layer, the truth")
     chosen, names = without_counts(metrics, baselines, real, given, counts_layer)
     first = next(iter(given.values()))
     split_key = options.split_column(design, first.metadata, real.obs)

@@ -11,11 +11,17 @@ from scipy import sparse
 from scipy.stats import false_discovery_control, norm
 
 from transpert import _keys
-from transpert._anndata import check_kind, check_writable, frame, layer_names
-from transpert._counts import library_of_each, library_sizes, log1p_per_10k, read_counts
+from transpert._anndata import check_kind, check_writable, frame, matrix_of
+from transpert._counts import (
+    library_size_column,
+    library_sizes,
+    log1p_per_10k,
+    read_counts,
+    read_library_sizes,
+)
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
-from transpert.errors import CountsError, OptionError, UnknownNameError
+from transpert.errors import CountsError, OptionError, check_known
 
 RESPONSE, RESPONDS = "response_", "responds_"  # of the names in obs
 _SURE = norm.ppf(0.95)
@@ -120,8 +126,8 @@ def responses(
     name = f"{RESPONSE}{key}"
     check_writable(adata, name)
     obs = frame(adata.obs)
-    if groupby is not None and groupby not in obs:
-        raise UnknownNameError("column", [groupby], map(str, obs.columns), where="obs")
+    if groupby is not None:
+        check_known("column", [groupby], obs, where="obs")
     if min(adata.shape) < 4 or n_splits < 1:
         raise OptionError(
             f"there are {adata.n_obs} cells, {adata.n_vars} genes and {n_splits} splits",
@@ -149,15 +155,11 @@ def _values(
     adata: AnnData, key: str, layer: str | None, library_size_key: str | None
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix, np.ndarray]:
     """Return log1p counts per 10k before and after, and the logarithm of the depth."""
-    for name in (key, *([layer] if layer is not None else [])):
-        if name not in adata.layers:
-            raise UnknownNameError("layer", [name], layer_names(adata), where="adata.layers")
-    own = read_counts(adata.X if layer is None else adata.layers[layer], where=layer or "X")
-    moved = read_counts(adata.layers[key], where=key)
-    column = library_size_key or (_keys.LIBRARY_SIZE if _keys.LIBRARY_SIZE in adata.obs else None)
-    if column is not None and column not in adata.obs:
-        raise UnknownNameError("column", [column], map(str, adata.obs.columns), where="obs")
-    sizes = library_sizes(own) if column is None else library_of_each(own, np.asarray(frame(adata.obs)[column]))
+    own, moved = (
+        read_counts(matrix, where=where) for matrix, where in (matrix_of(adata, name) for name in (layer, key))
+    )
+    column = library_size_column(library_size_key, adata.obs)
+    sizes = library_sizes(own) if column is None else read_library_sizes(frame(adata.obs), column)
     before, after = (sparse.csr_matrix(log1p_per_10k(counts, sizes), dtype=np.float64) for counts in (own, moved))
     return before, after, np.log(np.maximum(sizes, 1.0))
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from transpert._arguments import check_arguments, check_text
 from transpert._seeds import check_seed
-from transpert.errors import OptionError, UnknownNameError
+from transpert.errors import OptionError, check_known
 from transpert.metrics import METRICS, Metric, bootstrap_interval
 
 from .score_summary import ALL, MEAN, best_of, check_scores
@@ -87,9 +87,7 @@ def compare(
     check_scores(scores)
     others = [against] if isinstance(against, str) else list(against)
     known = list(scores["model"].unique())
-    unknown = [name for name in (model, *others) if name not in known]
-    if unknown:
-        raise UnknownNameError("model", unknown, known, where="the scores")
+    check_known("model", (model, *others), known, where="the scores")
     if model in others or not others:
         raise OptionError(f"{model!r} is compared with {others}", remedy="Name other models in against=.")
     each = scores[(scores["context"] != MEAN) & (scores["perturbation"] != ALL)]
@@ -123,9 +121,7 @@ def _chosen(each: pd.DataFrame, metrics: str | Sequence[str] | None) -> list[Met
     there = list(each["metric"].unique())
     if metrics is not None:
         metrics = [metrics] if isinstance(metrics, str) else list(metrics)
-        unknown = [name for name in metrics if name not in there]
-        if unknown:
-            raise UnknownNameError("metric", unknown, there, where="the scores")
+        check_known("metric", metrics, there, where="the scores")
         there = metrics
     return [METRICS[name] for name in there if METRICS[name].direction != "none"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import pp
-from transpert._anndata import frame, layer_names
-from transpert.errors import DependencyError, GroupSizeError, OptionError, UnknownNameError
+from transpert._anndata import frame, matrix_of
+from transpert.errors import DependencyError, GroupSizeError, OptionError
 from transpert.metrics import DifferentialExpression
 
 from ._populations import check_labels
@@ -88,10 +87,8 @@ def _checked_sums(
             "method='pseudobulk' needs to know the replicates", remedy="Name their column of obs in replicate_key=."
         )
     check_labels(frame(adata.obs), (replicate_key,))
-    if counts_layer is not None and counts_layer not in adata.layers:
-        raise UnknownNameError("layer", [counts_layer], layer_names(adata), where="layers")
-    counts: Any = adata.X if counts_layer is None else adata.layers[counts_layer]
-    pp.check_counts(counts, where="X" if counts_layer is None else f"layers[{counts_layer!r}]")
+    counts, where = matrix_of(adata, counts_layer)
+    pp.check_counts(counts, where=where)
     rows = np.flatnonzero(np.isin(labels, list(used)))
     return replicate_sums(counts[rows], labels[rows], adata.obs[replicate_key].astype(str).to_numpy()[rows])
 

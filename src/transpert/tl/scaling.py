@@ -23,7 +23,7 @@ from transpert._folders import file_written, used_alone
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
 from transpert.data import Store
-from transpert.errors import OptionError, StoreError, UnknownNameError
+from transpert.errors import OptionError, StoreError, UnknownNameError, check_known
 from transpert.groups import Design
 from transpert.metrics import resolve_metrics
 from transpert.model import BASELINES, SCALE, NoChange
@@ -261,9 +261,7 @@ def _with_spike(adata: AnnData, spike: AnnData | None, design: Design) -> tuple[
     if spike is None:
         return adata, np.zeros(adata.n_obs, dtype=bool)
     columns = [name for name in design.columns if name != design.split_key]
-    absent = [name for name in columns if name not in spike.obs]
-    if absent:
-        raise UnknownNameError("column", absent, spike.obs.columns, where="obs of the spike")
+    check_known("column", columns, spike.obs, where="obs of the spike")
     other = spike.copy()
     other.obs[design.split_key] = _keys.TRAIN
     both = anndata.concat({"own": adata, "spike": other}, index_unique="-", join="inner", label="_study")

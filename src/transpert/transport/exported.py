@@ -22,7 +22,7 @@ from transpert._folders import folder_written
 from transpert._schema import DAMAGED, checked, read_json, sealed, unsealed
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
-from transpert.errors import GeneError, ModelFileError, UnknownNameError
+from transpert.errors import GeneError, ModelFileError, check_known
 
 from .exported_network import ExportedNetwork, NetworkShape
 from .options import ReadoutOptions
@@ -142,8 +142,7 @@ class ExportedPredictor:
         transpert.errors.CountsError
             If these are not counts.
         """
-        if population not in self.populations:
-            raise UnknownNameError("population", [population], self.populations)
+        check_known("population", [population], self.populations)
         matrix = sparse.csr_matrix(read_counts(counts, where="the control counts"))
         if genes is not None:
             matrix = matrix[:, self._places(list(map(str, genes)))]

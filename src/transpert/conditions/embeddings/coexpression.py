@@ -10,12 +10,11 @@ from anndata import AnnData
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
-from transpert import _keys
-from transpert._anndata import check_kind, frame, layer_names
+from transpert._anndata import check_kind, frame, matrix_of
 from transpert._arguments import check_arguments
-from transpert._counts import library_sizes, log1p_per_10k, read_counts
+from transpert._counts import library_size_column, library_sizes, log1p_per_10k, read_counts, read_library_sizes
 from transpert._signatures import as_annotated
-from transpert.errors import ControlError, GeneError, OptionError, UnknownNameError
+from transpert.errors import ControlError, GeneError, OptionError, check_known
 
 from ..labels import Controls, LabelFormat
 from .embedding import Embedding
@@ -68,6 +67,8 @@ def coexpression(
     ------
     transpert.errors.ControlError
         If there are fewer than ten control cells.
+    transpert.errors.CountsError
+        If the values are not counts, or the library sizes not numbers.
     transpert.errors.GeneError
         If no gene varies in them.
     transpert.errors.UnknownNameError
@@ -85,25 +86,15 @@ def coexpression(
     check_arguments(locals())
     check_kind(adata, name="adata")
     keys = [context_keys] if isinstance(context_keys, str) else list(context_keys)
-    columns = [perturbation_key, *keys, *([] if library_size_key is None else [library_size_key])]
     obs = frame(adata.obs)
-    absent = [column for column in columns if column not in obs]
-    if absent:
-        raise UnknownNameError("column", absent, map(str, obs.columns), where="obs")
-    if layer is not None and layer not in adata.layers:
-        raise UnknownNameError("layer", [layer], layer_names(adata), where="layers")
+    check_known("column", [perturbation_key, *keys], obs, where="obs")
     if n_dimensions < 1:
         raise OptionError(f"n_dimensions is {n_dimensions}", remedy="At least 1.")
     controls = np.flatnonzero(LabelFormat.of(control).control_cells(obs[perturbation_key]))
-    where = "X" if layer is None else f"layers[{layer!r}]"
-    matrix = read_counts(adata.X if layer is None else adata.layers[layer], where=where)
-    counts = sparse.csr_matrix(matrix[controls], dtype=np.float32)
-    if library_size_key is not None:
-        library = _numbers(obs, library_size_key)[controls]
-    elif _keys.LIBRARY_SIZE in obs:
-        library = _numbers(obs, _keys.LIBRARY_SIZE)[controls]
-    else:
-        library = library_sizes(counts)
+    matrix, where = matrix_of(adata, layer)
+    counts = sparse.csr_matrix(read_counts(matrix, where=where)[controls], dtype=np.float32)
+    column = library_size_column(library_size_key, obs)
+    library = library_sizes(counts) if column is None else read_library_sizes(obs, column)[controls]
     groups = obs.iloc[controls][keys].astype(str).agg("|".join, axis=1).to_numpy() if keys else None
     return coexpression_of(counts, library, groups, adata.var_names, n_dimensions=n_dimensions, seed=seed)
 
@@ -180,15 +171,3 @@ def coexpression_of(
     model = TruncatedSVD(kept, random_state=seed).fit(values)
     loadings = model.components_.T * (model.singular_values_ / np.sqrt(len(values)))
     return Embedding(tuple(map(str, genes)), loadings, "co-expression in control cells")
-
-
-def _numbers(obs: pd.DataFrame, key: str) -> np.ndarray:
-    """Return a column of numbers."""
-    try:
-        return obs[key].to_numpy(dtype=float)
-    except (TypeError, ValueError) as error:
-        raise OptionError(
-            "the column holds something else than numbers",
-            where=f"obs[{key!r}]",
-            remedy="Give the total counts of cells.",
-        ) from error

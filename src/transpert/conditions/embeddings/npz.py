@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from transpert._files import read_arrays
-from transpert.errors import ConditionError, UnknownNameError, list_names
+from transpert.errors import ConditionError, check_known, list_names
 
 
 def read_npz(path: str | os.PathLike[str], names: str | None, values: str | None) -> tuple[tuple[str, ...], np.ndarray]:
@@ -16,8 +16,8 @@ def read_npz(path: str | os.PathLike[str], names: str | None, values: str | None
     where = Path(path).name
     arrays, unread = read_arrays(Path(path), ConditionError, "Write it with numpy.savez(...).")
     for key in (names, values):
-        if key is not None and key not in arrays and key not in unread:
-            raise UnknownNameError("array", [key], [*arrays, *unread], where=where)
+        if key is not None:
+            check_known("array", [key], [*arrays, *unread], where=where)
     text = [key for key, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "US"]
     matrices = [key for key, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "fiu"]
     # an array of objects beside those that are needed does no harm

@@ -15,7 +15,7 @@ from scipy import sparse
 from transpert._anndata import read_h5ad
 from transpert._arguments import check_whole
 from transpert._matrices import canonical
-from transpert.errors import BackedDataError, ConditionError, OptionError, UnknownNameError
+from transpert.errors import BackedDataError, ConditionError, OptionError, UnknownNameError, check_known
 
 from .names import checked_names
 
@@ -23,8 +23,7 @@ from .names import checked_names
 def read_frame(frame: pd.DataFrame, name_column: str | None, source: str) -> tuple[tuple[str, ...], np.ndarray]:
     """Read the names and numbers of a DataFrame."""
     if name_column is not None:
-        if name_column not in frame:
-            raise UnknownNameError("column", [name_column], map(str, frame.columns), where=source)
+        check_known("column", [name_column], frame, where=source)
         frame = frame.set_index(name_column)
     if isinstance(frame.index, pd.MultiIndex):
         raise ConditionError(

@@ -14,17 +14,13 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from transpert._anndata import slot_name
 from transpert._files import reading
 from transpert._matrices import check_there
-from transpert.errors import CountsError, StoreError, UnknownNameError
+from transpert.errors import CountsError, StoreError, check_known
 
 _SHARED_CATEGORIES = "__categories"  # where files of anndata 0.7 keep the categories of all columns
 _REMEDY = "Give an .h5ad file or zarr folder that anndata wrote; write it again if it is damaged."
-
-
-def slot_name(layer: str | None) -> str:
-    """Return what a matrix is called in messages."""
-    return "X" if layer is None else f"layers[{layer!r}]"
 
 
 class CellFile:
@@ -65,8 +61,8 @@ class CellFile:
             return "null" if element is None else element.attrs.get("encoding-type", "array")
 
     def _element(self, layer: str | None) -> Any:
-        if layer is not None and layer not in self.layers:
-            raise UnknownNameError("layer", [layer], self.layers, where=str(self.path))
+        if layer is not None:
+            check_known("layer", [layer], self.layers, where=str(self.path))
         return self._group.get("X") if layer is None else self._group["layers"][layer]
 
     def matrix(self, layer: str | None) -> Any:

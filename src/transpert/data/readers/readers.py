@@ -16,12 +16,11 @@ import zarr
 from scipy import sparse
 
 from transpert import pp
-from transpert._anndata import frame, layer_names
+from transpert._anndata import frame, matrix_of
 from transpert._matrices import canonical, check_starts
 from transpert.errors import (
     GeneError,
     OptionError,
-    UnknownNameError,
     list_names,
 )
 
@@ -62,10 +61,7 @@ class AnnDataReader:
 
     def __init__(self, adata: ad.AnnData, layer: str | None = None) -> None:
         pp.check_not_backed(adata)
-        if layer is not None and layer not in layer_names(adata):
-            raise UnknownNameError("layer", [layer], layer_names(adata), where="layers")
-        matrix = adata.X if layer is None else adata.layers[layer]
-        where = "X" if layer is None else f"layers[{layer!r}]"
+        matrix, where = matrix_of(adata, layer)
         self._counts, self._obs = (
             sparse.csr_matrix(canonical(matrix, where=where)),
             frame(adata.obs).rename(columns=str),

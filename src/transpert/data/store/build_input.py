@@ -14,8 +14,15 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._arguments import refused
-from transpert._counts import check_library_sizes
-from transpert.errors import OURS, AssumptionWarning, CountsError, GeneError, OptionError, UnknownNameError, list_names
+from transpert._counts import check_library_sizes, read_library_sizes
+from transpert.errors import (
+    OURS,
+    AssumptionWarning,
+    GeneError,
+    OptionError,
+    check_known,
+    list_names,
+)
 from transpert.groups import Design
 
 from ..readers.readers import CountReader, open_reader
@@ -58,15 +65,8 @@ class BuildInput:
         """Return the given total counts, ``(n_obs,)`` float64; ``None`` where they are to be summed."""
         if self.library_size_key is None:
             return None
-        column, where = self.obs[self.library_size_key], f"obs[{self.library_size_key!r}]"
-        if not pd.api.types.is_numeric_dtype(column):
-            raise CountsError(
-                f"the values are of type {column.dtype}, not numbers",
-                where=where,
-                remedy="Name the column with the total counts in library_size_key=.",
-            )
-        sizes = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        check_library_sizes(sizes, where=where)
+        sizes = read_library_sizes(self.obs, self.library_size_key)
+        check_library_sizes(sizes, where=f"obs[{self.library_size_key!r}]")
         return sizes
 
 
@@ -158,9 +158,7 @@ def collect_obs(
     shared = [name for name in readers[0].obs_columns if all(name in reader.obs_columns for reader in readers)]
     kept = list(dict.fromkeys([*required, *(shared if columns is None else _texts(columns))]))
     for reader in readers:
-        absent = [name for name in kept if name not in reader.obs_columns]
-        if absent:
-            raise UnknownNameError("column", absent, reader.obs_columns, where=f"obs of {reader.name}")
+        check_known("column", kept, reader.obs_columns, where=f"obs of {reader.name}")
     tables = [reader.obs(kept) for reader in readers]
     found = [table.index.astype("str").rename(None) for table in tables]
     index = _unique_names(found, readers)

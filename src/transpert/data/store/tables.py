@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transpert.errors import StoreError, UnknownNameError
+from transpert.errors import StoreError, check_known
 
 from .manifest import GENES, Manifest
 
@@ -45,9 +45,7 @@ class Tables:
     def read_obs(self, columns: Sequence[str] | None, *, names: bool) -> pd.DataFrame:
         """Read columns of ``obs``, all by default, with the names of the cells as index if asked."""
         wanted = list(self.obs_columns if columns is None else columns)
-        unknown = [name for name in wanted if name not in self.obs_columns]
-        if unknown:
-            raise UnknownNameError("column", unknown, self.obs_columns, where=f"obs of {self._folder}")
+        check_known("column", wanted, self.obs_columns, where=f"obs of {self._folder}")
         tables = []
         for file in self._manifest.obs_files:
             with self._file(file) as path:

@@ -14,12 +14,19 @@ from mudata import MuData
 from scipy import sparse
 
 from transpert import _keys, pp
-from transpert._anndata import frame, layer_names, modality_of, predicted_cells
-from transpert._counts import check_library_sizes, library_sizes, log1p_per_10k, read_counts
+from transpert._anndata import frame, matrix_of, modality_of, predicted_cells
+from transpert._counts import (
+    check_library_sizes,
+    library_size_column,
+    library_sizes,
+    log1p_per_10k,
+    read_counts,
+    read_library_sizes,
+)
 from transpert._matrices import canonical, is_in_memory
 from transpert._scale import check_same_scale, evenly_spread_rows, unlike_counts
 from transpert.data import MemorySource
-from transpert.errors import OURS, AssumptionWarning, CountsError, UnknownNameError, list_names
+from transpert.errors import OURS, AssumptionWarning, CountsError, check_known, list_names
 from transpert.groups import Design
 from transpert.pp.alignment import match_genes, take_columns
 from transpert.transport import GroupStatistics, PooledStatistics, group_statistics
@@ -169,11 +176,9 @@ def read_cells(
     pp.check_not_backed(adata)
     pp.check_unique_names(adata)
     source.design.check(frame(adata.obs), need_controls=need_controls)
-    if source.layer is not None and source.layer not in adata.layers:
-        raise UnknownNameError("layer", [source.layer], layer_names(adata), where="layers")
+    stored, where = matrix_of(adata, source.layer)
     library, library_from = _library_size(adata, source)
-    where = "X" if source.layer is None else f"layers[{source.layer!r}]"
-    matrix = read_counts(adata.X if source.layer is None else adata.layers[source.layer], where=where)
+    matrix = read_counts(stored, where=where)
     names = np.asarray(adata.var_names, dtype=object)
     if library is None and source.library_from != "genes":
         # counts of genes that the model does not know are counts of the cell nonetheless
@@ -221,25 +226,15 @@ def _check_x(
 
 def _library_size(adata: AnnData, source: DataSource) -> tuple[np.ndarray | None, LibraryFrom]:
     """Library sizes from a column, or ``None`` where they are to be summed; and which of both."""
-    key = source.library_size_key
-    if key is None and _keys.LIBRARY_SIZE in adata.obs:
-        key = _keys.LIBRARY_SIZE
+    key = library_size_column(source.library_size_key, adata.obs)
     if key is not None:
-        if key not in adata.obs:
-            raise UnknownNameError("column", [key], map(str, adata.obs.columns), where="obs")
+        sizes = read_library_sizes(frame(adata.obs), key)
         if source.library_from == "genes":
             _warn(
                 f"The model was trained on sums over its genes as library sizes; those of these cells are taken from "
                 f"obs[{key!r}]. Drop this column if it counts other genes too."
             )
-        try:
-            return frame(adata.obs)[key].to_numpy(dtype=float), "column"
-        except (TypeError, ValueError):
-            raise CountsError(
-                "the library sizes are not numbers",
-                where=f"obs[{key!r}]",
-                remedy="Name the column with the total counts in library_size_key=.",
-            ) from None
+        return sizes, "column"
     if source.library_from == "column":
         _warn(
             f"The model was trained on library sizes from a column of obs, which these cells lack: the sum over their "
@@ -262,8 +257,7 @@ def _embedding(adata: AnnData, source: DataSource) -> np.ndarray | None:
     key = source.embedding_key
     if key is None:
         return None
-    if key not in adata.obsm:
-        raise UnknownNameError("embedding", [key], map(str, adata.obsm), where="obsm")
+    check_known("embedding", [key], adata.obsm, where="obsm")
     stored: Any = adata.obsm[key]
     values = np.asarray(stored.toarray() if sparse.issparse(stored) else stored, dtype=np.float32)
     wrong = int(np.count_nonzero(~np.isfinite(values)))

@@ -17,7 +17,7 @@ from transpert._seeds import check_seed
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition
 from transpert.conditions.text import population_text
 from transpert.conditions.written import label_text, label_texts, means_missing
-from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
+from transpert.errors import ConditionError, OptionError, UnknownNameError, check_known, list_names
 from transpert.groups import Design
 from transpert.groups.table import context_labels, written_direction, written_dose
 
@@ -316,9 +316,7 @@ def _contexts(cells: Cells | StoredCells, source: DataSource, contexts: Contexts
 
 def _of_values(known: pd.DataFrame, row: Mapping[Any, object]) -> np.ndarray:
     """Return which contexts have these values in their columns."""
-    unknown = [column for column in row if column not in known]
-    if unknown:
-        raise UnknownNameError("context column", unknown, known.columns, where="contexts")
+    check_known("context column", row, known, where="contexts")
     hit = np.ones(len(known), dtype=bool)
     for column, value in row.items():
         names = [label_text(name) for name in _as_list(value) or []]
@@ -363,8 +361,7 @@ def request_of(
 ) -> Request:
     """Make the request of one population, whose condition may be given as text."""
     values = _contexts(cells, source, None)
-    if context not in values:
-        raise UnknownNameError("context", [context], values)
+    check_known("context", [context], values)
     condition = Condition.read(condition, vocabulary.label_format) if isinstance(condition, str) else condition
     if condition.is_control:
         raise _are_controls(str(condition))

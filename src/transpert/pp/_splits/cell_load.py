@@ -12,7 +12,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._schema import checked, read_toml
-from transpert.errors import StoreError, UnknownNameError, list_names
+from transpert.errors import StoreError, UnknownNameError, check_known, list_names
 from transpert.groups import Design
 
 SPLITS = {"train": _keys.TRAIN, "val": _keys.VALIDATION, "test": _keys.TEST}
@@ -45,9 +45,7 @@ def used_datasets(settings: CellLoadSettings, path: Path) -> list[str]:
     """Return the data sets that are used; refuse names and splits that do not exist."""
     keys = [*settings.training, *settings.zeroshot, *settings.fewshot]
     used = list(dict.fromkeys(key.split(".", 1)[0] for key in keys))
-    absent = [name for name in used if name not in settings.datasets]
-    if absent:
-        raise UnknownNameError("data set", absent, settings.datasets, where=str(path))
+    check_known("data set", used, settings.datasets, where=str(path))
     if not used:
         raise StoreError("no data set is used", where=str(path), remedy="Name them in [training].")
     splits = [*settings.training.values(), *settings.zeroshot.values()]

@@ -15,7 +15,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from transpert import _keys
-from transpert._anndata import check_kind, frame, layer_names, metadata_of, modality_of, own_metadata
+from transpert._anndata import check_kind, frame, layer_names, matrix_of, metadata_of, modality_of, own_metadata
 from transpert._counts import read_counts, read_log1p
 from transpert._matrices import Matrix, canonical, is_in_memory
 from transpert._scale import evenly_spread_rows
@@ -153,11 +153,9 @@ def open_cells(
 
 
 def _open_object(adata: AnnData, name: str, layer: str | None, counts_layer: str | None) -> CellReader:
-    layers = layer_names(adata)
-    if layer is not None and layer not in layers:
-        raise UnknownNameError("layer", [layer], layers, where=name)
+    layers, (matrix, slot) = layer_names(adata), matrix_of(adata, layer, where=name)
     obs = frame(adata.obs)
-    values = _slot(adata.X if layer is None else adata.layers[layer], slot_name(layer), name, read_log1p)
+    values = _slot(matrix, slot, name, read_log1p)
     counts = None
     if counts_layer in layers:
         counts = _slot(adata.layers[counts_layer], slot_name(counts_layer), name, read_counts)

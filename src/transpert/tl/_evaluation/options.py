@@ -10,7 +10,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._arguments import check_choice, check_number, check_text, check_whole, refused
-from transpert.errors import UnknownNameError
+from transpert.errors import check_known
 from transpert.groups import Design
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ class EvaluationOptions:
     def split_column(self, design: Design | None, metadata: Mapping[str, Any], obs: pd.DataFrame) -> str | None:
         """Return the column that says what baselines may see: of the design, else of the options or the model."""
         if design is not None and design.split_key is not None:
-            if design.split_key not in obs:
-                raise UnknownNameError("column", [design.split_key], map(str, obs.columns), where="obs of the truth")
+            check_known("column", [design.split_key], obs, where="obs of the truth")
             return design.split_key
         if self.split_key == _keys.SPLIT and self.split_key not in obs:
             return metadata.get("design", {}).get("split_key", self.split_key)

@@ -23,7 +23,7 @@ from transpert import _keys
 from transpert._anndata import frame, in_memory, layer_names, modality_of, modality_to_write
 from transpert.conditions import Condition
 from transpert.conditions.text import population_text
-from transpert.errors import OURS, AssumptionWarning, SplitError, UnknownNameError, list_names
+from transpert.errors import OURS, AssumptionWarning, SplitError, check_known, list_names
 from transpert.groups import Design
 
 from .._populations import Populations, populations
@@ -163,9 +163,7 @@ def baseline_names(baselines: str | Sequence[str] | None) -> list[str]:
 
     given = [baselines] if isinstance(baselines, str) else list(baselines)
     names = list(BASELINES) if given == ["all"] else given
-    unknown = [name for name in names if name not in BASELINES]
-    if unknown:
-        raise UnknownNameError("baseline", unknown, BASELINES)
+    check_known("baseline", names, BASELINES)
     return names
 
 

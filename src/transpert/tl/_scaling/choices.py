@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from transpert import _keys
-from transpert.errors import OptionError, SplitError, UnknownNameError
+from transpert.errors import OptionError, SplitError, check_known
 from transpert.groups import Design, make_groups
 from transpert.groups.table import context_labels
 from transpert.scaling import balanced_order, gini_simpson, shannon, sketch_order, spiked_order, vendi
@@ -106,9 +106,7 @@ def check_axes(axes: str | Sequence[str] | Mapping[str, Sequence[Size]]) -> dict
     """Return the sizes along each axis; a name alone has the usual shares."""
     if not isinstance(axes, Mapping):
         axes = dict.fromkeys([axes] if isinstance(axes, str) else axes, GRID)
-    unknown = [name for name in axes if name not in AXES]
-    if unknown:
-        raise UnknownNameError("axis", unknown, AXES, where="axes")
+    check_known("axis", axes, AXES, where="axes")
     if not 1 <= len(axes) <= 2:
         raise OptionError(f"there are {len(axes)} axes", where="axes", remedy="Vary one or two at a time.")
     for name, sizes in axes.items():
@@ -126,9 +124,7 @@ def check_axes(axes: str | Sequence[str] | Mapping[str, Sequence[Size]]) -> dict
 def check_schemes(schemes: str | Sequence[str], *, spike: bool) -> list[str]:
     """Return the names of schemes, which must exist and have what they need."""
     names = [schemes] if isinstance(schemes, str) else list(schemes)
-    unknown = [name for name in names if name not in SCHEMES]
-    if unknown:
-        raise UnknownNameError("scheme", unknown, SCHEMES, where="schemes")
+    check_known("scheme", names, SCHEMES, where="schemes")
     if not spike and any(name.startswith("spike_in") for name in names):
         raise OptionError("a spike-in needs another data set", where="schemes", remedy="Pass spike=.")
     return names

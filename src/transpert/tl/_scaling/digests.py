@@ -10,8 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from transpert import __version__, _keys
-from transpert._anndata import frame, layer_names
-from transpert.errors import UnknownNameError
+from transpert._anndata import frame, matrix_of
 from transpert.groups import Design
 
 
@@ -29,10 +28,7 @@ def digest(*parts: object) -> str:
 
 def digest_of_cells(adata: AnnData, design: Design, layer: str | None) -> str:
     """Return a digest of the counts, genes and labels of cells."""
-    if layer is not None and layer not in adata.layers:
-        raise UnknownNameError("layer", [layer], layer_names(adata), where="adata.layers")
-    matrix = adata.X if layer is None else adata.layers[layer]
-    counts = sparse.csr_matrix(matrix)
+    counts = sparse.csr_matrix(matrix_of(adata, layer)[0])
     obs = frame(adata.obs)
     used = [*design.columns, *(name for name in (_keys.LIBRARY_SIZE,) if name in obs)]
     columns = [obs[name].astype(str).to_numpy(dtype=object) for name in used]

@@ -18,7 +18,7 @@ from transpert import _keys
 from transpert._anndata import frame
 from transpert._files import write_json, writing
 from transpert._schema import checked, read_json
-from transpert.errors import OptionError, SplitError, StoreError, TranspertError, UnknownNameError
+from transpert.errors import OptionError, SplitError, StoreError, TranspertError, check_known
 from transpert.groups import Design
 from transpert.groups.table import context_labels
 
@@ -86,8 +86,7 @@ def with_library_sizes(adata: AnnData, key: str | None) -> AnnData:
     obs = frame(adata.obs)
     if key is None or key == _keys.LIBRARY_SIZE:
         return adata
-    if key not in obs:
-        raise UnknownNameError("column", [key], map(str, obs.columns), where="obs")
+    check_known("column", [key], obs, where="obs")
     named = obs.assign(**{_keys.LIBRARY_SIZE: obs[key]})
     slots: dict[str, Any] = {"obsm": adata.obsm, "layers": adata.layers, "uns": adata.uns}
     return AnnData(adata.X, obs=named, var=frame(adata.var), **slots)
