@@ -22,6 +22,8 @@ from .shrinkage import shrink_effects
 from .statistics import GroupStatistics
 
 Situation = Literal["pair", "context", "perturbation"]
+# weights of the terms of a combination where none was seen: its effect is the sum of its parts
+ADDITIVE = np.array([1.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +65,9 @@ class Anchor:
     parts
         For each space and situation the weights of the context's main effect, the condition's main effect and the
         dependence on the context.
-    interaction
-        For each space by how much the sum of the parts of a combination is multiplied.
+    combination
+        For each space the weights of what the effect of a combination is made of, ``(3,)``: the sum of its parts, what
+        the effects of its context have in common, and its largest part.
     stack
         Weight of each space.
     ridge
@@ -82,7 +85,7 @@ class Anchor:
     scale: float
     dependence: dict[str, Dependence | None]
     parts: dict[str, dict[str, np.ndarray]]
-    interaction: dict[str, float]
+    combination: dict[str, np.ndarray]
     stack: dict[str, float]
     ridge: PerturbationRidge | None = None
     evidence: tuple[WeighedEvidence, ...] = ()
@@ -224,13 +227,28 @@ class Anchor:
         if self.is_known(given, allowed) and not (self.table.of_condition(condition) & allowed).any():
             condition = given
         if condition.is_combination and not self.is_known(condition, allowed):
-            parts = [self.effect_and_variance(space, c, context, profile, allowed, True) for c in condition.singles()]
-            factor = self.interaction[space]
-            effect = factor * np.sum([part for part, _ in parts], axis=0)
-            variance = factor**2 * np.sum([variance for _, variance in parts], axis=0)
-        else:
-            effect, variance = self.effect_and_variance(space, condition, context, profile, allowed, measured)
+            return self.combination[space] @ self.combination_terms(space, condition, context, profile, allowed)
+        effect, variance = self.effect_and_variance(space, condition, context, profile, allowed, measured)
         return shrink_effects(effect, self.options.shrinkage * variance)
+
+    def combination_terms(
+        self, space: str, condition: Condition, context: str, profile: np.ndarray, allowed: np.ndarray
+    ) -> np.ndarray:
+        """Return the terms whose weighted sum is the effect of a combination, ``(3, G)``.
+
+        The first is the sum of its parts. The second is what the effects of the context have in common: the sum counts
+        it once for every part. The third is, gene by gene, the largest part: it remains where effects saturate.
+        """
+        found = [self.effect_and_variance(space, c, context, profile, allowed, True) for c in condition.singles()]
+        parts, variances = (np.array(values) for values in zip(*found, strict=True))
+        penalty = self.options.shrinkage * variances
+        total = shrink_effects(parts.sum(axis=0), penalty.sum(axis=0))
+        main = context_coefficients(self.table, context, allowed, without=condition)
+        common = weighted_sum(main, self.effects[space])
+        common = shrink_effects(common, self.options.shrinkage * weighted_sum(main**2, self.variances[space]))
+        shrunken = shrink_effects(parts, penalty)
+        largest = np.take_along_axis(shrunken, np.abs(shrunken).argmax(axis=0)[None], axis=0)[0]
+        return np.stack([total, (len(parts) - 1) * common, largest])
 
     def effect_and_variance(
         self,
