@@ -244,8 +244,9 @@ class Anchor:
         penalty = self.options.shrinkage * variances
         total = shrink_effects(parts.sum(axis=0), penalty.sum(axis=0))
         main = context_coefficients(self.table, context, allowed, without=condition)
-        common = weighted_sum(main, self.effects[space])
-        common = shrink_effects(common, self.options.shrinkage * weighted_sum(main**2, self.variances[space]))
+        common = self.sums(space).weighted(main[None])[0]
+        variance = self.sums(space, power=2).weighted(main[None] ** 2)[0]
+        common = shrink_effects(common, self.options.shrinkage * variance)
         shrunken = shrink_effects(parts, penalty)
         largest = np.take_along_axis(shrunken, np.abs(shrunken).argmax(axis=0)[None], axis=0)[0]
         return np.stack([total, (len(parts) - 1) * common, largest])
