@@ -4,7 +4,10 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
+from scipy import sparse
 
 import transpert as tp
 from transpert.conditions import Condition
@@ -107,11 +110,50 @@ def test_the_interaction_of_combinations_has_the_right_sign(interaction) -> None
     pairs = sorted({p for p in adata.obs["perturbation"].astype(str) if "+" in p})
     held = (adata.obs["perturbation"] == pairs[0]).to_numpy()
     anchor, _ = fitted(adata, ~held)
-    factor = anchor.interaction["log_fold"]
-    assert factor < 0.8 if interaction < 0 else 0.8 < factor < 1.2
+    of_sum, _, of_largest = anchor.combination["log_fold"]
+    assert of_sum + of_largest < 0.8 if interaction < 0 else 0.8 < of_sum + of_largest < 1.2
     before = controls(adata, "context_0")
     shift = anchor.predict(Condition(tuple(pairs[0].split("+"))), "context_0", before).mean_log - before.mean_log[0]
     assert np.corrcoef(shift, truth(adata, "context_0", pairs[0]))[0, 1] > 0.9
+
+
+def screen_of_pairs(shared: float, pairs: list[str], seed: int = 0) -> AnnData:
+    """Cells of five perturbations and their pairs: own effects add up, what all have in common comes once."""
+    rng = np.random.default_rng(seed)
+    names = [f"P{number}" for number in range(5)]
+    own = {name: rng.normal(0, 0.5, 120) * (rng.random(120) < 0.3) for name in names}
+    common = shared * rng.normal(0, 1, 120) * (rng.random(120) < 0.5)
+    effects = {label: sum(own[part] for part in label.split("+")) + common for label in [*names, *pairs]}
+    effects["control"] = np.zeros(120)
+    rates = rng.uniform(2, 20, 120)
+    labels = np.repeat(list(effects), 150)
+    counts = np.concatenate([rng.poisson(rates * np.exp(effect), (150, 120)) for effect in effects.values()])
+    obs = pd.DataFrame({"perturbation": labels, "context": "c", "library_size": 1e4})
+    obs.index = obs.index.astype(str)
+    layers = {"counts": sparse.csr_matrix(counts.astype(np.float32))}
+    return AnnData(sparse.csr_matrix(np.log1p(counts)), obs=obs, layers=layers)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.6])
+def test_what_all_perturbations_share_counts_once_in_a_combination(shared) -> None:
+    pairs = [f"P{a}+P{b}" for a in range(5) for b in range(a + 1, 5)]
+    adata = screen_of_pairs(shared, pairs)
+    anchor, _ = fitted(adata, (adata.obs["perturbation"] != "P0+P1").to_numpy())
+    before = controls(adata, "c")
+    shift = anchor.predict(Condition(("P0", "P1")), "c", before).mean_log - before.mean_log[0]
+    added = truth(adata, "c", "P0") + truth(adata, "c", "P1")
+    wrong, wrong_added = (np.square(each - truth(adata, "c", "P0+P1")).mean() for each in (shift, added))
+    assert wrong < 0.25 * wrong_added if shared else wrong < wrong_added
+
+
+def test_a_combination_is_the_sum_of_its_parts_where_none_was_seen() -> None:
+    adata = screen_of_pairs(0.6, [])
+    anchor, _ = fitted(adata, options=AnchorOptions(shrinkage=0.0))
+    before = controls(adata, "c")
+    one, other, both = (
+        anchor.predict(Condition(parts), "c", before).by_space["log1p"] for parts in (["P0"], ["P1"], ["P0", "P1"])
+    )
+    np.testing.assert_allclose(both, np.maximum(one + other - before.mean_log[0], 0), atol=1e-12)
 
 
 def test_the_dose_curve_is_monotone_and_starts_at_nothing() -> None:

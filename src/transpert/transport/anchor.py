@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from transpert.conditions import Condition
 
-from .coefficients import EffectTable, condition_coefficients, context_coefficients, weighted_sum
+from .coefficients import EffectTable, SumsByContext, condition_coefficients, context_coefficients, weighted_sum
 from .dependence import FEWEST_CONTEXTS, ContextScores, Dependence
 from .dose import given_parts, interpolate_over
 from .effects import GroupEffects
@@ -22,6 +22,8 @@ from .shrinkage import shrink_effects
 from .statistics import GroupStatistics
 
 Situation = Literal["pair", "context", "perturbation"]
+# weights of the terms of a combination where none was seen: its effect is the sum of its parts
+ADDITIVE = np.array([1.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +65,9 @@ class Anchor:
     parts
         For each space and situation the weights of the context's main effect, the condition's main effect and the
         dependence on the context.
-    interaction
-        For each space by how much the sum of the parts of a combination is multiplied.
+    combination
+        For each space the weights of what the effect of a combination is made of, ``(3,)``: the sum of its parts, what
+        the effects of its context have in common, and its largest part.
     stack
         Weight of each space.
     ridge
@@ -82,10 +85,12 @@ class Anchor:
     scale: float
     dependence: dict[str, Dependence | None]
     parts: dict[str, dict[str, np.ndarray]]
-    interaction: dict[str, float]
+    combination: dict[str, np.ndarray]
     stack: dict[str, float]
     ridge: PerturbationRidge | None = None
     evidence: tuple[WeighedEvidence, ...] = ()
+    # made when they are asked for, and handed on to an anchor that is made of this one
+    _sums: dict[tuple[str, int], SumsByContext] = field(default_factory=dict, repr=False)
 
     # --- prediction -----------------------------------------------------------------------------------------
 
@@ -222,13 +227,29 @@ class Anchor:
         if self.is_known(given, allowed) and not (self.table.of_condition(condition) & allowed).any():
             condition = given
         if condition.is_combination and not self.is_known(condition, allowed):
-            parts = [self.effect_and_variance(space, c, context, profile, allowed, True) for c in condition.singles()]
-            factor = self.interaction[space]
-            effect = factor * np.sum([part for part, _ in parts], axis=0)
-            variance = factor**2 * np.sum([variance for _, variance in parts], axis=0)
-        else:
-            effect, variance = self.effect_and_variance(space, condition, context, profile, allowed, measured)
+            return self.combination[space] @ self.combination_terms(space, condition, context, profile, allowed)
+        effect, variance = self.effect_and_variance(space, condition, context, profile, allowed, measured)
         return shrink_effects(effect, self.options.shrinkage * variance)
+
+    def combination_terms(
+        self, space: str, condition: Condition, context: str, profile: np.ndarray, allowed: np.ndarray
+    ) -> np.ndarray:
+        """Return the terms whose weighted sum is the effect of a combination, ``(3, G)``.
+
+        The first is the sum of its parts. The second is what the effects of the context have in common: the sum counts
+        it once for every part. The third is, gene by gene, the largest part: it remains where effects saturate.
+        """
+        found = [self.effect_and_variance(space, c, context, profile, allowed, True) for c in condition.singles()]
+        parts, variances = (np.array(values) for values in zip(*found, strict=True))
+        penalty = self.options.shrinkage * variances
+        total = shrink_effects(parts.sum(axis=0), penalty.sum(axis=0))
+        main = context_coefficients(self.table, context, allowed, without=condition)
+        common = self.sums(space).weighted(main[None])[0]
+        variance = self.sums(space, power=2).weighted(main[None] ** 2)[0]
+        common = shrink_effects(common, self.options.shrinkage * variance)
+        shrunken = shrink_effects(parts, penalty)
+        largest = np.take_along_axis(shrunken, np.abs(shrunken).argmax(axis=0)[None], axis=0)[0]
+        return np.stack([total, (len(parts) - 1) * common, largest])
 
     def effect_and_variance(
         self,
@@ -265,10 +286,17 @@ class Anchor:
         The last two are shrunken gene by gene by their sampling error, each for itself.
         """
         coefficients = self.three_parts(space, condition, context, profile, allowed)
-        parts = weighted_sum(coefficients, self.effects[space])
-        variances = weighted_sum(coefficients[1:] ** 2, self.variances[space])
+        parts = self.sums(space).weighted(coefficients)
+        variances = self.sums(space, power=2).weighted(coefficients[1:] ** 2)
         parts[1:] = shrink_effects(parts[1:], self.options.shrinkage * variances)
         return parts
+
+    def sums(self, space: str, *, power: int = 1) -> SumsByContext:
+        """Return the effects in one space, or with the power 2 their variances, ready to be summed."""
+        if (space, power) not in self._sums:
+            values = (self.effects if power == 1 else self.variances)[space]
+            self._sums[space, power] = SumsByContext(self.table, values, power)
+        return self._sums[space, power]
 
     def three_parts(
         self, space: str, condition: Condition, context: str, profile: np.ndarray, allowed: np.ndarray
@@ -333,7 +361,6 @@ def _everything(table: EffectTable, allowed: np.ndarray) -> np.ndarray:
 def as_statistics(effects: GroupEffects, row: int) -> GroupStatistics:
     """The control population of a training group, in the form in which new ones come."""
     control = effects.control
-    nothing = np.zeros_like(control.mean_rate[[row]])
-    return GroupStatistics(
-        control.n_cells[[row]], control.mean_rate[[row]], nothing, control.mean_log[[row]], nothing, np.ones(1)
-    )
+    rate, log = control.mean_rate[[row]].astype(float), control.mean_log[[row]].astype(float)
+    nothing = np.zeros_like(rate)
+    return GroupStatistics(control.n_cells[[row]], rate, nothing, log, nothing, np.ones(1))

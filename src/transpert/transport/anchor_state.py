@@ -30,7 +30,7 @@ def anchor_to_state(anchor: Anchor) -> tuple[dict[str, Any], dict[str, np.ndarra
         "scale": anchor.scale,
         "dependence": {s: None if d is None else dataclasses.asdict(d) for s, d in anchor.dependence.items()},
         "parts": {s: {k: list(map(float, v)) for k, v in by.items()} for s, by in anchor.parts.items()},
-        "interaction": anchor.interaction,
+        "combination": {space: weights.tolist() for space, weights in anchor.combination.items()},
         "stack": anchor.stack,
         "ridge": None if anchor.ridge is None else anchor.ridge.to_state(),
         "evidence": [_evidence_to_dict(source) for source in anchor.evidence],
@@ -84,7 +84,7 @@ def anchor_from_state(
         saved.scale,
         saved.dependence,
         {space: {k: np.array(v) for k, v in by.items()} for space, by in saved.parts.items()},
-        saved.interaction,
+        {space: np.array(weights) for space, weights in saved.combination.items()},
         saved.stack,
         ridge,
         tuple(_evidence_of(found, number, arrays) for number, found in enumerate(saved.evidence)),
@@ -122,7 +122,7 @@ class _SavedAnchor(msgspec.Struct):
     scale: float
     dependence: dict[str, Dependence | None]
     parts: dict[str, dict[str, list[float]]]
-    interaction: dict[str, float]
+    combination: dict[str, Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]]
     stack: dict[str, float]
     ridge: dict[str, dict[str, Any]] | None = None
     evidence: list[_SavedEvidence] = []

@@ -12,8 +12,8 @@ import numpy as np
 from transpert._signatures import as_annotated
 from transpert.conditions import Embedding
 
-from .anchor import Anchor, Situation, as_statistics
-from .coefficients import EffectTable, condition_coefficients, weighted_sum
+from .anchor import ADDITIVE, Anchor, Situation, as_statistics
+from .coefficients import EffectTable, condition_coefficients
 from .dependence import ContextScores, Dependence
 from .effects import GroupEffects
 from .evidence import Evidence, WeighedEvidence
@@ -31,6 +31,9 @@ _TOLERANCE = 0.05
 _PRIOR_GROUPS = 4
 # left-out units that let evidence count: it was measured, so that fewer are enough than for a network
 _FEWEST_OF_EVIDENCE = 3
+# so many combinations that are the sum of their parts are taken as seen, so that a few noisy ones do not decide
+_PRIOR_COMBINATIONS = 2
+_TINY = 1e-12
 # predicted effects are made larger than least squares has them by no more than this factor
 _MOST_SPREAD = 2.0
 
@@ -101,7 +104,7 @@ def fit_anchor(
         scale,
         dict.fromkeys(options.spaces),
         {space: {} for space in options.spaces},
-        dict.fromkeys(options.spaces, 1.0),
+        dict.fromkeys(options.spaces, ADDITIVE),
         dict.fromkeys(options.spaces, 1 / len(options.spaces)),
     )
     if embedding is not None:
@@ -114,7 +117,7 @@ def fit_anchor(
     anchor = dataclasses.replace(anchor, dependence=_choose_dependence(anchor, left_out))
     say("Weighting main effects by leaving groups out")
     anchor = dataclasses.replace(anchor, parts=_fit_parts(anchor, left_out))
-    anchor = dataclasses.replace(anchor, interaction=_fit_interaction(anchor))
+    anchor = dataclasses.replace(anchor, combination=_fit_combination(anchor))
     say("Stacking the spaces of effects")
     anchor = dataclasses.replace(anchor, stack=_fit_stack(anchor, left_out, effects))
     for source in evidence:
@@ -151,7 +154,7 @@ def _left_out_errors(anchor: Anchor, row: int, tried: Sequence[Dependence]) -> d
     for space in anchor.options.spaces:
         observed = anchor.apply(space, anchor.effects[space][row], before, anchor.rates[row])
         # errors count as they will show: in mean log1p, where genes that are hardly expressed weigh little
-        effects = weighted_sum(coefficients, anchor.effects[space])
+        effects = anchor.sums(space).weighted(coefficients)
         predicted = [anchor.apply(space, effect, before, anchor.rates[row]) for effect in effects]
         errors[space] = np.sqrt(table.weights[row]) * np.square(np.array(predicted) - observed).mean(axis=1)
     return errors
@@ -200,26 +203,33 @@ def _missing_spread(measured: float, predicted: float) -> float:
     return float(np.clip(np.sqrt(measured / predicted), 1.0, _MOST_SPREAD)) if predicted > 0 else 1.0
 
 
-def _fit_interaction(anchor: Anchor) -> dict[str, float]:
-    """How much of the sum of its parts the effect of a combination is, from combinations that were seen."""
-    factors: dict[str, float] = {}
+def _fit_combination(anchor: Anchor) -> dict[str, np.ndarray]:
+    """Weights of the terms of a combination's effect, from combinations that were seen."""
     everything = np.ones(len(anchor.table.weights), dtype=bool)
+    rows = [
+        row
+        for row, condition in enumerate(anchor.table.conditions)
+        if condition.is_combination and all(anchor.is_known(single, everything) for single in condition.singles())
+    ]
+    if not rows:
+        return anchor.combination
+    fitted: dict[str, np.ndarray] = {}
     for space in anchor.options.spaces:
-        top = bottom = 0.0
-        for row, condition in enumerate(anchor.table.conditions):
-            if not condition.is_combination or not all(anchor.is_known(c, everything) for c in condition.singles()):
-                continue
-            context, profile = anchor.table.contexts[row], anchor.table.profiles[row]
-            parts = [
-                anchor.effect_and_variance(space, single, context, profile, everything, True)[0]
-                for single in condition.singles()
-            ]
-            total = np.sum(parts, axis=0)
-            top += float(total @ anchor.effects[space][row])
-            bottom += float(total @ total)
-        # one pseudo-combination that is additive keeps a few noisy ones from deciding
-        factors[space] = (top + bottom / 5) / (bottom + bottom / 5) if bottom else 1.0
-    return factors
+        gram, moment = np.zeros((3, 3)), np.zeros(3)
+        for row in rows:
+            condition, context = anchor.table.conditions[row], anchor.table.contexts[row]
+            terms = anchor.combination_terms(space, condition, context, anchor.table.profiles[row], everything)
+            weighted = np.sqrt(anchor.table.weights[row]) * _visibility(space, anchor.rates[row]) * terms
+            gram += weighted @ terms.T
+            moment += weighted @ anchor.effects[space][row]
+        prior = np.diag(_PRIOR_COMBINATIONS / len(rows) * np.diag(gram) + _TINY)
+        fitted[space] = np.linalg.solve(gram + prior, moment + prior @ ADDITIVE)
+    return fitted
+
+
+def _visibility(space: str, rate: np.ndarray) -> np.ndarray:
+    """Return by how much a squared error in one space counts in mean log1p, where genes of low expression hardly do."""
+    return np.square(rate / (rate + 1)) if space == "log_fold" else np.ones_like(rate)
 
 
 def _fit_stack(anchor: Anchor, rows: np.ndarray, effects: GroupEffects) -> dict[str, float]:
@@ -243,7 +253,7 @@ def _fit_stack(anchor: Anchor, rows: np.ndarray, effects: GroupEffects) -> dict[
         return anchor.stack
     return fit_stack(
         {space: np.array(values) for space, values in predicted.items()},
-        effects.shift()[used],
+        effects[np.array(used)].shift(),
         np.sqrt(anchor.table.weights[used]),
     )
 

@@ -18,8 +18,8 @@ from .effects import GroupEffects
 Novelty = Literal["pair", "context", "perturbation", "combination", "dose", "extrapolation"]
 NOVELTIES: tuple[Novelty, ...] = ("pair", "context", "perturbation", "combination", "dose", "extrapolation")
 
-# one number says how far combinations are from the sum of their parts: with fewer of them it knows the one left out
-_FEWEST_COMBINATIONS = 4
+# three numbers say what a combination is made of: with fewer combinations they know the one that is left out
+_FEWEST_COMBINATIONS = 6
 
 
 @as_annotated(rows="R")
