@@ -68,6 +68,15 @@ def fit_components(
     return found
 
 
+def what_networks_read(n_components: int | None, n_selected: int | None) -> str:
+    """Return in words what networks read and write."""
+    if n_components is not None:
+        return f"{n_components} components of the cells"
+    if n_selected is None:
+        return "every gene"
+    return f"the {n_selected:,} most variable genes; the others are predicted by the anchor"
+
+
 def mean_and_scale(statistics: PooledStatistics) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of the genes, each ``(G,)``."""
     mean, spread = (torch.as_tensor(value, dtype=torch.float32) for value in statistics.mean_and_spread())

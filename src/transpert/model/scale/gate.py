@@ -110,3 +110,11 @@ def gate_table(effects: GroupEffects, anchored: np.ndarray, networks: np.ndarray
             "joined": correlation((1 - gate) * anchored + gate * networks),
         }
     )
+
+
+def evidence_text(found: FittedWeight | None, level: str, gate: float) -> str:
+    """Return the number of independent units that the gate rests on, and its gain on them."""
+    if found is None:
+        return ""
+    text = f", from {found.n_units} {UNITS[level]} left out"
+    return f"{text}; gain {found.gain:.3f}, at least {found.gain_lower:.3f} with 90 % confidence" if gate else text
