@@ -45,7 +45,7 @@ REGISTRY_LIBRARY: Final = "library_size"
 REGISTRY_EMBEDDING: Final = "embedding"
 
 # --- names used inside conditions --------------------------------------------------------------------------
-# what is said of a perturbation: each has a column of the design, and a word in the text of a condition
+# what a condition says beside the perturbations: each has a column of the design, and a word in its text
 AMOUNT_KINDS: Final = ("dose", "time")
 CONDITION_KINDS: Final = (*AMOUNT_KINDS, "direction")
 COMBINATION: Final = "+"  # separates the parts of a combination

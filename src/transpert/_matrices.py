@@ -118,7 +118,7 @@ def check_starts(indptr: np.ndarray, n_rows: int, n_stored: int, *, where: str) 
 def _canonical_rows(matrix: Any) -> sparse.csr_matrix:
     """Return a sound CSR or CSC matrix as CSR in canonical form."""
     make = sparse.csr_matrix if matrix.format == "csr" else sparse.csc_matrix
-    # made anew, because what a matrix has noted of itself may be outdated
+    # made again, because the flags that a matrix keeps of itself may be outdated
     rows = make((_computable(matrix.data), matrix.indices, matrix.indptr), shape=matrix.shape).tocsr()
     if rows.has_canonical_format and rows.data.all():
         return rows

@@ -89,7 +89,7 @@ class ControlError(TranspertError, ValueError):
 
 
 class GroupSizeError(TranspertError, ValueError):
-    """A group of cells is too small for what is asked of it."""
+    """A group of cells is too small for the computation."""
 
 
 class GeneError(TranspertError, ValueError):

@@ -278,7 +278,7 @@ def distinct_conditions(obs: pd.DataFrame, design: Design) -> tuple[Condition, .
 
 
 def written_values(condition: Condition, spelled: Sequence[str]) -> dict[str, float | str]:
-    """Return what is said of the perturbations as a data set would write it, by kind; NaN where nothing is."""
+    """Return dose, time and direction as a data set would write them, by kind; NaN where there is none."""
     return {kind: _written(condition, value, spelled) for kind, value in condition.values.items()}
 
 

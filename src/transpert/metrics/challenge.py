@@ -91,7 +91,7 @@ def direction_reach(
     ----------
     %(tables_without_targets)s
     purity
-        Share of right signs that is asked for.
+        Share of right signs that must be kept.
 
     Returns
     -------
@@ -223,8 +223,8 @@ def challenge_score(
     Returns
     -------
     The score (0 as good as the mean response, 1 as good as a replicate), and its six parts. The part of the normalised
-    error lies between 0 and 1, that of the fold changes above -6. A metric that is not defined is worth what its worst
-    value would be.
+    error lies between 0 and 1, that of the fold changes above -6. A metric that is not defined counts as
+    its worst value.
 
     Raises
     ------

@@ -102,7 +102,7 @@ def check_amounts_known(saved: SavedModel, where: str) -> None:
         raise ModelFileError(
             "the model reads doses and times in another way than this version",
             where=where,
-            remedy="Train it anew, or load it with the version that saved it.",
+            remedy="Train it again, or load it with the version that saved it.",
         )
 
 
@@ -169,7 +169,7 @@ def _read_description(path: Path) -> Description:
         raise ModelFileError(
             f"the model has format {found!r}, this version reads {_WITHOUT_SEAL} and {FORMAT_VERSION}",
             where=str(path.parent),
-            remedy="Load it with the version of transpert that wrote it, or train anew.",
+            remedy="Load it with the version of transpert that wrote it, or train again.",
         )
     values = unsealed(values, ModelFileError, str(path), DAMAGED, needed=not without_seal)
     if without_seal:

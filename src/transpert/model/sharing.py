@@ -103,7 +103,7 @@ def _scores(scores: pd.DataFrame | None) -> str:
 
 def _limits(model: EffectModel) -> str:
     """Return what the model cannot do."""
-    lines = ["It predicts from control cells, and needs those of every context that is asked for, as raw counts."]
+    lines = ["It predicts from control cells, and needs those of every context that is predicted, as raw counts."]
     if getattr(model, "embedding", None) is None:
         lines.append("Perturbations that were not trained on are refused: they have no embedding.")
     if getattr(model, "gate", None) == 0:

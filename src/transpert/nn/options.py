@@ -124,7 +124,7 @@ class ConditionOptions:
         ``"seed"``: a learned query attends over the condition tokens and joins the cells of the set; ``"cross"``: the
         cells attend to the condition tokens.
     unknown_rate
-        Share of the training sets whose context (and, independently, batch) is hidden, so that the model is defined
+        Share of the training sets whose context (and, independently, batch) is masked, so that the model is defined
         where they are new.
     dose
         How a dose enters: ``"features"``, with the embedding of its part; ``"saturating"``, besides as a learned curve

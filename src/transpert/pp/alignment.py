@@ -34,11 +34,11 @@ class AlignmentReport:
     Parameters
     ----------
     n_genes
-        Number of genes asked for.
+        Number of wanted genes.
     missing
         Genes that the data lacks; they were filled in.
     extra
-        Genes of the data that were not asked for; they were dropped.
+        Genes of the data that were not wanted; they were dropped.
     reordered
         Whether the genes came in another order.
     """

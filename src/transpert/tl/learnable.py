@@ -51,11 +51,11 @@ class EffectShares:
         of the signal in the response), ``conserved_share`` (of the signal), with ``ci_low`` and ``ci_high`` over
         contexts.
     expected
-        What the shares let expect of a prediction by what it knows: ``pearson_delta`` and ``mse_delta`` against these
+        Expected scores of a prediction, by what it knows: ``pearson_delta`` and ``mse_delta`` against these
         cells (correlation and mean squared error of the shift), and ``of_signal``, the share of the signal that it has.
-        The last row is one half of the cells, judged by the other.
+        The last row is one half of the cells, scored against the other.
     ceilings
-        Score of one half of the cells against the other on each metric that was asked for, by evaluation.
+        Score of one half of the cells against the other on each metric that was named.
     text
         The same as a sentence or two.
     """
@@ -86,8 +86,8 @@ def effect_shares(
 
     It says before any training how much there is to learn: which baseline is enough, whether a model of contexts can
     help, and what a perfect prediction would score. Every effect is measured twice, in halves of its cells and in
-    halves of the controls, for controls that are shared make effects agree that do not exist. What all perturbations of
-    a context share is believed as far as it exceeds what the error of their common controls looks like.
+    halves of the controls: with the same controls, effects would agree even where there are none. What all
+    perturbations of a context share counts only as far as it exceeds the error of their common controls.
 
     Parameters
     ----------

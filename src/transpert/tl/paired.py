@@ -38,7 +38,7 @@ def compare(
     scores
         What :func:`evaluate` returned, with the values of every model.
     model
-        The model that is judged.
+        The model that is compared.
     against
         The model, or models (for example all baselines), it is compared with; of several, the one with the best mean
         on a metric, which is the hardest to beat.

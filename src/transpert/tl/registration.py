@@ -118,7 +118,7 @@ def _table_of(values: Any, genes: pd.Index) -> pd.DataFrame:
 
 
 def _write(new: Path, pred: AnnData, found: Mapping[str, Any], ranking: pd.DataFrame | None, note: str) -> str:
-    """Write the tables and what is said of them, and return the latter."""
+    """Write the tables and their manifest, and return the text of the manifest."""
     for name in _TABLES:
         _table_of(pred.varm[name], pred.var_names).to_csv(new / f"{name}.csv", index_label="gene")
     found["conditions"].to_csv(new / "conditions.csv", index_label="population")

@@ -23,7 +23,7 @@ type ControlPool = tuple[str, float | None]
 
 
 def pool_of(cells: Cells | StoredCells, design: Design, request: Request) -> ControlPool:
-    """Return which control cells are moved: those at the time asked for, where the context has any, else all.
+    """Return which control cells are moved: those at the requested time, where the context has any, else all.
 
     As :func:`~transpert.groups.match_controls` does for the effects that are learned: cells change with time by
     themselves, and the effect of a perturbation does not contain that.

@@ -38,7 +38,7 @@ class PredictableModel(RegisteredModel):
 
     @abstractmethod
     def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
-        """Predict where one population of control cells goes; what is said of each cell may be left out."""
+        """Predict where one population of control cells goes; the shift of each cell may be left out."""
 
     def _predict_means(self, control: Cells, requests: Sequence[Request], *, seed: int) -> Iterator[np.ndarray]:
         """Predict the mean log1p of the same control cells, ``(G,)``, for one request after the other."""
@@ -89,7 +89,7 @@ class Predictor:
         max_missing_genes: float | None = None,
         unseen: Unseen = "error",
     ) -> tuple[Cells | StoredCells, list[Request]]:
-        """Return the cells to move and what is asked of them, once it is known that the model can answer."""
+        """Return the cells to move and the requests, once it is known that the model can predict them."""
         model = self.model
         model._check_trained()
         cells = model.cells if adata is None else model._other_cells(open_data(adata), max_missing_genes)

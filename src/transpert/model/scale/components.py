@@ -45,8 +45,8 @@ def fit_components(
 ) -> list[GeneComponents]:
     """Find the components of every network in the groups that it sees, ``(n_groups, n_networks)``.
 
-    They are those of single cells and of the means of whole groups: what a perturbation does to many genes a little is
-    nothing beside the noise of single cells.
+    They are those of single cells and of the means of whole groups: a small effect on many genes is lost
+    in the noise of single cells.
     """
     mean, scale = mean_and_scale(effects.statistics)
     positions = _sample(groups, seed=seed)

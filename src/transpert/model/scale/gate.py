@@ -61,7 +61,7 @@ def gate_applies_to(anchor: Anchor, request: Request, embedding: Embedding | Non
     """Whether the gate was fitted on requests of this kind, so that it says something about this one.
 
     It is fitted on groups whose perturbation was left out in their context. Where no combination is among them, nothing
-    is known of what the networks make of one, while the anchor adds up effects that were measured. Nor is anything
+    is known of how the networks predict one, while the anchor adds up effects that were measured. Nor is anything
     known where the perturbation *was* measured in the context, at this dose or at others between which the anchor
     interpolates: the anchor that was beaten by the networks had to do without those. And where networks learn a vector
     for each perturbation, that of one which was not trained on is random, which only a gate that was fitted on whole
@@ -95,7 +95,7 @@ def require_trained(
 
 
 def gate_table(effects: GroupEffects, anchored: np.ndarray, networks: np.ndarray, gate: float) -> pd.DataFrame:
-    """Tell how well anchor, networks and both together predict each group that was left out."""
+    """Return how well anchor, networks and both together predict each group that was left out."""
     observed = effects.shift()
 
     def correlation(predicted: np.ndarray) -> list[float]:

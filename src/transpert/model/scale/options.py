@@ -36,7 +36,7 @@ class JoiningOptions:
         groups; a final network, trained on all groups, predicts. With 1 there is only the final network, and the gate
         stays at ``gate``.
     leave_out
-        What a part is made of: whole contexts, whole perturbations, pairs of both, or what the split imitates.
+        What a fold leaves out: whole contexts, whole perturbations, pairs of both, or what the split imitates.
     gate
         Weight of the network; ``None`` fits it on the left-out groups, between 0 and 1.
     train_networks
@@ -238,7 +238,7 @@ def refuse_former(network: dict[str, Any]) -> None:
             raise ModelFileError(
                 f"the network has {name}={value!r}, an option that is gone",
                 where="options",
-                remedy="Load it with the version of transpert that wrote it, or train anew.",
+                remedy="Load it with the version of transpert that wrote it, or train again.",
             )
 
 

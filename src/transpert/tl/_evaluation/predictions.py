@@ -1,4 +1,4 @@
-"""Predicted populations, from cells that were given or from a baseline that predicts when it is asked."""
+"""Predicted populations, from cells that were given or from a baseline that predicts when cells are read."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _warn_of_leaks(split: pd.Series, held: Populations, wanted: Iterable[tuple[s
         warn_user(
             f"The baselines are trained on {len(leaks)} of the populations that are scored, for they have cells in "
             f"{_keys.TRAIN!r} or {_keys.VALIDATION!r} of obs[{split.name!r}] of the truth: {names}. "
-            "Pass options=tp.tl.EvaluationOptions(split_key=None) to hide just these, or split the truth anew."
+            "Pass options=tp.tl.EvaluationOptions(split_key=None) to leave out just these, or split the truth again."
         )
 
 

@@ -92,7 +92,7 @@ class Choice:
     scheme, seed
         How they were drawn.
     sizes
-        What was asked for along each axis.
+        The size along each axis, as it was given.
     rows
         Positions of the perturbed training cells, ascending; none for the floor.
     """

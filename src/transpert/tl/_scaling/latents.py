@@ -84,8 +84,8 @@ class LatentModel(ShiftRule):
     """Shifts that are regressed on the mean representation of the controls of a context.
 
     A linear or ridge regression has the mean of a context's controls as input; a small network, one for each
-    perturbation, has their cells, and its answers are averaged. What it is scored on it has not seen: the published
-    average of DenAdel et al. is that of the very cells it is scored on.
+    perturbation, has their cells, and its answers are averaged. It is scored on cells that it has not seen. The
+    published average of DenAdel et al. is that of the scored cells themselves.
     """
 
     def __init__(

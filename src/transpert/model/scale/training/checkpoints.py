@@ -27,7 +27,7 @@ _PREFIX, _KIND = "step-", "checkpoint"
 _STATE, _TENSORS, _SUMS = "state.json", "tensors.safetensors", "SHA256SUMS"
 _FORMAT = 1
 _GO_ON = 'go on with resume="auto": the checkpoints before it are intact'
-_DAMAGED = "It is damaged: go on from an older checkpoint, or train anew."
+_DAMAGED = "It is damaged: go on from an older checkpoint, or train again."
 # how values that JSON does not know are written
 _TENSOR, _TUPLE, _ITEMS = "$tensor", "$tuple", "$items"
 
@@ -84,7 +84,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"the checkpoint has format {saved.format}, this version reads {_FORMAT}",
             where=str(path),
-            remedy="Go on with the version of transpert that wrote it, or train anew.",
+            remedy="Go on with the version of transpert that wrote it, or train again.",
         )
     return saved.state
 
@@ -105,7 +105,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
         raise CheckpointError(
             f"no checkpoint is whole ({'; '.join(damaged)})",
             where=str(folder),
-            remedy="Remove the folder, or choose another, and train anew.",
+            remedy="Remove the folder, or choose another, and train again.",
         )
     return None
 
