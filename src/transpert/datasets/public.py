@@ -269,6 +269,7 @@ def _label(label: str, entry: PublicSet) -> str:
 
 
 def _columns(obs: pd.DataFrame, labels: pd.Series, entry: PublicSet) -> pd.DataFrame:
+    """Return the columns of a public data set under our names."""
     table = pd.DataFrame(index=obs.index.astype(str))
     table["perturbation"] = pd.Categorical(labels.to_numpy())
     for theirs, ours in entry.columns.items():
@@ -321,6 +322,7 @@ def _file_name(entry: PublicSet) -> str:
 
 
 def _loader(name: str) -> Callable[..., AnnData]:
+    """Make the function that loads a public data set."""
     check_known("data set", [name], PUBLIC_SETS)
 
     def load(*, path: str | os.PathLike[str] | None = None, adata: AnnData | MuData | None = None) -> AnnData:

@@ -275,6 +275,7 @@ def _part(name: str, value: float, baseline: float, replicate: float) -> float:
 def _without_targets(
     predicted: DifferentialExpression, real: DifferentialExpression, targets: Sequence[int]
 ) -> np.ndarray:
+    """Leave the targets of the perturbation out of both tables."""
     check_same_length(predicted.p_value, real.p_value, what="genes in the tables of differential expression")
     kept = np.ones(len(real.p_value), dtype=bool)
     beyond = [target for target in targets if not -len(kept) <= target < len(kept)]

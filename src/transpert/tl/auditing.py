@@ -364,6 +364,7 @@ def _means_of_others(means: Mapping[tuple[str, str], np.ndarray]) -> dict[tuple[
 def _flagged(
     scores: pd.DataFrame, metrics: Sequence[Metric], limits: AuditLimits, n_bootstrap: int, seed: int
 ) -> pd.DataFrame:
+    """Add the flags of metrics and of predictions to a table of scores."""
     means = scores[scores["context"] == MEAN].rename(columns={"model": "prediction"})
     table = means[["prediction", "metric", "value", "n", "n_undefined"]].reset_index(drop=True)
     table.insert(1, "knows", table["prediction"].map(ROLES).fillna("?"))
@@ -398,6 +399,7 @@ def _beaten(
     n_bootstrap: int,
     seed: int,
 ) -> _Beaten:
+    """Compare each control with no change, and with the replicate, on each metric."""
     metric_flags: dict[str, str] = {}
     rows: dict[tuple[str, str], str] = {}
     values = table.pivot(index="metric", columns="prediction", values="value").to_dict("index")

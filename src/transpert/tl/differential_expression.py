@@ -183,6 +183,8 @@ def _rank_tests(controls: Matrix, groups: Mapping[str, tuple[Matrix, np.ndarray]
 
 
 def _t_tests(controls: Matrix, groups: Mapping[str, tuple[Matrix, np.ndarray]]) -> dict[str, DifferentialExpression]:
+    """Test each group against the controls with Welch's t-test."""
+
     def moments(matrix: Matrix) -> tuple[np.ndarray, np.ndarray, int]:
         dense = as_dense(matrix)
         return dense.mean(axis=0), dense.std(axis=0, ddof=1), len(dense)

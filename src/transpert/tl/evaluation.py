@@ -220,6 +220,7 @@ def evaluate(
 def _open_predictions(
     pred: Data | Mapping[str, Data], baselines: Sequence[str], slots: dict[str, str | None]
 ) -> dict[str, CellReader]:
+    """Open the predictions, by the name of their model if one has no name."""
     if isinstance(pred, Mapping):
         readers = {str(name): open_cells(data, name=f"prediction {name!r}", **slots) for name, data in pred.items()}
     else:

@@ -94,6 +94,7 @@ def _checked_sums(
 
 
 def _check_replicates(rows: pd.DataFrame, names: Sequence[str], control: str, paired: bool) -> None:
+    """Refuse groups that come from too few replicates."""
     found = rows.groupby(_FACTOR)[_REPLICATE].agg(set)
     few = [name for name in (*names, control) if len(found.get(name, ())) < _MIN_REPLICATES]
     if few:

@@ -79,6 +79,7 @@ def _values(own: Sequence[Scored], summaries: Summaries | None, metric: Metric) 
 def _interval(
     values: np.ndarray, summaries: Summaries | None, metric: Metric, n_bootstrap: int, seed: int
 ) -> tuple[float, float]:
+    """Return the interval of a mean score, by resampling perturbations."""
     if not n_bootstrap:
         return float("nan"), float("nan")
     if metric.per == "population" or metric.level == "population":

@@ -233,6 +233,7 @@ def _visibility(space: str, rate: np.ndarray) -> np.ndarray:
 
 
 def _fit_stack(anchor: Anchor, rows: np.ndarray, effects: GroupEffects) -> dict[str, float]:
+    """Fit the weight of each space to groups that the anchor has not seen."""
     if len(anchor.options.spaces) == 1:
         return {anchor.options.spaces[0]: 1.0}
     situation = _main_situation(anchor)

@@ -164,6 +164,7 @@ def _mean_log(counts: sparse.csr_matrix, factor: np.ndarray) -> np.ndarray:
 
 
 def _check_target(target: np.ndarray, n_genes: int) -> None:
+    """Refuse target means of another shape, or that no cell can have."""
     if target.shape != (n_genes,):
         raise CountsError(
             f"the target has shape {target.shape}, not ({n_genes},)",

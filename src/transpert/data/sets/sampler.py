@@ -281,6 +281,7 @@ class SetSampler(Sampler):
 
     # --- how --------------------------------------------------------------------------------------------------
     def _check(self, batches_per_epoch: int | None) -> None:
+        """Refuse sizes that no set can have."""
         for name, value in [
             ("set_size", self.set_size),
             ("sets_per_batch", self.sets_per_batch),

@@ -57,6 +57,7 @@ def _check_current(store: StoreContents) -> None:
 
 
 def _read_more(store: StoreContents, readers: Sequence[CountReader], library_size_key: str | None) -> BuildInput:
+    """Read the annotation of the new cells, with the columns and genes of the store."""
     known = store.manifest.library_size_key
     if library_size_key is None and known is not None:
         for reader in readers:

@@ -249,6 +249,7 @@ def _library_size(adata: AnnData, source: DataSource) -> tuple[np.ndarray | None
 
 
 def _embedding(adata: AnnData, source: DataSource) -> np.ndarray | None:
+    """Read the embedding of the cells, if the model has one."""
     key = source.embedding_key
     if key is None:
         return None

@@ -154,6 +154,7 @@ def _in_one_type(column: pd.Series, *, as_text: bool) -> pd.Series:
 
 
 def _annotate(population: Population, design: Design) -> pd.DataFrame:
+    """Return the annotation of a predicted population: that of its control cells, with what was done to them."""
     cells, request = population.cells, population.request
     obs = cells.obs.drop(columns=[design.split_key] if design.split_key else [], errors="ignore").copy()
     obs[design.perturbation_key] = design.control if request is None else request.label

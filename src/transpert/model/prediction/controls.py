@@ -80,6 +80,7 @@ def _positions_by_pool(cells: Cells | StoredCells, design: Design) -> dict[Contr
 
 
 def _find_controls(cells: Cells | StoredCells, design: Design) -> dict[ControlPool, np.ndarray]:
+    """Find the positions of the control cells of each context, at all times and at each."""
     positions = np.flatnonzero(design.control_cells(cells.obs))
     positions.flags.writeable = False
     labels = context_labels(cells.obs.iloc[positions], design)

@@ -160,6 +160,7 @@ def _is_whole(part: Path) -> bool:
 
 
 def _join(parts: Sequence[Path], out: Path) -> None:
+    """Write the parts one after the other into one zarr folder."""
     categories = _all_categories(parts)
     for number, part in enumerate(parts):
         cells = _with_categories(anndata.read_zarr(part), categories)
@@ -219,6 +220,7 @@ def _matrices(root: zarr.Group) -> dict[str, Any]:
 
 
 def _append(root: zarr.Group, cells: AnnData) -> None:
+    """Append the cells of a part to a zarr folder."""
     for name, matrix in _matrices(root).items():
         rows = cells.X if name == "X" else cells.layers[name]
         stored: Any = anndata.io.sparse_dataset(matrix)

@@ -49,6 +49,7 @@ class NetworkModel(PerturbationModel):
     _table: ConditionTable | None
 
     def _build(self) -> None:
+        """Fit the sizes that are left open to the training groups, and make the networks."""
         groups, _ = self._training_groups()
         training = fit_to_groups(self.options.training, groups)
         embedding, n_genes = self.cells.embedding, len(self.genes)
@@ -73,6 +74,7 @@ class NetworkModel(PerturbationModel):
         return wanted if wanted is not None and wanted < len(self.genes) else None
 
     def _make_module(self, n_inputs: int) -> None:
+        """Make the networks, with weights that depend on the seed alone."""
         table = self._conditions_table
         sizes = NetworkSizes(
             n_inputs,

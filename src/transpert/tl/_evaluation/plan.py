@@ -166,6 +166,7 @@ class Plan:
         return Controls(Population(*fetch(), where=f"the real controls of {context}"), predicted)
 
     def _block(self, context: str, labels: Sequence[str], position: Mapping[str, int]) -> Block:
+        """Read the real and predicted cells of some populations of a context."""
         parts = [self.real.conditions[label].parts for label in labels]
         real = GivenPrediction(self.truth, self.real)
         predicted = {
