@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 import yaml
 
 import transpert as tp
-from transpert.errors import DependencyError, GeneError, ModelFileError, NotTrainedError, UnknownNameError
+from transpert.errors import DependencyError, GeneError, ModelFileError, NotTrainedError, OptionError, UnknownNameError
+from transpert.nn import ConditionOptions, EncoderOptions, FlowOptions, SetOptions
 from transpert.transport import ExportedPredictor
 
 KEYS = {"perturbation_key": "perturbation", "context_keys": "context", "layer": "counts", "split_key": "split"}
@@ -129,6 +131,57 @@ def test_an_exported_predictor_makes_the_counts_of_the_model(cells, model, tmp_p
     )
     straight = predictor.predict(control.layers["counts"], control.obs["library_size"], "context_0: P0")
     np.testing.assert_array_equal(found.toarray(), straight.toarray())
+
+
+ENCODERS = {
+    "mlp": EncoderOptions("mlp", width=16),
+    "llama": EncoderOptions("llama", width=16, depth=1, n_tokens=4, n_heads=4, n_key_heads=2),
+}
+
+
+def opened(cells, encoder: str, *, n_top: int | None = None, kind: str = "stack", flow=None, **options) -> tp.SCALE:
+    """A model whose networks count."""
+    tp.SCALE.setup_anndata(cells, **KEYS, n_top_genes=n_top)
+    model = tp.SCALE(
+        cells,
+        encoder=ENCODERS[encoder],
+        flow=FlowOptions(**{"depth": 1, "n_heads": 4, "n_key_heads": 2, **(flow or {})}),
+        training=tp.model.TrainingOptions(steps=10, steps_per_epoch=5, set_size=12, sets_per_batch=2),
+        joining=tp.model.JoiningOptions(kind, folds=1, gate=0.7),
+        **options,
+    )
+    model.train(accelerator="cpu", early_stopping=False, enable_progress_bar=False)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options"),
+    [
+        ("mlp", {"n_components": 2}),
+        ("llama", {"n_top": 15, "conditions": ConditionOptions("cross"), "sets": SetOptions("mean")}),
+        ("mlp", {"kind": "residual", "flow": {"steps": 2, "predict": "v", "conversion": "z0"}}),
+    ],
+)
+def test_an_exported_predictor_says_of_every_cell_what_open_networks_say(cells, tmp_path, encoder, options) -> None:
+    model = opened(cells, encoder, **options)
+    assert bool(model.components) == ("n_components" in options)
+    pred = model.predict(ASKED, progress=False, seed=3)
+    model.export(tmp_path / "plain", ASKED)
+    predictor = ExportedPredictor.load(tmp_path / "plain")
+    control = cells[(cells.obs["context"] == "context_0") & (cells.obs["perturbation"] == "control")]
+    for label in ("P0", "P1"):
+        expected = pred[(pred.obs["source"] == "predicted") & (pred.obs["perturbation"] == label)]
+        own = control[expected.obs["control_id"].to_numpy()]
+        asked = own.layers["counts"], own.obs["library_size"], f"context_0: {label}"
+        found, wanted = predictor.predict(*asked, seed=3).toarray(), expected.layers["counts"].toarray()
+        assert np.mean(found != wanted) < 0.002
+        closed = dataclasses.replace(predictor, network=None)  # the anchor alone says something else
+        assert np.mean(closed.predict(*asked, seed=3).toarray() != wanted) > 0.01
+
+
+def test_networks_that_counts_do_not_describe_are_not_exported(cells, tmp_path) -> None:
+    with pytest.raises(OptionError, match="draw noise"):
+        opened(cells, "mlp", flow={"prior": "gaussian"}).export(tmp_path / "plain", ASKED)
 
 
 def test_an_exported_predictor_needs_no_scvi_tools(model, tmp_path) -> None:

@@ -13,12 +13,13 @@ from transpert._anndata import writable_name
 from transpert._arguments import check_arguments
 from transpert._docstrings import fill_docstring
 from transpert.errors import OptionError
-from transpert.transport import ExportedPredictor, log_fold_of_means
+from transpert.transport import ExportedPredictor, GroupStatistics, log_fold_of_means
+from transpert.transport.exported_network import ExportedNetwork
 
 from .cells.in_memory import Cells
 from .cells.open import Data
 from .prediction.predictor import Predictor
-from .prediction.requests import Asked, Contexts, check_drawing
+from .prediction.requests import Asked, Contexts, Request, check_drawing
 from .prediction.unseen import Unseen
 from .uncertainty.intervals import Uncertainty, predict_uncertainty
 from .verbs import PredictingModel
@@ -103,7 +104,8 @@ class EffectModel(PredictingModel):
     ) -> None:
         """Write what the model says of some populations as plain numbers, which need neither scvi-tools nor the model.
 
-        :class:`transpert.transport.ExportedPredictor` reads them, and moves control cells.
+        :class:`transpert.transport.ExportedPredictor` reads them, and moves control cells. Where the networks of SCALE
+        count, they are written too, each population with its condition.
 
         Parameters
         ----------
@@ -120,6 +122,8 @@ class EffectModel(PredictingModel):
             If the model is not trained.
         transpert.errors.ModelFileError
             If the folder exists and ``overwrite`` is false, or holds something else.
+        transpert.errors.OptionError
+            If networks count that read an embedding of the cells, or draw noise: counts alone do not say what they do.
         transpert.errors.TranspertError
             As :meth:`predict`.
         """
@@ -131,16 +135,31 @@ class EffectModel(PredictingModel):
             unseen=unseen,
         )
         means = [*Predictor(self).means(cells, requests, seed)]
-        shifts = [after - before for _, _, before, after in means]
+        requests = [request for request, *_ in means]
+        network = self._plain_network(requests)
+        shifts = [
+            after - before if network is None else self._shift_beside(request, statistics)
+            for request, statistics, before, after in means
+        ]
         ExportedPredictor(
             genes=tuple(self.genes.astype(str)),
-            populations=tuple(request.text for request, *_ in means),
+            populations=tuple(request.text for request in requests),
             shift=np.array(shifts, dtype=np.float64).reshape(-1, len(self.genes)),
             dispersion=np.zeros(0) if self._dispersion is None else np.asarray(self._dispersion, dtype=np.float64),
-            draws=tuple(request.draw for request, *_ in means),
+            draws=tuple(request.draw for request in requests),
             model=type(self).__name__,
             design={key: value for key, value in self.design.to_dict().items() if value is not None},
+            network=network,
+            tolerance=self.readout_options.tolerance,
         ).save(dir_path, overwrite=overwrite)
+
+    def _plain_network(self, requests: Sequence[Request]) -> ExportedNetwork | None:
+        """Return the network that counts for some of the requests, as plain numbers; most models have none."""
+        return None
+
+    def _shift_beside(self, request: Request, statistics: GroupStatistics) -> np.ndarray:
+        """Shift of the mean log1p that a network is joined with, ``(G,)``."""
+        raise NotImplementedError
 
     @fill_docstring
     def get_uncertainty(

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
 from transpert import _keys
-from transpert._counts import library_of_each, read_counts
+from transpert._counts import library_of_each, log1p_per_10k, read_counts
 from transpert._docstrings import fill_docstring
 from transpert._files import Count, Sums, checksums, damage, reading, write_json
 from transpert._folders import folder_written
@@ -24,10 +24,13 @@ from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
 from transpert.errors import GeneError, ModelFileError, check_known
 
+from .exported_network import ExportedNetwork, NetworkShape
+from .options import ReadoutOptions
 from .readout import transport_counts
 
 _DESCRIPTION, _NUMBERS = "predictor.json", "predictor.safetensors"
-_FORMAT = 2
+_NETWORK = "network."  # begins the names of its arrays
+_FORMAT = 3
 
 
 class _Description(msgspec.Struct, kw_only=True):
@@ -40,6 +43,8 @@ class _Description(msgspec.Struct, kw_only=True):
     populations: list[str]
     draws: list[Count]
     design: dict[str, Any]
+    tolerance: float
+    network: NetworkShape | None
     files: Sums
 
 
@@ -48,9 +53,11 @@ class _Description(msgspec.Struct, kw_only=True):
 class ExportedPredictor:
     """What a model says of some populations, as plain numbers.
 
-    Control cells are moved as the model moves them: with its shift of the mean, and its read-out. What the networks of
-    SCALE say of each cell is not part of it; where their weight is 0, and for models in closed form, the counts are the
-    same as those of the model.
+    Control cells are moved as the model moves them with the read-out ``"counts"``: with its shift of the mean, and with
+    what the networks of SCALE say of each cell, where these count. Models in closed form, and SCALE where the weight of
+    its networks is 0, give the same counts as ``model.predict`` for the same cells. Networks are computed in numpy, and
+    agree with those in torch to single precision: a count in a thousand may differ. The anchor reads the controls when
+    the predictor is written; its shift is the same for whatever cells are moved.
 
     Parameters
     ----------
@@ -64,6 +71,10 @@ class ExportedPredictor:
         Negative-binomial dispersion of what is added; empty for none.
     draws : (P,)
         What makes the draws of each population its own.
+    network
+        The network that counts beside the anchor, whose shift is then ``shift``; ``None`` where none does.
+    tolerance
+        Genes whose mean log1p changes by no more than this are not touched.
     model
         Name of the model.
     design
@@ -90,6 +101,8 @@ class ExportedPredictor:
     draws: tuple[int, ...]
     model: str
     design: Mapping[str, Any]
+    network: ExportedNetwork | None = None
+    tolerance: float = ReadoutOptions().tolerance
 
     @as_annotated()
     def predict(
@@ -143,12 +156,19 @@ class ExportedPredictor:
         place = self.populations.index(population)
         scaled = sparse.diags_array(_keys.SCALE_FACTOR / library) @ matrix
         before = np.asarray(scaled.log1p().mean(axis=0), dtype=np.float64).ravel()
+        own_seed = int(np.random.SeedSequence([check_seed(seed), self.draws[place]]).generate_state(1)[0])
+        shift, effects = self.shift[place], None
+        if self.network is not None and matrix.shape[0]:
+            cells = np.asarray(log1p_per_10k(matrix, library).toarray(), dtype=np.float32)
+            shift, effects = self.network.join(cells, shift, place, own_seed)
         return transport_counts(
             matrix,
             library,
-            np.maximum(before + self.shift[place], 0),
+            np.maximum(before + shift, 0),
+            cell_effects=effects,
             dispersion=self.dispersion if len(self.dispersion) else None,
-            seed=int(np.random.SeedSequence([check_seed(seed), self.draws[place]]).generate_state(1)[0]),
+            seed=own_seed,
+            options=ReadoutOptions(tolerance=self.tolerance),
         )
 
     def _places(self, names: list[str]) -> np.ndarray:
@@ -191,9 +211,14 @@ class ExportedPredictor:
         check()
         described = {"format": _FORMAT, "model": self.model, "transpert": __version__, "genes": list(self.genes)}
         described |= {"populations": list(self.populations), "draws": list(self.draws), "design": dict(self.design)}
+        described |= {"tolerance": self.tolerance, "network": None}
+        numbers = {"shift": self.shift, "dispersion": self.dispersion}
+        if self.network is not None:
+            described["network"] = msgspec.to_builtins(self.network.shape)
+            numbers |= {f"{_NETWORK}{name}": array for name, array in self.network.arrays.items()}
         then = "export the model again"
         with folder_written(target, "predictor", ModelFileError, then, check=check) as new:
-            save_file({"shift": self.shift, "dispersion": self.dispersion}, new / _NUMBERS)
+            save_file(numbers, new / _NUMBERS)
             described["files"] = checksums(new, [_NUMBERS])
             write_json(new / _DESCRIPTION, sealed(json.loads(json.dumps(described))))
 
@@ -229,8 +254,32 @@ class ExportedPredictor:
         shape = (len(said.populations), len(said.genes))
         if shift.shape != shape or dispersion.shape not in ((0,), shape[1:]) or len(said.draws) != shape[0]:
             raise ModelFileError("the numbers do not fit the description", where=str(source), remedy=DAMAGED)
-        names = tuple(said.genes), tuple(said.populations)
-        return cls(*names, shift, dispersion, tuple(said.draws), said.model, said.design)
+        network = None if said.network is None else ExportedNetwork(said.network, _of_network(numbers))
+        predictor = cls(
+            genes=tuple(said.genes),
+            populations=tuple(said.populations),
+            shift=shift,
+            dispersion=dispersion,
+            draws=tuple(said.draws),
+            model=said.model,
+            design=said.design,
+            network=network,
+            tolerance=said.tolerance,
+        )
+        with reading(ModelFileError, source, "predictor", DAMAGED):
+            predictor._try_network()
+        return predictor
+
+    def _try_network(self) -> None:
+        """Ask the network about one cell, so that weights that do not fit are found when they are read."""
+        if self.network is not None:
+            for place, shift in enumerate(self.shift):
+                self.network.join(np.zeros((1, len(self.genes)), dtype=np.float32), shift, place, 0)
+
+
+def _of_network(numbers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays of the network."""
+    return {name.removeprefix(_NETWORK): array for name, array in numbers.items() if name.startswith(_NETWORK)}
 
 
 def _read_description(path: Path) -> _Description:

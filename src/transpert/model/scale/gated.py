@@ -9,6 +9,7 @@ from typing import override
 import numpy as np
 import pandas as pd
 
+from transpert.errors import OptionError
 from transpert.groups import Groups
 from transpert.transport import (
     Anchor,
@@ -20,6 +21,7 @@ from transpert.transport import (
     fit_anchor,
     predict_as_new,
 )
+from transpert.transport.exported_network import ExportedNetwork
 from transpert.transport.weighing import FittedWeight
 
 from ..cells.in_memory import Cells
@@ -34,7 +36,8 @@ from ..uncertainty.estimates import UncertaintyEstimates
 from .folds import Folds, rows_of_split_kind
 from .gate import UNITS, fit_gate, gate_applies_to, gate_table, nothing_to_learn, require_trained
 from .held_out_anchor import LeftOutShifts, gate_rows, leave_rows_out
-from .networks import NetworkModel
+from .networks import PREDICTS, NetworkModel
+from .plain_network import plain_network
 from .training.progress import Report
 
 _CONTROLS_OF_THE_GATE = 512  # cells, at most, of which networks are asked where they would take groups they left out
@@ -202,6 +205,38 @@ class GatedModel(NetworkModel):
                 if gate:
                     shift = (1 - gate) * shift + gate * self._among_all(next(networks), shift)
                 yield np.maximum(before + shift, 0)
+
+    @override
+    def _plain_network(self, requests: Sequence[Request]) -> ExportedNetwork | None:
+        gates = [0.0 if request.condition.is_control else self._gate_of(request) for request in requests]
+        opened = [request for request, gate in zip(requests, gates, strict=True) if gate]
+        if not opened:
+            return None
+        if self.source.embedding_key is not None:
+            raise OptionError(
+                f"the networks of this model read obsm[{self.source.embedding_key!r}], which plain counts do not give",
+                where="export",
+                remedy="Save the model instead: model.save(...).",
+            )
+        # populations for which networks do not count have no condition that they know
+        asked = [request if gate else opened[0] for request, gate in zip(requests, gates, strict=True)]
+        conditions, contexts = zip(*((request.condition, request.context_values) for request in asked), strict=True)
+        network = self.module.networks[PREDICTS]
+        return plain_network(
+            network,
+            self._conditions_table.encode(conditions, contexts, [None] * len(asked)).to(network.gene_mean.device),
+            gates,
+            set_size=self._set_size,
+            starts_moved=self.options.joining.kind == "residual",
+            components=self.components[PREDICTS] if self.components else None,
+            selection=self.selection,
+        )
+
+    @override
+    def _shift_beside(self, request: Request, statistics: GroupStatistics) -> np.ndarray:
+        if request.condition.is_control:
+            return np.zeros_like(statistics.mean_log[0])
+        return self._anchor_shift(request, statistics)
 
     def _anchor_shift(self, request: Request, statistics: GroupStatistics) -> np.ndarray:
         """Shift of the mean log1p that the anchor predicts, ``(G,)``; 0 without one."""

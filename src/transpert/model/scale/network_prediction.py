@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from transpert.nn import ConditionBatch, GeneComponents, TransportNetwork
+from transpert.transport.exported_network import random_sets
 
 # cells that go through a network at a time
 _CELLS_AT_ONCE = 2048
-
-
-def _in_sets(n_cells: int, set_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Divide cells at random into sets of about equal size; yield some of them, all of one size, ``(S, N)``."""
-    shuffled = np.random.default_rng(seed).permutation(n_cells)
-    sets = np.array_split(shuffled, max(round(n_cells / set_size), 1))
-    start = 0
-    while start < len(sets):
-        size = len(sets[start])
-        stop = start
-        while stop < len(sets) and len(sets[stop]) == size and (stop - start + 1) * size <= max(_CELLS_AT_ONCE, size):
-            stop += 1
-        yield np.stack(sets[start:stop])
-        start = stop
 
 
 @torch.no_grad()
@@ -52,7 +37,7 @@ def transport_population(
     shift = torch.zeros(len(encoded), network.sizes.n_genes) if each_cell else None
     total = np.zeros(network.sizes.n_genes)
     generator = torch.Generator(device=encoded.device).manual_seed(seed)
-    for rows in _in_sets(len(encoded), set_size, seed):
+    for rows in random_sets(len(encoded), set_size, seed):
         chosen = torch.from_numpy(rows)
         sets = condition[torch.zeros(len(rows), dtype=torch.long, device=encoded.device)]
         cells = encoded[chosen.to(encoded.device)]
@@ -78,7 +63,7 @@ def mean_shifts(
     for some in torch.arange(len(total)).split(at_once):
         asked = conditions[some.to(encoded.device)]
         generator = torch.Generator(device=encoded.device).manual_seed(seed)
-        for rows in _in_sets(len(encoded), set_size, seed):
+        for rows in random_sets(len(encoded), set_size, seed):
             cells = encoded[torch.from_numpy(rows).to(encoded.device)]
             total[some] += rows.size * network.mean_shifts(cells, asked, generator=generator).cpu().double()
     return total.numpy() / len(encoded)
@@ -88,7 +73,7 @@ def mean_shifts(
 def encode_population(network: TransportNetwork, cells: Tensor, *, set_size: int, seed: int) -> np.ndarray:
     """Return the latent states ``(N, d)`` of encoded cells ``(N, d)``, in random sets of about ``set_size``."""
     latent = torch.zeros(cells.shape)
-    for rows in _in_sets(len(cells), set_size, seed):
+    for rows in random_sets(len(cells), set_size, seed):
         chosen = torch.from_numpy(rows)
         latent[chosen.flatten()] = network.sets(cells[chosen.to(cells.device)]).flatten(0, 1).cpu().float()
     return latent.numpy()

@@ -35,7 +35,7 @@ from .options import ScaleOptions
 from .training.products import fast_products
 from .training.size import fit_to_groups
 
-_PREDICTS = -1  # the last of the networks, which was trained on all groups
+PREDICTS = -1  # the last of the networks, which was trained on all groups
 
 
 class NetworkModel(PerturbationModel):
@@ -146,7 +146,7 @@ class NetworkModel(PerturbationModel):
     def _other_cells(self, adata: Data, max_missing: float | None = None) -> Cells | StoredCells:
         cells = super()._other_cells(adata, max_missing)
         embedding = getattr(cells, "embedding", None)
-        known = self.module.networks[_PREDICTS].sizes.n_inputs
+        known = self.module.networks[PREDICTS].sizes.n_inputs
         if embedding is not None and embedding.shape[1] != known:
             raise OptionError(
                 f"the embedding of the cells has {embedding.shape[1]} dimensions, the model was trained on {known}",
@@ -162,7 +162,7 @@ class NetworkModel(PerturbationModel):
         request: Request,
         start: np.ndarray | None,
         *,
-        number: int = _PREDICTS,
+        number: int = PREDICTS,
         seed: int,
         each_cell: bool = True,
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -193,14 +193,14 @@ class NetworkModel(PerturbationModel):
         device = next(self.module.parameters()).device
         conditions, contexts = zip(*((request.condition, request.context_values) for request in requests), strict=True)
         means = mean_shifts(
-            self.module.networks[_PREDICTS],
-            self._encoded(control, _PREDICTS),
+            self.module.networks[PREDICTS],
+            self._encoded(control, PREDICTS),
             self._conditions_table.encode(conditions, contexts, [None] * len(requests)).to(device),
             set_size=self._set_size,
             seed=seed,
         )
         if self.components:
-            components = self.components[_PREDICTS].to(device)
+            components = self.components[PREDICTS].to(device)
             means = components.to_genes(torch.from_numpy(means).float().to(device)).cpu().double().numpy()
         return means
 
@@ -231,7 +231,7 @@ class NetworkModel(PerturbationModel):
         if self.without_networks:
             return None
         self.module.eval()
-        network, encoded = self.module.networks[_PREDICTS], self._encoded(cells, _PREDICTS)
+        network, encoded = self.module.networks[PREDICTS], self._encoded(cells, PREDICTS)
         return encode_population(network, encoded, set_size=self._set_size, seed=self.seed)
 
     @property
