@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from transpert.conditions import Condition
 
-from .coefficients import EffectTable, condition_coefficients, context_coefficients, weighted_sum
+from .coefficients import EffectTable, SumsByContext, condition_coefficients, context_coefficients, weighted_sum
 from .dependence import FEWEST_CONTEXTS, ContextScores, Dependence
 from .dose import given_parts, interpolate_over
 from .effects import GroupEffects
@@ -89,6 +89,8 @@ class Anchor:
     stack: dict[str, float]
     ridge: PerturbationRidge | None = None
     evidence: tuple[WeighedEvidence, ...] = ()
+    # made when they are asked for, and handed on to an anchor that is made of this one
+    _sums: dict[tuple[str, int], SumsByContext] = field(default_factory=dict, repr=False)
 
     # --- prediction -----------------------------------------------------------------------------------------
 
@@ -242,8 +244,9 @@ class Anchor:
         penalty = self.options.shrinkage * variances
         total = shrink_effects(parts.sum(axis=0), penalty.sum(axis=0))
         main = context_coefficients(self.table, context, allowed, without=condition)
-        common = weighted_sum(main, self.effects[space])
-        common = shrink_effects(common, self.options.shrinkage * weighted_sum(main**2, self.variances[space]))
+        common = self.sums(space).weighted(main[None])[0]
+        variance = self.sums(space, power=2).weighted(main[None] ** 2)[0]
+        common = shrink_effects(common, self.options.shrinkage * variance)
         shrunken = shrink_effects(parts, penalty)
         largest = np.take_along_axis(shrunken, np.abs(shrunken).argmax(axis=0)[None], axis=0)[0]
         return np.stack([total, (len(parts) - 1) * common, largest])
@@ -283,10 +286,17 @@ class Anchor:
         The last two are shrunken gene by gene by their sampling error, each for itself.
         """
         coefficients = self.three_parts(space, condition, context, profile, allowed)
-        parts = weighted_sum(coefficients, self.effects[space])
-        variances = weighted_sum(coefficients[1:] ** 2, self.variances[space])
+        parts = self.sums(space).weighted(coefficients)
+        variances = self.sums(space, power=2).weighted(coefficients[1:] ** 2)
         parts[1:] = shrink_effects(parts[1:], self.options.shrinkage * variances)
         return parts
+
+    def sums(self, space: str, *, power: int = 1) -> SumsByContext:
+        """Return the effects in one space, or with the power 2 their variances, ready to be summed."""
+        if (space, power) not in self._sums:
+            values = (self.effects if power == 1 else self.variances)[space]
+            self._sums[space, power] = SumsByContext(self.table, values, power)
+        return self._sums[space, power]
 
     def three_parts(
         self, space: str, condition: Condition, context: str, profile: np.ndarray, allowed: np.ndarray
@@ -351,7 +361,6 @@ def _everything(table: EffectTable, allowed: np.ndarray) -> np.ndarray:
 def as_statistics(effects: GroupEffects, row: int) -> GroupStatistics:
     """The control population of a training group, in the form in which new ones come."""
     control = effects.control
-    nothing = np.zeros_like(control.mean_rate[[row]])
-    return GroupStatistics(
-        control.n_cells[[row]], control.mean_rate[[row]], nothing, control.mean_log[[row]], nothing, np.ones(1)
-    )
+    rate, log = control.mean_rate[[row]].astype(float), control.mean_log[[row]].astype(float)
+    nothing = np.zeros_like(rate)
+    return GroupStatistics(control.n_cells[[row]], rate, nothing, log, nothing, np.ones(1))

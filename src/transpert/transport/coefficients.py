@@ -14,6 +14,10 @@ from transpert.conditions.condition import opposed
 _LARGEST_WEIGHT = 3.0
 # to copy the effects that count pays where they are at most a fourth of all
 _FEW = 4
+# so many effects at a time are read, and become double precision
+_ROWS_AT_ONCE = 256
+# what is left of a coefficient by rounding, as a share of it
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +39,10 @@ class EffectTable:
         object.__setattr__(self, "_by_action", rows_by((condition.action,) for condition in self.conditions))
         object.__setattr__(self, "_by_context", rows_by((context,) for context in self.contexts))
         object.__setattr__(self, "_by_part", rows_by(condition.parts for condition in self.conditions))
+
+    def rows_of_context(self, context: str) -> np.ndarray:
+        """Return the rows of the effects that were measured in a context."""
+        return self._by_context[context]
 
     def of_context(self, context: str) -> np.ndarray:
         """Return which effects were measured in a context."""
@@ -81,9 +89,57 @@ def weighted_sum(coefficients: np.ndarray, effects: np.ndarray) -> np.ndarray:
     With few of a hundred thousand effects that is hundreds of times faster than a product with all of them.
     """
     used = np.flatnonzero(coefficients if coefficients.ndim == 1 else coefficients.any(axis=0))
-    if _FEW * len(used) > len(effects):
+    if _FEW * len(used) > len(effects) and effects.dtype == np.float64:
         return coefficients @ effects
-    return coefficients[..., used] @ effects[used]
+    total = np.zeros((*coefficients.shape[:-1], effects.shape[1]))
+    for start in range(0, len(used), _ROWS_AT_ONCE):
+        rows = used[start : start + _ROWS_AT_ONCE]
+        total += coefficients[..., rows] @ effects[rows]
+    return total
+
+
+class SumsByContext:
+    """Sums of effects over each context, of which weighted sums over all effects are made.
+
+    The main effect of a context has the coefficients of all of its effects in fixed proportions, but for those that are
+    left out. Its sum is made once, and a weighted sum adds what is left for single effects.
+
+    Parameters
+    ----------
+    table
+        The measured effects.
+    values : (P, G)
+        Effects or their variances.
+    power
+        1 for effects; 2 for variances, whose coefficients are squares.
+    """
+
+    def __init__(self, table: EffectTable, values: np.ndarray, power: int) -> None:
+        self._values = values
+        self._rows = [table.rows_of_context(context) for context in dict.fromkeys(table.contexts)]
+        self._weights = [cell_weights(table.weights[rows]) ** power for rows in self._rows]
+        coefficients = np.zeros((len(self._rows), len(values)))
+        for number, (rows, weights) in enumerate(zip(self._rows, self._weights, strict=True)):
+            coefficients[number, rows] = weights
+        self._sums = np.array([weighted_sum(own, values) for own in coefficients])
+
+    def weighted(self, coefficients: np.ndarray) -> np.ndarray:
+        """Sum the values with coefficients ``(R, P)``, as :func:`weighted_sum`."""
+        if np.count_nonzero(coefficients.any(axis=0)) <= len(self._sums):
+            return weighted_sum(coefficients, self._values)
+        left = coefficients.copy()
+        shares = np.zeros((len(coefficients), len(self._sums)))
+        for number, (rows, weights) in enumerate(zip(self._rows, self._weights, strict=True)):
+            own = coefficients[:, rows]
+            if not own.any():
+                continue
+            # the proportion that most effects of the context have
+            proportions = np.divide(own, weights, out=np.zeros_like(own), where=weights > 0)
+            shares[:, number] = np.partition(proportions, len(rows) // 2, axis=1)[:, len(rows) // 2]
+            expected = shares[:, [number]] * weights
+            own = own - expected
+            left[:, rows] = np.where(np.abs(own) <= _ROUNDING * np.abs(expected), 0, own)
+        return shares @ self._sums + weighted_sum(left, self._values)
 
 
 def cell_weights(n_cells: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ class PopulationMeans:
 
 def _summed(weights: sparse.csr_array, values: np.ndarray) -> np.ndarray:
     """Multiply weights ``(Q, P)`` with values ``(P, G)``, densely where neighbouring rows have the same columns."""
-    summed = np.empty((weights.shape[0], values.shape[1]))
+    summed = np.empty((weights.shape[0], values.shape[1]), values.dtype)
     for start in range(0, len(summed), _ROWS_AT_ONCE):
         block = weights[start : start + _ROWS_AT_ONCE]
         columns = np.unique(block.indices)
@@ -149,6 +149,14 @@ class GroupEffects:
         -------
         Effects and variances, each ``(P, G)``.
         """
+        values = np.empty((2, *self.treated.mean_log.shape), self.treated.mean_log.dtype)
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            values[:, rows] = self[np.arange(len(self))[rows]]._in_space(space, pseudo_rate)
+        return values[0], values[1]
+
+    def _in_space(self, space: EffectSpace, pseudo_rate: float) -> tuple[np.ndarray, np.ndarray]:
+        """Compute effects and variances of all rows at once."""
         treated, control = self.treated, self.control
         if space == "log1p":
             return self.shift(), self.error_log(treated) + self.error_log(control)

@@ -13,7 +13,7 @@ from transpert._signatures import as_annotated
 from transpert.conditions import Embedding
 
 from .anchor import ADDITIVE, Anchor, Situation, as_statistics
-from .coefficients import EffectTable, condition_coefficients, weighted_sum
+from .coefficients import EffectTable, condition_coefficients
 from .dependence import ContextScores, Dependence
 from .effects import GroupEffects
 from .evidence import Evidence, WeighedEvidence
@@ -154,7 +154,7 @@ def _left_out_errors(anchor: Anchor, row: int, tried: Sequence[Dependence]) -> d
     for space in anchor.options.spaces:
         observed = anchor.apply(space, anchor.effects[space][row], before, anchor.rates[row])
         # errors count as they will show: in mean log1p, where genes that are hardly expressed weigh little
-        effects = weighted_sum(coefficients, anchor.effects[space])
+        effects = anchor.sums(space).weighted(coefficients)
         predicted = [anchor.apply(space, effect, before, anchor.rates[row]) for effect in effects]
         errors[space] = np.sqrt(table.weights[row]) * np.square(np.array(predicted) - observed).mean(axis=1)
     return errors
@@ -253,7 +253,7 @@ def _fit_stack(anchor: Anchor, rows: np.ndarray, effects: GroupEffects) -> dict[
         return anchor.stack
     return fit_stack(
         {space: np.array(values) for space, values in predicted.items()},
-        effects.shift()[used],
+        effects[np.array(used)].shift(),
         np.sqrt(anchor.table.weights[used]),
     )
 

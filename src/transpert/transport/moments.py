@@ -32,11 +32,15 @@ class MomentSums:
         The row of each group.
     n_genes
         Number of genes.
+    dtype
+        Precision of what is kept of each row; cells are always summed in double precision.
     """
 
-    def __init__(self, n_cells: np.ndarray, mean_inverse_library: np.ndarray, rows: np.ndarray, n_genes: int) -> None:
+    def __init__(
+        self, n_cells: np.ndarray, mean_inverse_library: np.ndarray, rows: np.ndarray, n_genes: int, dtype: type
+    ) -> None:
         self.n_cells, self.mean_inverse_library, self.rows = n_cells.astype(float), mean_inverse_library, rows
-        self.sums = tuple(np.zeros((rows.max(initial=-1) + 1, n_genes)) for _ in range(4))
+        self.sums = tuple(np.zeros((rows.max(initial=-1) + 1, n_genes), dtype) for _ in range(4))
         # one line of each for a gene lies together in memory, where a cell adds to it
         self._of_group, self._of_row, self._of_all = (np.zeros((n_genes, 4)) for _ in range(3))
         self._touched = np.zeros(n_genes, dtype=np.int32)
@@ -85,10 +89,9 @@ class MomentSums:
     @property
     def total(self) -> np.ndarray:
         """Sums over all cells of closed groups: of the rates, their squares, the log1p values and their squares."""
+        rates, logs = (self.sums[kind].sum(axis=0, dtype=float) for kind in (RATE, LOG))
         squares = self._of_all.T
-        return np.stack(
-            [self.sums[RATE].sum(axis=0), squares[_RATES_SQUARED], self.sums[LOG].sum(axis=0), squares[_LOGS_SQUARED]]
-        )
+        return np.stack([rates, squares[_RATES_SQUARED], logs, squares[_LOGS_SQUARED]])
 
     @property
     def overdispersion(self) -> np.ndarray:

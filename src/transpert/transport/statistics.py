@@ -95,7 +95,7 @@ class PooledStatistics:
         # each group has taken its own mean from its cells; one of two cells has half of the variance left
         divided_by = np.maximum(n_cells, 1), np.maximum(n_cells * np.maximum(n_cells - n_groups, 1), 1)
         for kind, divisor in zip((RATE, RATE_SQUARED, LOG, LOG_SQUARED), 2 * divided_by, strict=True):
-            moments.sums[kind][:] /= divisor[:, None]
+            moments.sums[kind][:] /= divisor[:, None].astype(moments.sums[kind].dtype)
         mean_rate, error_rate, mean_log, error_log = moments.sums
         excess, squared_mean = moments.overdispersion
         return cls(
@@ -174,15 +174,20 @@ def group_statistics(
     check_whole(n_groups, name="n_groups", least=1)
     if codes.dtype.kind not in "iu" or (len(codes) and not -1 <= codes.min() <= codes.max() < n_groups):
         raise refused("codes", codes, f"Give the number of a group, from 0 to {n_groups - 1}, for each cell, or -1.")
-    return pooled_statistics(counts, library_size, codes, np.arange(n_groups)).by_group()
+    return pooled_statistics(counts, library_size, codes, np.arange(n_groups), dtype=np.float64).by_group()
 
 
 def pooled_statistics(
-    counts: sparse.csr_matrix | np.ndarray, library_size: np.ndarray, codes: np.ndarray, rows: np.ndarray
+    counts: sparse.csr_matrix | np.ndarray,
+    library_size: np.ndarray,
+    codes: np.ndarray,
+    rows: np.ndarray,
+    *,
+    dtype: type = np.float32,
 ) -> PooledStatistics:
     """Compute the statistics of rows of groups, as :func:`group_statistics`; ``rows`` is the row of each group."""
     library = library_of_each(counts, library_size)
-    moments = moments_of_groups(library, codes, rows, counts.shape[1])
+    moments = moments_of_groups(library, codes, rows, counts.shape[1], dtype=dtype)
     used = np.flatnonzero(codes >= 0)
     used = used[np.argsort(codes[used], kind="stable")]
     matrix = sparse.csr_matrix(canonical(counts, where="counts"))
@@ -190,7 +195,9 @@ def pooled_statistics(
     return PooledStatistics.of(moments)
 
 
-def moments_of_groups(library_size: np.ndarray, codes: np.ndarray, rows: np.ndarray, n_genes: int) -> MomentSums:
+def moments_of_groups(
+    library_size: np.ndarray, codes: np.ndarray, rows: np.ndarray, n_genes: int, *, dtype: type = np.float32
+) -> MomentSums:
     """Begin sums over cells.
 
     Parameters
@@ -203,6 +210,8 @@ def moments_of_groups(library_size: np.ndarray, codes: np.ndarray, rows: np.ndar
         The row of each group, of which the sums are kept.
     n_genes
         Number of genes.
+    dtype
+        Precision of what is kept of each row: single, which is more than counts tell of a mean.
 
     Returns
     -------
@@ -218,4 +227,4 @@ def moments_of_groups(library_size: np.ndarray, codes: np.ndarray, rows: np.ndar
     check_library_sizes(library, where="library_size")
     n_cells = np.bincount(codes[used], minlength=len(rows))
     inverse = np.bincount(codes[used], weights=_keys.SCALE_FACTOR / library, minlength=len(rows))
-    return MomentSums(n_cells, inverse / np.maximum(n_cells, 1), rows, n_genes)
+    return MomentSums(n_cells, inverse / np.maximum(n_cells, 1), rows, n_genes, dtype)

@@ -25,7 +25,7 @@ def stream_statistics(
 ) -> PooledStatistics:
     """Compute the statistics of rows of groups in one pass over cells that are read group after group.
 
-    Memory is that of the result, four arrays of float64 with a row for each row, and of two blocks.
+    Memory is that of the result, four arrays of float32 with a row for each row, and of two blocks.
     """
     moments = moments_of_groups(source.library_size, codes, rows, source.n_vars)
     to_read = codes >= 0
