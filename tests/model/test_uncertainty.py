@@ -248,3 +248,19 @@ def test_pairs_of_older_models_are_known_by_their_new_names() -> None:
     plain, arrays = familiarity.to_state()
     plain["pairs"] = [["x", "A (0.1) + B CRISPRi, time 24"]]
     assert Familiarity.from_state(plain, arrays).pairs == {("x", "A+B, dose 0.1+nan, time 24, direction nan+CRISPRi")}
+
+
+def test_intervals_hold_for_a_new_context_where_the_groups_of_one_context_err_together() -> None:
+    rng = np.random.default_rng(0)
+    contexts = np.repeat(list("abcd"), 10)
+    inside: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(200):
+        # all groups of a context share their error
+        errors = rng.normal(0, 0.3, (5, 60))
+        measured = np.repeat(errors[:4], 10, axis=0)
+        nothing = np.zeros_like(measured)
+        for known, found in inside.items():
+            model = ErrorModel.fit(nothing, measured, nothing, contexts if known else None)
+            found.append(float((np.abs(errors[4]) <= model.half_width(0.9)).mean()))
+    assert 0.87 <= np.mean(inside[True]) <= 0.95
+    assert np.mean(inside[False]) < 0.85

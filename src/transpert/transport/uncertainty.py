@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Self
@@ -19,6 +19,7 @@ PSEUDO_RATE = 0.05
 # the error of a gene is a mean over the groups left out; so many groups' worth of the typical gene keep it steady
 _PRIOR_GROUPS = 2.0
 _N_QUANTILES = 401
+_TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,13 +41,20 @@ class ErrorModel:
     n_groups: int
 
     @classmethod
-    def fit(cls, predicted: np.ndarray, observed: np.ndarray, variance: np.ndarray) -> Self:
+    def fit(
+        cls,
+        predicted: np.ndarray,
+        observed: np.ndarray,
+        variance: np.ndarray,
+        units: Sequence[str] | np.ndarray | None = None,
+    ) -> Self:
         """Learn the errors from predictions of left-out groups.
 
         The mean squared error of a gene, less its sampling variance, is the variance of the prediction's own error;
         it is drawn a little towards that of the typical gene. Errors need not be normal: how many standard deviations
         an interval spans is read off the errors themselves, those that tell more about predictions than about
-        sampling counting more.
+        sampling counting more. With units, the standard deviation there is that of the other units: a few of them would
+        know each other's errors too well.
 
         Parameters
         ----------
@@ -54,6 +62,8 @@ class ErrorModel:
             Effects.
         variance : (P, G)
             Sampling variance of the observed effects.
+        units : (P,)
+            What each group was left out with, such as its context, where the errors of one unit are alike.
 
         Returns
         -------
@@ -69,16 +79,15 @@ class ErrorModel:
         1.6
         """
         squared = (observed - predicted) ** 2
-        own = np.maximum((squared - variance).mean(axis=0), 0)
-        n_groups = len(squared)
-        variance_of_gene = (n_groups * own + _PRIOR_GROUPS * own.mean()) / (n_groups + _PRIOR_GROUPS)
-        total = np.maximum(variance_of_gene + variance, 1e-12)
-        standard = np.sqrt(squared / total).ravel()
-        weight = (np.maximum(variance_of_gene, 1e-12) / total).ravel()
+        excess = squared - variance
+        variance_of_gene = _steadied(excess)
+        others = variance_of_gene if units is None else _variance_of_others(excess, units)
+        standard = np.sqrt(squared / np.maximum(others + variance, _TINY)).ravel()
+        weight = (np.maximum(variance_of_gene, _TINY) / np.maximum(variance_of_gene + variance, _TINY)).ravel()
         order = np.argsort(standard)
         reached = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
         quantiles = np.interp(np.linspace(0, 1, _N_QUANTILES), reached, standard[order])
-        return cls(np.sqrt(variance_of_gene), quantiles, n_groups)
+        return cls(np.sqrt(variance_of_gene), quantiles, len(squared))
 
     def half_width(self, level: float, variance: np.ndarray | float = 0.0) -> np.ndarray:
         """Return half the width of a predictive interval for each gene, ``(G,)``.
@@ -108,6 +117,20 @@ class ErrorModel:
     def from_state(cls, plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """Make errors from what :meth:`to_state` returned."""
         return cls(arrays["spread"], arrays["quantiles"], int(plain["n_groups"]))
+
+
+def _steadied(excess: np.ndarray) -> np.ndarray:
+    """Mean over groups of squared errors less their sampling variances, drawn a little towards the typical gene."""
+    own = np.maximum(excess.mean(axis=0), 0)
+    return (len(excess) * own + _PRIOR_GROUPS * own.mean()) / (len(excess) + _PRIOR_GROUPS)
+
+
+def _variance_of_others(excess: np.ndarray, units: Sequence[str] | np.ndarray) -> np.ndarray:
+    """For each group what the groups of the other units say of the errors, ``(P, G)``; all if there is one unit."""
+    names, codes = np.unique(units, return_inverse=True)
+    if len(names) == 1:
+        return np.broadcast_to(_steadied(excess), excess.shape)
+    return np.array([_steadied(excess[codes != code]) for code in range(len(names))])[codes]
 
 
 @as_annotated(after="...", before="...")

@@ -19,6 +19,7 @@ from transpert.transport import (
     log_fold_of_means,
     observed_log_folds,
 )
+from transpert.transport.weighing import units_of
 
 from .familiarity import Familiarity
 
@@ -58,7 +59,10 @@ class UncertaintyEstimates:
             observed, variance = observed_log_folds(effects[used])
             before = effects.control.mean_log[used]
             predicted = log_fold_of_means(np.maximum(before + shifts[usable], 0), before)
-            errors[novelty] = ErrorModel.fit(predicted, observed, variance)
+            # the groups of one context, or of one perturbation, err together
+            together = novelty in ("context", "perturbation")
+            units = units_of(effects.contexts[used], effects[used].conditions, novelty) if together else None
+            errors[novelty] = ErrorModel.fit(predicted, observed, variance, units)
         return cls(Familiarity.of(effects), errors)
 
     def errors_for(self, novelties: Sequence[Novelty]) -> ErrorModel | None:
