@@ -117,7 +117,7 @@ class Population:
         """Variance of log1p over the cells, ``(G,)``."""
         if not sparse.issparse(self.cells):
             return self._summed(lambda cells: np.square(cells - self.mean)) / self.n_cells
-        squares = self.cells.astype(np.float64)
+        squares: Any = self.cells.astype(np.float64)
         squares.data **= 2
         return np.maximum(np.asarray(squares.mean(axis=0)).ravel() - self.mean**2, 0)
 
@@ -132,7 +132,8 @@ class Population:
     def share_above_zero(self) -> np.ndarray:
         """Share of the cells in which each gene is not 0, ``(G,)``."""
         if sparse.issparse(self.cells):  # without stored zeros, once it was checked
-            return np.bincount(self.cells.tocsr().indices, minlength=self.n_genes) / self.n_cells
+            matrix: Any = self.cells
+            return np.bincount(matrix.tocsr().indices, minlength=self.n_genes) / self.n_cells
         return np.count_nonzero(self.cells, axis=0) / self.n_cells
 
     @cached_property
