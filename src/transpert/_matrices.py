@@ -131,6 +131,16 @@ def _canonical_rows(matrix: Any) -> sparse.csr_matrix:
     return rows
 
 
+def csr_of_dense(values: np.ndarray) -> sparse.csr_matrix:
+    """Return a dense array as CSR in canonical form, several times faster than scipy finds what is not 0."""
+    values = np.ascontiguousarray(values)
+    there = values != 0
+    places = np.flatnonzero(there)
+    starts = np.concatenate([[0], np.cumsum(np.count_nonzero(there, axis=1))])
+    genes = (places % max(values.shape[1], 1)).astype(np.int32)
+    return sparse.csr_matrix((values.ravel()[places], genes, starts.astype(np.int32)), shape=values.shape)
+
+
 def csr_of_parts(
     values: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int], *, where: str
 ) -> sparse.csr_matrix:

@@ -169,10 +169,12 @@ class Plan:
         """Read the real and predicted cells of some populations of a context."""
         parts = [self.real.conditions[label].parts for label in labels]
         real = GivenPrediction(self.truth, self.real)
-        predicted = {
-            name: tuple(prediction.cells(context, label, with_counts=self.with_counts) for label in labels)
-            for name, prediction in self.predictions.items()
-        }
+        # label by label, because baselines share the cells that they move
+        by_label = [
+            [prediction.cells(context, label, with_counts=self.with_counts) for prediction in self.predictions.values()]
+            for label in labels
+        ]
+        predicted = dict(zip(self.predictions, zip(*by_label, strict=True), strict=True))
         return Block(
             context,
             tuple(labels),
