@@ -18,12 +18,15 @@ from transpert.errors import ConditionError
 from .labels import LabelFormat
 from .parts import by_part, is_balanced, split_parts
 
+# what a condition says beside the perturbations: each kind has a column of the design, and a word in the text
+AMOUNT_KINDS = ("dose", "time")
+CONDITION_KINDS = (*AMOUNT_KINDS, "direction")
 _CONTROL = "control"
 _CONTROL_NAMES = frozenset({"control", "ctrl"})
 _UNSAID = "nan"
 _CONTEXT_SEPARATOR = " | "
 _POPULATION_SEPARATOR = ": "
-_TAG = re.compile(rf", ({'|'.join(_keys.CONDITION_KINDS)}) ")
+_TAG = re.compile(rf", ({'|'.join(CONDITION_KINDS)}) ")
 _QUOTED = re.compile(r'(?<![^\s+])"(?:[^"\\]|\\.)*"(?=$|[+,:\s])', re.DOTALL)
 _HELD = "\ue000"  # on both sides of the number of a text in quotes, while what is around it is taken apart
 _HELD_NUMBER = re.compile(f"{_HELD}(\\d+){_HELD}")
