@@ -84,14 +84,6 @@ def context_text(values: Sequence[str]) -> str:
     )
 
 
-def read_context(text: str, n_columns: int) -> tuple[str, ...]:
-    """Read the values of the context columns from the name of a context."""
-    if n_columns == 1:
-        return (text,)
-    bare, held = _without_quotes(text)
-    return tuple(_unquoted(value, held) for value in bare.split(_CONTEXT_SEPARATOR))
-
-
 def population_text(context: str, condition: object) -> str:
     """Write a population: a context, and a condition or its text."""
     ambiguous = _POPULATION_SEPARATOR in context or set(context) & {'"', _WRITABLE_SLASH, _HELD}
