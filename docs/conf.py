@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
+import json
 import os
 import re
 import shutil
 import sys
+import tomllib
 from datetime import date
 from importlib.metadata import metadata
 from pathlib import Path
@@ -17,6 +20,7 @@ import transpert
 HERE = Path(__file__).parent
 info = metadata("transpert")
 project = info["Name"]
+_FIRST = "evaluate_any_prediction.ipynb"  # whose pictures are shown where several tutorials have one
 author = "transpert developers"
 copyright = f"{date.today():%Y}, {author}"
 version = release = info["Version"]
@@ -29,6 +33,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "sphinx_design",
     "sphinxcontrib.bibtex",
 ]
 templates_path = ["_templates"]
@@ -96,39 +101,52 @@ html_theme_options = {
 def copy_tutorials() -> None:
     """Copy the tutorials from the top level, where people look for them, to where Sphinx looks for them."""
     shutil.rmtree(HERE / "tutorials", ignore_errors=True)
-    (HERE / "tutorials").mkdir()
+    (HERE / "tutorials" / "thumbnails").mkdir(parents=True)
     for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb")):
         # links are written as they hold where the notebook lives
         text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
         (HERE / "tutorials" / notebook.name).write_text(text, encoding="utf-8")
+        pictures = [picture for cell in json.loads(text)["cells"] for picture in _pictures(cell)]
+        if pictures:
+            (HERE / "tutorials" / "thumbnails" / f"{notebook.stem}.png").write_bytes(base64.b64decode(pictures[0]))
+
+
+def _pictures(cell: dict) -> list[str]:
+    """Return what a cell of a notebook drew, as base64."""
+    found = (output.get("data", {}).get("image/png") for output in cell.get("outputs", []))
+    return [picture for picture in found if picture]
 
 
 def write_api_pages() -> None:
-    """Write a page for each room, so that a new name appears by itself: what is public, then what it is made of."""
+    """Write a page for each room: what is public, in the order of a workflow, then what it is made of."""
     folder = HERE / "api" / "generated"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    order = tomllib.loads((HERE / "api" / "order.toml").read_text(encoding="utf-8"))
     for room in transpert._ROOMS:
         module = importlib.import_module(f"transpert.{room}")
         summary = (module.__doc__ or "").strip().splitlines()[0]
-        public, plain = [], []
-        for name in sorted(module.__all__, key=str.lower):
-            is_data = isinstance(getattr(module, name), dict)
-            (plain if is_data else public).append(name)
+        text = f"{room}\n{'=' * len(room)}\n\n{summary}\n\n.. currentmodule:: transpert.{room}\n"
+        if room == "pl":
+            text += _gallery(tutorial_pictures(folder / "pictures"))
+        listed = {name for names in order[room].values() for name in names}
+        sections = order[room] | {"More": sorted(set(module.__all__) - listed)}
+        for title, names in sections.items():
+            # tables of names: the docstring of a dict says nothing of what is in it
+            plain = [name for name in names if isinstance(getattr(module, name), dict)]
+            pages = [name for name in names if name not in plain]
+            if names:
+                text += f"\n{title}\n{'-' * len(title)}\n\n"
+            if pages:
+                text += _summary(room, pages) + "\n"
+            text += "".join(f"- ``{name}``: {', '.join(map(str, getattr(module, name)))}\n" for name in plain)
         parts = [
             name
             for name, value in sorted(vars(module).items(), key=lambda item: item[0].lower())
             if not name.startswith("_") and name not in module.__all__ and _is_of(value, room)
         ]
-        text = (
-            f"{room}\n{'=' * len(room)}\n\n{summary}\n\n.. currentmodule:: transpert.{room}\n\n{_summary(room, public)}"
-        )
         if parts:
             text += f"\nParts\n-----\n\n{_summary(room, parts)}"
-        if plain:
-            # tables of names: the docstring of a dict says nothing of what is in it
-            lines = [f"- ``{name}``: {', '.join(map(str, getattr(module, name)))}" for name in plain]
-            text += "\nTables by name\n--------------\n\n" + "\n".join(lines) + "\n"
         (folder / f"{room}.rst").write_text(text, encoding="utf-8")
 
 
@@ -140,6 +158,31 @@ def _is_of(value: object, room: str) -> bool:
 def _summary(room: str, names: list[str]) -> str:
     lines = "\n   ".join(names)
     return f".. autosummary::\n   :toctree: {room}\n   :nosignatures:\n\n   {lines}\n"
+
+
+def tutorial_pictures(folder: Path) -> list[str]:
+    """Take from the tutorials what each function of ``pl`` drew there; return the names of the functions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, str] = {}
+    for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb"), key=lambda path: path.name != _FIRST):
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            names = re.findall(r"tp\.pl\.(\w+)\(", "".join(cell["source"]))
+            drawn = _pictures(cell)
+            if len(names) == len(drawn) == 1:
+                found.setdefault(names[0], drawn[0])
+    for name, picture in found.items():
+        (folder / f"{name}.png").write_bytes(base64.b64decode(picture))
+    return list(found)
+
+
+def _gallery(names: list[str]) -> str:
+    """Show pictures as cards, each a link to the function that drew it."""
+    cards = "".join(
+        f"\n   .. grid-item-card:: {name}\n      :img-bottom: pictures/{name}.png\n"
+        f"      :link: transpert.pl.{name}\n      :link-type: any\n"
+        for name in sorted(names)
+    )
+    return f"\nPictures of the tutorials:\n\n.. grid:: 1 2 2 3\n   :gutter: 2\n{cards}\n"
 
 
 def inner_names() -> list[tuple[str, str]]:
@@ -194,7 +237,8 @@ def setup(app: object) -> None:
     app.connect("missing-reference", top_level)
 
 
-autosummary_context = {"foreign_bases": foreign_bases()}
 copy_tutorials()
 write_api_pages()
+pictures = sorted(path.stem for path in (HERE / "api" / "generated" / "pictures").glob("*.png"))
+autosummary_context = {"foreign_bases": foreign_bases(), "pictures": pictures}
 nitpick_ignore = inner_names()  # of all modules, which are imported by now

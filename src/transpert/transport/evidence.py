@@ -33,7 +33,7 @@ class Evidence:
 
     Given to a model as ``evidence=``, it counts beside the model's own effects by a weight that is fitted on what it
     says of the model's own groups while they are left out; a screen that does not help there gets the weight 0. It
-    must not hold cells that predictions will be judged on.
+    must not hold cells that predictions will be scored on.
 
     Parameters
     ----------
