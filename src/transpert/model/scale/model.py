@@ -461,8 +461,7 @@ class SCALE(GatedModel):
             f"{training.set_size} cells{self.trained_on and f'; trained on {self.trained_on}'}"
         )
         if self.anchor is not None:
-            lines += [f"  off: {reason}" for reason in self.anchor.missing()]
-            lines += [f"  {text}" for text in self.anchor.evidence_texts()]
+            lines += self.anchor.remarks()
         if self.is_trained_:
             why = f", which was not trained: {self.without_networks}" if self.without_networks else ""
             why = why or evidence_text(self.gate_evidence, self.left_out_level, self.gate)
