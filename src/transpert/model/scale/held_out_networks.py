@@ -28,7 +28,7 @@ def left_out_networks(
     seed: int,
     report: Report,
 ) -> np.ndarray:
-    """Return the shift, ``(R, G)``, of each row by the network that left it out, of cells that the anchor moved or not."""
+    """Return the shift of each row, ``(R, G)``, by the network that has not seen its group."""
     shifts = np.zeros_like(anchored.shifts)
     effects, fold = left.effects[anchored.rows], left.folds.test_fold[anchored.rows]
     contexts = map(left.groups.context_values, left.first[anchored.rows].tolist())
