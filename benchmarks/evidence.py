@@ -26,6 +26,8 @@ METRICS = ("pearson_delta", "overlap_at_n", "energy_distance")
 # the ten larger types, in the order of their names: every other one is of "another screen"
 _TYPES = ("B", "B Activated", "CD14 Mono", "CD16 Mono", "CD4 Memory T")
 _TYPES += ("CD4 Naive T", "CD8 T", "DC", "NK", "T activated")
+# perturbations that Norman et al. and McFaline et al. both have
+_BOTH = ("MAP2K3", "MAP2K6", "MAP3K21", "MAP4K3", "MAP4K5", "MAPK1", "PLK4", "SGK1", "TGFBR2")
 _N_SIMULATED = 10
 _HELD_OUT = ["P1", "P4"]
 
@@ -54,6 +56,21 @@ def kang(folder: Path) -> Iterator[Case]:
             own = cells[mine].copy()
             tp.pp.split(own, holdout={"cell_type": held_out}, context_keys="cell_type")
             yield Case("Kang: a type, from five others of another screen", own, cells[~mine].copy(), setup)
+
+
+def norman(folder: Path) -> Iterator[Case]:
+    """Predict activations in K562 from knock-downs of the same genes in gliomas, which lead elsewhere, and in turn."""
+    cells = anndata.read_h5ad(folder / "norman19_mcfaline23.h5ad")
+    cells.layers["counts"] = cells.X
+    cells.X = tp.pp.log1p_per_10k(cells.layers["counts"], cells.obs["ncounts"].to_numpy(float))
+    setup = {"perturbation_key": "perturbation", "context_keys": "cell_type", "layer": "counts"}
+    setup["library_size_key"] = "ncounts"
+    is_k562 = (cells.obs["cell_type"] == "k562").to_numpy()
+    for mine, kind in ((is_k562, "K562, from gliomas"), (~is_k562, "gliomas, from K562")):
+        for held_out in (_BOTH[::3], _BOTH[1::3], _BOTH[2::3]):
+            own = cells[mine].copy()
+            tp.pp.split(own, holdout={"perturbation": list(held_out)}, context_keys="cell_type")
+            yield Case(f"Norman and McFaline: {kind}", own, cells[~mine].copy(), setup)
 
 
 def simulated() -> Iterator[Case]:
@@ -102,7 +119,7 @@ def main() -> None:
     folder = parser.parse_args().data
     warnings.simplefilter("ignore")
     logging.getLogger("transpert").setLevel(logging.ERROR)
-    cases = [*simulated(), *(kang(folder) if folder else ())]
+    cases = [*simulated(), *((*kang(folder), *norman(folder)) if folder else ())]
     table = pd.concat([scores(case).assign(case=number) for number, case in enumerate(cases)]).reset_index()
     rng = np.random.default_rng(0)
     for kind, rows in table.groupby("kind"):
@@ -112,6 +129,9 @@ def main() -> None:
         for name in ("none", "another screen", "shuffled genes"):
             cells = [f"{rows.loc[rows['model'] == name, 'weight'].mean():.2f}"]
             for metric in METRICS:
+                if metric not in wide:  # nothing is really significant
+                    cells.append("-")
+                    continue
                 difference = (wide[metric][name] - wide[metric]["none"]).dropna().to_numpy()
                 draws = difference[rng.integers(len(difference), size=(2_000, len(difference)))].mean(axis=1)
                 low, high = np.quantile(draws, [0.025, 0.975])

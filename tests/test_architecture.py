@@ -32,6 +32,7 @@ FREE = {
     "_schema",
     "_seeds",
     "_spelling",
+    "_statistics",
     "errors",
 }
 FORBIDDEN = {

@@ -141,6 +141,11 @@ def check_names(values: Any, *, name: str, optional: bool = False) -> Any:
     return found
 
 
+def name_list(names: Iterable[Any]) -> list[str]:
+    """Return names as a list; a string is one name, not its letters."""
+    return [names] if isinstance(names, str) else [str(name) for name in names]
+
+
 def check_choice(value: Any, choices: Any, *, name: str, optional: bool = False) -> Any:
     """Return one of a few words, given as a collection or as a Literal type."""
     known: Collection[Any] = choices if isinstance(choices, Collection) else get_args(choices)
@@ -242,11 +247,7 @@ _FLAGS = (
     "progress include_controls ceiling overwrite save_anndata umap paired return_fig early_stopping populations warn "
     "need_controls in_order squared self_pairs capped shown"
 )
-_TEXTS = (
-    "perturbation_key batch_key dose_key time_key split_key direction_key layer counts_layer library_size_key "
-    "embedding_key modality key_added replicate_key gene_key population context basis title where "
-    "key dataset file groupby"
-)
+_TEXTS = "layer counts_layer modality key_added population context basis title where key dataset file groupby"
 
 # how an argument of each name is checked, wherever it occurs; None is refused by whoever needs more
 _CHECKS: dict[str, tuple[Check, dict[str, Any]]] = {
@@ -284,6 +285,10 @@ _CHECKS: dict[str, tuple[Check, dict[str, Any]]] = {
 def check_arguments(given: Mapping[str, Any], *, but: Collection[str] = ()) -> None:
     """Check the arguments of a public function, its ``locals()``, by their names, which mean the same everywhere."""
     for name, value in given.items():
-        if name in _CHECKS and name not in but:
+        if name in but:
+            continue
+        if name in _CHECKS:
             check, options = _CHECKS[name]
             check(value, name=name, **options)
+        elif name.endswith("_key"):  # the name of a column
+            check_text(value, name=name, optional=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Container
 from typing import Any, overload
 
 import numpy as np
@@ -121,7 +121,7 @@ def check_library_sizes(
         )
 
 
-def library_size_column(key: str | None, columns: Collection[str]) -> str | None:
+def library_size_column(key: str | None, columns: Container[Any]) -> str | None:
     """Return the column with the library sizes: the one that is named, or ``library_size`` if it is there."""
     return _keys.LIBRARY_SIZE if key is None and _keys.LIBRARY_SIZE in columns else key
 

@@ -11,11 +11,14 @@ import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from msgspec import Meta
+
+from transpert import __version__
 
 from .errors import TranspertError
 
@@ -151,6 +154,17 @@ def write_json(path: Path, values: object) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of installed packages by name."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # this one, in a checkout that is not installed
+            found[name] = __version__ if name == "transpert" else "unknown"
+    return found
 
 
 def digest_of_file(path: Path) -> str:

@@ -13,14 +13,13 @@ import os
 import shutil
 import socket
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ._files import writing
-from .errors import OURS, AssumptionWarning, OptionError, TranspertError
+from .errors import OptionError, TranspertError, warn_user
 
 MARKER = ".transpert"
 _PARTIAL, _LOCK = ".partial", ".lock"  # ends of names of what is unfinished, and of locks
@@ -254,11 +253,7 @@ def _current(target: Path, kind: str) -> Path:
         if target.exists() or not (work.is_ours and work.old.exists()):
             return target
         time.sleep(0.02)  # another process may be about to give the new one its name
-    warnings.warn(
-        f"{target} was being replaced when the process was killed; what it held before is read, from {work.old}.",
-        AssumptionWarning,
-        skip_file_prefixes=OURS,
-    )
+    warn_user(f"{target} was being replaced when the process was killed; what it held before is read, from {work.old}.")
     return work.old
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from transpert import _keys
+from transpert._matrices import as_dense
 from transpert.errors import CountsError
 
 _CELLS = 128  # looked at: a scale is that of all cells, or of every cell of a batch
@@ -60,7 +61,7 @@ def sizes_behind(values: Any, counts: Any) -> np.ndarray:
     >>> sizes_behind(np.log1p([[5.0, 10.0], [5.0, 5.0]]), np.array([[1, 2], [1, 2]])).round(6).tolist()
     [2000.0, nan]
     """
-    return _factors(_dense(counts), _rates(values)) * _keys.SCALE_FACTOR
+    return _factors(as_dense(counts), _rates(values)) * _keys.SCALE_FACTOR
 
 
 def proportion(values: Any, others: Any) -> np.ndarray:
@@ -108,7 +109,7 @@ def form_of(values: Any) -> str | None:
     >>> form_of(np.log1p(counts * 7.5)), form_of(np.log2(1 + counts * 7.5)), form_of(counts * 0.3 + counts.mean(0))
     ('log1p', 'log2(1 + x)', 'continuous')
     """
-    found = Counter(form for form in map(_form_of_cell, _dense(values)) if form is not None)
+    found = Counter(form for form in map(_form_of_cell, as_dense(values)) if form is not None)
     if not found:
         return None
     form, times = found.most_common(1)[0]
@@ -141,7 +142,7 @@ def _are_multiples(rates: np.ndarray) -> bool:
 def _rates(values: Any) -> np.ndarray:
     """Undo a log1p; values that are none become infinite or NaN."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.expm1(_dense(values))
+        return np.expm1(as_dense(values))
 
 
 def _factors(numbers: np.ndarray, rates: np.ndarray) -> np.ndarray:
@@ -153,11 +154,6 @@ def _factors(numbers: np.ndarray, rates: np.ndarray) -> np.ndarray:
         expected = numbers / factors[:, None]
         explained = np.all(np.abs(rates - expected) <= _SAME_RATE * expected + 1e-3, axis=1)
     return np.where(explained, factors, np.nan)
-
-
-def _dense(matrix: Any) -> np.ndarray:
-    """Return a matrix as float64, dense."""
-    return np.asarray(matrix.toarray() if sparse.issparse(matrix) else matrix, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from ._files import check_fits, reading
 from .errors import TranspertError
 
 CHECKSUM = "checksum"
-DAMAGED = "It is damaged, or was changed after it was saved: take it from a copy, or train anew."
+DAMAGED = "It is damaged, or was changed after it was saved: take it from a copy, or train again."
 
 
 def read_json(path: Path, error: type[TranspertError], remedy: str) -> Any:

@@ -236,7 +236,7 @@ def _check_shape(
 
 
 def _check_values(value: Any, said: list[str], name: str, error: type[TranspertError]) -> None:
-    """Check what is said of the values of an array."""
+    """Check the values of an array against its annotation."""
     if "finite" in said and not np.isfinite(value).all():
         raise error("values are NaN or infinite", where=name, remedy="Remove or replace them.")
     if "positions" in said and (np.asarray(value).dtype.kind not in "iu" or np.min(value, initial=0) < 0):

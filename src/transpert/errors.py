@@ -6,6 +6,7 @@ the built-in exception a caller would expect, so that ``except ValueError`` keep
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -88,7 +89,7 @@ class ControlError(TranspertError, ValueError):
 
 
 class GroupSizeError(TranspertError, ValueError):
-    """A group of cells is too small for what is asked of it."""
+    """A group of cells is too small for the computation."""
 
 
 class GeneError(TranspertError, ValueError):
@@ -198,6 +199,11 @@ class UnknownOptionError(UnknownNameError, TypeError):
     def _find(name: str, known: tuple[str, ...]) -> str | None:
         """Return the nearest option, however far: there are few, and none can be taken for another gene."""
         return next(iter(get_close_matches(name, known, n=1, cutoff=0.5)), None)
+
+
+def warn_user(text: str) -> None:
+    """Report what was assumed, with the line of the user that led to it."""
+    warnings.warn(text, AssumptionWarning, skip_file_prefixes=OURS)
 
 
 def check_known(kind: str, names: Iterable[Any], known: Collection[Any], *, where: str | None = None) -> None:

@@ -191,8 +191,8 @@ def test_a_loaded_model_knows_what_was_measured(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("asked", "error", "text"),
     [
-        ({"perturbations": []}, ConditionError, "nothing is asked for"),
-        ({"contexts": []}, ConditionError, "nothing is asked for"),
+        ({"perturbations": []}, ConditionError, "no population is requested"),
+        ({"contexts": []}, ConditionError, "no population is requested"),
         ({"perturbations": ["control"]}, ConditionError, "are the control cells"),
         ({"n_cells": 3.5}, OptionError, "n_cells is 3.5"),
         ({"readout": "counted"}, OptionError, "'counts', 'expected', 'added' or None"),
@@ -527,7 +527,7 @@ def test_what_a_row_does_not_say_is_as_it_was_measured(dosed) -> None:
         ({"dose": [1.0]}, {}, "column 'perturbation'"),
         ({"perturbation": [None]}, {}, "names no perturbation"),
         ({"perturbation": ["P0"]}, {"doses": 1.0}, "'doses' and conditions are given"),
-        ({"perturbation": []}, {}, "nothing is asked for"),
+        ({"perturbation": []}, {}, "no population is requested"),
         ({"perturbation": ["P0"], "n_cells": [0]}, {}, "n_cells is 0"),
     ],
 )

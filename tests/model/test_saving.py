@@ -129,7 +129,7 @@ def test_an_entry_that_is_missing_is_named(folder, entry) -> None:
 
 def test_models_without_checksums_are_of_another_format(folder) -> None:
     change(folder, format=1, files=None)
-    with pytest.raises(ModelFileError, match="the model has format 1, this version reads 2 and 3.*train anew"):
+    with pytest.raises(ModelFileError, match="the model has format 1, this version reads 2 and 3.*train again"):
         tp.SCALE.load(folder)
 
 

@@ -47,8 +47,8 @@ FULL = NetworkOptions(
         (FlowOptions, "prior", "uniform", "'control', 'gaussian'"),
         (FlowOptions, "steps", 0, "whole number"),
         (LossOptions, "endpoint", -1.0, "at least 0"),
-        (LossOptions, "set_level", float("nan"), "finite"),
-        (LossOptions, "mean_shift", float("inf"), "finite"),
+        (LossOptions, "set_level", float("nan"), "number of at least 0"),
+        (LossOptions, "mean_shift", float("inf"), "number of at least 0"),
         (DecoderOptions, "depth", -1, "whole number"),
     ],
 )

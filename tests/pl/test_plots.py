@@ -320,7 +320,7 @@ def test_the_heat_map_refuses_what_is_not_there(score_rows) -> None:
         tp.pl.score_heatmap(score_rows, metrics=["pearson"])
     with pytest.raises(OptionError, match="max_rows is 1"):
         tp.pl.score_heatmap(score_rows, max_rows=1)
-    with pytest.raises(OptionError, match="no metric is asked for"):
+    with pytest.raises(OptionError, match="no metric is named"):
         tp.pl.score_heatmap(score_rows, metrics=[])
     with pytest.raises(OptionError, match="no row is of a model"):
         tp.pl.score_heatmap(score_rows[score_rows["model"] == "ceiling"])

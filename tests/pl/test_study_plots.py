@@ -90,7 +90,7 @@ def test_targets_stand_in_their_order_and_a_missing_context_is_refused() -> None
     )
     axes = tp.pl.targets(ranking, show=False)
     assert [text.get_text() for text in axes.get_yticklabels()] == ["A", "B"]
-    assert "1 not judged" in axes.get_title()
+    assert "1 not ranked" in axes.get_title()
     with pytest.raises(UnknownNameError, match="context"):
         tp.pl.targets(ranking, context="NK")
 

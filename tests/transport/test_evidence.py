@@ -42,6 +42,42 @@ def test_genes_that_were_not_measured_are_not_taken_as_unchanged() -> None:
     np.testing.assert_array_equal(np.isnan(aligned.effect(Condition(("P1",)), "x")), [False, True, False])
 
 
+def lineages(effects_follow_profiles: bool, name_profiles: bool = True) -> tuple[Evidence, np.ndarray, np.ndarray]:
+    """Effects of eight contexts of two lineages; the profile and the effect of a ninth of the first lineage."""
+    rng = np.random.default_rng(0)
+    lineage = np.arange(9) // 4 % 2  # the ninth is of the first
+    profiles = np.where(lineage[:, None] == 1, rng.uniform(0, 4, 60), rng.uniform(0, 4, 60))
+    profiles = np.maximum(profiles + 0.3 * rng.normal(size=profiles.shape), 0.5)
+    of_lineage = rng.normal(size=(2, 60))
+    effects = of_lineage[lineage if effects_follow_profiles else np.arange(9) % 2]
+    effects = effects + 0.05 * rng.normal(size=effects.shape)
+    conditions, contexts = (Condition(("P",)),) * 8, tuple(f"c{number}" for number in range(8))
+    genes, nothing = tuple(f"g{number}" for number in range(60)), np.zeros((8, 60))
+    given = profiles[:8] if name_profiles else None
+    return Evidence(conditions, contexts, genes, effects[:8], nothing, profiles=given), profiles[8], effects[8]
+
+
+def test_contexts_with_like_controls_count_more_where_that_predicts_contexts_better() -> None:
+    screen, profile, effect = lineages(effects_follow_profiles=True)
+    like = np.square(screen.effect(Condition(("P",)), "new", profile) - effect).mean()
+    mean = np.square(screen.log_fold.mean(axis=0) - effect).mean()
+    assert like < 0.1 * mean
+    np.testing.assert_allclose(screen.effect(Condition(("P",)), "new"), screen.log_fold.mean(axis=0))
+
+
+@pytest.mark.parametrize("change", [{"effects_follow_profiles": False}, {"name_profiles": False}])
+def test_all_contexts_count_the_same_where_controls_tell_nothing(change) -> None:
+    screen, profile, _ = lineages(**{"effects_follow_profiles": True, **change})
+    np.testing.assert_allclose(screen.effect(Condition(("P",)), "new", profile), screen.log_fold.mean(axis=0))
+
+
+def test_genes_without_a_profile_do_not_count_for_likeness() -> None:
+    screen, profile, _ = lineages(effects_follow_profiles=True)
+    wider = screen.of_genes([*screen.genes, "unknown"])
+    expected = screen.effect(Condition(("P",)), "new", profile)
+    np.testing.assert_allclose(wider.effect(Condition(("P",)), "new", np.append(profile, 7.0))[:-1], expected)
+
+
 def test_a_table_of_log2_fold_changes_is_read_with_its_errors() -> None:
     table = pd.DataFrame([[1.0, -2.0]], index=["A+B"], columns=["X", "Y"])
     found = Evidence.from_frame(table, table.abs() / 10, base=2)
@@ -57,6 +93,7 @@ def test_a_table_of_log2_fold_changes_is_read_with_its_errors() -> None:
         ({"variance": -np.ones((4, 3))}, "variance"),
         ({"log_fold": np.full((4, 3), np.inf)}, "log_fold"),
         ({"log_fold": np.ones((4, 2))}, "log_fold"),
+        ({"profiles": np.ones((3, 3))}, "profiles"),
         ({"contexts": ("x",)}, "no effects"),
     ],
 )

@@ -56,7 +56,7 @@ def _divide(adata: AnnData, settings: Settings) -> None:
     if asked.saved is not None:
         if asked.holdout is not None or asked.by is not None:
             remedy = "Keep one of saved, holdout and by."
-            raise OptionError("a split is saved, and another one is asked for", where="[split]", remedy=remedy)
+            raise OptionError("another split is saved already", where="[split]", remedy=remedy)
         design = Design(data.perturbation_key, data.control, tuple(data.context_keys))
         of_cell_load = Path(asked.saved).suffix == ".toml"
         pp.load_split(adata, asked.saved, design=design if of_cell_load else None, on_leak=asked.on_leak)
@@ -143,7 +143,7 @@ def report(settings: Settings, command: str) -> Path:
 
 
 def rank(settings: Settings) -> pd.DataFrame:
-    """Rank perturbations by what is asked for, and write the ranking."""
+    """Rank perturbations by what is desired, and write the ranking."""
     from transpert import tl
     from transpert.model import SCALE
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from transpert._files import versions
 from transpert.cli._console import named_errors, read_h5ad, write_table
 from transpert.cli._options import AllColumns, ConditionColumns, Files, Layers, Scoring, takes_options
 from transpert.cli.export import export_app
@@ -207,11 +208,10 @@ def _set_up_store(path: Path, columns: AllColumns, layer: str | None) -> Any:
 def info() -> None:
     """Print the versions that a report of an error needs."""
     import platform
-    from importlib.metadata import version
 
     import torch
 
-    for name in ("transpert", "scvi-tools", "anndata", "lightning", "torch"):
-        typer.echo(f"{name} {version(name)}")
+    for name, version in versions("transpert", "scvi-tools", "anndata", "lightning", "torch").items():
+        typer.echo(f"{name} {version}")
     typer.echo(f"Python {platform.python_version()} on {platform.platform()}")
     typer.echo(f"GPU: {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}")

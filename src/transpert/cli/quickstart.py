@@ -1,4 +1,4 @@
-"""The quickstart: hold out one stimulated cell type, train, predict, judge, draw."""
+"""The quickstart: hold out one stimulated cell type, train, predict, score, draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of a whole job, ``init`` to ``report``, ``run`` for all of them, and what a trained model is asked."""
+"""The commands of a whole job, ``init`` to ``report``, ``run`` for all of them, and those that use a trained model."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def train(file: _File, changes: _Changes = None) -> None:
 
 
 def predict(file: _File, changes: _Changes = None) -> None:
-    """Predict what is asked for, by default what was held out."""
+    """Predict the populations that the file names, by default those that were held out."""
     from transpert.cli import job
 
     with named_errors():

@@ -154,6 +154,7 @@ def _chosen(store: Store, conditions: list[str]) -> np.ndarray:
 
 
 def _description(store: Store) -> str:
+    """Describe a store in a few lines."""
     manifest, design = store.manifest, store.design
     groups = manifest.groups
     n_bytes = sum(size for size, _ in manifest.files.values())

@@ -137,6 +137,11 @@ class Condition:
         """What was perturbed and in which direction, whatever the dose and the time."""
         return tuple(zip(self.parts, self.directions, strict=True))
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """Doses, time and directions by kind: a tuple with a value for each part, or one value for all of them."""
+        return {"dose": self.doses, "time": self.time, "direction": self.directions}
+
     def __str__(self) -> str:
         """Write the condition as :meth:`read` reads it back."""
         return write_condition(self.parts, self.doses, self.time, self.directions)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Collection, Iterable, Iterator
 
 from transpert import _keys
-from transpert.errors import OURS, AssumptionWarning, ConditionError, list_names
+from transpert.errors import ConditionError, list_names, warn_user
 
 from .guides import shared_targets
 from .labels import LabelFormat
@@ -75,13 +74,13 @@ def report_labels(
     controls = other_controls(names, label_format)
     if controls:
         several = list_names([label_format.control, *controls[:2]])
-        _report(
+        warn_user(
             f"{where}: {list_names(controls)} look like controls beside {label_format.named_controls}, and are taken "
             f"for perturbations. If they are controls, name them all, control=[{several}], or a pattern, 'NT*'."
         )
     perturbed = [name for name in names if name not in controls]
     for separator, combined in other_combinations(perturbed, label_format, known):
-        _report(
+        warn_user(
             f"{where}: {list_names(combined)} look like combinations joined by {separator!r}, and are taken for single "
             f"perturbations. If they are combinations, pass combination_separator={separator!r}."
         )
@@ -89,7 +88,7 @@ def report_labels(
     guides = shared_targets(sorted(parts), known)
     if guides:
         target, members = next(iter(guides.items()))
-        _report(
+        warn_user(
             f"{where}: labels of {len(guides)} targets look like guides ({list_names(members)} of {target!r}), and are "
             "taken for different perturbations. transpert.pp.targets_of_guides pools them."
         )
@@ -112,7 +111,7 @@ def check_spellings(labels: Iterable[object], *, where: str) -> None:
                 where=where,
                 remedy=f"Write each in one way: adata.{where} = adata.{where}.astype(str).str.strip().",
             )
-        _report(
+        warn_user(
             f"{where}: {shown} differ in capitals alone, and are taken for different labels. If they are one, write "
             f"them in one way: adata.{where} = adata.{where}.replace({{{twins[0][0]!r}: {twins[0][1]!r}}})."
         )
@@ -125,11 +124,7 @@ def _without_blanks(label: str) -> str:
 def report_nothing_given(n_cells: int, *, where: str) -> None:
     """Report once that perturbed cells have a dose or time of 0, as controls of some tables have."""
     if n_cells:
-        _report(
+        warn_user(
             f"{where} is 0 in {n_cells} cells that are labelled as perturbed, and is taken for an amount like others. "
             "If these cells are controls, give them the label of controls."
         )
-
-
-def _report(text: str) -> None:
-    warnings.warn(text, AssumptionWarning, skip_file_prefixes=OURS)

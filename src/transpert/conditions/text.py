@@ -23,7 +23,7 @@ _CONTROL_NAMES = frozenset({"control", "ctrl"})
 _UNSAID = "nan"
 _CONTEXT_SEPARATOR = " | "
 _POPULATION_SEPARATOR = ": "
-_TAG = re.compile(r", (dose|time|direction) ")
+_TAG = re.compile(rf", ({'|'.join(_keys.CONDITION_KINDS)}) ")
 _QUOTED = re.compile(r'(?<![^\s+])"(?:[^"\\]|\\.)*"(?=$|[+,:\s])', re.DOTALL)
 _HELD = "\ue000"  # on both sides of the number of a text in quotes, while what is around it is taken apart
 _HELD_NUMBER = re.compile(f"{_HELD}(\\d+){_HELD}")

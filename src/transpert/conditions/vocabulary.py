@@ -15,7 +15,7 @@ from .labels import Controls, LabelFormat
 
 @dataclass(frozen=True)
 class PerturbationVocabulary:
-    """The perturbation labels of a data set and the single perturbations they are made of.
+    """The perturbation labels of a data set and the single perturbations in them.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class PerturbationVocabulary:
 
     @as_annotated()
     def spelling(self, label: str) -> str:
-        """Return the data's own spelling of a label, or the sorted one for a combination it never saw.
+        """Return the data's own spelling of a label, or the sorted one for a combination that the data lack.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class PerturbationVocabulary:
         return self.spelling_of(self.label_format.parts(label))
 
     def spelling_of(self, parts: tuple[str, ...]) -> str:
-        """Return the data's own label for sorted parts, or one written as the data would for what it never saw.
+        """Return the data's own label for sorted parts, or one in the same format for parts that the data lack.
 
         Parameters
         ----------

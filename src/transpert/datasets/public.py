@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +22,6 @@ from transpert._counts import library_sizes, log1p_per_10k, read_counts
 from transpert._files import reading
 from transpert._signatures import as_annotated
 from transpert.errors import (
-    OURS,
-    AssumptionWarning,
     ConditionError,
     CountsError,
     DownloadError,
@@ -32,6 +29,7 @@ from transpert.errors import (
     UnknownNameError,
     check_known,
     list_names,
+    warn_user,
 )
 
 
@@ -197,7 +195,7 @@ def read_public(
     labels = _labels(frame(adata.obs), entry)
     labelled = labels.notna().to_numpy()
     if not labelled.all():
-        _assume(f"{np.count_nonzero(~labelled)} cells of {entry.name} have no perturbation label and are left out.")
+        warn_user(f"{np.count_nonzero(~labelled)} cells of {entry.name} have no perturbation label and are left out.")
         adata, labels = adata[labelled], labels[labelled]
     counts = adata.X if slot == "X" else adata.layers[slot]
     counts = sparse.csr_matrix(read_counts(counts, where=f"{read}, {slot}"), dtype=np.float32)
@@ -216,10 +214,6 @@ def read_public(
     )
     result.uns["source"] = {"data": entry.reference, "url": entry.url}
     return result
-
-
-def _assume(message: str) -> None:
-    warnings.warn(message, AssumptionWarning, skip_file_prefixes=OURS)
 
 
 def _read(source: Path) -> AnnData:
@@ -259,7 +253,7 @@ def _labels(obs: pd.DataFrame, entry: PublicSet) -> pd.Series:
         )
     changed = [str(label) for label in found if not entry.separators and _keys.COMBINATION in str(label)]
     if changed:
-        _assume(f"'+' separates combinations here, so it is written 'plus' in {list_names(changed)}.")
+        warn_user(f"'+' separates combinations here, so it is written 'plus' in {list_names(changed)}.")
     return pd.Series([ours.get(label) for label in obs[column]], index=obs.index, dtype=object)
 
 
@@ -275,6 +269,7 @@ def _label(label: str, entry: PublicSet) -> str:
 
 
 def _columns(obs: pd.DataFrame, labels: pd.Series, entry: PublicSet) -> pd.DataFrame:
+    """Return the columns of a public data set under our names."""
     table = pd.DataFrame(index=obs.index.astype(str))
     table["perturbation"] = pd.Categorical(labels.to_numpy())
     for theirs, ours in entry.columns.items():
@@ -306,7 +301,7 @@ def _gene_names(var: pd.DataFrame, entry: PublicSet) -> pd.Index:
     names = pd.Index((var[entry.symbols] if entry.symbols in var else var.index).astype(str), name=None)
     if names.is_unique:
         return names
-    _assume(f"{names.duplicated().sum()} genes of {entry.name} share their name with another one; they got a number.")
+    warn_user(f"{names.duplicated().sum()} genes of {entry.name} share their name with another one; they got a number.")
     return make_index_unique(names)
 
 
@@ -327,6 +322,7 @@ def _file_name(entry: PublicSet) -> str:
 
 
 def _loader(name: str) -> Callable[..., AnnData]:
+    """Make the function that loads a public data set."""
     check_known("data set", [name], PUBLIC_SETS)
 
     def load(*, path: str | os.PathLike[str] | None = None, adata: AnnData | MuData | None = None) -> AnnData:

@@ -295,6 +295,7 @@ def _draw(
     embedding: np.ndarray | None,
     rng: np.random.Generator,
 ) -> AnnData:
+    """Draw the cells of every group, batch by batch."""
     batch_shift = rng.normal(scale=0.1 if o.n_batches > 1 else 0.0, size=(o.n_batches, o.n_genes))
     nothing = np.zeros(o.n_genes)
     controls: list[_Group] = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -96,8 +96,13 @@ class Design:
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that the design names."""
-        optional = (self.batch_key, self.dose_key, self.time_key, self.split_key, self.direction_key)
-        return (self.perturbation_key, *self.context_keys, *(column for column in optional if column is not None))
+        perturbation, *others = (getattr(self, name) for name in self._roles())
+        return (perturbation, *self.context_keys, *_columns_set(*others))
+
+    @classmethod
+    def _roles(cls) -> list[str]:
+        """Return the fields that name one column, that of the perturbation first."""
+        return [field.name for field in fields(cls) if field.name.endswith("_key")]
 
     @as_annotated()
     def check(self, obs: pd.DataFrame, *, need_controls: bool = True) -> None:
@@ -126,7 +131,7 @@ class Design:
             raise UnknownNameError("column", absent, map(str, obs.columns), where="obs", remedy=remedy)
         check_labelled(obs, (self.perturbation_key,), label_format=self.label_format)
         check_labelled(obs, (*self.context_keys, *_columns_set(self.batch_key, self.split_key)))
-        for column in _columns_set(self.dose_key, self.time_key):
+        for column in self.amount_columns:
             check_amounts(obs[column], where=f"obs[{column!r}]", separator=self.combination_separator)
         if not need_controls:
             return
@@ -212,7 +217,7 @@ class Design:
                 check_spellings(label_codes(obs[column])[1], where=f"obs[{column!r}]")
         codes, labels = label_codes(obs[self.perturbation_key])
         perturbed = ~np.array([self.label_format.is_control(str(label)) for label in labels], dtype=bool)[codes]
-        for column in _columns_set(self.dose_key, self.time_key):
+        for column in self.amount_columns:
             if column in obs:
                 amounts = pd.to_numeric(obs[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
                 report_nothing_given(int((perturbed & (amounts == 0)).sum()), where=f"obs[{column!r}]")
@@ -261,20 +266,10 @@ class Design:
         >>> Design("perturbation", "control", ("tissue",)).renamed({"tissue": "organ"}).columns
         ('perturbation', 'organ')
         """
-
-        def new(column: str | None) -> str | None:
-            return None if column is None else names.get(column, column)
-
-        return replace(
-            self,
-            perturbation_key=names.get(self.perturbation_key, self.perturbation_key),
-            context_keys=tuple(names.get(column, column) for column in self.context_keys),
-            batch_key=new(self.batch_key),
-            dose_key=new(self.dose_key),
-            time_key=new(self.time_key),
-            split_key=new(self.split_key),
-            direction_key=new(self.direction_key),
-        )
+        columns: dict[str, Any] = {role: getattr(self, role) for role in self._roles()}
+        renamed = {role: names.get(column, column) for role, column in columns.items() if column is not None}
+        contexts = tuple(names.get(column, column) for column in self.context_keys)
+        return replace(self, context_keys=contexts, **renamed)
 
     @property
     def condition_keys(self) -> dict[str, str]:
@@ -286,8 +281,13 @@ class Design:
         >>> Design("perturbation", "control", time_key="hours").condition_keys
         {'time': 'hours'}
         """
-        named = {kind: getattr(self, f"{kind}_key") for kind in ("dose", "time", "direction")}
+        named = {kind: getattr(self, f"{kind}_key") for kind in _keys.CONDITION_KINDS}
         return {kind: key for kind, key in named.items() if key is not None}
+
+    @property
+    def amount_columns(self) -> list[str]:
+        """Columns of the dose and the time, where the design has them."""
+        return [key for kind, key in self.condition_keys.items() if kind in _keys.AMOUNT_KINDS]
 
     def setup_arguments(self, **others: Any) -> dict[str, Any]:
         """Return the design as arguments of ``setup_anndata``, with others in their places.

@@ -66,7 +66,7 @@ def combined_codes(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarra
     """Number the combinations of codes that occur, in the order of the first column, then of the next."""
     joint = columns[0].astype(np.int64)
     for codes in columns[1:]:
-        # numbered anew for each column, so that no product of sizes is too large for the type
+        # numbered again for each column, so that no product of sizes is too large for the type
         joint = _renumbered(joint)
         joint *= int(codes.max(initial=0)) + 1
         joint += codes

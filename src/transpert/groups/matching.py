@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from transpert._signatures import as_annotated
-from transpert.errors import OURS, AssumptionWarning, ControlError, list_names
+from transpert.errors import ControlError, list_names, warn_user
 
 from .table import Groups
 
@@ -115,11 +114,9 @@ def match_controls(groups: Groups, *, min_controls: int = 10, warn: bool = True)
     matching = pd.DataFrame({"level": levels, "n_controls": counts}, index=perturbed.index)
     borrowed = int((matching["level"] == CONTEXT_LEVEL).sum())
     if warn and borrowed and groups.design.batch_key is not None:
-        warnings.warn(
+        warn_user(
             f"{borrowed} of {len(matching)} groups have fewer than {min_controls} controls in their own batch and "
-            "are compared with the controls of their whole context.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            "are compared with the controls of their whole context."
         )
     return ControlMatching(groups, matching, chosen)
 

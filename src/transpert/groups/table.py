@@ -194,10 +194,10 @@ def make_groups(
     labels, chosen = design.label_format, numbers[first]
     spelled = _spellings(label_codes(obs[design.perturbation_key])[1], labels)
     names = [spelled[c.parts] for c in conditions]
-    doses = [written_dose(c, labels.split(name)) for c, name in zip(conditions, names, strict=True)]
+    values = [written_values(c, labels.split(name)) for c, name in zip(conditions, names, strict=True)]
     table.insert(1, "perturbation", np.array(names, dtype=object)[chosen])
-    table.insert(2, "dose", np.array(doses, dtype=object)[chosen])
-    table.insert(3, "time", np.array([np.nan if c.time is None else c.time for c in conditions], dtype=float)[chosen])
+    table.insert(2, "dose", np.array([value["dose"] for value in values], dtype=object)[chosen])
+    table.insert(3, "time", np.array([value["time"] for value in values], dtype=float)[chosen])
     table["is_control"] = np.array([c.is_control for c in conditions], dtype=bool)[chosen]
     table["n_cells"] = sizes
     for key in design.context_keys:
@@ -223,8 +223,7 @@ def _name_of(groups: Groups, number: int) -> str:
     label, condition = str(groups.table.perturbation[number]), groups.conditions[number]
     design = groups.design
     spelled = design.label_format.split(label)
-    dose, direction = written_dose(condition, spelled), written_direction(condition, spelled)
-    values = {"dose": dose, "time": condition.time, "direction": direction}
+    values = written_values(condition, spelled)
     said = [
         f"no {kind}" if pd.isna(value) else f"{kind} {value if isinstance(value, str) else written_amount(value)}"
         for kind, value in ((kind, values[kind]) for kind in design.condition_keys)
@@ -243,31 +242,26 @@ def _sorted(codes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def condition_codes(obs: pd.DataFrame, design: Design) -> tuple[list[Condition], np.ndarray]:
     """Return the distinct conditions, controls first, and for every cell the number of its own, ``(n_obs,)``."""
     # parse every distinct spelling once; there are few of them and many cells
-    keys = (design.dose_key, design.time_key, design.direction_key)
-    codes = [value_codes(obs[key]) for key in keys if key is not None]
+    keys = design.condition_keys
+    codes = [value_codes(obs[key]) for key in keys.values()]
     number, first = combined_codes([label_codes(obs[design.perturbation_key])[0], *codes])
     labels = label_texts(obs[design.perturbation_key].iloc[first]).to_numpy(dtype=object)
-    doses, times, directions = (
-        np.full(len(first), np.nan) if key is None else obs[key].iloc[first].astype(object).to_numpy() for key in keys
-    )
+    columns = {kind: obs[key].iloc[first].astype(object).to_numpy() for kind, key in keys.items()}
     form = design.label_format
     parsed = [
-        parse_condition(
-            label,
-            control=form,
-            dose=_plain(dose),
-            time=_plain(time),
-            direction=None if pd.isna(direction) else str(direction),
-        )
-        for label, dose, time, direction in zip(labels, doses, times, directions, strict=True)
+        parse_condition(label, control=form, **{kind: _as_said(kind, column[i]) for kind, column in columns.items()})
+        for i, label in enumerate(labels)
     ]
     distinct = sorted(set(parsed), key=_order)
     rank = {condition: i for i, condition in enumerate(distinct)}
     return distinct, np.array([rank[condition] for condition in parsed], dtype=np.int64)[number]
 
 
-def _plain(value: Any) -> Any:
-    return None if pd.isna(value) else value
+def _as_said(kind: str, value: Any) -> Any:
+    """Return a value of a column as :func:`parse_condition` takes it: nothing where it is missing, words as text."""
+    if pd.isna(value):
+        return None
+    return value if kind in _keys.AMOUNT_KINDS else str(value)
 
 
 def _order(condition: Condition) -> tuple:
@@ -283,21 +277,20 @@ def distinct_conditions(obs: pd.DataFrame, design: Design) -> tuple[Condition, .
     return tuple(condition_codes(distinct, design)[0])
 
 
-def written_dose(condition: Condition, spelled: Sequence[str]) -> float | str:
-    """Return the dose as a data set would write it."""
-    doses = set(condition.doses)
-    if len(doses) <= 1:
-        dose = next(iter(doses), None)
-        return np.nan if dose is None else dose
-    return _by_part(condition, ["nan" if dose is None else written_amount(dose) for dose in condition.doses], spelled)
+def written_values(condition: Condition, spelled: Sequence[str]) -> dict[str, float | str]:
+    """Return dose, time and direction as a data set would write them, by kind; NaN where there is none."""
+    return {kind: _written(condition, value, spelled) for kind, value in condition.values.items()}
 
 
-def written_direction(condition: Condition, spelled: Sequence[str]) -> float | str:
-    """Return the direction as a data set would write it; as :func:`written_dose`."""
-    directions = set(condition.directions)
-    if len(directions) <= 1:
-        return next(iter(directions), None) or np.nan
-    return _by_part(condition, [direction or "nan" for direction in condition.directions], spelled)
+def _written(condition: Condition, value: Any, spelled: Sequence[str]) -> float | str:
+    distinct = set(value) if isinstance(value, tuple) else {value}
+    if len(distinct) > 1:
+        texts = [
+            "nan" if each in (None, "") else each if isinstance(each, str) else written_amount(each) for each in value
+        ]
+        return _by_part(condition, texts, spelled)
+    one = next(iter(distinct), None)
+    return np.nan if one in (None, "") else one
 
 
 def _by_part(condition: Condition, values: Sequence[str], spelled: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from transpert._matrices import canonical
+from transpert._matrices import as_dense, canonical
 from transpert.errors import MetricInputError
 
 # a shift this small, in log1p, is the rounding of a mean and no prediction
@@ -93,7 +93,7 @@ def check_same_length(a: Sized, b: Sized, *, what: str) -> None:
 
 def dense(cells: Any) -> np.ndarray:
     """Return cells as a dense matrix of floating type: float32 stays float32, everything else becomes float64."""
-    values = cells.toarray() if sparse.issparse(cells) else np.asarray(cells)
+    values = as_dense(cells, None)
     return values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
 
 

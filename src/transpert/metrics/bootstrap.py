@@ -8,6 +8,7 @@ import numpy as np
 
 from transpert._arguments import check_arguments
 from transpert._signatures import as_annotated
+from transpert._statistics import percentile_interval
 from transpert.errors import MetricInputError, OptionError
 
 # the interval of a mean over tens of populations is about as wide; what lies nearer together is not told apart, and
@@ -100,5 +101,4 @@ def bootstrap_interval(
     if len(values) < 2:
         return float("nan"), float("nan")
     means = np.random.default_rng(seed).choice(values, size=(n_samples, len(values))).mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return percentile_interval(means, level)

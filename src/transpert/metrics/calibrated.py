@@ -150,6 +150,7 @@ def dynamic_range_fraction(positive: np.ndarray, negative: np.ndarray, perfect: 
 
 
 def _weighted(predicted: np.ndarray, real: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Check shifts and weights, and return them as tables of the same shape."""
     predicted, real = check_deltas(predicted, real)
     weights = np.atleast_2d(np.asarray(weights, dtype=np.float64))
     if weights.shape != real.shape:

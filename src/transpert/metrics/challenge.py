@@ -91,7 +91,7 @@ def direction_reach(
     ----------
     %(tables_without_targets)s
     purity
-        Share of right signs that is asked for.
+        Share of right signs that must be kept.
 
     Returns
     -------
@@ -223,8 +223,8 @@ def challenge_score(
     Returns
     -------
     The score (0 as good as the mean response, 1 as good as a replicate), and its six parts. The part of the normalised
-    error lies between 0 and 1, that of the fold changes above -6. A metric that is not defined is worth what its worst
-    value would be.
+    error lies between 0 and 1, that of the fold changes above -6. A metric that is not defined counts as
+    its worst value.
 
     Raises
     ------
@@ -275,6 +275,7 @@ def _part(name: str, value: float, baseline: float, replicate: float) -> float:
 def _without_targets(
     predicted: DifferentialExpression, real: DifferentialExpression, targets: Sequence[int]
 ) -> np.ndarray:
+    """Leave the targets of the perturbation out of both tables."""
     check_same_length(predicted.p_value, real.p_value, what="genes in the tables of differential expression")
     kept = np.ones(len(real.p_value), dtype=bool)
     beyond = [target for target in targets if not -len(kept) <= target < len(kept)]

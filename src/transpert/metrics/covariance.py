@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import stats
 
 from transpert._docstrings import fill_docstring
+from transpert._matrices import as_dense
+from transpert._statistics import pearson
 
 from ._inputs import check_cells
 from .metric import CELLS, Direction, Metric
@@ -53,7 +55,7 @@ def correlation_agreement(predicted: np.ndarray, real: np.ndarray) -> float:
     own, other = (_pairs(part) for part in _correlations(predicted, real))
     if len(own) < 2 or min(own.std(), other.std()) <= _NO_SPREAD:
         return float("nan")
-    return float(np.corrcoef(own, other)[0, 1])
+    return pearson(own, other)
 
 
 @fill_docstring
@@ -149,15 +151,10 @@ def _standardised(predicted: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, 
     """Return the genes that vary on both sides, with mean 0 and standard deviation 1 on each."""
     n_genes = real.shape[-1]
     named = ((predicted, "the predicted cells"), (real, "the real cells"))
-    sides = [_dense(check_cells(cells, where=where, n_genes=n_genes)) for cells, where in named]
+    sides = [as_dense(check_cells(cells, where=where, n_genes=n_genes)) for cells, where in named]
     varies = np.logical_and(*(side.std(axis=0) > _CONSTANT for side in sides))
     own, other = ((side[:, varies] - side[:, varies].mean(axis=0)) / side[:, varies].std(axis=0) for side in sides)
     return own, other
-
-
-def _dense(cells: Any) -> np.ndarray:
-    """Return cells as a dense array of doubles."""
-    return np.asarray(cells.toarray() if sparse.issparse(cells) else cells, dtype=np.float64)
 
 
 def _correlations(predicted: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,10 +177,10 @@ def _equal_numbers(c: Any) -> list[np.ndarray] | None:
 def _drawn(cells: Any, size: int) -> np.ndarray:
     """Draw cells, the same ones in whatever order they come."""
     if cells.shape[0] <= size:
-        return _dense(cells)
+        return as_dense(cells)
     order = np.argsort(np.asarray(cells.sum(axis=1)).ravel(), kind="stable")
     chosen = np.random.default_rng(0).choice(len(order), size, replace=False)
-    return _dense(cells[np.sort(order[chosen])])
+    return as_dense(cells[np.sort(order[chosen])])
 
 
 def _responding(c: Any) -> np.ndarray:

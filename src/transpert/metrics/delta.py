@@ -151,14 +151,6 @@ def mae(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     return np.abs(predicted - real).mean(axis=1)
 
 
-def pearson_vectors(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson correlation of two vectors, NaN with fewer than two entries or where one is constant."""
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
-
-
 _PANELS = ("cell-eval",)
 ENTRIES = (
     Metric("pearson_delta", "delta", "higher", DELTA, of_means(pearson_delta, *DELTA), panels=_PANELS),

@@ -124,7 +124,7 @@ def normalised_inverse_rank(predicted: np.ndarray, real: np.ndarray) -> np.ndarr
 
     Notes
     -----
-    The rank metric of Wu et al. 2024 (PerturBench), turned round and scaled to 1 as in Miller et al. 2025.
+    The rank metric of Wu et al. 2024 (PerturBench), reversed and scaled to 1 as in Miller et al. 2025.
 
     Examples
     --------

@@ -10,9 +10,9 @@ from scipy import sparse
 
 from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
+from transpert._statistics import pearson
 from transpert.errors import MetricInputError
 
-from .delta import pearson_vectors
 from .metric import CELLS, Metric
 from .population import Population
 
@@ -172,7 +172,7 @@ _ENERGY = ("energy_predicted", "energy_real")
 
 def _pearson_energy(summaries: Any) -> np.ndarray:
     """Correlate predicted and real energy distances to the controls over the perturbations of each context."""
-    return summaries.one(lambda rows: pearson_vectors(*(summaries[name][rows] for name in _ENERGY)))
+    return summaries.one(lambda rows: pearson(*(summaries[name][rows] for name in _ENERGY)))
 
 
 ENTRIES = (

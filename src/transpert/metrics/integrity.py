@@ -8,12 +8,14 @@ from scipy import sparse
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
-from ._inputs import check_cells
 from .metric import CELLS, Metric
+from .population import Population
+
+type Cells = np.ndarray | sparse.spmatrix | Population
 
 
 @as_annotated(error=MetricInputError, but=("cells", "real"))
-def variance_ratio(cells: np.ndarray | sparse.spmatrix, real: np.ndarray | sparse.spmatrix) -> float:
+def variance_ratio(cells: Cells, real: Cells) -> float:
     """Median over genes of predicted over real variance.
 
     Parameters
@@ -37,15 +39,13 @@ def variance_ratio(cells: np.ndarray | sparse.spmatrix, real: np.ndarray | spars
     >>> variance_ratio(np.array([[1.0], [1.0]]), np.array([[0.0], [1.0]]))
     0.0
     """
-    real = check_cells(real, where="the real cells")
-    cells = check_cells(cells, where="the cells", n_genes=real.shape[1])
-    predicted, truth = _variance(cells), _variance(real)
+    predicted, truth = (population.variance for population in _populations(cells, real))
     varying = truth > 0
     return float(np.median(predicted[varying] / truth[varying])) if varying.any() else float("nan")
 
 
 @as_annotated(error=MetricInputError, but=("cells", "real"))
-def zero_fraction_gap(cells: np.ndarray | sparse.spmatrix, real: np.ndarray | sparse.spmatrix) -> float:
+def zero_fraction_gap(cells: Cells, real: Cells) -> float:
     """Mean over genes of the absolute difference in the share of zeros.
 
     Parameters
@@ -69,23 +69,19 @@ def zero_fraction_gap(cells: np.ndarray | sparse.spmatrix, real: np.ndarray | sp
     >>> zero_fraction_gap(np.array([[0.1], [0.1]]), np.array([[0.0], [1.0]]))
     0.5
     """
-    real = check_cells(real, where="the real cells")
-    cells = check_cells(cells, where="the cells", n_genes=real.shape[1])
-    shares = [np.asarray((matrix > 0).mean(axis=0), dtype=float).ravel() for matrix in (cells, real)]
-    return float(np.abs(shares[0] - shares[1]).mean())
+    predicted, truth = (population.share_above_zero for population in _populations(cells, real))
+    return float(np.abs(predicted - truth).mean())
 
 
-def _variance(cells: np.ndarray | sparse.spmatrix) -> np.ndarray:
-    if not sparse.issparse(cells):
-        return np.asarray(cells, dtype=np.float64).var(axis=0)
-    matrix = sparse.csr_matrix(cells, dtype=np.float64)
-    mean = np.asarray(matrix.mean(axis=0)).ravel()
-    return np.maximum(np.asarray(matrix.multiply(matrix).mean(axis=0)).ravel() - mean**2, 0)
+def _populations(cells: Cells, real: Cells) -> tuple[Population, Population]:
+    """Return both as populations of the same genes."""
+    truth = Population.of(real, where="the real cells")
+    predicted = Population.of(cells)
+    predicted.check_genes(truth.n_genes)
+    return predicted, truth
 
 
 ENTRIES = (
-    Metric("variance_ratio", "integrity", "one", CELLS, lambda c: variance_ratio(c.predicted.cells, c.real.cells)),
-    Metric(
-        "zero_fraction_gap", "integrity", "lower", CELLS, lambda c: zero_fraction_gap(c.predicted.cells, c.real.cells)
-    ),
+    Metric("variance_ratio", "integrity", "one", CELLS, lambda c: variance_ratio(c.predicted, c.real)),
+    Metric("zero_fraction_gap", "integrity", "lower", CELLS, lambda c: zero_fraction_gap(c.predicted, c.real)),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,7 @@ from .rank_tests import RankSums, SortedCells
 type Matrix = np.ndarray | sparse.spmatrix
 
 _PER = 1e4
+_CELLS_AT_ONCE = 16
 
 
 @dataclass(eq=False)
@@ -106,9 +107,34 @@ class Population:
     @cached_property
     def mean(self) -> np.ndarray:
         """Mean log1p, ``(G,)``."""
+        if not sparse.issparse(self.cells):
+            return self._summed(lambda cells: cells) / self.n_cells
         # scipy averages float32 in float32, whatever dtype is asked for
-        matrix = self.cells.astype(np.float64) if sparse.issparse(self.cells) else np.asarray(self.cells, np.float64)
-        return np.asarray(matrix.mean(axis=0)).ravel()
+        return np.asarray(self.cells.astype(np.float64).mean(axis=0)).ravel()
+
+    @cached_property
+    def variance(self) -> np.ndarray:
+        """Variance of log1p over the cells, ``(G,)``."""
+        if not sparse.issparse(self.cells):
+            return self._summed(lambda cells: np.square(cells - self.mean)) / self.n_cells
+        squares: Any = self.cells.astype(np.float64)
+        squares.data **= 2
+        return np.maximum(np.asarray(squares.mean(axis=0)).ravel() - self.mean**2, 0)
+
+    def _summed(self, values_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Sum values made of dense cells in double precision, a few cells in the cache at a time."""
+        total = np.zeros(self.n_genes)
+        for start in range(0, self.n_cells, _CELLS_AT_ONCE):
+            total += values_of(np.asarray(self.cells[start : start + _CELLS_AT_ONCE], dtype=np.float64)).sum(axis=0)
+        return total
+
+    @cached_property
+    def share_above_zero(self) -> np.ndarray:
+        """Share of the cells in which each gene is not 0, ``(G,)``."""
+        if sparse.issparse(self.cells):  # without stored zeros, once it was checked
+            matrix: Any = self.cells
+            return np.bincount(matrix.tocsr().indices, minlength=self.n_genes) / self.n_cells
+        return np.count_nonzero(self.cells, axis=0) / self.n_cells
 
     @cached_property
     def mean_rate(self) -> np.ndarray:

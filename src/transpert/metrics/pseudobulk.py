@@ -123,8 +123,9 @@ def noise_corrected_errors(
 
     ``error = (|predicted - real|^2 - noise_predicted - noise_real) / genes`` and
     ``effect = (|real - controls|^2 - noise_real - noise_controls) / genes``, without the targets of each perturbation.
-    With the cap, the noise of a prediction is credited only as far as that of the real cells, and in total only as far
-    as the predicted profiles spread over perturbations: otherwise scattering cells around a wrong mean would pay.
+    With the cap, the noise of a prediction is subtracted only as far as that of the real cells, and in total only as
+    far as the predicted profiles differ between perturbations. Otherwise cells scattered around a wrong mean would
+    score well.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from scipy.special import erfc
 type Matrix = np.ndarray | sparse.spmatrix
 
 _MANY = 32  # values of a gene above which numpy sorts faster than insertion
+_VALUES_AT_ONCE = 1 << 18  # dense values that are sorted together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,16 +57,14 @@ class SortedCells:
     @classmethod
     def of(cls, cells: Matrix) -> Self:
         """Sort checked cells ``(N, G)``, none of which has a value below 0."""
-        values, starts = _by_gene(cells)
-        _sort(values, starts)
+        values, starts = _sorted_by_gene(cells)
         return cls(values, starts, cells.shape[0], _ties(values, starts))
 
     def test(self, cells: Matrix) -> RankSums:
         """Test every gene of other cells against these, as :func:`transpert.metrics.rank_sums`."""
         n, m = cells.shape[0], self.n_cells
         dtype = np.result_type(np.float32, cells.dtype, self.values.dtype)
-        values, starts = _by_gene(cells)
-        _sort(values, starts)
+        values, starts = _sorted_by_gene(cells)
         above, ties = _count(
             values.astype(dtype, copy=False),
             starts,
@@ -82,6 +81,29 @@ class SortedCells:
         corrected = np.sign(away) * np.maximum(np.abs(away) - 0.5, 0)
         z_score = np.divide(corrected, spread, out=np.zeros_like(spread), where=spread > 0)
         return RankSums(np.minimum(erfc(np.abs(z_score) / np.sqrt(2)), 1.0), z_score)
+
+
+def _sorted_by_gene(cells: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    """The values that are not 0, gene by gene and each sorted, and where those of each gene begin."""
+    if not sparse.issparse(cells):
+        return _dense_by_gene(np.asarray(cells))
+    values, starts = _by_gene(cells)
+    _sort(values, starts)
+    return values, starts
+
+
+def _dense_by_gene(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`_sorted_by_gene`; many rows of one length are sorted at once, a block of genes in the cache."""
+    dtype = np.result_type(np.float32, cells.dtype)
+    found, sizes = [np.zeros(0, dtype)], [np.zeros(1, dtype=np.int64)]
+    step = max(_VALUES_AT_ONCE // max(len(cells), 1), 1)
+    for start in range(0, cells.shape[1], step):
+        block = np.array(cells[:, start : start + step].T, dtype=dtype, order="C")
+        block.sort(axis=1)
+        there = block != 0
+        found.append(block[there])
+        sizes.append(np.count_nonzero(there, axis=1))
+    return np.concatenate(found), np.cumsum(np.concatenate(sizes))
 
 
 def _by_gene(cells: Matrix) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ def interaction(effects: np.ndarray, contexts: Sequence[str], perturbations: Seq
 
     Returns
     -------
-    ``(P, G)``; zeros where a context or perturbation is seen too seldom to say anything.
+    ``(P, G)``; zeros where a context or perturbation occurs too seldom to estimate it.
 
     %(raises_arrays_differ)s
 

@@ -16,7 +16,7 @@ from .comparison import Comparison
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
-    """What is kept of one comparison after its cells are gone.
+    """The values of one comparison that are kept after its cells are released.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Summary:
 
 @as_annotated(error=MetricInputError)
 def summarise(comparison: Comparison, needs: Iterable[str]) -> Summary:
-    """Keep of a comparison only the named attributes.
+    """Keep only the named attributes of a comparison.
 
     Parameters
     ----------

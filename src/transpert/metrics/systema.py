@@ -20,8 +20,8 @@ def pearson_delta_perturbed(
 ) -> np.ndarray:
     """Pearson correlation over genes of shifts from the mean of the *perturbed* centroids.
 
-    What distinguishes perturbed cells from controls in general (stress, selection, batch) is in the reference, and
-    earns nothing.
+    What distinguishes perturbed cells from controls in general (stress, selection, batch) is in the reference, so that
+    predicting it does not raise the score.
 
     Parameters
     ----------

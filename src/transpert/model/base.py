@@ -42,7 +42,7 @@ from .uncertainty.estimates import UncertaintyEstimates
 
 @fill_docstring
 class PerturbationModel(EffectModel):
-    """Base class of every model: it owns the data, the requests, the read-out and the files.
+    """Base class of every model: it holds the data, and has predictions, read-out and files in common.
 
     A model says how it is fitted (``_fit``), what it predicts for one population (``_predict_set``), and
     what it must remember (``_state``, ``_restore``).

@@ -102,7 +102,7 @@ class EffectModel(PredictingModel):
         overwrite: bool = False,
         seed: int = 0,
     ) -> None:
-        """Write what the model says of some populations as plain numbers, which need neither scvi-tools nor the model.
+        """Write predictions of some populations as plain numbers, which need neither scvi-tools nor the model.
 
         :class:`transpert.transport.ExportedPredictor` reads them, and moves control cells. Where the networks of SCALE
         count, they are written too, each population with its condition.
@@ -180,8 +180,8 @@ class EffectModel(PredictingModel):
         """Predict effects with intervals, and say how far each condition is from what was trained on.
 
         While training, the model predicts groups that it has not seen: with their context, their perturbation, their
-        combination, their dose or just their pair left out. How far it is off, gene by gene and less the sampling
-        error of what it is compared with, gives the interval in each of these situations.
+        combination, their dose or just their pair left out. Its errors, gene by gene and less the sampling error of the
+        measurement, give the interval in each of these situations.
 
         Parameters
         ----------

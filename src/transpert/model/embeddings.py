@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from transpert.conditions import Embedding, PerturbationVocabulary, as_embedding, coexpression_of
-from transpert.errors import OURS, AssumptionWarning, OptionError
+from transpert.errors import OptionError, warn_user
 from transpert.groups.table import context_labels
 from transpert.transport import Anchor
 from transpert.transport.perturbation_ridge import FEWEST_PERTURBATIONS
@@ -73,12 +72,10 @@ def warn_of_unused(anchor: Anchor, embedding: Embedding | None) -> None:
     if embedding is None or anchor.ridge is not None:
         return
     measured = {condition.parts for condition in anchor.table.conditions if len(condition.parts) == 1}
-    warnings.warn(
+    warn_user(
         f"The anchor does not use the embeddings: the training data has {len(measured)} single perturbations, and at "
         f"least {FEWEST_PERTURBATIONS} are needed to learn how effects follow them. Single perturbations that were not "
-        "measured get the mean effect of their context from it, whatever their vectors are.",
-        AssumptionWarning,
-        skip_file_prefixes=OURS,
+        "measured get the mean effect of their context from it, whatever their vectors are."
     )
 
 

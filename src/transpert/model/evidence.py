@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from transpert.errors import NotTrainedError, OptionError
 from transpert.transport import Anchor, Evidence
 
@@ -46,7 +48,8 @@ def _of_one(source: object, number: int) -> Evidence:
     contexts = tuple(map(str, anchor.table.contexts))
     genes = tuple(map(str, source.genes))
     measured = anchor.effects["log_fold"], anchor.variances["log_fold"]
-    return Evidence(anchor.table.conditions, contexts, genes, *measured, f"screen {number + 1}")
+    name, profiles = f"screen {number + 1}", np.asarray(anchor.table.profiles)
+    return Evidence(anchor.table.conditions, contexts, genes, *measured, name, profiles)
 
 
 def aligned_evidence(given: Sequence[Evidence], genes: Iterable[str]) -> tuple[Evidence, ...]:

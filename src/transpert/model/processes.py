@@ -131,7 +131,7 @@ def choose_strategy(
     accelerator: str = "auto",
     num_nodes: int = 1,
 ) -> str | Strategy:
-    """Turn the word of a user into what Lightning needs."""
+    """Return the strategy that Lightning needs for the name that a user gave."""
     if not isinstance(strategy, str | Strategy):
         raise refused("strategy", strategy, "Give 'auto', 'ddp', 'fsdp2', or a strategy of Lightning.")
     chosen: str | Strategy = strategy

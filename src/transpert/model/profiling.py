@@ -173,6 +173,7 @@ def _mean(clock: SimpleProfiler, name: str) -> float:
 
 
 def _advice(model: SCALE, share: pd.Series) -> tuple[str, ...]:
+    """Return what to change, the most worthwhile first."""
     training, stored = model.options.training, isinstance(model.cells, StoredCells)
     assert training.set_size is not None  # fitted to the groups
     found: list[tuple[float, str]] = []

@@ -5,10 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,12 +19,13 @@ from anndata import AnnData
 from mudata import MuData
 from safetensors.torch import load_file, save_file
 
+from transpert import __version__
 from transpert._arguments import check_choice, check_path
 from transpert._files import Sums, checksums, damage, read_arrays, reading, write_json
 from transpert._folders import folder_written, read_steadily
 from transpert._schema import CHECKSUM, DAMAGED, checked, read_json, sealed, unsealed
 from transpert.conditions import Condition
-from transpert.errors import OURS, AssumptionWarning, ModelFileError, OptionError, TranspertError, list_names
+from transpert.errors import ModelFileError, OptionError, TranspertError, list_names, warn_user
 from transpert.transport import ReadoutOptions
 
 FORMAT_VERSION = 3
@@ -92,7 +91,7 @@ def write_model(
         np.savez_compressed(new / _ARRAYS, allow_pickle=False, **arrays)
         if data is not None:
             data.write(new / (_MUDATA if isinstance(data, MuData) else _ANNDATA))
-        made = {"format": FORMAT_VERSION, "transpert": version("transpert"), "files": checksums(new, ["."])}
+        made = {"format": FORMAT_VERSION, "transpert": __version__, "files": checksums(new, ["."])}
         write_json(new / _DESCRIPTION, sealed(json.loads(json.dumps({**made, **description}))))
 
 
@@ -103,7 +102,7 @@ def check_amounts_known(saved: SavedModel, where: str) -> None:
         raise ModelFileError(
             "the model reads doses and times in another way than this version",
             where=where,
-            remedy="Train it anew, or load it with the version that saved it.",
+            remedy="Train it again, or load it with the version that saved it.",
         )
 
 
@@ -170,14 +169,12 @@ def _read_description(path: Path) -> Description:
         raise ModelFileError(
             f"the model has format {found!r}, this version reads {_WITHOUT_SEAL} and {FORMAT_VERSION}",
             where=str(path.parent),
-            remedy="Load it with the version of transpert that wrote it, or train anew.",
+            remedy="Load it with the version of transpert that wrote it, or train again.",
         )
     values = unsealed(values, ModelFileError, str(path), DAMAGED, needed=not without_seal)
     if without_seal:
-        warnings.warn(
-            f"{path} was written before descriptions had a checksum, and is taken as it is; save the model again.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+        warn_user(
+            f"{path} was written before descriptions had a checksum, and is taken as it is; save the model again."
         )
     description = checked(values, Description, ModelFileError, str(path), DAMAGED)
     checked(description.registry, _Setup, ModelFileError, str(path), DAMAGED)

@@ -115,7 +115,7 @@ class RegisteredModel(BaseModelClass):
             Column with the time since the perturbation.
         split_key
             Column with ``"train"``, ``"validation"`` and ``"test"``. Perturbed cells outside the first two are
-            never looked at. All cells are used by default.
+            never used. All cells are used by default.
         direction_key
             Column with the direction of a genetic perturbation: ``"CRISPRi"``, ``"CRISPRa"``, ``"knock-out"``, or
             ``"CRISPRa+CRISPRi"`` for the parts of a combination. The same gene in another direction is another
@@ -128,7 +128,7 @@ class RegisteredModel(BaseModelClass):
         embedding_key
             Key of ``obsm`` with an embedding that a network uses as its state space; the genes by default.
         n_top_genes
-            Networks read and write only so many genes, those that vary most among the training cells; all by default.
+            Number of genes that networks read and write, those that vary most among the training cells; all by default.
             Library sizes stay those of all genes, and all genes are predicted: the others by the anchor of the model.
         combination_separator
             What joins the parts of a combination, ``"_"`` in ``"A_B"``. With ``","``, lists as text are read too.

@@ -12,6 +12,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._anndata import modality_of
+from transpert._files import versions
 from transpert.errors import DependencyError
 from transpert.pp._splits.report import as_split_report
 
@@ -62,7 +63,7 @@ def model_card(
         f"## Scores\n\n{_scores(scores)}",
         f"## Limits\n\n{_limits(model)}",
         f"## Use\n\n{_use(model, name, repository)}",
-        "## Versions\n\n" + ", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
+        "## Versions\n\n" + ", ".join(map(" ".join, versions(*_LIBRARIES).items())),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -102,7 +103,7 @@ def _scores(scores: pd.DataFrame | None) -> str:
 
 def _limits(model: EffectModel) -> str:
     """Return what the model cannot do."""
-    lines = ["It predicts from control cells, and needs those of every context that is asked for, as raw counts."]
+    lines = ["It predicts from control cells, and needs those of every context that is predicted, as raw counts."]
     if getattr(model, "embedding", None) is None:
         lines.append("Perturbations that were not trained on are refused: they have no embedding.")
     if getattr(model, "gate", None) == 0:

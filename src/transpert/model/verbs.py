@@ -73,12 +73,12 @@ class PredictingModel(PredictableModel):
             Labels of contexts, ``"B"`` or ``["B", "NK"]`` (of several columns ``"B | donor 1"``); or values by column,
             ``{"cell_type": ["B", "NK"]}``, a list of such, or a DataFrame with a row for each context. Every context by
             default. A context without perturbed training cells is what the model is for; it needs control cells. Those
-            of the time asked for are moved where there are any, else those of all times.
+            of the requested time are moved where there are any, else those of all times.
         perturbations
             Labels; all labels of the data by default.
         conditions
             In their place a table with a row for each population: ``perturbation``, the context columns, and where they
-            are wanted ``dose``, ``time``, ``direction`` and ``n_cells``. What a row does not say is as without it.
+            are wanted ``dose``, ``time``, ``direction`` and ``n_cells``. What a row leaves out has its default.
         doses, times, directions
             Crossed with the perturbations; by default those that each perturbation has in the data.
         adata

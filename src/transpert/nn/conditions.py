@@ -89,7 +89,7 @@ class ConditionEncoder(nn.Module):
             nn.init.ones_(self.rate.bias)
 
     def forward(self, condition: ConditionBatch, *, generator: DrawSource = None) -> EncodedCondition:
-        """Encode the conditions of a batch; the generator draws what is hidden while training."""
+        """Encode the conditions of a batch; the generator draws what is masked while training."""
         present = (condition.perturbation > 0).unsqueeze(-1)
         features = self.fixed[condition.perturbation] if self.table is None else self.table(condition.perturbation)
         if self.gate is not None:

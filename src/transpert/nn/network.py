@@ -200,7 +200,7 @@ class TransportNetwork(nn.Module):
         batch
             Control and perturbed sets.
         generator
-            Source of the times, of the noise and of what is hidden; dropout draws from the global one of torch.
+            Source of the times, of the noise and of what is masked; dropout draws from the global one of torch.
 
         Returns
         -------

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import numbers
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from transpert._arguments import named_options
-from transpert.errors import OptionError, list_names
+from transpert._arguments import check_choice, check_number, named_options
+from transpert.errors import OptionError
 
 EncoderKind = Literal["llama", "mlp"]
 Pooling = Literal["attention", "mean"]
@@ -20,20 +19,6 @@ Tables = Literal["concatenate", "gated"]
 Space = Literal["x", "v"]
 Conversion = Literal["jit", "z0"]
 Prior = Literal["control", "gaussian"]
-
-
-def _choice(name: str, value: object, choices: Any) -> None:
-    allowed = get_args(choices)
-    if not isinstance(value, str) or value not in allowed:
-        raise OptionError(f"{name} is {value!r}", remedy=f"Choose one of {list_names(allowed)}.")
-
-
-def _range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise OptionError(f"{name} is {value!r}", remedy="Give a finite number.")
-    if not low <= value <= high:
-        bounds = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
-        raise OptionError(f"{name} is {value}", remedy=f"Give a number {bounds}.")
 
 
 def _count(name: str, value: int) -> None:
@@ -98,12 +83,12 @@ class EncoderOptions:
     checkpoint: bool = False
 
     def __post_init__(self) -> None:
-        _choice("kind", self.kind, EncoderKind)
+        check_choice(self.kind, EncoderKind, name="kind")
         for name in ("width", "depth", "n_tokens", "n_heads", "n_key_heads"):
             _count(name, getattr(self, name))
         _flag("checkpoint", self.checkpoint)
         if self.input_scale is not None:
-            _range("input_scale", self.input_scale, 1e-6)
+            check_number(self.input_scale, name="input_scale", least=1e-6)
         _heads(self.width, self.n_heads, self.n_key_heads, "EncoderOptions")
 
 
@@ -124,7 +109,7 @@ class SetOptions:
     hidden: int = 2
 
     def __post_init__(self) -> None:
-        _choice("pooling", self.pooling, Pooling)
+        check_choice(self.pooling, Pooling, name="pooling")
         _count("hidden", self.hidden)
 
 
@@ -139,7 +124,7 @@ class ConditionOptions:
         ``"seed"``: a learned query attends over the condition tokens and joins the cells of the set; ``"cross"``: the
         cells attend to the condition tokens.
     unknown_rate
-        Share of the training sets whose context (and, independently, batch) is hidden, so that the model is defined
+        Share of the training sets whose context (and, independently, batch) is masked, so that the model is defined
         where they are new.
     dose
         How a dose enters: ``"features"``, with the embedding of its part; ``"saturating"``, besides as a learned curve
@@ -157,10 +142,10 @@ class ConditionOptions:
     tables: Tables = "concatenate"
 
     def __post_init__(self) -> None:
-        _choice("conditioning", self.conditioning, Conditioning)
-        _choice("tables", self.tables, Tables)
-        _choice("dose", self.dose, DoseCurve)
-        _range("unknown_rate", self.unknown_rate, 0, 1)
+        check_choice(self.conditioning, Conditioning, name="conditioning")
+        check_choice(self.tables, Tables, name="tables")
+        check_choice(self.dose, DoseCurve, name="dose")
+        check_number(self.unknown_rate, name="unknown_rate", least=0, most=1)
 
 
 @named_options()
@@ -212,7 +197,7 @@ class FlowOptions:
             ("conversion", Conversion),
             ("prior", Prior),
         ):
-            _choice(name, getattr(self, name), choices)
+            check_choice(getattr(self, name), choices, name=name)
         for name in ("depth", "n_heads", "n_key_heads", "steps"):
             _count(name, getattr(self, name))
         _flag("checkpoint", self.checkpoint)
@@ -284,7 +269,7 @@ class LossOptions:
         _flag("stop_gradient", self.stop_gradient)
         for spec in dataclasses.fields(self):
             if spec.name != "stop_gradient":
-                _range(spec.name, getattr(self, spec.name), 0)
+                check_number(getattr(self, spec.name), name=spec.name, least=0)
 
 
 @named_options()

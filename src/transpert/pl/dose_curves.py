@@ -16,8 +16,10 @@ from scipy.stats import norm
 
 from transpert._amounts import written_amount
 from transpert._anndata import check_kind, frame
-from transpert._arguments import check_arguments, check_text, check_whole
+from transpert._arguments import check_arguments, check_text, check_whole, name_list
 from transpert._docstrings import fill_docstring
+from transpert._matrices import as_dense
+from transpert._statistics import mean_and_error
 from transpert.conditions.written import label_texts
 from transpert.errors import ConditionError, ControlError, OptionError, UnknownNameError, check_known, list_names
 from transpert.groups import Design
@@ -235,7 +237,7 @@ def _genes(genes: str | Sequence[str] | int, folds: np.ndarray, known: pd.Index)
     if not isinstance(genes, str | Sequence):
         n_genes = check_whole(genes, name="genes", least=1)
         return np.argsort(-np.abs(folds).max(axis=0), kind="stable")[:n_genes]
-    names = [genes] if isinstance(genes, str) else list(genes)
+    names = name_list(genes)
     check_known("gene", names, known, where="var_names of the truth")
     return known.get_indexer(pd.Index(names))
 
@@ -257,6 +259,5 @@ def _curve(values: np.ndarray | sparse.csr_matrix, rows: np.ndarray, column: pd.
 
 def _moments(cells: np.ndarray | sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """Mean counts per 10k of every gene and its standard error, from log1p values."""
-    dense = cells.toarray() if isinstance(cells, sparse.csr_matrix) else cells
-    rates = np.expm1(np.asarray(dense, dtype=np.float64))
-    return rates.mean(axis=0), rates.std(axis=0, ddof=min(1, len(rates) - 1)) / np.sqrt(len(rates))
+    mean, squared_error = mean_and_error(np.expm1(as_dense(cells)))
+    return mean, np.sqrt(squared_error)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import sparse
 
 from transpert._anndata import check_kind, frame, metadata_of
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, name_list
 from transpert._docstrings import fill_docstring
+from transpert._statistics import mean_and_error, pearson
 from transpert.conditions.text import population_text, split_population
 from transpert.errors import GeneError, UnknownNameError, check_known
 from transpert.groups import Design
@@ -102,7 +101,7 @@ def effects_scatter(
     axes.scatter(observed, predicted, s=9, color=COLOURS[0], alpha=0.6, linewidths=0, rasterized=True)
     axes.scatter(observed[chosen], predicted[chosen], s=14, color=COLOURS[1], linewidths=0, rasterized=True)
     _name_genes(axes, shared, observed, predicted, chosen, (low, high))
-    correlation = np.corrcoef(observed, predicted)[0, 1] if predicted.std() and observed.std() else np.nan
+    correlation = pearson(observed, predicted)
     axes.set(
         xlim=(low, high + (_ROOM * (high - low) if len(chosen) else 0)),
         ylim=(low, high),
@@ -162,21 +161,13 @@ def _signal(truth: AnnData, design: Design) -> pd.Series:
     """Squared length of every observed effect in log1p, less the sampling noise that few cells add to it."""
     values = log_values(truth, None, where="the cells")
     found = populations(frame(truth.obs), design)
-    moments = {context: _moments(values[rows]) for context, rows in found.controls.items()}
+    moments = {context: mean_and_error(values[rows]) for context, rows in found.controls.items()}
     sizes = {}
     for (context, label), rows in found.cells.items():
-        mean, error = _moments(values[rows])
+        mean, error = mean_and_error(values[rows])
         before, error_before = moments[context]
         sizes[population_text(context, label)] = float(((mean - before) ** 2 - error - error_before).sum())
     return pd.Series(sizes)
-
-
-def _moments(block: np.ndarray | sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of every gene, and the squared sampling error of the mean."""
-    mean = np.asarray(block.mean(axis=0), dtype=np.float64).ravel()
-    squared: Any = np.square(block) if isinstance(block, np.ndarray) else block.multiply(block)
-    variance = np.asarray(squared.mean(axis=0), dtype=np.float64).ravel() - mean**2
-    return mean, np.maximum(variance, 0) / max(block.shape[0] - 1, 1)
 
 
 def _is_population_of(label: str, wanted: str) -> bool:
@@ -187,7 +178,7 @@ def _is_population_of(label: str, wanted: str) -> bool:
 def _choose_genes(genes: str | Sequence[str] | None, n_labels: int, sizes: np.ndarray, known: pd.Index) -> np.ndarray:
     if genes is None:
         return np.argsort(-sizes, kind="stable")[:n_labels]
-    names = [genes] if isinstance(genes, str) else list(genes)
+    names = name_list(genes)
     check_known("gene", names, known, where="both tables")
     return known.get_indexer(pd.Index(names))
 

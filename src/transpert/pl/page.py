@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from anndata import AnnData
 from transpert import _keys, tl
 from transpert._anndata import check_kind, metadata_of
 from transpert._arguments import check_arguments
+from transpert._files import versions
 from transpert._folders import file_written
 from transpert._signatures import as_annotated
 from transpert.errors import StoreError
@@ -251,5 +251,5 @@ def _versions(pred: AnnData, command: str | None) -> str:
     """List versions and the command."""
     seed = metadata_of(pred).get("seed")
     rows = [("command", command or ""), ("Python", platform.python_version())]
-    rows += [(name, version(name)) for name in _LIBRARIES]
+    rows += versions(*_LIBRARIES).items()
     return facts([*rows, ("seed of the prediction", "" if seed is None else str(seed))])

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from transpert._arguments import check_arguments, check_text
+from transpert._arguments import check_arguments, check_text, name_list
 from transpert._docstrings import fill_docstring
 from transpert.conditions.text import population_text
 from transpert.errors import OptionError, check_known
@@ -58,7 +58,7 @@ def score_heatmap(
     transpert.errors.UnknownNameError
         If the table lacks the model, a metric or a column.
     transpert.errors.OptionError
-        If ``max_rows`` is below 2, no metric is asked for, or the table holds no scores of models, or two of the same.
+        If ``max_rows`` is below 2, no metric is named, or the table holds no scores of models, or two of the same.
 
     Examples
     --------
@@ -77,13 +77,13 @@ def score_heatmap(
     check_scores(given, values=("value", "normalised"))
     models = [name for name in given["model"].unique() if name != CEILING]
     if not models:
-        raise OptionError("no row is of a model", where="the scores", remedy="Keep the rows of a model in the given.")
+        raise OptionError("no row is of a model", where="the scores", remedy="Give scores with the rows of a model.")
     model = models[0] if model is None else model
     check_known("model", [model], models, where="the scores")
     known = list(given["metric"].unique())
-    columns = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+    columns = known if metrics is None else name_list(metrics)
     if not columns:
-        raise OptionError("no metric is asked for", where="metrics", remedy="Leave metrics= out to draw all.")
+        raise OptionError("no metric is named", where="metrics", remedy="Leave metrics= out to draw all.")
     check_known("metric", columns, known, where="the scores")
     values, normalised, left_out = _arrange(given[given["model"] == model], columns, max_rows)
     figure, axes = make_axes(ax, (1.9 + 0.72 * len(columns) + 0.8, 2.0 + 0.27 * max(len(values), 3)))

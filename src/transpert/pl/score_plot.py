@@ -141,6 +141,7 @@ def _draw_bounds(axes: Axes, models: pd.DataFrame) -> None:
 
 
 def _draw_means(axes: Axes, models: pd.DataFrame, places: dict[str, int]) -> None:
+    """Draw the mean of each model with its interval."""
     baseline = models["model"].isin(list(BASELINES)).to_numpy()
     for chosen, face, text in ((baseline, "white", "baseline"), (~baseline, COLOURS[0], "prediction")):
         part = models[chosen]

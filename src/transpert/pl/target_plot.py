@@ -76,7 +76,7 @@ def targets(
     axes.set_yticks(place, best["perturbation"])
     axes.invert_yaxis()
     abstained = int((rows["abstained"] != "").sum())
-    axes.set(xlabel="score", title=context + (f" ({abstained} not judged)" if abstained else ""))
+    axes.set(xlabel="score", title=context + (f" ({abstained} not ranked)" if abstained else ""))
     axes.legend(frameon=False, fontsize=8, loc="best")
     return finish(figure, axes, own=ax is None, show=show, return_fig=return_fig)
 

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from transpert._anndata import check_kind, frame, in_memory, layer_names
 from transpert._arguments import check_names, check_number, check_share
-from transpert._matrices import check_sound
+from transpert._matrices import as_dense, check_sound
 from transpert._signatures import as_annotated
 from transpert.errors import GeneError, list_names
 
@@ -34,11 +34,11 @@ class AlignmentReport:
     Parameters
     ----------
     n_genes
-        Number of genes asked for.
+        Number of wanted genes.
     missing
         Genes that the data lacks; they were filled in.
     extra
-        Genes of the data that were not asked for; they were dropped.
+        Genes of the data that were not wanted; they were dropped.
     reordered
         Whether the genes came in another order.
     """
@@ -198,7 +198,7 @@ def take_columns(matrix: Any, position: np.ndarray, fill: float) -> np.ndarray |
             shape=(matrix.shape[1], len(position)),
         )
         return sparse.csr_matrix(matrix @ placement)
-    dense = matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+    dense = as_dense(matrix, None)
     exact = dense.dtype if dense.dtype.kind == "f" or float(fill).is_integer() else np.float64
     taken = np.full((dense.shape[0], len(position)), fill, dtype=exact)
     taken[:, present] = dense[:, position[present]]

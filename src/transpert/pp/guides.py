@@ -24,10 +24,10 @@ def targets_of_guides(
 ) -> pd.Series:
     """Name the target of each guide, so that the guides of a gene are one perturbation.
 
-    Read are ``"STAT1_g1"``, ``"STAT1-sg2"``, ``"sgSTAT1-2"``, ``"STAT1_1"``, ``"STAT1_P1P2"``, and names that end in
-    the sequence of a guide. Labels that mean controls (non-targeting guides, safe harbours such as AAVS1 and ROSA26)
-    become the control label. A number behind a hyphen is a guide only where its stem is a gene or another label:
-    NKX2-1 is a gene.
+    Guides are recognised in ``"STAT1_g1"``, ``"STAT1-sg2"``, ``"sgSTAT1-2"``, ``"STAT1_1"``, ``"STAT1_P1P2"``, and
+    names that end in the sequence of a guide. Labels that mean controls (non-targeting guides, safe harbours such as
+    AAVS1 and ROSA26) become the control label. A number behind a hyphen is a guide only where its stem is a gene or
+    another label: NKX2-1 is a gene.
 
     Parameters
     ----------

@@ -107,7 +107,7 @@ def load_split(
     key_added: str = _keys.SPLIT,
     on_leak: str = "report",
 ) -> None:
-    """Split cells as a file, or as other cells, say.
+    """Split cells as a file says, or as other cells were split.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ def split(
         Like ``holdout``, for the validation set; or the share of what is left after the test set that is drawn for it,
         at the level ``by``.
     together
-        Perturbations that must not be torn apart, because they have the same effect, for example
+        Perturbations that must stay in one split, because they have the same effect, for example
         ``[["IFNGR1", "JAK2", "STAT1"]]``. Guides of one target (``"STAT1_g1"``, ``"STAT1_g2"``) always stay together.
     perturbation_key
         Column of ``obs`` with the perturbation.

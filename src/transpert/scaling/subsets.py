@@ -68,7 +68,8 @@ def sketch_order(points: np.ndarray, rng: np.random.Generator, *, boxes: float =
     Notes
     -----
     Hie et al. (2019), "Geometric sketching compactly summarizes the single-cell transcriptomic landscape", Cell Systems
-    8:483. Written anew; the package geosketch needs fbpca, which does not install on every Python that this one does.
+    8:483. Written independently; the package geosketch needs fbpca, which does not install on every Python that this
+    one does.
 
     Examples
     --------

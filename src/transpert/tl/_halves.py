@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
+from transpert._matrices import as_dense
 from transpert.conditions.text import population_text
-from transpert.errors import OURS, AssumptionWarning, GroupSizeError, list_names
+from transpert.errors import GroupSizeError, list_names, warn_user
 from transpert.scaling import HalvedEffects
 
 from ._populations import Populations
@@ -35,10 +35,8 @@ def large_populations(found: Populations) -> list[tuple[str, str]]:
         )
     if len(large) < len(found.cells):
         small = [population_text(*key) for key in found if key not in set(large)]
-        warnings.warn(
-            f"{len(small)} populations with fewer than {_FEWEST} cells or controls are left out: {list_names(small)}.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+        warn_user(
+            f"{len(small)} populations with fewer than {_FEWEST} cells or controls are left out: {list_names(small)}."
         )
     return large
 
@@ -109,8 +107,7 @@ def _squared_covariance(
     """Trace of the square of the covariance of cells around the means of their batches."""
     centred = []
     for half in _halves(rows, batches, rng):
-        cells = values[half[:_MOST_CELLS]]
-        cells = np.asarray(cells.todense() if sparse.issparse(cells) else cells, dtype=np.float64)
+        cells = as_dense(values[half[:_MOST_CELLS]])
         numbers = np.unique(batches[half[:_MOST_CELLS]], return_inverse=True)[1]
         means = np.stack([cells[numbers == number].mean(axis=0) for number in range(numbers.max() + 1)])
         freedom = max(len(cells) - len(means), 1)
@@ -132,8 +129,7 @@ def _means(values: np.ndarray | sparse.csr_matrix, sets: list[np.ndarray]) -> np
         (np.repeat(1 / sizes, sizes), cells, np.concatenate([[0], np.cumsum(sizes)])),
         shape=(len(sets), values.shape[0]),
     )
-    means = weights @ values
-    return np.asarray(means.todense() if sparse.issparse(means) else means, dtype=np.float64)
+    return as_dense(weights @ values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

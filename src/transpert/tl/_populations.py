@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -15,20 +14,19 @@ from scipy import sparse
 from transpert import _keys
 from transpert._anndata import are_of_prediction, matrix_of, metadata_of
 from transpert._counts import read_log1p
-from transpert.conditions import Condition, parse_condition
+from transpert.conditions import Condition
 from transpert.conditions.labels import LabelFormat
 from transpert.conditions.written import label_texts
 from transpert.errors import (
-    OURS,
-    AssumptionWarning,
     ControlError,
     OptionError,
     check_known,
     list_names,
+    warn_user,
 )
 from transpert.groups import Design
 from transpert.groups.labels import check_labelled
-from transpert.groups.table import context_labels
+from transpert.groups.table import condition_codes, context_labels
 
 
 def design_of(
@@ -91,13 +89,11 @@ def _plain(value: Any) -> Any:
 
 def _warn_of_lost_design() -> None:
     """Say what is assumed of cells that were predicted here, once ``uns`` no longer says it."""
-    warnings.warn(
+    warn_user(
         f"The cells are a prediction of transpert whose uns[{_keys.UNS!r}] no longer says its design, as after "
         "ad.concat: they are taken for cells of one context. Give context_keys=, or "
         "design=tp.Design(...) where cells differ in doses, times or directions, or keep what it said with "
-        "ad.concat(..., uns_merge='same').",
-        AssumptionWarning,
-        skip_file_prefixes=OURS,
+        "ad.concat(..., uns_merge='same')."
     )
 
 
@@ -156,26 +152,13 @@ def populations(
 
 def _labels(obs: pd.DataFrame, design: Design) -> tuple[np.ndarray, dict[str, Condition], dict[str, str]]:
     """One label a condition, the same however a combination or a dose is written; empty for controls."""
-    written = pd.DataFrame({"name": label_texts(obs[design.perturbation_key]).to_numpy(dtype=object)})
-    for name, key in design.condition_keys.items():
-        written[name] = obs[key].to_numpy(dtype=object)
-    if "direction" in written:
-        written["direction"] = [None if pd.isna(value) else str(value) for value in written["direction"]]
-    grouped = written.groupby(list(written), sort=False, dropna=False)
-    number = grouped.ngroup().to_numpy()
-    _, first = np.unique(number, return_index=True)
-    names: list[str] = []
-    conditions: dict[str, Condition] = {}
-    spelling: dict[str, str] = {}
-    # every distinct way of writing is parsed once: there are few of them and many cells
-    for row in written.iloc[first].to_dict(orient="records"):
-        given = {name: None if pd.isna(row[name]) else row[name] for name in design.condition_keys}
-        condition = parse_condition(row["name"], control=design.label_format, **given)
-        names.append("" if condition.is_control else str(condition))
-        if not condition.is_control:
-            conditions.setdefault(names[-1], condition)
-            spelling.setdefault(names[-1], row["name"])
-    return np.array(names, dtype=object)[number], conditions, spelling
+    conditions, codes = condition_codes(obs, design)
+    names = ["" if condition.is_control else str(condition) for condition in conditions]
+    first = np.unique(codes, return_index=True)[1]
+    spelled = label_texts(obs[design.perturbation_key].iloc[first]).tolist()
+    named = [code for code in np.argsort(first) if names[code]]  # in the order of the cells
+    by_name = {names[code]: conditions[code] for code in named}
+    return np.array(names, dtype=object)[codes], by_name, {names[code]: spelled[code] for code in named}
 
 
 def log_values(adata: AnnData, layer: str | None, *, where: str) -> np.ndarray | sparse.csr_matrix:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +11,9 @@ import pandas as pd
 from scipy import sparse
 
 from transpert._arguments import check_arguments, check_number, check_share, refused
-from transpert.errors import OURS, AssumptionWarning, GroupSizeError, OptionError, list_names
+from transpert._matrices import as_dense
+from transpert._seeds import sample_rows
+from transpert.errors import GroupSizeError, OptionError, list_names, warn_user
 from transpert.groups import Design
 from transpert.metrics import Metric, resolve_metrics
 
@@ -20,7 +21,7 @@ from ._evaluation.cell_reader import CellReader, Data, Fetch, Matrix, check_read
 from ._evaluation.designed_cells import DesignedCells, raise_a_tenth, with_zeros
 from ._evaluation.options import EvaluationOptions, checked_options
 from ._evaluation.plan import Plan, align, find_populations, wanted_populations
-from ._evaluation.predictions import GivenPrediction, Prediction, sample_rows, seed_of
+from ._evaluation.predictions import GivenPrediction, Prediction, seed_of
 from ._evaluation.scales import check_one_scale
 from ._populations import Populations, design_of_metadata, populations
 from .evaluation import score_plan
@@ -105,14 +106,14 @@ def audit(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Score predictions that are known to be worthless beside yours, and flag what is fooled.
+    """Score predictions that are known to be worthless beside yours, and flag the metrics that they fool.
 
     Nine controls are made from the truth: an independent replicate (one half of the real cells; everything is scored
     against the other half), resampled control cells (the honest no-change), and cells that are all equal to the mean
     of the controls, to the mean of the *other* perturbations, or to the true mean; and control cells with the true
-    shift added, negative values set to 0. Three are cells by design: a tenth of the control cells carries all that
-    rises, so that means are right and ranks are not; and the mean of the controls, and the true mean, with as many
-    zeros as control cells have, each gene on its own.
+    shift added, negative values set to 0. Three are designed to deceive. In one, a tenth of the control cells carries
+    the whole effect: means are right, ranks are not. The other two have the mean of the controls, or the true mean,
+    and in every gene as many zeros as the control cells.
 
     Parameters
     ----------
@@ -189,13 +190,13 @@ def audit(
     genes, _ = align(real, given, options.max_missing_genes)
     check_one_scale(real, observed, given, found, genes, wanted)
     real = real.with_genes(genes)
-    controls, judged = _make_controls(real, observed, wanted, options.max_controls, seed)
+    controls, tested = _make_controls(real, observed, wanted, options.max_controls, seed)
     predictions: dict[str, Prediction] = {
         **controls,
         **{name: GivenPrediction(reader.with_genes(genes), found[name]) for name, reader in given.items()},
     }
     plan = Plan(
-        real, judged, wanted, predictions, "real", options.max_controls, ceiling=False, with_counts=False, seed=seed
+        real, tested, wanted, predictions, "real", options.max_controls, ceiling=False, with_counts=False, seed=seed
     )
     scored = score_plan(plan, chosen, client=options.client, progress=progress, title="Auditing populations")
     scores = tabulate(scored, chosen, list(predictions), [], n_bootstrap=0, seed=seed)
@@ -236,11 +237,7 @@ def _populations_to_audit(wanted: Sequence[tuple[str, str]], observed: Populatio
         )
     if small:
         names = list_names(" / ".join(key) for key in small)
-        warnings.warn(
-            f"{len(small)} populations have fewer than {_MIN_CELLS} cells and are left out: {names}.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
-        )
+        warn_user(f"{len(small)} populations have fewer than {_MIN_CELLS} cells and are left out: {names}.")
     left_out = set(small)
     return [key for key in wanted if key not in left_out]
 
@@ -284,9 +281,7 @@ def _repeated(mean: np.ndarray, size: int) -> tuple[Matrix, None]:
 
 
 def _shift_cells(fetch: Fetch, shift: np.ndarray) -> tuple[Matrix, None]:
-    values = fetch()[0]
-    dense = values if isinstance(values, np.ndarray) else values.toarray()
-    return np.maximum(dense + shift.astype(np.float32), 0), None
+    return np.maximum(as_dense(fetch()[0], None) + shift.astype(np.float32), 0), None
 
 
 def _make_controls(
@@ -296,15 +291,15 @@ def _make_controls(
     max_controls: int | None,
     seed: int,
 ) -> tuple[dict[str, Prediction], Populations]:
-    """Make the controls, and the half of the truth they are judged against."""
+    """Make the controls, and the half of the truth that they are scored against."""
     # the same for a population whichever others there are
     draws = {key: np.random.default_rng(seed_of(seed, *key)) for key in wanted}
     halves = {key: np.array_split(draws[key].permutation(observed.cells[key]), 2) for key in wanted}
     replicate = replace(observed, cells={key: np.sort(half) for key, (half, _) in halves.items()})
-    judged = replace(observed, cells={key: np.sort(half) for key, (_, half) in halves.items()})
+    tested = replace(observed, cells={key: np.sort(half) for key, (_, half) in halves.items()})
     resampled = replace(
         observed,
-        cells={key: _drawn(observed.controls[key[0]], len(judged.cells[key]), draws[key]) for key in wanted},
+        cells={key: _drawn(observed.controls[key[0]], len(tested.cells[key]), draws[key]) for key in wanted},
     )
     contexts = list(dict.fromkeys(context for context, _ in wanted))
     control_mean = {
@@ -317,9 +312,9 @@ def _make_controls(
     }
     seen, true = (
         {key: _mean(truth.read(part.cells[key], f"population {' / '.join(key)}")) for key in wanted}
-        for part in (replicate, judged)
+        for part in (replicate, tested)
     )
-    sizes = {key: len(rows) for key, rows in judged.cells.items()}
+    sizes = {key: len(rows) for key, rows in tested.cells.items()}
     made: dict[str, Prediction] = {
         REPLICATE: GivenPrediction(truth, replicate),
         NO_CHANGE: GivenPrediction(truth, resampled),
@@ -336,7 +331,7 @@ def _make_controls(
     others = _means_of_others(seen)
     if len(others) == len(wanted):
         made[PERTURBATION_MEAN] = _Constant(others, sizes)
-    return {name: made[name] for name in ROLES if name in made}, judged
+    return {name: made[name] for name in ROLES if name in made}, tested
 
 
 def _drawn(rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -369,6 +364,7 @@ def _means_of_others(means: Mapping[tuple[str, str], np.ndarray]) -> dict[tuple[
 def _flagged(
     scores: pd.DataFrame, metrics: Sequence[Metric], limits: AuditLimits, n_bootstrap: int, seed: int
 ) -> pd.DataFrame:
+    """Add the flags of metrics and of predictions to a table of scores."""
     means = scores[scores["context"] == MEAN].rename(columns={"model": "prediction"})
     table = means[["prediction", "metric", "value", "n", "n_undefined"]].reset_index(drop=True)
     table.insert(1, "knows", table["prediction"].map(ROLES).fillna("?"))
@@ -403,6 +399,7 @@ def _beaten(
     n_bootstrap: int,
     seed: int,
 ) -> _Beaten:
+    """Compare each control with no change, and with the replicate, on each metric."""
     metric_flags: dict[str, str] = {}
     rows: dict[tuple[str, str], str] = {}
     values = table.pivot(index="metric", columns="prediction", values="value").to_dict("index")

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import tarfile
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +27,6 @@ from transpert._docstrings import fill_docstring
 from transpert._folders import file_written
 from transpert.data.readers.readers import CountReader, open_reader
 from transpert.errors import (
-    OURS,
-    AssumptionWarning,
     ConditionError,
     CountsError,
     GeneError,
@@ -39,6 +36,7 @@ from transpert.errors import (
     UnknownNameError,
     check_known,
     list_names,
+    warn_user,
 )
 from transpert.groups import Design
 from transpert.groups.table import context_labels
@@ -340,10 +338,8 @@ def _fill(
             remedy='Pass unmeasured="zero" to write no counts for them, or "controls" to write those of controls.',
         )
     as_what = "without counts" if unmeasured == "zero" else "with the counts of control cells"
-    warnings.warn(
-        f"{len(missing)} genes of the challenge were not measured, and are written {as_what}: they are not predicted.",
-        AssumptionWarning,
-        skip_file_prefixes=OURS,
+    warn_user(
+        f"{len(missing)} genes of the challenge were not measured, and are written {as_what}: they are not predicted."
     )
     if unmeasured == "zero":
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,19 +15,19 @@ from transpert import _keys, pp
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments
 from transpert._docstrings import fill_docstring
+from transpert._seeds import sample_rows
 from transpert.conditions import Condition, parse_perturbation
 from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_text
 from transpert.errors import (
-    OURS,
-    AssumptionWarning,
     ControlError,
     MetricInputError,
     check_known,
     list_names,
+    warn_user,
 )
 from transpert.groups import Design
-from transpert.groups.table import written_direction, written_dose
+from transpert.groups.table import written_values
 from transpert.pp.alignment import align_to
 from transpert.transport import ReadoutOptions, estimate_dispersion, group_statistics
 
@@ -147,8 +146,7 @@ def to_counts(
             dispersion[context] = _dispersion(used[context])
         values = {key: label_text(used[context].obs[key].iloc[0]) for key in design.context_keys}
         spelled = design.label_format.split(label)
-        dose, direction = written_dose(condition, spelled), written_direction(condition, spelled)
-        request = Request(context, values, condition, label, dose, direction)
+        request = Request(context, values, condition, label, written_values(condition, spelled))
         own = _draw_cells(used[context], size, request.seed(seed))
         log, counts = read_out(
             own,
@@ -178,18 +176,16 @@ def _draw_cells(cells: Cells, size: int | None, seed: int) -> Cells:
 
     if size is None or size >= len(cells):
         return repeated(cells, size, seed)
-    return cells[np.sort(np.random.default_rng(seed).choice(len(cells), size=size, replace=False))]
+    return cells[sample_rows(np.arange(len(cells)), size, seed)]
 
 
 def _report_lacking(genes: Sequence[str], given: pd.Index) -> None:
     """Say once which predicted genes are left out, because the controls lack them."""
     lacking = given.difference(pd.Index(genes), sort=False)
     if len(lacking):
-        warnings.warn(
+        warn_user(
             f"The controls lack {len(lacking)} of the {len(given)} genes of the prediction, which are left out: "
-            f"{list_names(lacking)}.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            f"{list_names(lacking)}."
         )
 
 

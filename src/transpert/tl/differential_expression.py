@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -15,10 +14,11 @@ from scipy.stats import ttest_ind_from_stats
 
 from transpert import _keys
 from transpert._anndata import frame, metadata_of, modality_of, modality_to_write
-from transpert._arguments import check_arguments, check_choice
+from transpert._arguments import check_arguments, check_choice, name_list
+from transpert._matrices import as_dense
 from transpert.conditions.labels import Controls
 from transpert.conditions.written import label_texts
-from transpert.errors import OURS, AssumptionWarning, ControlError, check_known, list_names
+from transpert.errors import ControlError, check_known, list_names, warn_user
 from transpert.groups import Design
 from transpert.metrics import Convention, DifferentialExpression, RankSums
 from transpert.metrics.differential_expression import assemble
@@ -122,8 +122,7 @@ def rank_genes_groups(
     # one label for controls, however they are spelled
     labels = np.where(design.label_format.control_cells(column), design.control, label_texts(column))
     known = sorted(set(labels) - {design.control})
-    wanted = [groups] if isinstance(groups, str) else groups
-    names = known if wanted is None else [str(name) for name in wanted]
+    names = known if groups is None else name_list(groups)
     check_known("perturbation", names, known, where=f"obs[{design.perturbation_key!r}]")
     n_controls = int(np.count_nonzero(labels == design.control))
     if n_controls < 2 or not names:
@@ -172,12 +171,10 @@ def _warn_of_contexts(adata: AnnData, labels: np.ndarray, names: Sequence[str], 
     there = pd.Series(contexts.to_numpy()).groupby(labels).agg(set)
     apart = [name for name in names if there[name] != there[control]]
     if apart:
-        warnings.warn(
+        warn_user(
             f"{len(apart)} perturbations are not of the same contexts as the controls that they are tested against, "
             f"for contexts are pooled: {list_names(apart)}. What differs between contexts counts as an effect: test "
-            f"one context after the other, such as adata[adata.obs[{keys[0]!r}] == ...].copy().",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            f"one context after the other, such as adata[adata.obs[{keys[0]!r}] == ...].copy()."
         )
 
 
@@ -186,8 +183,10 @@ def _rank_tests(controls: Matrix, groups: Mapping[str, tuple[Matrix, np.ndarray]
 
 
 def _t_tests(controls: Matrix, groups: Mapping[str, tuple[Matrix, np.ndarray]]) -> dict[str, DifferentialExpression]:
+    """Test each group against the controls with Welch's t-test."""
+
     def moments(matrix: Matrix) -> tuple[np.ndarray, np.ndarray, int]:
-        dense = np.asarray(matrix if isinstance(matrix, np.ndarray) else matrix.toarray(), dtype=np.float64)
+        dense = as_dense(matrix)
         return dense.mean(axis=0), dense.std(axis=0, ddof=1), len(dense)
 
     m0, s0, n0 = moments(controls)

@@ -15,6 +15,7 @@ from transpert import _keys
 from transpert._anndata import check_kind, frame
 from transpert._arguments import check_arguments
 from transpert._docstrings import fill_docstring
+from transpert._matrices import as_dense
 from transpert._seeds import check_seed
 from transpert.conditions.labels import Controls
 from transpert.errors import GeneError, MetricInputError
@@ -125,8 +126,7 @@ def embed_together(
         values = log_values(adata, None, where=source)[rows]
         obs = frame(adata.obs).iloc[rows][columns].astype(str)
         obs.index = pd.Index([f"{name}-{source}" for name in obs.index], dtype=object)
-        dense = np.asarray(values.todense() if hasattr(values, "todense") else values)
-        block = AnnData(dense, obs=obs, var=pd.DataFrame(index=truth.var_names))
+        block = AnnData(as_dense(values, None), obs=obs, var=pd.DataFrame(index=truth.var_names))
         block.obs[_keys.SOURCE] = source
         blocks.append(block)
     together = anndata.concat(blocks)

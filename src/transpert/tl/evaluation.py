@@ -1,4 +1,4 @@
-"""Predictions judged against the truth, between a floor and a ceiling."""
+"""Predictions scored against the truth, between a floor and a ceiling."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """Score predicted populations against the real ones.
 
-    Populations are read, scored and forgotten one after the other. Objects that are backed, lazy
-    (:func:`anndata.experimental.read_lazy`) or named by their path are never read whole.
+    Populations are read and scored one after the other, so that memory does not grow with their number. Objects that
+    are backed, lazy (:func:`anndata.experimental.read_lazy`) or named by their path are never read whole.
 
     Parameters
     ----------
@@ -220,6 +220,7 @@ def evaluate(
 def _open_predictions(
     pred: Data | Mapping[str, Data], baselines: Sequence[str], slots: dict[str, str | None]
 ) -> dict[str, CellReader]:
+    """Open the predictions, by the name of their model if one has no name."""
     if isinstance(pred, Mapping):
         readers = {str(name): open_cells(data, name=f"prediction {name!r}", **slots) for name, data in pred.items()}
     else:

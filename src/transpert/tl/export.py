@@ -131,6 +131,7 @@ def _write(
     wanted: Sequence[tuple[str, str]],
     control_label: str,
 ) -> None:
+    """Write both files with the same genes and labels."""
     blocks, labels = [], []
     for (reader, found), keys in (
         (controls, [(context, None) for context in dict.fromkeys(context for context, _ in wanted)]),

@@ -21,6 +21,7 @@ from transpert._counts import (
 )
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
+from transpert._statistics import pearson
 from transpert.errors import CountsError, OptionError, check_known
 
 RESPONSE, RESPONDS = "response_", "responds_"  # of the names in obs
@@ -45,7 +46,7 @@ class Responses:
         One row a group of cells: ``n_cells``, ``response`` (mean), ``spread`` (standard deviation of the response,
         without its noise) and ``responding``, the share of the cells that respond.
     reliability
-        Share of the variance of ``response`` within groups that is no noise.
+        Share of the variance of ``response`` within groups that is not noise.
     text
         The same as a sentence.
     """
@@ -71,8 +72,8 @@ def responses(
     """Say which cells respond in a counterfactual of :func:`predict`, how sure that is, and by what they differ.
 
     The response of a cell is the change of its expression along the mean change. Both are measured in halves of the
-    genes: what the halves agree on is no noise. A gene is compared with the response that the other half of the genes
-    shows, because its own counts are in both. What the depth of a cell explains is taken away.
+    genes: what the halves agree on is not noise. A gene is compared with the response that the other half of the genes
+    shows, because its own counts are in both. What the sequencing depth of a cell explains is subtracted.
 
     Parameters
     ----------
@@ -81,8 +82,8 @@ def responses(
     key
         Name of that layer.
     groupby
-        Column of ``obs`` whose groups are summarised, such as the cell type. What cells of one group agree on beyond
-        others does not count as reliability, nor does it make genes significant. All cells together by default.
+        Column of ``obs`` whose groups are summarised, such as the cell type. Differences between
+        groups do not count as reliability, nor do they make genes significant. All cells together by default.
     layer
         Layer with the counts of the cells as they are; ``X`` if ``None``.
     library_size_key
@@ -183,7 +184,7 @@ def _measure(
         first = np.zeros(before.shape[1], dtype=bool)
         first[rng.permutation(len(first))[: len(first) // 2]] = True
         halves = [_adjusted(_along(change, effect, half), depth, groups) for half in (first, ~first)]
-        agreements.append(_correlation(*halves))
+        agreements.append(np.nan_to_num(pearson(*halves)))
         for half, response in zip((~first, first), halves, strict=True):
             centred = response - response.mean()
             moment = np.asarray(before.T @ centred).ravel() / len(centred)
@@ -200,7 +201,7 @@ def _along(change: sparse.csr_matrix, effect: np.ndarray, genes: np.ndarray) -> 
 
 
 def _adjusted(response: np.ndarray, depth: np.ndarray, groups: np.ndarray, *, keep_mean: bool = False) -> np.ndarray:
-    """Take away what the depth of the cells of each group explains, and their mean unless it is kept."""
+    """Subtract what the depth of the cells of each group explains, and their mean unless it is kept."""
     adjusted = response.copy()
     for name in np.unique(groups):
         rows = groups == name
@@ -208,12 +209,6 @@ def _adjusted(response: np.ndarray, depth: np.ndarray, groups: np.ndarray, *, ke
         slope = centred @ response[rows] / max(float(centred @ centred), 1e-12)
         adjusted[rows] -= slope * centred + (0.0 if keep_mean else response[rows].mean())
     return adjusted
-
-
-def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the Pearson correlation, 0 where there is none."""
-    lengths = float(np.linalg.norm(first - first.mean()) * np.linalg.norm(second - second.mean()))
-    return float((first - first.mean()) @ (second - second.mean())) / lengths if lengths > 0 else 0.0
 
 
 def _gene_table(names: pd.Index, correlation: np.ndarray, n_cells: int) -> pd.DataFrame:
@@ -241,8 +236,8 @@ def _group_table(cells: pd.DataFrame, groups: np.ndarray, noise: float) -> pd.Da
 def _in_words(reliability: float, cells: pd.DataFrame, genes: pd.DataFrame) -> str:
     """Say how differently the cells respond, and by what."""
     if reliability < _LITTLE:
-        return "The cells of a group respond alike, as far as their counts tell."
+        return "The cells of a group respond alike, as far as their counts show."
     found = genes[genes["p_adjusted"] < 0.05]
     named = ", ".join(f"{name} ({row.correlation:+.2f})" for name, row in found.head(5).iterrows())
-    by_what = f" It goes with {named} beforehand." if named else " No gene tells beforehand which."
+    by_what = f" It goes with {named} beforehand." if named else " No gene predicts which."
     return f"{cells['responds'].mean():.0%} of the cells respond (reliability {reliability:.2f}).{by_what}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,8 @@ from transpert import _keys
 from transpert._anndata import check_writable, frame, modality_of, modality_to_write
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
-from transpert.errors import OURS, AssumptionWarning, OptionError, list_names
+from transpert._statistics import finite_mean, percentile_interval
+from transpert.errors import OptionError, list_names, warn_user
 from transpert.groups import Design
 from transpert.groups.labels import label_codes
 from transpert.metrics import resolve_metrics
@@ -51,11 +51,11 @@ class EffectShares:
         of the signal in the response), ``conserved_share`` (of the signal), with ``ci_low`` and ``ci_high`` over
         contexts.
     expected
-        What the shares let expect of a prediction by what it knows: ``pearson_delta`` and ``mse_delta`` against these
+        Expected scores of a prediction, by what it knows: ``pearson_delta`` and ``mse_delta`` against these
         cells (correlation and mean squared error of the shift), and ``of_signal``, the share of the signal that it has.
-        The last row is one half of the cells, judged by the other.
+        The last row is one half of the cells, scored against the other.
     ceilings
-        Score of one half of the cells against the other on each metric that was asked for, by evaluation.
+        Score of one half of the cells against the other on each metric that was named.
     text
         The same as a sentence or two.
     """
@@ -86,8 +86,8 @@ def effect_shares(
 
     It says before any training how much there is to learn: which baseline is enough, whether a model of contexts can
     help, and what a perfect prediction would score. Every effect is measured twice, in halves of its cells and in
-    halves of the controls, for controls that are shared make effects agree that do not exist. What all perturbations of
-    a context share is believed as far as it exceeds what the error of their common controls looks like.
+    halves of the controls: with the same controls, effects would agree even where there are none. What all
+    perturbations of a context share counts only as far as it exceeds the error of their common controls.
 
     Parameters
     ----------
@@ -186,11 +186,9 @@ def _in_several_contexts(wanted: list[tuple[str, str]], found: Populations) -> l
     several = [key for key in wanted if counts[key[1]] > 1]
     if several and len(several) < len(wanted):
         single = [label for label, count in counts.items() if count == 1]
-        warnings.warn(
+        warn_user(
             f"{len(single)} perturbations were measured in one context alone, which does not say what is conserved, "
-            f"and are left out: {list_names(single)}.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            f"and are left out: {list_names(single)}."
         )
     return several or wanted
 
@@ -269,8 +267,7 @@ def _interval(draws: np.ndarray, level: float) -> tuple[float, float]:
     draws = draws[np.isfinite(draws)]
     if len(draws) < 20:
         return float("nan"), float("nan")
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return percentile_interval(draws, level)
 
 
 def _perturbation_table(measured: _Measured, level: float) -> pd.DataFrame:
@@ -309,9 +306,9 @@ def _expected(e: Energies, n_genes: int) -> pd.DataFrame:
     for name, part in known.items():
         part = np.clip(part, 0, signal)
         correlation, error = _root_ratio(part, signal + noise), signal - part + noise
-        rows.append((name, _mean(correlation), _mean(error), _share_of(part, signal)))
+        rows.append((name, finite_mean(correlation), finite_mean(error), _share_of(part, signal)))
     halves = _root_ratio(signal, signal + 2 * noise) ** 2
-    rows.append(("half of the cells (Replicate)", _mean(halves), _mean(4 * noise), 1.0))
+    rows.append(("half of the cells (Replicate)", finite_mean(halves), finite_mean(4 * noise), 1.0))
     table = pd.DataFrame(rows, columns=["knows", "pearson_delta", "mse_delta", "of_signal"]).set_index("knows")
     table["mse_delta"] /= n_genes
     return table
@@ -320,12 +317,6 @@ def _expected(e: Energies, n_genes: int) -> pd.DataFrame:
 def _root_ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Square root of a ratio of energies, which is a correlation; NaN where there is no response."""
     return np.sqrt(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean of what is defined, NaN if nothing is."""
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else float("nan")
 
 
 def _share_of(part: np.ndarray, signal: np.ndarray) -> float:

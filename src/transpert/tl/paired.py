@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from transpert._arguments import check_arguments, check_text
+from transpert._arguments import check_arguments, check_text, name_list
 from transpert._seeds import check_seed
 from transpert.errors import OptionError, check_known
 from transpert.metrics import METRICS, Metric, bootstrap_interval
@@ -38,7 +38,7 @@ def compare(
     scores
         What :func:`evaluate` returned, with the values of every model.
     model
-        The model that is judged.
+        The model that is compared.
     against
         The model, or models (for example all baselines), it is compared with; of several, the one with the best mean
         on a metric, which is the hardest to beat.
@@ -85,7 +85,7 @@ def compare(
     if not 0 < level < 1 or n_bootstrap < 1:
         raise OptionError(f"level is {level} and n_bootstrap {n_bootstrap}", remedy="Give a share, and 1 or more.")
     check_scores(scores)
-    others = [against] if isinstance(against, str) else list(against)
+    others = name_list(against)
     known = list(scores["model"].unique())
     check_known("model", (model, *others), known, where="the scores")
     if model in others or not others:
@@ -120,9 +120,8 @@ def compare(
 def _chosen(each: pd.DataFrame, metrics: str | Sequence[str] | None) -> list[Metric]:
     there = list(each["metric"].unique())
     if metrics is not None:
-        metrics = [metrics] if isinstance(metrics, str) else list(metrics)
-        check_known("metric", metrics, there, where="the scores")
-        there = metrics
+        check_known("metric", name_list(metrics), there, where="the scores")
+        there = name_list(metrics)
     return [METRICS[name] for name in there if METRICS[name].direction != "none"]
 
 

@@ -64,8 +64,8 @@ def distances(
     Returns
     -------
     One row a population: ``context``, ``perturbation``, ``predicted`` (distance from predicted to observed cells),
-    ``control`` (from control to observed cells), and ``left``, their ratio: 0 is arrived, 1 no nearer than where the
-    cells came from.
+    ``control`` (from control to observed cells), and ``left``, their ratio: 0 if predicted cells are where the observed
+    ones are, 1 if they are no nearer than control cells.
 
     Raises
     ------

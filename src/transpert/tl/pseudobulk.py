@@ -11,6 +11,7 @@ from scipy import sparse
 
 from transpert import pp
 from transpert._anndata import frame, matrix_of
+from transpert._matrices import as_dense
 from transpert.errors import DependencyError, GroupSizeError, OptionError
 from transpert.metrics import DifferentialExpression
 
@@ -28,8 +29,7 @@ def replicate_sums(
     grouped = table.groupby([_FACTOR, _REPLICATE], sort=True, observed=True)
     codes = grouped.ngroup().to_numpy()
     member = sparse.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
-    sums = member @ counts
-    dense = sums.toarray() if sparse.issparse(sums) else np.asarray(sums)
+    dense = as_dense(member @ counts, None)
     rows = pd.DataFrame(list(grouped.groups), columns=[_FACTOR, _REPLICATE])
     return np.rint(dense).astype(np.int64), rows
 
@@ -94,6 +94,7 @@ def _checked_sums(
 
 
 def _check_replicates(rows: pd.DataFrame, names: Sequence[str], control: str, paired: bool) -> None:
+    """Refuse groups that come from too few replicates."""
     found = rows.groupby(_FACTOR)[_REPLICATE].agg(set)
     few = [name for name in (*names, control) if len(found.get(name, ())) < _MIN_REPLICATES]
     if few:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,12 +14,12 @@ from scipy.stats import norm
 
 from transpert import _keys
 from transpert._anndata import check_writable, frame, in_memory
-from transpert._arguments import check_model, check_table
+from transpert._arguments import check_model, check_table, name_list
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.conditions.text import split_population
-from transpert.errors import OURS, AssumptionWarning, ControlError, GeneError, NotTrainedError, OptionError
+from transpert.errors import ControlError, GeneError, NotTrainedError, OptionError, warn_user
 from transpert.groups.table import context_labels
 from transpert.scaling import approach_scores, gene_set_scores, retrieval, signature_scores
 from transpert.transport import PSEUDO_RATE
@@ -55,7 +54,7 @@ def rank_targets(
 ) -> pd.DataFrame:
     """Rank perturbations by how well their predicted effects serve what is desired.
 
-    Candidates are predicted a few hundred at a time and forgotten. The reverse question, which perturbation made
+    Candidates are predicted a few hundred at a time. The reverse question, which perturbation made
     *these* cells, is the same call with the cells as ``desired``.
 
     Parameters
@@ -78,7 +77,7 @@ def rank_targets(
     level
         Coverage of the intervals.
     max_distance
-        A candidate farther than this from the perturbations that were trained on is not judged; 1 is the distance of
+        A candidate farther than this from the perturbations that were trained on is not ranked; 1 is the distance of
         neighbours among them.
     key_added
         Where in ``uns["transpert"]`` of ``adata`` to write the table.
@@ -91,9 +90,9 @@ def rank_targets(
     -------
     One row a context and candidate, the best first: ``context``, ``perturbation``, ``rank``, ``score``, ``ci_low``,
     ``ci_high``, ``specificity`` (the score less its mean over the other contexts), ``distance`` from what was trained
-    on, ``situation`` (what about it is new), and ``abstained``: why nothing is said, empty where something is. The
-    score is the Pearson correlation with a signature, the share of the way that is made to a target population, or the
-    log fold change of a gene set.
+    on, ``situation`` (what about it is new), and ``abstained``: why a candidate has no rank; empty where it has one.
+    The score is the Pearson correlation with a signature, the share of the way that is made to a target population, or
+    the log fold change of a gene set.
 
     Warns
     -----
@@ -166,9 +165,9 @@ def rank_targets(
 def score_ranking(
     ranking: pd.DataFrame, relevant: Collection[str], *, at: Sequence[int] = (1, 5, 10), context: str | None = None
 ) -> pd.Series:
-    """Judge a ranking in retrospect by what was found to be right.
+    """Score a ranking by the perturbations that turned out to be right.
 
-    The nearest neighbour and the mean effect are judged in the same way: rank with
+    The nearest neighbour and the mean effect are scored in the same way: rank with
     :class:`transpert.NearestPerturbation` or :class:`transpert.ContextMean` in place of the model. Chance has an
     enrichment of 1 and an area of .5.
 
@@ -177,7 +176,7 @@ def score_ranking(
     ranking
         What :func:`rank_targets` returned.
     relevant
-        The perturbations that were right.
+        The perturbations that turned out to be right.
     at
         Lengths of the list.
     context
@@ -247,7 +246,7 @@ def _controls_by_context(
     obs, design = frame(data.obs), model.design
     control = design.label_format.control_cells(obs[design.perturbation_key])
     of = context_labels(obs, design).astype(str)
-    wanted = [contexts] if isinstance(contexts, str) else list(contexts or dict.fromkeys(of))
+    wanted = name_list(contexts or dict.fromkeys(of))
     found = {}
     for context in wanted:
         rows = np.flatnonzero(control & (of == context))
@@ -305,10 +304,9 @@ def _scored(
     """Predict and score candidates, a chunk at a time."""
     sure = model.uncertainty is not None and bool(model.uncertainty.errors)
     if not sure:
-        warnings.warn(
-            f"This {type(model).__name__} has no intervals: scores have none, and distances are not judged.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+        warn_user(
+            f"This {type(model).__name__} has no intervals: scores have none, and no candidate is left out for its "
+            "distance."
         )
     width = norm.ppf((1 + level) / 2)
     for start in range(0, len(candidates), _CHUNK):
@@ -352,11 +350,11 @@ def _ranked(table: pd.DataFrame, max_distance: float) -> pd.DataFrame:
         table[name] = table[name].fillna(empty) if name in table else empty
     far = (table["distance"] > max_distance) & (table["abstained"] == "")
     table.loc[far, "abstained"] = "too far from what was trained on"
-    judged = table["score"].where(table["abstained"] == "")
-    table["rank"] = judged.groupby(table["context"]).rank(ascending=False, method="first")
-    others = judged.groupby(table["perturbation"]).transform("sum") - judged
-    n_others = judged.groupby(table["perturbation"]).transform("count") - 1
-    table["specificity"] = judged - (others / n_others.where(n_others > 0))
+    ranked = table["score"].where(table["abstained"] == "")
+    table["rank"] = ranked.groupby(table["context"]).rank(ascending=False, method="first")
+    others = ranked.groupby(table["perturbation"]).transform("sum") - ranked
+    n_others = ranked.groupby(table["perturbation"]).transform("count") - 1
+    table["specificity"] = ranked - (others / n_others.where(n_others > 0))
     columns = ["context", "perturbation", "rank", "score", "ci_low", "ci_high"]
     columns += ["specificity", "distance", "situation", "abstained"]
     return table.sort_values(["context", "rank"], na_position="last", kind="stable")[columns].reset_index(drop=True)

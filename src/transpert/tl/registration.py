@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,14 +17,16 @@ from anndata import AnnData
 from anndata.experimental.backed import Dataset2D
 from scipy.stats import norm
 
-from transpert import __version__, _keys
+from transpert import _keys
 from transpert._anndata import frame, metadata_of, own_entry
 from transpert._arguments import check_path
 from transpert._docstrings import fill_docstring
-from transpert._files import Inside, reading
+from transpert._files import Inside, reading, versions
 from transpert._folders import folder_written
+from transpert._matrices import as_dense
 from transpert._schema import checked
 from transpert._signatures import as_annotated
+from transpert._statistics import mean_and_error, pearson
 from transpert.conditions import Condition
 from transpert.conditions.text import population_text, split_population
 from transpert.errors import ModelFileError, NotTrainedError, UnknownNameError, list_names
@@ -117,7 +118,7 @@ def _table_of(values: Any, genes: pd.Index) -> pd.DataFrame:
 
 
 def _write(new: Path, pred: AnnData, found: Mapping[str, Any], ranking: pd.DataFrame | None, note: str) -> str:
-    """Write the tables and what is said of them, and return the latter."""
+    """Write the tables and their manifest, and return the text of the manifest."""
     for name in _TABLES:
         _table_of(pred.varm[name], pred.var_names).to_csv(new / f"{name}.csv", index_label="gene")
     found["conditions"].to_csv(new / "conditions.csv", index_label="population")
@@ -131,7 +132,7 @@ def _write(new: Path, pred: AnnData, found: Mapping[str, Any], ranking: pd.DataF
         "level": float(found["level"]),
         "model": str(own.get(_keys.MODEL, "")),
         "design": json.loads(json.dumps(dict(own.get("design", {})), default=_plain)),
-        "versions": _versions(),
+        "versions": versions(*_PACKAGES),
         "files": files,
     }
     text = json.dumps(manifest, indent=2, sort_keys=True)
@@ -208,7 +209,7 @@ def score_registered(
         sure = (low > 0) | (high < 0)
         rows[name] = {
             "n_cells": len(found.cells[key]),
-            "pearson": float(np.corrcoef(said, observed)[0, 1]) if said.std() and observed.std() else np.nan,
+            "pearson": pearson(said, observed),
             "sign_agreement": float((np.sign(said) == np.sign(observed))[sure].mean()) if sure.any() else np.nan,
             "coverage": _share(observed, said, np.hypot(said - low, spread), np.hypot(high - said, spread)),
             "coverage_raw": _share(observed, said, said - low, high - said),
@@ -237,17 +238,6 @@ def _plain(value: object) -> object:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
-def _versions() -> dict[str, str]:
-    """Return the versions of what made the prediction."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = __version__ if name == "transpert" else "unknown"
-    return found
-
-
 def _checked(path: Path, checksum: str | None) -> _Manifest:
     """Read the manifest and refuse files that were changed."""
     if not (path / _MANIFEST).is_file():
@@ -270,10 +260,8 @@ def _checked(path: Path, checksum: str | None) -> _Manifest:
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Log of the mean counts per 10k of each gene, and its sampling variance."""
-    rates = np.expm1(np.asarray(values.todense() if hasattr(values, "todense") else values, dtype=np.float64))
-    mean, n = rates.mean(axis=0), max(len(rates), 1)
-    # a gene seen in no cell still has the error of one molecule
-    error = rates.var(axis=0, ddof=min(1, n - 1)) / n + _PSEUDO_RATE / n
+    mean, error = mean_and_error(np.expm1(as_dense(values)))
+    error += _PSEUDO_RATE / max(values.shape[0], 1)  # a gene seen in no cell still has the error of one molecule
     return np.log(mean + _PSEUDO_RATE), error / (mean + _PSEUDO_RATE) ** 2
 
 

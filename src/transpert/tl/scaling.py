@@ -18,7 +18,7 @@ from rich.progress import Progress, TimeRemainingColumn
 
 from transpert import _keys
 from transpert._anndata import check_kind, frame, in_memory
-from transpert._arguments import check_path
+from transpert._arguments import check_path, name_list
 from transpert._folders import file_written, used_alone
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
@@ -62,9 +62,9 @@ def scaling_study(
 ) -> ScalingStudy:
     """Train models on nested subsets of the training cells and score them on one test set that is fixed beforehand.
 
-    Every run is kept in ``out`` under a digest of all that it depends on, so that a study that was killed goes on where
-    it was, and one that is made larger repeats nothing. Controls are always there: what is scaled is what was
-    perturbed. Of a (context, batch, condition) with a single cell nothing is trained on.
+    Every run is kept in ``out`` under a digest of all that it depends on, so that a study that was interrupted goes on
+    where it was, and one that is made larger repeats nothing. All control cells are always used: only the perturbed
+    ones are drawn. Groups of a single cell are left out of the training.
 
     Parameters
     ----------
@@ -115,9 +115,9 @@ def scaling_study(
             Number of cells that are predicted for each population.
         task
             ``"perturbation"`` (default); or, for representations and models that have one, how well a logistic
-            regression tells the types of ``type_key`` (``"classification"``: accuracy, micro and macro F1), or how well
-            clusters of k-means are types (``"integration"``: NMI, ARI and ASW as scib-metrics defines them, and their
-            mean, AvgBIO). Both are scored on controls and test cells, half of which the regression has seen.
+            regression predicts the types of ``type_key`` (``"classification"``: accuracy, micro and macro F1), or how
+            well clusters of k-means are types (``"integration"``: NMI, ARI and ASW as scib-metrics defines them, and
+            their mean, AvgBIO). Both are scored on controls and test cells, half of which the regression has seen.
 
     Returns
     -------
@@ -169,9 +169,9 @@ def scaling_study(
     cells = Cells.of(source.obs, design, spiked=spiked, points=source.points(), type_key=chosen.type_key)
     choices = choose(cells, grid, names, list(draws))
     keep = np.union1d(cells.test, np.flatnonzero(cells.control))
-    judged = cells.control & np.isin(cells.contexts, cells.contexts[cells.test])
-    judged[cells.test] = True
-    truth = source.take(np.flatnonzero(judged))
+    tested = cells.control & np.isin(cells.contexts, cells.contexts[cells.test])
+    tested[cells.test] = True
+    truth = source.take(np.flatnonzero(tested))
     wanted = tuple(populations(frame(truth.obs), design)) if chosen.task == "perturbation" else (("all", "all"),)
     base = Task(
         key="",
@@ -236,7 +236,7 @@ def _builders(models: Models, task: str) -> dict[str, tuple[Model, Mapping[str, 
     """Return the class or function of every model, and its arguments; of a representation its name."""
     given: Mapping[str, Any] = models if isinstance(models, Mapping) else {}
     if not isinstance(models, Mapping):
-        given = {str(name): str(name) for name in ([models] if isinstance(models, str) else models)}
+        given = {name: name for name in name_list(models)}
     return {str(name): _builder(value, task) for name, value in given.items()}
 
 

@@ -11,6 +11,7 @@ from anndata import AnnData
 from transpert import _keys
 from transpert._anndata import metadata_of
 from transpert._arguments import check_arguments, check_table
+from transpert._statistics import finite_mean, percentile_interval
 from transpert.errors import OptionError, UnknownNameError, list_names
 from transpert.metrics import Metric, Summaries, bootstrap_interval, normalise
 
@@ -78,6 +79,7 @@ def _values(own: Sequence[Scored], summaries: Summaries | None, metric: Metric) 
 def _interval(
     values: np.ndarray, summaries: Summaries | None, metric: Metric, n_bootstrap: int, seed: int
 ) -> tuple[float, float]:
+    """Return the interval of a mean score, by resampling perturbations."""
     if not n_bootstrap:
         return float("nan"), float("nan")
     if metric.per == "population" or metric.level == "population":
@@ -88,17 +90,11 @@ def _interval(
     rng = np.random.default_rng(seed)
     rows = [summaries.rows(context) for context in summaries.contexts]
     drawn = [np.concatenate([rng.choice(own, len(own)) for own in rows]) for _ in range(n_bootstrap)]
-    means = [_mean(metric.function(_resampled(summaries, chosen, metric.needs))) for chosen in drawn]
+    means = [finite_mean(metric.function(_resampled(summaries, chosen, metric.needs))) for chosen in drawn]
     means = [mean for mean in means if np.isfinite(mean)]
     if len(means) < 2:
         return float("nan"), float("nan")
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")
+    return percentile_interval(np.array(means))
 
 
 def _resampled(summaries: Summaries, rows: np.ndarray, needs: Sequence[str]) -> Summaries:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from transpert._seeds import check_seed
 from transpert._signatures import as_annotated
 from transpert.conditions import Condition
 from transpert.conditions.text import split_population
-from transpert.errors import OURS, AssumptionWarning, NotTrainedError, OptionError
+from transpert.errors import NotTrainedError, OptionError, warn_user
 from transpert.scaling import choose_next, fit_similarity
 from transpert.scaling.suggestion import in_contexts
 
@@ -36,11 +35,11 @@ def suggest(
     by_context: bool = False,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Suggest perturbations, and in which contexts, whose measurement would tell most about the other candidates.
+    """Suggest perturbations, and in which contexts, whose measurement would say most about the other candidates.
 
-    How alike two perturbations are is read from their vectors, by the kernel that predicts left-out effects of what was
-    measured best. The choice is made one after the other, each given those before, so that the suggested ones are not
-    all alike. Where vectors do not predict left-out effects, the choice is random, and is said to be.
+    The vectors of two perturbations say how similar they are, by the kernel that best predicts left-out effects.
+    Perturbations are chosen one after the other, each given those before, so that the suggested ones are not all
+    alike. Where vectors do not predict left-out effects, the choice is random, and a warning says so.
 
     Parameters
     ----------
@@ -54,7 +53,7 @@ def suggest(
         Contexts whose effects are averaged, as in :meth:`~transpert.model.PerturbationModel.predict`; all by default.
     by_context
         Suggest where to measure, too: every pair of a candidate and one of the contexts that was not measured can be
-        chosen. What one context tells about another is the share of effects that the model has in common in them.
+        chosen. Two contexts are as similar as the share of effects that they have in common in the model.
     seed
         Seed of the choice between equals.
 
@@ -117,11 +116,7 @@ def suggest(
     if by_context:
         similarity = in_contexts(similarity, places.perturbation, places.context, shared)
     if similarity.kind == "unrelated":
-        warnings.warn(
-            "The vectors do not predict the effects of left-out perturbations: the suggestion is random.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
-        )
+        warn_user("The vectors do not predict the effects of left-out perturbations: the suggestion is random.")
     chosen, left = choose_next(similarity, places.known, places.free, n, np.random.default_rng(check_seed(seed)))
     suggested = [names[index] for index in places.perturbation[chosen]]
     apart = embedding.distances(suggested, list(effects.columns))

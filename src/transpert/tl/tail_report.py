@@ -56,9 +56,9 @@ def rare_tails(
     -------
     One row a population and gene, the largest effect first: ``context``, ``perturbation``, ``gene``, ``effect``
     (natural-log fold change) with ``ci_low`` and ``ci_high``, ``sign_known`` (whether the interval leaves 0 out),
-    ``in_tail`` (chance, by draws within the intervals, that the gene is among so many), ``specific`` (the effect less
-    the mean effect of the other perturbations asked for in that context; NaN if there is no other), ``situation`` (what
-    about the population is new) and ``ood_score`` (how far it is from what was trained on; 1 is the distance of
+    ``in_tail`` (probability, by draws within the intervals, that the gene is in the tail), ``specific`` (the effect
+    less the mean effect of the other reported perturbations in that context; NaN if there is no other), ``situation``
+    (what about the population is new) and ``ood_score`` (how far it is from what was trained on; 1 is the distance of
     neighbours in training).
 
     Raises

@@ -147,7 +147,7 @@ class Anchor:
 
         It is 0 for genes that the evidence does not have, and everywhere if it does not know the condition.
         """
-        effect = evidence.effect(condition, context)
+        effect = evidence.effect(condition, context, control.mean_log[0])
         if effect is None:
             return np.zeros_like(mean)
         known = np.isfinite(effect)

@@ -45,7 +45,8 @@ def anchor_to_state(anchor: Anchor) -> tuple[dict[str, Any], dict[str, np.ndarra
         arrays[f"effects_{space}"] = anchor.effects[space]
         arrays[f"variances_{space}"] = anchor.variances[space]
     for number, source in enumerate(anchor.evidence):
-        arrays |= {name: getattr(source.evidence, kind) for kind, name in _evidence_arrays(number).items()}
+        kept = {name: getattr(source.evidence, kind) for kind, name in _evidence_arrays(number).items()}
+        arrays |= {name: values for name, values in kept.items() if values is not None}
     return plain, arrays
 
 
@@ -59,7 +60,7 @@ def _evidence_to_dict(source: WeighedEvidence) -> dict[str, Any]:
 
 def _evidence_arrays(number: int) -> dict[str, str]:
     """Names under which the arrays of evidence are kept, by what they are."""
-    return {kind: f"evidence_{number}_{kind}" for kind in ("log_fold", "variance")}
+    return {kind: f"evidence_{number}_{kind}" for kind in ("log_fold", "variance", "profiles")}
 
 
 def anchor_from_state(
@@ -95,6 +96,8 @@ def _evidence_of(found: _SavedEvidence, number: int, arrays: Mapping[str, np.nda
     """Make the evidence with a number of what was saved."""
     names = _evidence_arrays(number)
     shape = (len(found.conditions), *arrays["dispersion"].shape)
+    if names["profiles"] not in arrays:  # it may have none
+        del names["profiles"]
     wrong = [name for name in names.values() if name not in arrays or arrays[name].shape != shape]
     if wrong:
         raise ModelFileError(f"{list_names(wrong)} do not fit the conditions", where="anchor", remedy=DAMAGED)

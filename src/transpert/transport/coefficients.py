@@ -10,7 +10,7 @@ import numpy as np
 from transpert.conditions import Condition
 from transpert.conditions.condition import opposed
 
-# beyond this multiple of the average, more cells make a context no more telling than another
+# beyond this multiple of the average, more cells make a context no more informative than another
 _LARGEST_WEIGHT = 3.0
 # to copy the effects that count pays where they are at most a fourth of all
 _FEW = 4

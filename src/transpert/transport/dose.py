@@ -52,6 +52,7 @@ def _order(condition: Condition) -> tuple[float, tuple[float, ...]]:
 
 
 def _over_doses(condition: Condition, same: list[Condition], effect_of: Callable[[Condition], Effect]) -> Effect:
+    """Interpolate the size of the effect between doses, along a curve that rises."""
     if not condition.parts or any(dose is None for dose in condition.doses):
         return _mean([effect_of(c) for c in same])
     measured = [c for c in same if None not in c.doses]

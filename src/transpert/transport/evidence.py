@@ -18,6 +18,14 @@ from transpert.errors import OptionError, list_names
 from .coefficients import rows_by
 from .shrinkage import shrink_effects
 
+# how much more the context with the most similar controls may count than the one with the least similar: e to the power
+_SHARPNESS = (0.0, 1.0, 2.0, 4.0, 8.0)
+# conditions, and other contexts of each, from which that is chosen
+_MOST_CONDITIONS = 100
+_FEWEST_CONTEXTS = 3
+# share of the squared error that likeness has to save
+_LEAST_GAIN = 0.05
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
@@ -25,7 +33,7 @@ class Evidence:
 
     Given to a model as ``evidence=``, it counts beside the model's own effects by a weight that is fitted on what it
     says of the model's own groups while they are left out; a screen that does not help there gets the weight 0. It
-    must not hold cells that predictions will be judged on.
+    must not hold cells that predictions will be scored on.
 
     Parameters
     ----------
@@ -42,6 +50,10 @@ class Evidence:
         Their sampling variances.
     name
         Name in messages and in ``summary()``.
+    profiles : (Q, G)
+        Mean log1p counts per 10k of the controls of each effect. With them, contexts whose controls are like those of
+        the one that is asked for count more, as far as that predicts contexts of this screen better. Without them all
+        contexts count the same.
 
     Examples
     --------
@@ -58,15 +70,17 @@ class Evidence:
     log_fold: np.ndarray
     variance: np.ndarray
     name: str = "evidence"
+    profiles: np.ndarray | None = None
     _by_condition: dict[Hashable, np.ndarray] = field(init=False, repr=False)
     _by_action: dict[Hashable, np.ndarray] = field(init=False, repr=False)
+    _sharpness: float = field(init=False, repr=False, default=0.0)
 
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("conditions", "contexts", "genes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         shape = (len(self.conditions), len(self.genes))
-        for name in ("log_fold", "variance"):
+        for name in ("log_fold", "variance", *(() if self.profiles is None else ("profiles",))):
             values = np.asarray(getattr(self, name), dtype=float)
             if values.shape != shape or np.isinf(values).any():
                 raise refused(name, values, f"Give numbers of the shape {shape}: effects x genes, NaN if not measured.")
@@ -84,6 +98,7 @@ class Evidence:
         # effects are asked for thousands of times, of sources with thousands of conditions
         object.__setattr__(self, "_by_condition", rows_by((condition,) for condition in self.conditions))
         object.__setattr__(self, "_by_action", rows_by((condition.action,) for condition in self.conditions))
+        object.__setattr__(self, "_sharpness", self._choose_sharpness())
 
     @classmethod
     def from_frame(
@@ -94,6 +109,7 @@ class Evidence:
         contexts: Sequence[str] | None = None,
         base: float = math.e,
         name: str = "evidence",
+        profiles: pd.DataFrame | None = None,
     ) -> Self:
         """Make evidence of a table of log fold changes, such as a package for differential expression writes.
 
@@ -109,6 +125,8 @@ class Evidence:
             Base of the logarithm: ``math.e``, or 2 for log2 fold changes.
         name
             Name in messages.
+        profiles
+            Mean log1p counts per 10k of the controls of each row, of the same shape; see the class.
 
         Returns
         -------
@@ -120,11 +138,11 @@ class Evidence:
             If the tables do not fit each other or are not numbers.
         """
         check_number(base, name="base", least=1.0 + 1e-9)
-        if standard_errors is not None and not (
-            standard_errors.index.equals(log_fold.index) and standard_errors.columns.equals(log_fold.columns)
-        ):
+        for what, table in (("standard errors", standard_errors), ("profiles", profiles)):
+            if table is None or (table.index.equals(log_fold.index) and table.columns.equals(log_fold.columns)):
+                continue
             raise OptionError(
-                "the standard errors have other rows or columns than the log fold changes",
+                f"the {what} have other rows or columns than the log fold changes",
                 where=name,
                 remedy="Give both tables the same index and columns.",
             )
@@ -132,13 +150,14 @@ class Evidence:
         try:
             effects = log_fold.to_numpy(dtype=float) * unit
             errors = np.zeros_like(effects) if standard_errors is None else standard_errors.to_numpy(dtype=float) * unit
+            controls = None if profiles is None else profiles.to_numpy(dtype=float)
         except (TypeError, ValueError) as error:
             raise OptionError(
                 "the tables hold something else than numbers", where=name, remedy="Leave other columns out."
             ) from error
         conditions = tuple(Condition.read(str(label)) for label in log_fold.index)
         where = [""] * len(conditions) if contexts is None else list(map(str, contexts))
-        return cls(conditions, tuple(where), tuple(map(str, log_fold.columns)), effects, errors**2, name)
+        return cls(conditions, tuple(where), tuple(map(str, log_fold.columns)), effects, errors**2, name, controls)
 
     @property
     def perturbations(self) -> tuple[str, ...]:
@@ -164,31 +183,66 @@ class Evidence:
         effects, variances = (
             np.where(place < 0, np.nan, values[:, place]) for values in (self.log_fold, self.variance)
         )
-        return type(self)(self.conditions, self.contexts, wanted, effects, variances, self.name)
+        profiles = None if self.profiles is None else np.where(place < 0, np.nan, self.profiles[:, place])
+        return type(self)(self.conditions, self.contexts, wanted, effects, variances, self.name, profiles)
 
-    def effect(self, condition: Condition, context: str) -> np.ndarray | None:
+    def effect(self, condition: Condition, context: str, profile: np.ndarray | None = None) -> np.ndarray | None:
         """Return the shrunken log fold change of a condition, ``(G,)``; ``None`` where nothing is known of it.
 
         Effects at just its dose and time come before those at others, those in just its context before those in others.
-        A combination that was not measured is the sum of its parts.
+        Of several contexts those count most whose controls are like ``profile``, the mean log1p counts per 10k of the
+        controls in the context that is asked for, ``(G,)``. A combination that was not measured is the sum of its
+        parts.
         """
-        found = self._mean(condition, context)
+        found = self._mean(condition, context, profile)
         if found is None and condition.is_combination:
-            parts = [self._mean(single, context) for single in condition.singles()]
+            parts = [self._mean(single, context, profile) for single in condition.singles()]
             known = [part for part in parts if part is not None]
             if len(known) == len(parts):
                 effects, variances = (np.sum(values, axis=0) for values in zip(*known, strict=True))
                 found = effects, variances
         return None if found is None else shrink_effects(*found)
 
-    def _mean(self, condition: Condition, context: str) -> tuple[np.ndarray, np.ndarray] | None:
+    def _mean(
+        self, condition: Condition, context: str, profile: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """The mean effect over the rows that are most like what is asked, and its sampling variance."""
-        known = self._by_condition.get(condition, self._by_action.get(condition.action, ()))
-        rows = list(map(int, known))
-        rows = [row for row in rows if self.contexts[row] == context] or rows
-        if not rows:
+        rows = self._by_condition.get(condition, self._by_action.get(condition.action, np.array([], dtype=int)))
+        if not len(rows):
             return None
-        return self.log_fold[rows].mean(axis=0), self.variance[rows].mean(axis=0) / len(rows)
+        here = np.array([self.contexts[row] == context for row in rows])
+        rows = rows[here] if here.any() else rows
+        share = self._shares(rows, profile, self._sharpness)
+        return share @ self.log_fold[rows], share**2 @ self.variance[rows]
+
+    def _shares(self, rows: np.ndarray, profile: np.ndarray | None, sharpness: float) -> np.ndarray:
+        """How much each of some effects counts where the controls have a profile; all the same without one."""
+        distance = np.zeros(len(rows))
+        if self.profiles is not None and profile is not None and sharpness:
+            shared = np.isfinite(self.profiles[rows]).all(axis=0) & np.isfinite(profile)
+            distance = np.square(self.profiles[rows][:, shared] - profile[shared]).sum(axis=1)
+            # only differences count: what all contexts of another screen differ by is a matter of the screens
+            distance = sharpness * (distance - distance.min()) / max(float(np.ptp(distance)), 1e-12)
+        share = np.exp(-distance)
+        return share / share.sum()
+
+    def _choose_sharpness(self) -> float:
+        """By how much more contexts with like controls count, from predicting each context from the others."""
+        if self.profiles is None:
+            return 0.0
+        errors = np.zeros(len(_SHARPNESS))
+        for rows in list(self._by_condition.values())[:_MOST_CONDITIONS]:
+            for row in rows:
+                others = rows[[self.contexts[other] != self.contexts[row] for other in rows]]
+                if len(others) < _FEWEST_CONTEXTS:
+                    continue
+                shares = np.array([self._shares(others, self.profiles[row], sharpness) for sharpness in _SHARPNESS])
+                # errors count as they show in mean log1p, where genes of low expression hardly do
+                visible = 1 - np.exp(-self.profiles[row])
+                wrong = visible * (shares @ self.log_fold[others] - self.log_fold[row])
+                errors += np.nan_to_num(np.square(wrong)).mean(axis=1)
+        best = int(np.argmin(errors))
+        return _SHARPNESS[best] if errors[best] < (1 - _LEAST_GAIN) * errors[0] else 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

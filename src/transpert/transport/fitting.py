@@ -85,31 +85,10 @@ def fit_anchor(
     ['log1p', 'log_fold']
     """
     say = progress or (lambda _: None)
-    measured = {space: effects.in_space(space, options.pseudo_rate) for space in options.spaces}
-    table = EffectTable(
-        effects.contexts,
-        effects.conditions,
-        np.minimum(effects.treated.n_cells, effects.control.n_cells).astype(float),
-        effects.control.mean_log,
-    )
-    cells = effects.statistics
-    scale = float(np.average(cells.mean_inverse_library, weights=np.maximum(cells.n_cells, 1e-9)))
-    anchor = Anchor(
-        options,
-        table,
-        effects.control.mean_rate,
-        {space: effect for space, (effect, _) in measured.items()},
-        {space: variance for space, (_, variance) in measured.items()},
-        np.asarray(dispersion, dtype=float),
-        scale,
-        dict.fromkeys(options.spaces),
-        {space: {} for space in options.spaces},
-        dict.fromkeys(options.spaces, ADDITIVE),
-        dict.fromkeys(options.spaces, 1 / len(options.spaces)),
-    )
+    anchor = measured_anchor(effects, options, dispersion)
     if embedding is not None:
         say("Choosing how effects follow the embeddings by leaving perturbations out")
-        ridge = PerturbationRidge.fit(table, anchor.effects, anchor.variances, embedding)
+        ridge = PerturbationRidge.fit(anchor.table, anchor.effects, anchor.variances, embedding)
         anchor = dataclasses.replace(anchor, ridge=ridge)
     rng = np.random.default_rng(seed)
     left_out = rng.permutation(len(effects))[:_MOST_LEFT_OUT]
@@ -125,6 +104,32 @@ def fit_anchor(
         weights = {situation: _weigh(anchor, source, situation, left_out, effects) for situation in get_args(Situation)}
         anchor = dataclasses.replace(anchor, evidence=(*anchor.evidence, WeighedEvidence(source, weights)))
     return anchor
+
+
+def measured_anchor(effects: GroupEffects, options: AnchorOptions, dispersion: np.ndarray) -> Anchor:
+    """Return an anchor that knows the measured effects, and weighs nothing yet: what a rule over them needs."""
+    measured = {space: effects.in_space(space, options.pseudo_rate) for space in options.spaces}
+    table = EffectTable(
+        effects.contexts,
+        effects.conditions,
+        np.minimum(effects.treated.n_cells, effects.control.n_cells).astype(float),
+        effects.control.mean_log,
+    )
+    cells = effects.statistics
+    scale = float(np.average(cells.mean_inverse_library, weights=np.maximum(cells.n_cells, 1e-9)))
+    return Anchor(
+        options,
+        table,
+        effects.control.mean_rate,
+        {space: effect for space, (effect, _) in measured.items()},
+        {space: variance for space, (_, variance) in measured.items()},
+        np.asarray(dispersion, dtype=float),
+        scale,
+        dict.fromkeys(options.spaces),
+        {space: {} for space in options.spaces},
+        dict.fromkeys(options.spaces, ADDITIVE),
+        dict.fromkeys(options.spaces, 1 / len(options.spaces)),
+    )
 
 
 def _choose_dependence(anchor: Anchor, rows: np.ndarray) -> dict[str, Dependence | None]:
@@ -233,6 +238,7 @@ def _visibility(space: str, rate: np.ndarray) -> np.ndarray:
 
 
 def _fit_stack(anchor: Anchor, rows: np.ndarray, effects: GroupEffects) -> dict[str, float]:
+    """Fit the weight of each space to groups that the anchor has not seen."""
     if len(anchor.options.spaces) == 1:
         return {anchor.options.spaces[0]: 1.0}
     situation = _main_situation(anchor)

@@ -103,6 +103,7 @@ class MomentSums:
 def _add_cells(
     matrix, cells, factor, codes, opened, of_group, of_row, of_all, groups, sums
 ):  # pragma: no cover - compiled
+    """Add cells to the sums of their group, row and all cells."""
     starts, genes, counts = matrix
     in_group, touched, is_touched = of_group
     n_cells = groups[0]
@@ -159,6 +160,7 @@ def _open_group(group, opened, of_group, of_row, of_all, groups, sums):  # pragm
 
 @njit(cache=True, nogil=True)
 def _end_group(opened, of_group, of_row, of_all, groups):  # pragma: no cover - compiled
+    """Add the sums of a group to those of its row and of all cells."""
     in_group, touched, is_touched = of_group
     n, inverse = groups[0][opened[0]], groups[1][opened[0]]
     for entry in range(opened[2]):

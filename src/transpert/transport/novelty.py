@@ -120,6 +120,7 @@ def amount_distance(condition: Condition, known: Iterable[Condition]) -> float:
 
 
 def _beyond(amount: float | None, known: set[float | None]) -> float:
+    """Return how far an amount lies outside the known ones, on a logarithmic scale."""
     if amount is None:
         return 0.0
     values = sorted(value for value in known if value is not None)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
-from transpert._arguments import check_number, named_options
+from transpert._arguments import check_choice, check_number, named_options
 from transpert._schema import DAMAGED, checked
 from transpert._signatures import check_fields
-from transpert.errors import ModelFileError, OptionError, list_names
+from transpert.errors import ModelFileError, OptionError
 
 from .dependence import Dependence
 
@@ -19,16 +19,6 @@ _TRIED: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {
     "kernel": ((2, 4, 8), (0.02, 0.1, 0.4)),
     "ridge": ((8,), (0.05, 0.15, 0.5)),
 }
-
-
-def _check_choice(name: str, value: object, choices: object) -> None:
-    allowed = get_args(choices)
-    if value not in allowed:
-        raise OptionError(f"{name} is {value!r}", remedy=f"Choose one of {list_names(allowed)}.")
-
-
-def _check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    check_number(value, name=name, least=low, most=high)
 
 
 @named_options()
@@ -49,8 +39,8 @@ class ReadoutOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _check_choice("kind", self.kind, Literal["counts", "expected"])
-        _check_range("tolerance", self.tolerance, 0)
+        check_choice(self.kind, Literal["counts", "expected"], name="kind")
+        check_number(self.tolerance, name="tolerance", least=0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""
@@ -93,7 +83,7 @@ class AnchorOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _check_choice("kind", self.kind, Literal["kernel", "ridge", "mean"])
+        check_choice(self.kind, Literal["kernel", "ridge", "mean"], name="kind")
         for name, lowest in (("spaces", None), ("n_components", 1), ("penalties", 1e-6), ("widths", 1e-3)):
             values = getattr(self, name)
             if values is None and name in ("n_components", "penalties"):
@@ -107,11 +97,11 @@ class AnchorOptions:
                 )
             for value in values:
                 if lowest is None:
-                    _check_choice(name, value, EffectSpace)
+                    check_choice(value, EffectSpace, name=name)
                 else:
-                    _check_range(name, value, lowest)
-        _check_range("pseudo_rate", self.pseudo_rate, 1e-4, 100)
-        _check_range("shrinkage", self.shrinkage, 0)
+                    check_number(value, name=name, least=lowest)
+        check_number(self.pseudo_rate, name="pseudo_rate", least=1e-4, most=100)
+        check_number(self.shrinkage, name="shrinkage", least=0)
 
     def dependences(self) -> list[Dependence]:
         """Return the dependences on the context to choose from; none for ``"mean"``."""

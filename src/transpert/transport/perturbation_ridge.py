@@ -373,6 +373,7 @@ class _Deviations:
 def _deviations(
     table: EffectTable, parts: tuple[str, ...], setting: Setting, context: str, allowed: np.ndarray
 ) -> _Deviations:
+    """Choose the measured rows nearest to dose and time, as weights of what each perturbation does in a context."""
     place = {part: i for i, part in enumerate(parts)}
     nearest: dict[tuple[int, str], tuple[float, list[int]]] = {}
     for row in np.flatnonzero(allowed):

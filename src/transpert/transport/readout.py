@@ -9,6 +9,7 @@ from scipy import sparse
 
 from transpert import _keys
 from transpert._counts import check_library_sizes, library_of_each, read_counts
+from transpert._matrices import csr_of_dense
 from transpert._signatures import as_annotated
 from transpert.errors import CountsError, GroupSizeError
 
@@ -154,7 +155,7 @@ def transport_counts(
                 add_to_genes(block, factor, table, weights / factor, target[columns], drawn, waits)
             moved[:, columns] = block.T
     # no gene of a cell can have more counts than the cell
-    return sparse.csr_matrix(np.minimum(moved, largest[:, None], dtype=np.float32))
+    return csr_of_dense(np.minimum(moved, largest[:, None], dtype=np.float32))
 
 
 def _mean_log(counts: sparse.csr_matrix, factor: np.ndarray) -> np.ndarray:
@@ -164,6 +165,7 @@ def _mean_log(counts: sparse.csr_matrix, factor: np.ndarray) -> np.ndarray:
 
 
 def _check_target(target: np.ndarray, n_genes: int) -> None:
+    """Refuse target means of another shape, or that no cell can have."""
     if target.shape != (n_genes,):
         raise CountsError(
             f"the target has shape {target.shape}, not ({n_genes},)",

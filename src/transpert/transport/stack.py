@@ -1,4 +1,4 @@
-"""Stacking: how much each of several predictions is worth, judged on groups none of them has seen."""
+"""Stacking: how much each of several predictions is worth, measured on groups that none of them has seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a second prediction counts beside a first one, judged on units that neither has seen."""
+"""How much a second prediction counts beside a first one, measured on units that neither has seen."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
 from transpert._anndata import check_kind, frame, matrix_of
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, name_list
 from transpert._counts import library_size_column, library_sizes, log1p_per_10k, read_counts, read_library_sizes
+from transpert._seeds import sample_rows
 from transpert._signatures import as_annotated
 from transpert.errors import ControlError, GeneError, OptionError, check_known
 
@@ -85,7 +86,7 @@ def coexpression(
     """
     check_arguments(locals())
     check_kind(adata, name="adata")
-    keys = [context_keys] if isinstance(context_keys, str) else list(context_keys)
+    keys = name_list(context_keys)
     obs = frame(adata.obs)
     check_known("column", [perturbation_key, *keys], obs, where="obs")
     if n_dimensions < 1:
@@ -153,7 +154,7 @@ def coexpression_of(
         )
     labels = np.zeros(counts.shape[0]) if groups is None else np.asarray(groups)
     if counts.shape[0] > _MOST_CELLS:
-        drawn = np.sort(np.random.default_rng(seed).choice(counts.shape[0], _MOST_CELLS, replace=False))
+        drawn = sample_rows(np.arange(counts.shape[0]), _MOST_CELLS, seed)
         counts, library_size, labels = counts[drawn], library_size[drawn], labels[drawn]
     values = np.asarray(log1p_per_10k(counts, library_size).todense(), dtype=np.float64)
     for members in pd.Series(np.arange(len(values))).groupby(labels).indices.values():

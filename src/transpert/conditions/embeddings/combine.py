@@ -17,10 +17,10 @@ from .embedding import Embedding
 def combine(tables: Iterable[Embedding | pd.DataFrame], *, weights: Sequence[float] | None = None) -> Embedding:
     """Put several embeddings side by side, for the names that all of them have.
 
-    Every table is centred and scaled to the same total variance first, so that a wide one does not drown a narrow
-    one. The result remembers where each begins: with ``ConditionOptions(tables="gated")`` a network learns how much
-    each counts for a perturbation, and the anchor chooses between each alone and all together on perturbations that
-    it leaves out.
+    Every table is centred and scaled to the same total variance first, so that a table with many columns does not
+    outweigh one with few. The result remembers where each begins: with ``ConditionOptions(tables="gated")`` a network
+    learns how much each counts for a perturbation, and the anchor chooses between each alone and all together on
+    perturbations that it leaves out.
 
     Parameters
     ----------

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from transpert._arguments import name_list
 from transpert._docstrings import fill_docstring
 from transpert._seeds import check_seed
 from transpert._signatures import as_annotated, check_fields
 from transpert.errors import ConditionError, OptionError, UnknownNameError, list_names
 
 from .distances import nearest_distances
-from .names import checked_names, name_list
+from .names import checked_names
 from .npz import read_npz
 from .tables import as_numbers, read_frame, read_rows, read_tokens
 
@@ -233,7 +234,7 @@ class Embedding:
         return type(self)(tuple(names.get(name, name) for name in self.names), self.values, self.source, self.blocks)
 
     def shuffle(self, seed: int = 0) -> Self:
-        """Return the table with its vectors dealt out at random: what a prediction is worth without them.
+        """Return the table with its vectors given to other names at random, to test what the vectors are worth.
 
         Parameters
         ----------
@@ -299,7 +300,7 @@ class Embedding:
 
         Returns
         -------
-        By name the distance to the nearest known one, every table on the same footing, in units of the median distance
+        By name the distance to the nearest known one, every table weighted equally, in units of the median distance
         of a known name to the nearest other one: 0 for a known name, 1 for one as far as known ones are from each
         other. Where one name is known, in units of that distance in the whole table.
 

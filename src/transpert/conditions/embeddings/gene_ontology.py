@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
-from transpert._arguments import check_arguments
+from transpert._arguments import check_arguments, name_list
 from transpert._files import reading
 from transpert._signatures import as_annotated
 from transpert.errors import ConditionError, OptionError, list_names
@@ -111,7 +111,7 @@ def gene_ontology(
     check_arguments(locals())
     if n_dimensions < 1:
         raise OptionError(f"n_dimensions is {n_dimensions}", remedy="At least 1.")
-    excluded = frozenset([leave_out_evidence] if isinstance(leave_out_evidence, str) else leave_out_evidence)
+    excluded = frozenset(name_list(leave_out_evidence))
     where = Path(path).name
     spelled = {str(number): symbol for number, symbol in (symbols or {}).items()}
     pairs = sorted(set(_annotations(path, excluded, taxon, spelled)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,6 @@ import pandas as pd
 
 from transpert._arguments import is_several, refused
 from transpert.errors import ConditionError
-
-
-def name_list(names: Iterable[str]) -> list[str]:
-    """Return names as a list; a string is one name, not its letters."""
-    return [names] if isinstance(names, str) else [str(name) for name in names]
 
 
 def checked_names(names: Any, source: str) -> tuple[str, ...]:

@@ -195,7 +195,7 @@ class SetDataModule(L.LightningDataModule):
             raise StoreError(
                 "the cells have changed since the checkpoint was written",
                 where=f"fingerprint {self._fingerprint} instead of {state_dict['fingerprint']}",
-                remedy="Train on the original cells, or start anew.",
+                remedy="Train on the original cells, or start again from the beginning.",
             )
         self._state = {"epoch": state_dict["epoch"], "step": state_dict["step"]}
         if self._train_loader is not None:

@@ -12,7 +12,7 @@ from annbatch.abc import Sampler
 
 from transpert._arguments import check_arguments, check_mask
 from transpert._signatures import as_annotated
-from transpert.errors import OURS, AssumptionWarning, GroupSizeError, OptionError, list_names
+from transpert.errors import AssumptionWarning, GroupSizeError, OptionError, list_names, warn_user
 from transpert.groups import ControlMatching, Groups
 
 if TYPE_CHECKING:
@@ -281,6 +281,7 @@ class SetSampler(Sampler):
 
     # --- how --------------------------------------------------------------------------------------------------
     def _check(self, batches_per_epoch: int | None) -> None:
+        """Refuse sizes that no set can have."""
         for name, value in [
             ("set_size", self.set_size),
             ("sets_per_batch", self.sets_per_batch),
@@ -399,9 +400,7 @@ class SetSampler(Sampler):
             if groups:
                 table = self.groups.table
                 names = (f"{table.context[g]} / {table.perturbation[g]} / {table.batch[g]}" for g in groups)
-                warnings.warn(
+                warn_user(
                     f"{len(groups)} groups have fewer {whose} than set_size={self.set_size}, so cells repeat inside "
-                    f"their sets: {list_names(names, quote=False, limit=3)}.",
-                    AssumptionWarning,
-                    skip_file_prefixes=OURS,
+                    f"their sets: {list_names(names, quote=False, limit=3)}."
                 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._folders import Unfinished, force_to_disk, remove, unfinished_work
-from transpert.errors import OURS, AssumptionWarning, StoreError, UnknownNameError
+from transpert.errors import StoreError, UnknownNameError, warn_user
 from transpert.groups import Groups, make_groups
 
 from ..readers.readers import IN_MEMORY, CountReader
@@ -58,6 +57,7 @@ def _check_current(store: StoreContents) -> None:
 
 
 def _read_more(store: StoreContents, readers: Sequence[CountReader], library_size_key: str | None) -> BuildInput:
+    """Read the annotation of the new cells, with the columns and genes of the store."""
     known = store.manifest.library_size_key
     if library_size_key is None and known is not None:
         for reader in readers:
@@ -86,11 +86,9 @@ def _with_new_names(cells: BuildInput, tables: Tables, manifest: Manifest, *, al
         _refuse_repeated(cells, known, manifest.sources)
     if not known.any():
         return cells
-    warnings.warn(
+    warn_user(
         f"The store has cells with {np.count_nonzero(known)} of the new names; '-' and the number of the file are "
-        "appended to all new names.",
-        AssumptionWarning,
-        skip_file_prefixes=OURS,
+        "appended to all new names."
     )
     number = np.repeat(np.arange(len(cells.readers)) + len(manifest.sources), np.diff(cells.bounds))
     index = cells.obs.index

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,15 +12,14 @@ import numpy as np
 import pandas as pd
 
 from transpert import _keys
-from transpert._arguments import refused
+from transpert._arguments import name_list, refused
 from transpert._counts import check_library_sizes, read_library_sizes
 from transpert.errors import (
-    OURS,
-    AssumptionWarning,
     GeneError,
     OptionError,
     check_known,
     list_names,
+    warn_user,
 )
 from transpert.groups import Design
 
@@ -103,7 +101,7 @@ def read_input(
 def align_genes(readers: Sequence[CountReader], genes: Sequence[str] | None) -> pd.Index:
     """Return the genes of a store: those asked for, or those that all files have."""
     if genes is not None:
-        wanted = pd.Index(_texts(genes))
+        wanted = pd.Index(name_list(genes))
         _check_wanted(wanted)
         for reader in readers:
             missing = wanted.difference(reader.genes, sort=False)
@@ -126,17 +124,10 @@ def align_genes(readers: Sequence[CountReader], genes: Sequence[str] | None) -> 
     dropped = {reader.name: len(reader.genes) - len(shared) for reader in readers if len(reader.genes) > len(shared)}
     if dropped:
         lost = (f"{count} of {name}" for name, count in dropped.items())
-        warnings.warn(
-            f"The store keeps the {len(shared)} genes that all files have; it drops {list_names(lost, quote=False)}.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+        warn_user(
+            f"The store keeps the {len(shared)} genes that all files have; it drops {list_names(lost, quote=False)}."
         )
     return shared
-
-
-def _texts(names: Sequence[str]) -> list[str]:
-    """Return one or several names as a list of text."""
-    return [names] if isinstance(names, str) else [str(name) for name in names]
 
 
 def _check_wanted(genes: pd.Index) -> None:
@@ -156,7 +147,7 @@ def collect_obs(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the annotation of all cells, labels as categories, and a checksum of the names in each file."""
     shared = [name for name in readers[0].obs_columns if all(name in reader.obs_columns for reader in readers)]
-    kept = list(dict.fromkeys([*required, *(shared if columns is None else _texts(columns))]))
+    kept = list(dict.fromkeys([*required, *(shared if columns is None else name_list(columns))]))
     for reader in readers:
         check_known("column", kept, reader.obs_columns, where=f"obs of {reader.name}")
     tables = [reader.obs(kept) for reader in readers]
@@ -170,21 +161,17 @@ def _unique_names(found: Sequence[pd.Index], readers: Sequence[CountReader]) -> 
     """Names of all cells, each of which occurs once."""
     repeated = [reader.name for names, reader in zip(found, readers, strict=True) if _has_repeats(names)]
     if repeated:
-        warnings.warn(
+        warn_user(
             f"Names of cells occur more than once in {list_names(repeated)}; '-' and a number are appended to all but "
-            "the first of them.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            "the first of them."
         )
         found = [_numbered(names) for names in found]
     index = found[0].append(list(found[1:]))
     if not _has_repeats(index):
         return index
-    warnings.warn(
+    warn_user(
         "Names of cells occur more than once, in several files; '-' and the number of the file are appended to all "
-        "names.",
-        AssumptionWarning,
-        skip_file_prefixes=OURS,
+        "names."
     )
     number = np.repeat(np.arange(len(found)).astype(str), [len(names) for names in found])
     return index + "-" + pd.Index(number, dtype="str")

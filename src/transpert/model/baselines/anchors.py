@@ -20,7 +20,7 @@ class KernelTransport(ClosedFormModel):
     """The anchor of SCALE on its own: closed-form effects, count read-out.
 
     Main effects of the context and of the perturbation, the dependence of the effect on the control profile of the
-    context (contexts whose controls are alike answer alike), doses and combinations, in two spaces that are stacked
+    context (contexts with similar controls respond similarly), doses and combinations, in two spaces that are stacked
     with weights from left-out groups; see :class:`transpert.transport.Anchor`.
 
     Parameters

@@ -19,6 +19,7 @@ from transpert.transport import (
     fit_anchor,
 )
 from transpert.transport.anchor_state import anchor_from_state, anchor_to_state
+from transpert.transport.fitting import measured_anchor
 
 from ..base import PerturbationModel
 from ..cells.in_memory import Cells
@@ -121,7 +122,15 @@ class ClosedFormModel(PerturbationModel):
         self.anchor = anchor_from_state(plain, arrays, self.embedding)
 
 
-class ShiftRule(ClosedFormModel):
+class Rule(ClosedFormModel):
+    """A baseline that is a rule over the table of measured effects, of which nothing is to be fitted."""
+
+    @override
+    def _fit(self, effects: GroupEffects) -> None:
+        self.anchor = measured_anchor(effects, self._anchor_options, np.asarray(self._dispersion))
+
+
+class ShiftRule(Rule):
     """A baseline that adds a shift of log1p values, which a rule makes of the table of measured effects."""
 
     _default_readout = "added"

@@ -10,11 +10,11 @@ from transpert._docstrings import fill_docstring
 from transpert.conditions import Condition
 from transpert.transport import AnchorOptions, GroupStatistics
 
-from .closed_form import ClosedFormModel, rows_of
+from .closed_form import Rule, rows_of
 
 
 @fill_docstring
-class MeanFoldChange(ClosedFormModel):
+class MeanFoldChange(Rule):
     """Multiply by the mean fold change of the perturbation over the contexts it was seen in, read out as counts.
 
     Parameters

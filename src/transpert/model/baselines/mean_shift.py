@@ -16,7 +16,7 @@ from .closed_form import ShiftRule, rows_of
 class MeanShift(ShiftRule):
     """Add the mean shift of the perturbation, over the contexts it was seen in, to the log1p values.
 
-    The usual baseline of the field, cells and all: adding to log1p values destroys their zeros. With
+    The usual baseline of the field. Adding to log1p values destroys the zeros of the cells. With
     ``readout="counts"`` the same mean is read out as counts. A perturbation seen in no other context gets the mean
     shift over all perturbations.
 

@@ -54,10 +54,10 @@ class NoChange(PerturbationModel):
 
 
 class Replicate(NoChange):
-    """Look at the truth: a random half of the observed cells of the asked group, the test set included.
+    """Return a random half of the observed cells of the requested group, the test set included.
 
-    This is no prediction. It is what a second experiment of half the size would have given, and so the ceiling that
-    the noise of the data sets for any method. Score it against the other half: ``obs["control_id"]`` names the
+    This is not a prediction. It is what a second experiment of half the size would have measured: the ceiling that the
+    noise of the data sets for any method. Score it against the other half: ``obs["control_id"]`` names the
     cells that were taken.
 
     Examples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
@@ -23,10 +22,10 @@ from transpert._counts import (
     read_counts,
     read_library_sizes,
 )
-from transpert._matrices import canonical, is_in_memory
+from transpert._matrices import as_dense, canonical, is_in_memory
 from transpert._scale import check_same_scale, evenly_spread_rows, unlike_counts
 from transpert.data import MemorySource
-from transpert.errors import OURS, AssumptionWarning, CountsError, check_known, list_names
+from transpert.errors import CountsError, check_known, list_names, warn_user
 from transpert.groups import Design
 from transpert.pp.alignment import match_genes, take_columns
 from transpert.transport import GroupStatistics, PooledStatistics, group_statistics
@@ -187,7 +186,7 @@ def read_cells(
         argument = None if max_missing is None else "max_missing_genes"
         position, found = match_genes(adata.var_names, genes, max_missing=max_missing or 0.0, argument=argument)
         if found.missing:
-            _warn(
+            warn_user(
                 f"{len(found.missing)} genes of the model are not in these cells and count as zero: "
                 f"{list_names(found.missing)}."
             )
@@ -218,7 +217,7 @@ def _check_x(
     share = check_same_scale(values, counts[rows], library[rows], obs.iloc[rows], where="X", counts_in=where)
     what = unlike_counts(values, share)
     if what is not None:
-        _warn(
+        warn_user(
             f"X holds {what} in {where}; predictions are log1p of these counts. Before you compare them, "
             "tp.pp.normalize(adata, layer=...) makes X of the counts."
         )
@@ -230,36 +229,32 @@ def _library_size(adata: AnnData, source: DataSource) -> tuple[np.ndarray | None
     if key is not None:
         sizes = read_library_sizes(frame(adata.obs), key)
         if source.library_from == "genes":
-            _warn(
+            warn_user(
                 f"The model was trained on sums over its genes as library sizes; those of these cells are taken from "
                 f"obs[{key!r}]. Drop this column if it counts other genes too."
             )
         return sizes, "column"
     if source.library_from == "column":
-        _warn(
+        warn_user(
             f"The model was trained on library sizes from a column of obs, which these cells lack: the sum over their "
             f"{adata.n_vars} genes is taken. If they are a selection, put the total over all genes into "
             f"obs[{_keys.LIBRARY_SIZE!r}]."
         )
     elif source.library_from is None and adata.n_vars < _SELECTION_OF_GENES:
-        _warn(
+        warn_user(
             f"The library size of a cell is taken to be the sum over the {adata.n_vars} genes at hand. If they are a "
             "selection, put the total over all genes into a column of obs and name it in library_size_key."
         )
     return None, "genes"
 
 
-def _warn(text: str) -> None:
-    warnings.warn(text, AssumptionWarning, skip_file_prefixes=OURS)
-
-
 def _embedding(adata: AnnData, source: DataSource) -> np.ndarray | None:
+    """Read the embedding of the cells, if the model has one."""
     key = source.embedding_key
     if key is None:
         return None
     check_known("embedding", [key], adata.obsm, where="obsm")
-    stored: Any = adata.obsm[key]
-    values = np.asarray(stored.toarray() if sparse.issparse(stored) else stored, dtype=np.float32)
+    values = as_dense(adata.obsm[key], np.float32)
     wrong = int(np.count_nonzero(~np.isfinite(values)))
     if wrong:
         raise CountsError(

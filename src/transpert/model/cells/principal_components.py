@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from transpert import _keys
-from transpert.errors import OURS, AssumptionWarning
+from transpert.errors import warn_user
 
 from .in_memory import Cells
 
@@ -49,11 +48,9 @@ def read_principal_components(adata: AnnData, cells: Cells) -> PrincipalComponen
         offset = offsets.mean(axis=0)
         fits = bool(np.abs(offsets - offset).max() <= _TOLERANCE * known.std())
     if not fits:
-        warnings.warn(
+        warn_user(
             f"varm[{_keys.LOADINGS!r}] and obsm[{_keys.PCA!r}] are not those of log1p counts per 10k: predictions are "
-            f"not projected onto them, and have no obsm[{_keys.PCA!r}].",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            f"not projected onto them, and have no obsm[{_keys.PCA!r}]."
         )
         return None
     return PrincipalComponents(loadings, offset.astype(np.float32))

@@ -40,10 +40,9 @@ def registry_fields(
         _keys.REGISTRY_SPLIT: design.split_key,
     }
     numerical = {_keys.REGISTRY_LIBRARY: source.library_size_key}
-    for registry_key, column in ((_keys.REGISTRY_DOSE, design.dose_key), (_keys.REGISTRY_TIME, design.time_key)):
-        if column is not None:
-            if pd.api.types.is_numeric_dtype(cells.obs[column]):
-                numerical[registry_key] = column
+    for kind, column in design.condition_keys.items():
+        if kind in _keys.AMOUNT_KINDS and pd.api.types.is_numeric_dtype(cells.obs[column]):
+            numerical[kind] = column
     modality = source.modality
     if modality is None:
         layer, category, number, joint, obsm = (
@@ -131,17 +130,9 @@ def restore(value: Any) -> Any:
 def source_of(arguments: dict[str, Any]) -> DataSource:
     """Read the arguments of ``setup_anndata`` or ``setup_mudata``."""
     check_arguments(arguments)
-    design = Design(
-        arguments["perturbation_key"],
-        [*control_labels(arguments["control"]), *arguments.get("further_controls", ())],
-        arguments["context_keys"],
-        arguments["batch_key"],
-        arguments["dose_key"],
-        arguments["time_key"],
-        arguments["split_key"],
-        arguments.get("direction_key"),
-        arguments.get("combination_separator", _keys.COMBINATION),
-    )
+    named = {spec.name: arguments[spec.name] for spec in dataclasses.fields(Design) if spec.name in arguments}
+    controls = [*control_labels(arguments["control"]), *arguments.get("further_controls", ())]
+    design = Design(**{**named, "control": controls, "further_controls": ()})
     check_names(design)
     return DataSource(
         design,

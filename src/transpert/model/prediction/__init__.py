@@ -1,1 +1,1 @@
-"""From what is asked for to predicted cells."""
+"""From requests to predicted cells."""

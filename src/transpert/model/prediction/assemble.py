@@ -15,6 +15,7 @@ from scipy import sparse
 from transpert import _keys
 from transpert._amounts import written_amount
 from transpert._counts import log1p_per_10k
+from transpert._matrices import as_dense
 from transpert.conditions.written import label_texts
 from transpert.groups import Design
 from transpert.transport import ReadoutOptions, transport_counts
@@ -94,7 +95,7 @@ def assemble(
     """Put populations into one AnnData, in the slots that scanpy and pertpy look into."""
     obs = pd.concat([_annotate(population, design) for population in populations])
     obs.index = _unique_names(populations, first)
-    for key in _amount_keys(design):
+    for key in design.amount_columns:
         if key in obs:
             obs[key] = _in_one_type(obs[key], as_text=_holds_text(obs[key]) if as_text is None else key in as_text)
     for column in (design.perturbation_key, *design.context_keys, _keys.SOURCE, design.batch_key):
@@ -125,19 +126,15 @@ def _stacked(parts: Sequence[Any]) -> Matrix:
     """Stack matrices, dense if one of them is."""
     if all(sparse.issparse(part) for part in parts):
         return sparse.csr_matrix(sparse.vstack(parts, format="csr"), dtype=np.float32)
-    return np.concatenate([part.toarray() if sparse.issparse(part) else part for part in parts])
+    return np.concatenate([as_dense(part, None) for part in parts])
 
 
 def text_columns(obs: pd.DataFrame, requests: Sequence[Request], design: Design) -> frozenset[str]:
     """Return which columns of doses and times are text in a prediction."""
-    found = {key for key in _amount_keys(design) if key in obs and _holds_text(obs[key])}
-    if design.dose_key is not None and any(isinstance(request.dose, str) for request in requests):
+    found = {key for key in design.amount_columns if key in obs and _holds_text(obs[key])}
+    if design.dose_key is not None and any(isinstance(request.written["dose"], str) for request in requests):
         found.add(design.dose_key)
     return frozenset(found)
-
-
-def _amount_keys(design: Design) -> list[str]:
-    return [key for key in (design.dose_key, design.time_key) if key is not None]
 
 
 def _holds_text(column: pd.Series) -> bool:
@@ -157,18 +154,16 @@ def _in_one_type(column: pd.Series, *, as_text: bool) -> pd.Series:
 
 
 def _annotate(population: Population, design: Design) -> pd.DataFrame:
+    """Return the annotation of a predicted population: that of its control cells, with what was done to them."""
     cells, request = population.cells, population.request
     obs = cells.obs.drop(columns=[design.split_key] if design.split_key else [], errors="ignore").copy()
     obs[design.perturbation_key] = design.control if request is None else request.label
     if request is not None:
         for key, value in request.context_values.items():
             obs[key] = value
-        if design.dose_key is not None:
-            obs[design.dose_key] = request.dose
-        if design.direction_key is not None:
-            obs[design.direction_key] = pd.Series(request.direction, index=obs.index, dtype=object)
-        if design.time_key is not None:
-            obs[design.time_key] = np.nan if request.condition.time is None else request.condition.time
+        for kind, column in design.condition_keys.items():
+            said = request.written[kind]
+            obs[column] = said if kind in _keys.AMOUNT_KINDS else pd.Series(said, index=obs.index, dtype=object)
     obs[_keys.SOURCE] = population.source
     obs[_keys.CONTROL_ID] = np.asarray(cells.obs.index, dtype=str)
     obs[_keys.LIBRARY_SIZE] = cells.library_size

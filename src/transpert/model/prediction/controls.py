@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from transpert._amounts import rounded
+from transpert._seeds import sample_rows
 from transpert.errors import ControlError
 from transpert.groups import Design
 from transpert.groups.table import context_labels
@@ -22,7 +23,7 @@ type ControlPool = tuple[str, float | None]
 
 
 def pool_of(cells: Cells | StoredCells, design: Design, request: Request) -> ControlPool:
-    """Return which control cells are moved: those at the time asked for, where the context has any, else all.
+    """Return which control cells are moved: those at the requested time, where the context has any, else all.
 
     As :func:`~transpert.groups.match_controls` does for the effects that are learned: cells change with time by
     themselves, and the effect of a perturbation does not contain that.
@@ -63,9 +64,7 @@ def control_positions(
             where=f"obs[{design.perturbation_key!r}]",
             remedy=f"Add cells labelled {design.named_controls} of this context.",
         )
-    if n_cells is not None and n_cells < len(positions):
-        positions = np.sort(np.random.default_rng(seed).choice(positions, size=n_cells, replace=False))
-    return positions
+    return sample_rows(positions, n_cells, seed)
 
 
 def control_cells(
@@ -81,6 +80,7 @@ def _positions_by_pool(cells: Cells | StoredCells, design: Design) -> dict[Contr
 
 
 def _find_controls(cells: Cells | StoredCells, design: Design) -> dict[ControlPool, np.ndarray]:
+    """Find the positions of the control cells of each context, at all times and at each."""
     positions = np.flatnonzero(design.control_cells(cells.obs))
     positions.flags.writeable = False
     labels = context_labels(cells.obs.iloc[positions], design)

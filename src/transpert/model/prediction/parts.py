@@ -24,7 +24,7 @@ from transpert._files import checksums, write_json, writing
 from transpert._folders import Unfinished, held
 from transpert._schema import checked, read_json
 from transpert.data.store.build import GO_ON
-from transpert.errors import OURS, AssumptionWarning, StoreError, list_names
+from transpert.errors import StoreError, list_names, warn_user
 
 # what a part consists of
 _CELLS, _SUMS = "cells.zarr", "checksums.json"
@@ -101,11 +101,9 @@ class PredictionParts:
         own = range(self._rank, self.n_parts, world_size)
         damaged = self._damaged(own)
         if damaged:
-            warnings.warn(
+            warn_user(
                 f"{len(damaged)} parts of the unfinished prediction {self.folder} are damaged, and are computed again: "
-                f"{list_names(damaged, quote=False)}.",
-                AssumptionWarning,
-                skip_file_prefixes=OURS,
+                f"{list_names(damaged, quote=False)}."
             )
         with writing(StoreError, self.folder, GO_ON):
             for number in damaged:
@@ -162,6 +160,7 @@ def _is_whole(part: Path) -> bool:
 
 
 def _join(parts: Sequence[Path], out: Path) -> None:
+    """Write the parts one after the other into one zarr folder."""
     categories = _all_categories(parts)
     for number, part in enumerate(parts):
         cells = _with_categories(anndata.read_zarr(part), categories)
@@ -221,6 +220,7 @@ def _matrices(root: zarr.Group) -> dict[str, Any]:
 
 
 def _append(root: zarr.Group, cells: AnnData) -> None:
+    """Append the cells of a part to a zarr folder."""
     for name, matrix in _matrices(root).items():
         rows = cells.X if name == "X" else cells.layers[name]
         stored: Any = anndata.io.sparse_dataset(matrix)

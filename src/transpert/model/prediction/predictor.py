@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -15,6 +15,7 @@ from anndata import AnnData
 from rich.progress import Progress
 
 from transpert import _keys
+from transpert.conditions import Condition
 from transpert.data import Store
 from transpert.errors import NotTrainedError
 from transpert.transport import GroupStatistics
@@ -24,7 +25,7 @@ from ..cells.open import Data, StoredCells, check_in_memory, open_cells, open_da
 from ..setup import RegisteredModel
 from .assemble import Population, SetPrediction, assemble, read_out, text_columns
 from .controls import control_cells, pool_of, pools_of
-from .requests import Asked, Request, expand_requests
+from .requests import Asked, Request, expand_requests, request_of
 from .sizes import draws_of, population_sizes, shown_draws, wanted_sizes, warn_of_memory
 from .unseen import Unseen, check_seen, unseen_parts
 
@@ -38,7 +39,7 @@ class PredictableModel(RegisteredModel):
 
     @abstractmethod
     def _predict_set(self, control: Cells, request: Request, *, seed: int, each_cell: bool = True) -> SetPrediction:
-        """Predict where one population of control cells goes; what is said of each cell may be left out."""
+        """Predict where one population of control cells goes; the shift of each cell may be left out."""
 
     def _predict_means(self, control: Cells, requests: Sequence[Request], *, seed: int) -> Iterator[np.ndarray]:
         """Predict the mean log1p of the same control cells, ``(G,)``, for one request after the other."""
@@ -89,7 +90,7 @@ class Predictor:
         max_missing_genes: float | None = None,
         unseen: Unseen = "error",
     ) -> tuple[Cells | StoredCells, list[Request]]:
-        """Return the cells to move and what is asked of them, once it is known that the model can answer."""
+        """Return the cells to move and the requests, once it is known that the model can predict them."""
         model = self.model
         model._check_trained()
         cells = model.cells if adata is None else model._other_cells(open_data(adata), max_missing_genes)
@@ -137,6 +138,30 @@ class Predictor:
         populations += [self.controls_as_they_are(controls[draw]) for draw in shown]
         as_text = text_columns(cells.obs, requests, design)
         return self.assembled(populations, as_text=as_text, unseen=self.unseen(requests))
+
+    def population(
+        self,
+        context: str,
+        condition: str | Condition,
+        *,
+        n_cells: int,
+        unseen: Unseen,
+        seed: int,
+        drawn: dict[Hashable, Cells],
+    ) -> Population:
+        """Predict one population of the model's own cells.
+
+        What it moves is left in ``drawn``, where another model of the same cells finds it, and what was made of it.
+        """
+        model = self.model
+        request = request_of(model.cells, model.source, model.vocabulary, context, condition)
+        model._check_requests([request])
+        check_seen(self.unseen([request]), unseen)
+        draw = pool_of(model.cells, model.design, request), n_cells
+        if (*draw, seed) not in drawn:
+            drawn.clear()
+            drawn[*draw, seed] = repeated(control_cells(model.cells, model.design, *draw, seed), n_cells, seed)
+        return model._population(drawn[*draw, seed], request, None, seed=request.seed(seed))
 
     def means(
         self, cells: Cells | StoredCells, requests: Sequence[Request], seed: int

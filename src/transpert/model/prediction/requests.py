@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
 
@@ -19,7 +19,7 @@ from transpert.conditions.text import population_text
 from transpert.conditions.written import label_text, label_texts, means_missing
 from transpert.errors import ConditionError, OptionError, UnknownNameError, check_known, list_names
 from transpert.groups import Design
-from transpert.groups.table import context_labels, written_direction, written_dose
+from transpert.groups.table import context_labels, written_values
 
 from ..cells.in_memory import Cells, DataSource
 from ..cells.open import StoredCells
@@ -36,8 +36,7 @@ class Request:
     context_values: Mapping[str, str]
     condition: Condition
     label: str
-    dose: float | str = float("nan")
-    direction: str | float = float("nan")
+    written: Mapping[str, float | str] = field(default_factory=dict)
     n_cells: int | None = None
 
     @property
@@ -46,7 +45,7 @@ class Request:
         return population_text(self.context, self.condition)
 
     def seed(self, seed: int) -> int:
-        """Make the seed of this population, whatever else is asked for beside it and in whatever order."""
+        """Make the seed of this population, whichever others are predicted and in whatever order."""
         return int(np.random.SeedSequence([check_seed(seed), self.draw]).generate_state(1)[0])
 
     @property
@@ -78,7 +77,7 @@ def check_readout(readout: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a user asks for: contexts x perturbations with their doses, or a table of conditions, a row each."""
+    """What a user requests: contexts x perturbations with their doses, or a table of conditions, a row each."""
 
     contexts: Contexts = None
     perturbations: str | Sequence[str] | None = None
@@ -101,13 +100,13 @@ class Asked:
         if both:
             raise OptionError(
                 f"{list_names(both)} and conditions are given",
-                remedy="Say in the columns of conditions= what is asked.",
+                remedy="Give all of it in the columns of conditions=.",
             )
 
     def rows(self, design: Design) -> Iterator[tuple[Asked, int | None]]:
-        """Yield what each row of the table asks for, and how many cells of it."""
+        """Yield the request of each row of the table, and its number of cells."""
         assert self.conditions is not None
-        known = ("perturbation", "dose", "time", "direction", _SIZE, *design.context_keys)
+        known = ("perturbation", *_keys.CONDITION_KINDS, _SIZE, *design.context_keys)
         unknown = [str(column) for column in self.conditions if column not in known]
         if unknown:
             raise UnknownNameError("column", unknown, known, where="conditions")
@@ -123,8 +122,7 @@ class Asked:
             asked = Asked(
                 {key: label_text(said[key]) for key in design.context_keys if key in said},
                 said.get("perturbation"),
-                None,
-                *(said.get(role) for role in ("dose", "time", "direction")),
+                **{f"{kind}s": said.get(kind) for kind in _keys.CONDITION_KINDS},
             )
             yield asked, None if size is None else check_whole(size, name="n_cells", least=1)
 
@@ -136,7 +134,7 @@ def expand_requests(
     asked: Asked,
     check: Callable[[Sequence[Request]], None],
 ) -> list[Request]:
-    """Spell out what is asked for: each row of a table, or the wanted contexts crossed with the wanted conditions."""
+    """List the requested populations: each row of a table, or wanted contexts crossed with wanted conditions."""
     if asked.conditions is None:
         return _crossed(cells, source, vocabulary, asked, check)
     found: dict[tuple[str, Condition], Request] = {}
@@ -144,7 +142,7 @@ def expand_requests(
         for request in _crossed(cells, source, vocabulary, row, check):
             found.setdefault((request.context, request.condition), replace(request, n_cells=size))
     if not found:
-        raise ConditionError("nothing is asked for", where="conditions", remedy="Give at least one row.")
+        raise ConditionError("no population is requested", where="conditions", remedy="Give at least one row.")
     return list(found.values())
 
 
@@ -157,14 +155,10 @@ def _crossed(
 ) -> list[Request]:
     """Cross the wanted contexts with the wanted conditions."""
     design = source.design
-    amounts = (
-        (asked.doses, design.dose_key, "dose"),
-        (asked.times, design.time_key, "time"),
-        (asked.directions, design.direction_key, "direction"),
-    )
-    for wanted, key, kind in amounts:
-        if wanted is not None and key is None:
-            raise ConditionError(f"a {kind} is asked for, but the data has none", remedy=f"Set it up with {kind}_key=.")
+    for kind in _keys.CONDITION_KINDS:
+        wanted = getattr(asked, f"{kind}s")
+        if wanted is not None and kind not in design.condition_keys:
+            raise ConditionError(f"a {kind} is given, but the data have none", remedy=f"Set it up with {kind}_key=.")
         if _as_list(wanted) == []:
             raise ConditionError(f"{kind}s= is empty", remedy=f"Name at least one {kind}, or leave it out.")
     labels = _as_list(asked.perturbations)
@@ -178,7 +172,7 @@ def _crossed(
     )
     places = _contexts(cells, source, asked.contexts)
     if not conditions or not places:
-        raise ConditionError("nothing is asked for", remedy="Name at least one context and one perturbation.")
+        raise ConditionError("no population is requested", remedy="Name at least one context and one perturbation.")
     return [
         _request(context, values, condition, vocabulary)
         for context, values in places.items()
@@ -202,12 +196,11 @@ def _request(
         raise UnknownNameError("direction", unknown, vocabulary.directions, where=condition.label)
     label = vocabulary.spelling_of(condition.parts)
     spelled = vocabulary.label_format.split(label)
-    dose, direction = written_dose(condition, spelled), written_direction(condition, spelled)
-    return Request(context, values, condition, label, dose, direction)
+    return Request(context, values, condition, label, written_values(condition, spelled))
 
 
 def _wanted_conditions(label: str, design: Design, vocabulary: PerturbationVocabulary, asked: Asked) -> list[Condition]:
-    """Return the conditions that are asked for with one label; amounts that are not given are those measured."""
+    """Return the requested conditions of one label; amounts that are not given are those measured."""
     doses: Any
     directions: Any
     doses, times, directions = asked.doses, asked.times, asked.directions
@@ -334,7 +327,7 @@ def _as_texts(obs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _context_rows(contexts: Contexts, keys: Sequence[str]) -> Sequence[Any]:
-    """Return the contexts that are asked for: labels, or values of the context columns by name."""
+    """Return the requested contexts: labels, or values of the context columns by name."""
     if contexts is None:
         return [{}]
     if isinstance(contexts, pd.DataFrame):
@@ -376,7 +369,7 @@ def _are_controls(label: str) -> ConditionError:
 
 
 def require_one_condition(requests: Sequence[Request]) -> None:
-    """Raise :class:`~transpert.errors.ConditionError` if different things are asked for, such as several doses."""
+    """Raise :class:`~transpert.errors.ConditionError` if several conditions are requested, such as several doses."""
     conditions = sorted({str(request.condition) for request in requests})
     if len(conditions) > 1:
         raise ConditionError(

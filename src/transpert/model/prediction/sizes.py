@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 
-from transpert.errors import OURS, AssumptionWarning, list_names
+from transpert.errors import list_names, warn_user
 from transpert.groups import Design
 
 from ..cells.in_memory import Cells
@@ -46,11 +45,9 @@ def draws_of(
     there = _control_counts(cells, design, [o for o, size in zip(pools, wanted, strict=True) if size is None])
     more = [f"{pool[0]} ({n:,})" for pool, n in there.items() if n > MOST_CELLS]
     if more:
-        warnings.warn(
+        warn_user(
             f"n_cells is not given: of contexts with more control cells, {MOST_CELLS:,} are moved for each population. "
-            f"These are {list_names(more, quote=False)}. Pass n_cells= for another number.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            f"These are {list_names(more, quote=False)}. Pass n_cells= for another number."
         )
     return [(pool, size or MOST_CELLS) for pool, size in zip(pools, wanted, strict=True)]
 
@@ -74,11 +71,9 @@ def warn_of_memory(cells: Cells | StoredCells, sizes: Sequence[int], *, dense: b
         wanted = _BYTES_OF_A_COUNT * rows * cells.counts.nnz / max(len(cells), 1)
     memory = _memory()
     if wanted > _SHARE_OF_MEMORY * memory:
-        warnings.warn(
+        warn_user(
             f"{len(sizes):,} populations, {rows:,} cells, take about {wanted / 2**30:.1f} GB, and this machine has "
-            f"{memory / 2**30:.0f} GB. Pass a smaller n_cells=, or write them with predict_to_store().",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            f"{memory / 2**30:.0f} GB. Pass a smaller n_cells=, or write them with predict_to_store()."
         )
 
 

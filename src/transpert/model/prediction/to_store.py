@@ -55,7 +55,9 @@ def predict_into_store(
     said: dict[str, Any] = {"as_text": as_text, "unseen": predictor.unseen(requests)}
     plan = {
         "model": digest_of(*state, _weights(predictor)),
-        "requests": digest_of([[r.context, str(r.condition), r.label, str(r.dose), r.n_cells] for r in requests]),
+        "requests": digest_of(
+            [[r.context, str(r.condition), r.label, str(r.written["dose"]), r.n_cells] for r in requests]
+        ),
         "cells": _identity(cells, design),
         "columns of text": sorted(as_text),
         "n_cells": n_cells,

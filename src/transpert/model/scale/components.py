@@ -45,8 +45,8 @@ def fit_components(
 ) -> list[GeneComponents]:
     """Find the components of every network in the groups that it sees, ``(n_groups, n_networks)``.
 
-    They are those of single cells and of the means of whole groups: what a perturbation does to many genes a little is
-    nothing beside the noise of single cells.
+    They are those of single cells and of the means of whole groups: a small effect on many genes is lost
+    in the noise of single cells.
     """
     mean, scale = mean_and_scale(effects.statistics)
     positions = _sample(groups, seed=seed)
@@ -66,6 +66,15 @@ def fit_components(
         components.fit(torch.cat([cells[of_cells], means]), mean, scale)
         found.append(components)
     return found
+
+
+def what_networks_read(n_components: int | None, n_selected: int | None) -> str:
+    """Return in words what networks read and write."""
+    if n_components is not None:
+        return f"{n_components} components of the cells"
+    if n_selected is None:
+        return "every gene"
+    return f"the {n_selected:,} most variable genes; the others are predicted by the anchor"
 
 
 def mean_and_scale(statistics: PooledStatistics) -> tuple[Tensor, Tensor]:

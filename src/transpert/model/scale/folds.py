@@ -28,12 +28,12 @@ class Folds:
 
     @classmethod
     def of(cls, test_fold: np.ndarray) -> Folds:
-        """Make folds that leave out just what they judge."""
+        """Make folds that leave out just the groups that they are tested on."""
         return cls(test_fold, test_fold[:, None] == np.arange(test_fold.max(initial=-1) + 1))
 
     @property
     def any(self) -> bool:
-        """Whether there are groups to judge by."""
+        """Whether any group is left out."""
         return bool((self.test_fold >= 0).any())
 
     def seen(self, n_networks: int) -> np.ndarray:
@@ -105,10 +105,10 @@ def _folds_of_parts(groups: Groups, n_folds: int, rng: np.random.Generator) -> F
 
 
 def rows_of_split_kind(conditions: Sequence[Condition], folds: np.ndarray, split_kind: str | None) -> np.ndarray:
-    """Choose the left-out rows that ask what the split asks, which is what the networks are to be weighed by.
+    """Choose the left-out rows that are new in the way of the split, by which the networks are weighed.
 
     Where combinations of known perturbations are to be predicted, a perturbation that was left out as a whole says
-    nothing: the anchor knows the parts of what is asked, but not of that.
+    nothing: the anchor knows the parts of those combinations, but not those of this one.
     """
     if split_kind != "combination":
         return np.ones(len(folds), dtype=bool)

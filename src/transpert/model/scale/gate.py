@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from transpert._statistics import pearson
 from transpert.conditions import Embedding
 from transpert.errors import UnknownNameError
 from transpert.transport import Anchor, GroupEffects
@@ -60,7 +61,7 @@ def gate_applies_to(anchor: Anchor, request: Request, embedding: Embedding | Non
     """Whether the gate was fitted on requests of this kind, so that it says something about this one.
 
     It is fitted on groups whose perturbation was left out in their context. Where no combination is among them, nothing
-    is known of what the networks make of one, while the anchor adds up effects that were measured. Nor is anything
+    is known of how the networks predict one, while the anchor adds up effects that were measured. Nor is anything
     known where the perturbation *was* measured in the context, at this dose or at others between which the anchor
     interpolates: the anchor that was beaten by the networks had to do without those. And where networks learn a vector
     for each perturbation, that of one which was not trained on is random, which only a gate that was fitted on whole
@@ -94,14 +95,11 @@ def require_trained(
 
 
 def gate_table(effects: GroupEffects, anchored: np.ndarray, networks: np.ndarray, gate: float) -> pd.DataFrame:
-    """Tell how well anchor, networks and both together predict each group that was left out."""
+    """Return how well anchor, networks and both together predict each group that was left out."""
     observed = effects.shift()
 
     def correlation(predicted: np.ndarray) -> list[float]:
-        return [
-            float(np.corrcoef(p, o)[0, 1]) if p.std() > 0 and o.std() > 0 else float("nan")
-            for p, o in zip(predicted, observed, strict=True)
-        ]
+        return [pearson(p, o) for p, o in zip(predicted, observed, strict=True)]
 
     return pd.DataFrame(
         {
@@ -112,3 +110,11 @@ def gate_table(effects: GroupEffects, anchored: np.ndarray, networks: np.ndarray
             "joined": correlation((1 - gate) * anchored + gate * networks),
         }
     )
+
+
+def evidence_text(found: FittedWeight | None, level: str, gate: float) -> str:
+    """Return the number of independent units that the gate rests on, and its gain on them."""
+    if found is None:
+        return ""
+    text = f", from {found.n_units} {UNITS[level]} left out"
+    return f"{text}; gain {found.gain:.3f}, at least {found.gain_lower:.3f} with 90 % confidence" if gate else text

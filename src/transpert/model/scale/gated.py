@@ -13,12 +13,10 @@ from transpert.errors import OptionError
 from transpert.groups import Groups
 from transpert.transport import (
     Anchor,
-    AnchorOptions,
     Evidence,
     GroupEffects,
     GroupStatistics,
     Novelty,
-    fit_anchor,
     predict_as_new,
 )
 from transpert.transport.exported_network import ExportedNetwork
@@ -28,13 +26,12 @@ from ..cells.in_memory import Cells
 from ..embeddings import (
     check_perturbations,
 )
-from ..evidence import aligned_evidence
 from ..prediction.assemble import SetPrediction
 from ..prediction.controls import control_cells, rows_by_pool
 from ..prediction.requests import Request
 from ..uncertainty.estimates import UncertaintyEstimates
 from .folds import Folds, rows_of_split_kind
-from .gate import UNITS, fit_gate, gate_applies_to, gate_table, nothing_to_learn, require_trained
+from .gate import fit_gate, gate_applies_to, gate_table, nothing_to_learn, require_trained
 from .held_out_anchor import LeftOutShifts, gate_rows, leave_rows_out
 from .networks import PREDICTS, NetworkModel
 from .plain_network import plain_network
@@ -69,17 +66,6 @@ class GatedModel(NetworkModel):
         """Mark the left-out rows, ``(R,)`` bool, by which networks and anchor are weighed."""
         like_asked = rows_of_split_kind(effects.conditions, folds.test_fold, self.asked_kind)
         return ((folds.test_fold >= 0) & like_asked)[anchored.rows] & anchored.comparable
-
-    def _fit_anchor(self, effects: GroupEffects, options: AnchorOptions, report: Report) -> Anchor:
-        return fit_anchor(
-            effects,
-            options,
-            np.asarray(self._dispersion),
-            embedding=self.embedding,
-            evidence=aligned_evidence(self.evidence, self.genes),
-            seed=self.seed,
-            progress=report,
-        )
 
     def _left_out_anchor(self, effects: GroupEffects, folds: Folds) -> LeftOutShifts:
         """What the anchor predicts for rows of the effects, had they not been measured."""
@@ -140,8 +126,8 @@ class GatedModel(NetworkModel):
             control = control_cells(self.cells, self.design, pool, _CONTROLS_OF_THE_GATE, self.seed)
             for row in rows:
                 start, own = anchored[row] if self.options.joining.kind == "residual" else None, int(fold[row])
-                found = self._network_shift(control, requests[row], start, number=own, seed=self.seed, each_cell=False)
-                shifts[row] = self._among_all(found[0], anchored[row])
+                found = self._networks.shift(control, requests[row], start, number=own, seed=self.seed, each_cell=False)
+                shifts[row] = self._networks.among_all(found[0], anchored[row])
         return shifts
 
     def _left_out_predictor(
@@ -175,15 +161,15 @@ class GatedModel(NetworkModel):
         before = statistics.mean_log[0]
         if request.condition.is_control:
             return SetPrediction(before)
-        shift = self._anchor_shift(request, statistics)
+        shift = self._shift_beside(request, statistics)
         gate = self._gate_of(request)
         if gate == 0:
             return SetPrediction(np.maximum(before + shift, 0), latent=self._latent_of(control))
         start = shift if self.options.joining.kind == "residual" else None
-        network, pattern, latent = self._network_shift(control, request, start, seed=seed, each_cell=each_cell)
-        joined = (1 - gate) * shift + gate * self._among_all(network, shift)
+        network, pattern, latent = self._networks.shift(control, request, start, seed=seed, each_cell=each_cell)
+        joined = (1 - gate) * shift + gate * self._networks.among_all(network, shift)
         # a network that counts little also has little to say about which cells move most
-        blended = None if pattern is None else (1 - gate) * joined + gate * self._among_all(pattern, joined)
+        blended = None if pattern is None else (1 - gate) * joined + gate * self._networks.among_all(pattern, joined)
         return SetPrediction(np.maximum(before + joined, 0), blended, latent)
 
     @override
@@ -197,13 +183,11 @@ class GatedModel(NetworkModel):
         for some in batched(requests, _ASKED_AT_ONCE):
             gates = [0.0 if request.condition.is_control else self._gate_of(request) for request in some]
             asked = [request for request, gate in zip(some, gates, strict=True) if gate]
-            networks = iter(self._mean_shifts(control, asked, seed=seed) if asked else ())
+            networks = iter(self._networks.mean_shifts(control, asked, seed=seed) if asked else ())
             for request, gate in zip(some, gates, strict=True):
-                shift = np.zeros_like(before)
-                if not request.condition.is_control:
-                    shift = self._anchor_shift(request, statistics)
+                shift = self._shift_beside(request, statistics)
                 if gate:
-                    shift = (1 - gate) * shift + gate * self._among_all(next(networks), shift)
+                    shift = (1 - gate) * shift + gate * self._networks.among_all(next(networks), shift)
                 yield np.maximum(before + shift, 0)
 
     @override
@@ -220,13 +204,11 @@ class GatedModel(NetworkModel):
             )
         # populations for which networks do not count have no condition that they know
         asked = [request if gate else opened[0] for request, gate in zip(requests, gates, strict=True)]
-        conditions, contexts = zip(*((request.condition, request.context_values) for request in asked), strict=True)
-        network = self.module.networks[PREDICTS]
         return plain_network(
-            network,
-            self._conditions_table.encode(conditions, contexts, [None] * len(asked)).to(network.gene_mean.device),
+            self.module.networks[PREDICTS],
+            self._networks.encoded_conditions(asked),
             gates,
-            set_size=self._set_size,
+            set_size=self._networks.set_size,
             starts_moved=self.options.joining.kind == "residual",
             components=self.components[PREDICTS] if self.components else None,
             selection=self.selection,
@@ -234,14 +216,8 @@ class GatedModel(NetworkModel):
 
     @override
     def _shift_beside(self, request: Request, statistics: GroupStatistics) -> np.ndarray:
-        if request.condition.is_control:
-            return np.zeros_like(statistics.mean_log[0])
-        return self._anchor_shift(request, statistics)
-
-    def _anchor_shift(self, request: Request, statistics: GroupStatistics) -> np.ndarray:
-        """Shift of the mean log1p that the anchor predicts, ``(G,)``; 0 without one."""
         before = statistics.mean_log[0]
-        if self.anchor is None:
+        if self.anchor is None or request.condition.is_control:
             return np.zeros_like(before)
         return self.anchor.predict(request.condition, request.context, statistics).mean_log - before
 
@@ -250,17 +226,3 @@ class GatedModel(NetworkModel):
         if self.anchor is None or self.options.joining.gate is not None:
             return self.gate
         return self.gate if gate_applies_to(self.anchor, request, self.embedding, self.left_out_level) else 0.0
-
-    def _gate_evidence_text(self) -> str:
-        """Return the number of independent units that the gate rests on, and its gain on them."""
-        if self.without_networks:
-            return f", which was not trained: {self.without_networks}"
-        found = self.gate_evidence
-        if found is None:
-            return ""
-        text = f", from {found.n_units} {UNITS[self.left_out_level]} left out"
-        return (
-            f"{text}; gain {found.gain:.3f}, at least {found.gain_lower:.3f} with 90 % confidence"
-            if self.gate
-            else text
-        )

@@ -58,7 +58,7 @@ def choose_groups(preferred: np.ndarray, *, seed: int) -> np.ndarray:
 
 
 def gate_rows(conditions: Sequence[Condition], folds: Folds, split_kind: str | None, *, seed: int) -> np.ndarray:
-    """Choose the rows of the effects by which networks and anchor are tested, those that ask what is asked first."""
+    """Choose the rows by which networks and anchor are tested, first those that are new like the test set."""
     preferred = rows_of_split_kind(conditions, folds.test_fold, split_kind)
     if not folds.any:
         return choose_groups(preferred, seed=seed)
@@ -69,7 +69,7 @@ def gate_rows(conditions: Sequence[Condition], folds: Folds, split_kind: str | N
 def leave_rows_out(
     whole: Anchor, effects: GroupEffects, rows: np.ndarray, level: str, kind: str | None
 ) -> LeftOutShifts:
-    """Predict groups by the anchor without the effects that would be unknown if they were asked for.
+    """Predict groups by the anchor without the effects that would be unknown if the groups were new.
 
     Kernel, weights and stack were chosen with these groups among others, which favours the anchor a little. An anchor
     that is fitted again without a third of all groups is far weaker than the one that predicts, and networks looked

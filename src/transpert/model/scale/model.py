@@ -18,9 +18,8 @@ from transpert._docstrings import fill_docstring
 from transpert._schema import DAMAGED, checked
 from transpert._seeds import check_seed
 from transpert.conditions import Embedding
-from transpert.data import SetDataModule, SetSampler
+from transpert.data import SetDataModule
 from transpert.errors import AssumptionWarning, ModelFileError, OptionError, ProcessError, TrainingError
-from transpert.groups import ControlMatching, Groups
 from transpert.nn import (
     ConditionOptions,
     DecoderOptions,
@@ -36,11 +35,12 @@ from transpert.transport import (
     AnchorOptions,
     GroupEffects,
     ReadoutOptions,
+    fit_anchor,
 )
 from transpert.transport.anchor_state import anchor_from_state, anchor_to_state
 from transpert.transport.weighing import FittedWeight
 
-from ..cells.open import ChosenGenes, Data
+from ..cells.open import Data
 from ..cells.registration import jsonable
 from ..embeddings import (
     EmbeddingLike,
@@ -49,17 +49,19 @@ from ..embeddings import (
     resolve_embedding,
     warn_of_unused,
 )
-from ..evidence import EvidenceLike, resolve_evidence
+from ..evidence import EvidenceLike, aligned_evidence, resolve_evidence
 from ..processes import check_accelerator, is_sharded
 from ..saving import below
-from .components import in_components
+from .components import what_networks_read
 from .condition_codes import ConditionTable
-from .folds import Folds, assign_folds, resolve_level
+from .folds import assign_folds, resolve_level
+from .gate import evidence_text
 from .gated import GatedModel
 from .gene_selection import GeneSelection
 from .held_out_anchor import groups_of
 from .module import TransportModule
 from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions, refuse_former
+from .training.data import training_data
 from .training.fingerprints import data_fingerprint, options_fingerprint
 from .training.plan import TransportTrainingPlan
 from .training.products import fast_products
@@ -76,7 +78,6 @@ from .training.run import (
     run_training,
 )
 
-_VALIDATION_BATCHES = 6
 _KEEP = "keep"  # an option that is not given stays as the preset has it
 
 
@@ -280,7 +281,15 @@ class SCALE(GatedModel):
             report("Reading the cells")
             effects = self._training_effects(groups, matching)
             if self.options.anchor is not None:
-                self.anchor = self._fit_anchor(effects, self.options.anchor, report)
+                self.anchor = fit_anchor(
+                    effects,
+                    self.options.anchor,
+                    np.asarray(self._dispersion),
+                    embedding=self.embedding,
+                    evidence=aligned_evidence(self.evidence, self.genes),
+                    seed=self.seed,
+                    progress=report,
+                )
                 warn_of_unused(self.anchor, self.embedding)
             members = groups_of(effects, groups)
             first = np.array([own[0] for own in members], dtype=int)
@@ -300,7 +309,15 @@ class SCALE(GatedModel):
         shifts = anchored.of_groups(members, len(groups)) if self.options.joining.kind == "residual" else None
         with fast_products():  # of every cell with the components of every network
             self._set_statistics(effects, groups, folds)
-            data = self._data_module(groups, matching, folds)
+            data = training_data(
+                self._networks.as_read(self.cells.source(), groups),
+                groups,
+                matching,
+                self.options.training,
+                slice_size=self.cells.slice_size,
+                seed=self.seed,
+                validates=folds.any,
+            )
         training = self.options.training
         assert training.steps is not None and training.steps_per_epoch is not None  # fitted to the groups
         settings = TrainerSettings(
@@ -327,7 +344,7 @@ class SCALE(GatedModel):
             self.options.training,
             self._conditions_table.encode_groups(groups),
             folds,
-            anchor=None if shifts is None else self._selected(shifts),
+            anchor=None if shifts is None else self._networks.selected(shifts),
             names=group_names(groups),
             in_components=bool(self.components),
             seed=self.seed,
@@ -356,29 +373,6 @@ class SCALE(GatedModel):
             self.module.to(device)
         self.module.load_state_dict(weights)
         self.module.eval()
-
-    def _data_module(self, groups: Groups, matching: ControlMatching, folds: Folds) -> SetDataModule:
-        cells, options = self.cells, self.options.training
-        source = cells.source()
-        if self.components:
-            source = in_components(source, groups, self.components)
-        elif self.selection is not None:
-            source = ChosenGenes(source, self.selection.positions)
-        assert options.steps_per_epoch is not None  # fitted to the groups
-        shared: dict[str, Any] = {
-            "set_size": self._set_size,
-            "sets_per_batch": options.sets_per_batch,
-            "seed": self.seed,
-            "slice_size": options.slice_size or min(cells.slice_size, self._set_size),
-        }
-        batches = options.steps_per_epoch * options.accumulate
-        train = SetSampler(groups, matching, batches_per_epoch=batches, weighting=options.weighting, **shared)
-        validation = None
-        if folds.any:
-            with warnings.catch_warnings():  # small groups have been reported by the other sampler
-                warnings.simplefilter("ignore", AssumptionWarning)
-                validation = SetSampler(groups, matching, batches_per_epoch=_VALIDATION_BATCHES, **shared)
-        return SetDataModule(source, train, validation, on_device=options.on_device)
 
     @override
     def _fit(self, effects: GroupEffects) -> None:
@@ -460,7 +454,7 @@ class SCALE(GatedModel):
             f"coupling {options.network.flow.coupling}",
             f"  anchor {anchor}; joining {options.joining.kind}; read-out {options.readout.kind}",
         ]
-        lines.append(f"  networks read and write {self._what_networks_read()}")
+        lines.append(f"  networks read and write {what_networks_read(options.n_components, self._n_selected)}")
         training = options.training
         lines.append(
             f"  chosen for {self.chosen_for}: {training.steps:,} steps of {training.sets_per_batch} sets of "
@@ -470,5 +464,7 @@ class SCALE(GatedModel):
             lines += [f"  off: {reason}" for reason in self.anchor.missing()]
             lines += [f"  {text}" for text in self.anchor.evidence_texts()]
         if self.is_trained_:
-            lines.append(f"  gate {self.gate:.2f}: the weight of the network{self._gate_evidence_text()}")
+            why = f", which was not trained: {self.without_networks}" if self.without_networks else ""
+            why = why or evidence_text(self.gate_evidence, self.left_out_level, self.gate)
+            lines.append(f"  gate {self.gate:.2f}: the weight of the network{why}")
         return "\n".join(lines)

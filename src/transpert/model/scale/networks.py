@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import override
 
 import numpy as np
@@ -24,18 +23,14 @@ from ..cells.open import Data, StoredCells
 from ..embeddings import (
     network_table,
 )
-from ..prediction.requests import Request
 from .components import fit_components, fit_to_cells, mean_and_scale
 from .condition_codes import ConditionTable
 from .folds import Folds, asked_kind, split_kind
 from .gene_selection import GeneSelection
 from .module import TransportModule
-from .network_prediction import encode_cells, encode_population, mean_shifts, transport_population
 from .options import ScaleOptions
-from .training.products import fast_products
+from .trained_networks import PREDICTS, TrainedNetworks
 from .training.size import fit_to_groups
-
-PREDICTS = -1  # the last of the networks, which was trained on all groups
 
 
 class NetworkModel(PerturbationModel):
@@ -54,6 +49,7 @@ class NetworkModel(PerturbationModel):
     _table: ConditionTable | None
 
     def _build(self) -> None:
+        """Fit the sizes that are left open to the training groups, and make the networks."""
         groups, _ = self._training_groups()
         training = fit_to_groups(self.options.training, groups)
         embedding, n_genes = self.cells.embedding, len(self.genes)
@@ -64,7 +60,11 @@ class NetworkModel(PerturbationModel):
         self.options = dataclasses.replace(self.options, training=training, n_components=n_components)
         n_groups = len(groups.perturbed_groups)
         self.chosen_for = f"{n_cells:,} cells of {n_genes:,} genes in {n_groups:,} perturbed groups"
-        self._table = ConditionTable.of(groups, self._perturbation_names())
+        parts, names = self.vocabulary.parts, self.vocabulary.parts
+        if self.embedding is not None:
+            self.embedding.require(parts, where=f"embeddings, {self.embedding.source}")
+            names = self.embedding.names
+        self._table = ConditionTable.of(groups, names)
         self._make_module(n_components or selected or n_genes if embedding is None else embedding.shape[1])
 
     @property
@@ -73,20 +73,8 @@ class NetworkModel(PerturbationModel):
         wanted = self.source.n_top_genes
         return wanted if wanted is not None and wanted < len(self.genes) else None
 
-    def _what_networks_read(self) -> str:
-        if self.options.n_components is not None:
-            return f"{self.options.n_components} components of the cells"
-        if self._n_selected is None:
-            return "every gene"
-        return f"the {self._n_selected:,} most variable genes; the others are predicted by the anchor"
-
-    def _perturbation_names(self) -> tuple[str, ...]:
-        if self.embedding is None:
-            return self.vocabulary.parts
-        self.embedding.require(self.vocabulary.parts, where=f"embeddings, {self.embedding.source}")
-        return self.embedding.names
-
     def _make_module(self, n_inputs: int) -> None:
+        """Make the networks, with weights that depend on the seed alone."""
         table = self._conditions_table
         sizes = NetworkSizes(
             n_inputs,
@@ -155,89 +143,16 @@ class NetworkModel(PerturbationModel):
             )
         return cells
 
-    @fast_products()
-    def _network_shift(
-        self,
-        control: Cells,
-        request: Request,
-        start: np.ndarray | None,
-        *,
-        number: int = PREDICTS,
-        seed: int,
-        each_cell: bool = True,
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Mean shift, shift of every cell, of the genes it writes, and latent endpoints ``(N, d)``, by one network."""
-        self.module.eval()
-        device = next(self.module.parameters()).device
-        condition = self._conditions_table.encode([request.condition], [request.context_values], [None]).to(device)
-        mean, shift, latent = transport_population(
-            self.module.networks[number],
-            self._encoded(control, number, start),
-            condition,
-            set_size=self._set_size,
-            seed=seed,
-            each_cell=each_cell,
-        )
-        if self.components:
-            components = self.components[number].to(device)
-            mean = components.to_genes(torch.from_numpy(mean).float().to(device)).cpu().double().numpy()
-            shift = None if shift is None else components.to_genes(torch.from_numpy(shift).to(device)).cpu().numpy()
-        if start is not None:
-            mean = mean + self._selected(start)
-        return mean, shift, latent
-
-    @fast_products()
-    def _mean_shifts(self, control: Cells, requests: Sequence[Request], *, seed: int) -> np.ndarray:
-        """Mean shift of the same control cells for each of several requests, of the genes that networks write."""
-        self.module.eval()
-        device = next(self.module.parameters()).device
-        conditions, contexts = zip(*((request.condition, request.context_values) for request in requests), strict=True)
-        means = mean_shifts(
-            self.module.networks[PREDICTS],
-            self._encoded(control, PREDICTS),
-            self._conditions_table.encode(conditions, contexts, [None] * len(requests)).to(device),
-            set_size=self._set_size,
-            seed=seed,
-        )
-        if self.components:
-            components = self.components[PREDICTS].to(device)
-            means = components.to_genes(torch.from_numpy(means).float().to(device)).cpu().double().numpy()
-        return means
-
-    def _encoded(self, cells: Cells, number: int, start: np.ndarray | None = None) -> torch.Tensor:
-        """What a network makes of every cell, kept with the cells where the anchor does not move them first."""
-        network = self.module.networks[number]
-        if self.components:
-            components = self.components[number].to(network.gene_mean.device)
-            return cells.cached(f"encoded by {number}", lambda: encode_cells(network, cells.log1p(), components))
-        if start is not None:
-            return encode_cells(network, self._selected(np.maximum(cells.log1p() + start.astype(np.float32), 0)))
-        embedding = cells.embedding
-        return cells.cached(
-            f"encoded by {number}",
-            lambda: encode_cells(network, self._selected(cells.log1p()) if embedding is None else embedding),
-        )
-
-    def _selected(self, values: np.ndarray) -> np.ndarray:
-        """The genes that networks read, of values of all."""
-        return values if self.selection is None else self.selection.of(values)
-
-    def _among_all(self, values: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """What networks say of the genes they write, among what is said of the others."""
-        return values if self.selection is None else self.selection.put_back(values, others)
+    @property
+    def _networks(self) -> TrainedNetworks:
+        """The networks with what they read and write."""
+        set_size = self.options.training.set_size
+        assert set_size is not None  # fitted to the groups where the options leave it open
+        return TrainedNetworks(self.module, self._conditions_table, self.components, self.selection, set_size)
 
     @override
     def _latent_of(self, cells: Cells) -> np.ndarray | None:
-        if self.without_networks:
-            return None
-        self.module.eval()
-        network, encoded = self.module.networks[PREDICTS], self._encoded(cells, PREDICTS)
-        return encode_population(network, encoded, set_size=self._set_size, seed=self.seed)
-
-    @property
-    def _set_size(self) -> int:
-        assert self.options.training.set_size is not None  # fitted to the groups where the options leave it open
-        return self.options.training.set_size
+        return None if self.without_networks else self._networks.latent(cells, seed=self.seed)
 
     def get_latent_representation(self, adata: Data | None = None) -> np.ndarray:
         """Return the latent state of every cell.

@@ -36,7 +36,7 @@ class JoiningOptions:
         groups; a final network, trained on all groups, predicts. With 1 there is only the final network, and the gate
         stays at ``gate``.
     leave_out
-        What a part is made of: whole contexts, whole perturbations, pairs of both, or what the split imitates.
+        What a fold leaves out: whole contexts, whole perturbations, pairs of both, or what the split imitates.
     gate
         Weight of the network; ``None`` fits it on the left-out groups, between 0 and 1.
     train_networks
@@ -72,20 +72,12 @@ class JoiningOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.kind not in ("stack", "residual"):
-            raise OptionError(f"kind is {self.kind!r}", remedy="Choose 'stack' or 'residual'.")
-        if self.leave_out not in ("auto", "context", "perturbation", "pair"):
-            raise OptionError(
-                f"leave_out is {self.leave_out!r}",
-                where="JoiningOptions",
-                remedy="Choose one of the values that the documentation of the option lists.",
-            )
+        check_choice(self.kind, ("stack", "residual"), name="kind")
+        check_choice(self.leave_out, LeaveOut, name="leave_out")
+        check_choice(self.train_networks, ("auto", "always"), name="train_networks")
         if not (isinstance(self.folds, int | np.integer) and self.folds >= 1):
             raise OptionError(f"folds is {self.folds}", remedy="A whole number; at least one network is needed.")
-        if self.gate is not None and not 0 <= self.gate <= 1:
-            raise OptionError(f"gate is {self.gate}", remedy="Give a number from 0 to 1, or None to fit it.")
-        if self.train_networks not in ("auto", "always"):
-            raise OptionError(f"train_networks is {self.train_networks!r}", remedy="Choose 'auto' or 'always'.")
+        check_number(self.gate, name="gate", least=0.0, most=1.0, optional=True)
 
 
 @named_options()
@@ -246,7 +238,7 @@ def refuse_former(network: dict[str, Any]) -> None:
             raise ModelFileError(
                 f"the network has {name}={value!r}, an option that is gone",
                 where="options",
-                remedy="Load it with the version of transpert that wrote it, or train anew.",
+                remedy="Load it with the version of transpert that wrote it, or train again.",
             )
 
 

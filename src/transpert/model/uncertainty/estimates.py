@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from transpert.conditions import Condition
-from transpert.errors import OURS, AssumptionWarning
+from transpert.errors import warn_user
 from transpert.transport import (
     NOVELTIES,
     ErrorModel,
@@ -79,11 +78,9 @@ class UncertaintyEstimates:
             return max(imitated, key=_size)
         name, found = max(self.errors.items(), key=lambda item: _size(item[1]))
         if missing:
-            warnings.warn(
+            warn_user(
                 f"The training data could not imitate that {_WORDS[missing[0]]}; intervals are those of where "
-                f"{_WORDS[name]}, and may be too narrow.",
-                AssumptionWarning,
-                skip_file_prefixes=OURS,
+                f"{_WORDS[name]}, and may be too narrow."
             )
         return found
 

@@ -41,8 +41,8 @@ class Uncertainty:
     conditions
         One row a population: ``context``, ``perturbation``, ``situation`` (what about it is new, see
         :func:`transpert.transport.predict_as_new`; ``"seen"`` if nothing is, several joined by ``" + "``),
-        ``n_left_out`` (groups its errors were learned from), ``context_distance``, ``perturbation_distance``,
-        ``dose_distance`` (of doses and times) and ``ood_score``, the largest of them.
+        ``n_left_out`` (left-out groups whose errors made the interval), ``context_distance``,
+        ``perturbation_distance``, ``dose_distance`` (of doses and times) and ``ood_score``, the largest of them.
     level
         Share of effects that an interval is to contain.
     """

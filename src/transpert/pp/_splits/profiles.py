@@ -8,7 +8,7 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from transpert._matrices import is_in_memory
+from transpert._matrices import as_dense, is_in_memory
 
 from ..checks import check_log1p
 
@@ -20,8 +20,7 @@ def mean_profiles(adata: AnnData, codes: np.ndarray, n: int) -> np.ndarray:
     rows = np.flatnonzero(codes >= 0)
     counts = np.bincount(codes[rows], minlength=n)
     pick = sparse.csr_matrix((1.0 / counts[codes[rows]], (codes[rows], rows)), shape=(n, adata.n_obs))
-    means = pick @ matrix
-    return np.asarray(means.toarray() if sparse.issparse(means) else means, dtype=np.float64)
+    return as_dense(pick @ matrix)
 
 
 def has_values(adata: AnnData) -> bool:

@@ -201,6 +201,7 @@ def _plain(values: Any) -> Any:
 
 
 def _open_file(path: Path, name: str, layer: str | None, counts_layer: str | None) -> CellReader:
+    """Open the matrices of a file without reading their values."""
     file = CellFile(path)
     if not file.has(layer):
         raise _no_matrix(slot_name(layer), str(path))

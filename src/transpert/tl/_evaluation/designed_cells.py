@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from transpert._matrices import as_dense
 from transpert.errors import OptionError
 
 from .cell_reader import Fetch, Matrix
@@ -39,9 +40,7 @@ class DesignedCells:
 
 def _make_cells(fetch: Fetch, mean: np.ndarray, make: Make, seed: int) -> tuple[Matrix, None]:
     """Make designed cells of those that are read."""
-    values = fetch()[0]
-    dense = values if isinstance(values, np.ndarray) else values.toarray()
-    return make(dense.astype(np.float64), mean, np.random.default_rng(seed)).astype(np.float32), None
+    return make(as_dense(fetch()[0]), mean, np.random.default_rng(seed)).astype(np.float32), None
 
 
 def raise_a_tenth(cells: np.ndarray, mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,14 +9,14 @@ import pandas as pd
 
 from transpert import _keys
 from transpert._anndata import predicted_cells
+from transpert._seeds import sample_rows
 from transpert.conditions.text import population_text
 from transpert.errors import (
-    OURS,
-    AssumptionWarning,
     ControlError,
     MetricInputError,
     OptionError,
     list_names,
+    warn_user,
 )
 from transpert.groups import Design
 from transpert.metrics import PANELS, Metric, Population, resolve_metrics
@@ -27,7 +26,7 @@ from .._populations import Populations, populations
 from .._rank_tests import VALUES_PER_BLOCK, portions
 from .blocks import Block, Controls
 from .cell_reader import CellReader
-from .predictions import GivenPrediction, Prediction, baseline_names, sample_rows, seed_of
+from .predictions import GivenPrediction, Prediction, baseline_names, seed_of
 
 _BLOCKS_PER_THREAD = 4  # so that workers finish at about the same time
 
@@ -86,11 +85,9 @@ def not_predicted(
         told = [key for key in missing if held_out[observed.cells[key]].any()]
     if told:
         held = " held-out" if len(told) < len(missing) or split_key in obs else ""
-        warnings.warn(
+        warn_user(
             f"{len(told)}{held} populations of the truth are not predicted, and not scored: "
-            f"{list_names([population_text(*key) for key in told])}.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            f"{list_names([population_text(*key) for key in told])}."
         )
     return [population_text(*key) for key in missing]
 
@@ -105,7 +102,7 @@ def align(
     if unlike:
         told = "; ".join(f"{name}: {report}" for name, report in unlike.items())
         left = f"; all are scored on the {len(truth.genes) - len(missing)} genes they share" if missing else ""
-        warnings.warn(f"Genes were aligned by name. {told}{left}.", AssumptionWarning, skip_file_prefixes=OURS)
+        warn_user(f"Genes were aligned by name. {told}{left}.")
     return truth.genes[~truth.genes.isin(list(missing))], reports
 
 
@@ -169,12 +166,15 @@ class Plan:
         return Controls(Population(*fetch(), where=f"the real controls of {context}"), predicted)
 
     def _block(self, context: str, labels: Sequence[str], position: Mapping[str, int]) -> Block:
+        """Read the real and predicted cells of some populations of a context."""
         parts = [self.real.conditions[label].parts for label in labels]
         real = GivenPrediction(self.truth, self.real)
-        predicted = {
-            name: tuple(prediction.cells(context, label, with_counts=self.with_counts) for label in labels)
-            for name, prediction in self.predictions.items()
-        }
+        # label by label, because baselines share the cells that they move
+        by_label = [
+            [prediction.cells(context, label, with_counts=self.with_counts) for prediction in self.predictions.values()]
+            for label in labels
+        ]
+        predicted = dict(zip(self.predictions, zip(*by_label, strict=True), strict=True))
         return Block(
             context,
             tuple(labels),
@@ -217,11 +217,9 @@ def without_counts(
         left_out.append(f"the baselines {list_names(names)} (the truth lacks them)")
         names = []
     if left_out:
-        warnings.warn(
+        warn_user(
             f"Left out, as there are no raw counts in layers[{counts_layer!r}]: {'; '.join(left_out)}. "
-            f"{_name_the_layer(truth)} to have them.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            f"{_name_the_layer(truth)} to have them."
         )
     return chosen, names
 

@@ -1,12 +1,11 @@
-"""Predicted populations, from cells that were given or from a baseline that predicts when it is asked."""
+"""Predicted populations, from cells that were given or from a baseline that predicts when cells are read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +20,11 @@ from mudata import MuData
 
 from transpert import _keys
 from transpert._anndata import frame, in_memory, layer_names, modality_of, modality_to_write
+from transpert._arguments import name_list
+from transpert._seeds import sample_rows
 from transpert.conditions import Condition
 from transpert.conditions.text import population_text
-from transpert.errors import OURS, AssumptionWarning, SplitError, check_known, list_names
+from transpert.errors import SplitError, check_known, list_names, warn_user
 from transpert.groups import Design
 
 from .._populations import Populations, populations
@@ -31,6 +32,7 @@ from .cell_reader import CellReader, Data, Fetch, Matrix
 
 if TYPE_CHECKING:
     from transpert.model import PerturbationModel
+    from transpert.model.cells.in_memory import Cells
 
 
 _OWN_SPLIT = "_transpert_split"
@@ -76,21 +78,33 @@ class BaselinePrediction:
     sizes: dict[tuple[str, str], int]
     conditions: Mapping[str, Condition]
     seed: int
+    # the cells that were moved last, which the other baselines move too
+    drawn: dict[Hashable, Cells]
 
     def cells(self, context: str, label: str, *, with_counts: bool) -> Fetch:
         """Predict a population."""
-        key = (context, label)
-        seed = seed_of(self.seed, context, label)
-        adata = self._read_out(with_counts).predict_populations(
-            [(context, self.conditions[label])], n_cells=self.sizes[key], unseen="mean", seed=seed
+        from transpert.model.prediction.predictor import Predictor
+
+        population = Predictor(self._read_out(with_counts)).population(
+            context,
+            self.conditions[label],
+            n_cells=self.sizes[context, label],
+            unseen="mean",
+            seed=seed_of(self.seed, context, label),
+            drawn=self.drawn,
         )
-        return partial(_part, *self._values(adata, _keys.PREDICTED, with_counts))
+        columns = pd.Index(self.model.genes.astype(str)).get_indexer(self.genes)
+        parts = [population.log1p(), population.counts if with_counts else None]
+        if not np.array_equal(columns, np.arange(len(self.model.genes))):
+            parts = [None if part is None else part[:, columns] for part in parts]
+        return partial(_part, *parts)
 
     def controls(self, context: str, *, limit: int | None, seed: int, with_counts: bool) -> Fetch:
         """Return the controls that the baseline moves."""
         label = next(label for other, label in self.sizes if other == context)
         adata = self._read_out(with_counts).controls_of(context, self.conditions[label], n_cells=limit, seed=seed)
-        return partial(_part, *self._values(adata, _keys.CONTROL, with_counts))
+        part = adata[:, self.genes]
+        return partial(_part, part.X, part.layers[_keys.COUNTS_LAYER] if with_counts else None)
 
     def _read_out(self, with_counts: bool) -> PerturbationModel:
         """Return the model, which draws counts where a metric reads them, whatever it does otherwise."""
@@ -99,11 +113,6 @@ class BaselinePrediction:
         counting = copy(self.model)
         counting._default_readout = "counts"
         return counting
-
-    def _values(self, adata: AnnData, source: str, with_counts: bool) -> tuple[Matrix, Matrix | None]:
-        rows = (adata.obs[_keys.SOURCE] == source).to_numpy()
-        part = adata[rows, self.genes]
-        return part.X, part.layers[_keys.COUNTS_LAYER] if with_counts else None
 
 
 def _part(values: Matrix, counts: Matrix | None) -> tuple[Matrix, Matrix | None]:
@@ -129,12 +138,10 @@ def _warn_of_leaks(split: pd.Series, held: Populations, wanted: Iterable[tuple[s
     leaks = [key for key in wanted if seen[held.cells[key]].any()]
     if leaks:
         names = list_names(population_text(*key) for key in leaks)
-        warnings.warn(
+        warn_user(
             f"The baselines are trained on {len(leaks)} of the populations that are scored, for they have cells in "
             f"{_keys.TRAIN!r} or {_keys.VALIDATION!r} of obs[{split.name!r}] of the truth: {names}. "
-            "Pass options=tp.tl.EvaluationOptions(split_key=None) to hide just these, or split the truth anew.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            "Pass options=tp.tl.EvaluationOptions(split_key=None) to leave out just these, or split the truth again."
         )
 
 
@@ -148,20 +155,13 @@ def _check_some_left(held: Populations, wanted: Collection[tuple[str, str]]) -> 
         )
 
 
-def sample_rows(rows: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
-    """Return at most ``limit`` rows, in order."""
-    if limit is None or len(rows) <= limit:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
-
-
 def baseline_names(baselines: str | Sequence[str] | None) -> list[str]:
     """Return names of baselines."""
     if baselines is None:
         return []
     from transpert.model import BASELINES  # models bring torch along, which takes seconds and memory
 
-    given = [baselines] if isinstance(baselines, str) else list(baselines)
+    given = name_list(baselines)
     names = list(BASELINES) if given == ["all"] else given
     check_known("baseline", names, BASELINES)
     return names
@@ -227,6 +227,8 @@ def fit_baselines(
         model.deregister_manager(truth)
         models[name] = model
     train_together(list(models.values()))
+    drawn: dict[Hashable, Cells] = {}
     return {
-        name: BaselinePrediction(model, genes, dict(wanted), held.conditions, seed) for name, model in models.items()
+        name: BaselinePrediction(model, genes, dict(wanted), held.conditions, seed, drawn)
+        for name, model in models.items()
     }

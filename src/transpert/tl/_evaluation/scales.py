@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -21,7 +20,7 @@ from transpert._scale import (
     sizes_behind,
     unlike_counts,
 )
-from transpert.errors import OURS, AssumptionWarning, CountsError
+from transpert.errors import CountsError, warn_user
 from transpert.groups import Design
 
 from .._populations import Populations
@@ -57,12 +56,10 @@ def check_scale_of_truth(truth: CellReader, design: Design, library_size_key: st
     share = check_same_scale(values, counts, sizes, obs, where=where, counts_in=truth.counts.where)
     what = unlike_counts(values, share)
     if what is not None and CONTINUOUS not in what:  # which is reported of a truth without counts, too
-        warnings.warn(
+        warn_user(
             f"The values of {truth.name} ({truth.values.where}) are {what} in {truth.counts.where}, of which baselines "
             "and metrics of counts are made. Make the values of the counts: adata.X = tp.pp.log1p_per_10k(counts, "
-            "library_size).",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            "library_size)."
         )
 
 
@@ -78,12 +75,10 @@ def check_form(truth: CellReader, predictions: Iterable[CellReader]) -> None:
         if reader is not truth or are_of_prediction(reader.obs.columns):
             continue  # predictions may be means, and have more counts than the cells that they were made of
         if form == CONTINUOUS:
-            warnings.warn(
+            warn_user(
                 f"The values of {reader.name} ({reader.values.where}) are log1p of no counts: they look denoised, "
                 "corrected or averaged, so that scores compare with something that was never measured. Give measured "
-                "cells: adata.X = tp.pp.log1p_per_10k(counts, library_size).",
-                AssumptionWarning,
-                skip_file_prefixes=OURS,
+                "cells: adata.X = tp.pp.log1p_per_10k(counts, library_size)."
             )
         with np.errstate(over="ignore"):
             total = float(np.median(np.asarray(np.expm1(values).sum(axis=1))))
@@ -189,10 +184,8 @@ def _compare_totals(
         with np.errstate(over="ignore"):
             typical.append(float(np.median(np.asarray(np.expm1(values).sum(axis=1)))))
     if min(typical) > 0 and not 1 / _ALIKE < typical[0] / typical[1] < _ALIKE:
-        warnings.warn(
+        warn_user(
             f"The cells of {pred.name} have {typical[0] / typical[1]:.2g} times the total of real cells, before the "
             "logarithm. If they were normalised otherwise, scores say nothing: both are to be log1p counts per 10k, "
-            "by the same library sizes.",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+            "by the same library sizes."
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from transpert import _keys
+from transpert._arguments import name_list
 from transpert.errors import OptionError, SplitError, check_known
 from transpert.groups import Design, make_groups
 from transpert.groups.table import context_labels
@@ -91,7 +92,7 @@ class Choice:
     scheme, seed
         How they were drawn.
     sizes
-        What was asked for along each axis.
+        The size along each axis, as it was given.
     rows
         Positions of the perturbed training cells, ascending; none for the floor.
     """
@@ -105,7 +106,7 @@ class Choice:
 def check_axes(axes: str | Sequence[str] | Mapping[str, Sequence[Size]]) -> dict[str, tuple[Size, ...]]:
     """Return the sizes along each axis; a name alone has the usual shares."""
     if not isinstance(axes, Mapping):
-        axes = dict.fromkeys([axes] if isinstance(axes, str) else axes, GRID)
+        axes = dict.fromkeys(name_list(axes), GRID)
     check_known("axis", axes, AXES, where="axes")
     if not 1 <= len(axes) <= 2:
         raise OptionError(f"there are {len(axes)} axes", where="axes", remedy="Vary one or two at a time.")
@@ -123,7 +124,7 @@ def check_axes(axes: str | Sequence[str] | Mapping[str, Sequence[Size]]) -> dict
 
 def check_schemes(schemes: str | Sequence[str], *, spike: bool) -> list[str]:
     """Return the names of schemes, which must exist and have what they need."""
-    names = [schemes] if isinstance(schemes, str) else list(schemes)
+    names = name_list(schemes)
     check_known("scheme", names, SCHEMES, where="schemes")
     if not spike and any(name.startswith("spike_in") for name in names):
         raise OptionError("a spike-in needs another data set", where="schemes", remedy="Pass spike=.")

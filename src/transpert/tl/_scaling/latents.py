@@ -8,7 +8,6 @@ from typing import Any, Literal, override
 
 import numpy as np
 from anndata import AnnData
-from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.neural_network import MLPRegressor
@@ -16,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from transpert import _keys
 from transpert._anndata import frame
+from transpert._matrices import as_dense
 from transpert.conditions import Condition
 from transpert.errors import OptionError, UnknownNameError
 from transpert.groups.table import context_labels
@@ -51,7 +51,7 @@ def latent_of(
     """Return a representation of cells, ``(N, d)``, that was learned from some of them."""
     values: Any = cells.X
     if name == "genes":
-        return np.asarray(values.toarray() if sparse.issparse(values) else values, dtype=np.float32)
+        return as_dense(values, np.float32)
     if name == "PCA":
         n = max(1, min(n_dimensions, cells.n_vars - 1, int(fitted_to.sum()) - 1))
         return TruncatedSVD(n, random_state=seed).fit(values[fitted_to]).transform(values)
@@ -84,8 +84,8 @@ class LatentModel(ShiftRule):
     """Shifts that are regressed on the mean representation of the controls of a context.
 
     A linear or ridge regression has the mean of a context's controls as input; a small network, one for each
-    perturbation, has their cells, and its answers are averaged. What it is scored on it has not seen: the published
-    average of DenAdel et al. is that of the very cells it is scored on.
+    perturbation, has their cells, and its answers are averaged. It is scored on cells that it has not seen. The
+    published average of DenAdel et al. is that of the scored cells themselves.
     """
 
     def __init__(

@@ -44,11 +44,12 @@ class ScalingStudy:
     Parameters
     ----------
     table
-        One row a run, test population and metric: ``model``, ``scheme``, ``seed``, the size asked for along each axis,
-        ``n_cells``, ``n_perturbations``, ``n_contexts``, ``n_cells_per_condition`` (what that came to), ``context``,
-        ``perturbation``, ``metric``, ``value``, ``floor`` (of no change, which is what no data gives), ``ceiling`` (one
-        half of the cells against the other), ``normalised`` (0 at the floor, 1 at the ceiling) and ``seconds``. A value
-        that is not defined counts as the floor. Scores of representations are of ``"all"`` cells, their ceiling is 1.
+        One row a run, test population and metric: ``model``, ``scheme``, ``seed``, the size along each axis,
+        ``n_cells``, ``n_perturbations``, ``n_contexts``, ``n_cells_per_condition`` (the cells that were drawn),
+        ``context``, ``perturbation``, ``metric``, ``value``, ``floor`` (of no change, which is what no data gives),
+        ``ceiling`` (one half of the cells against the other), ``normalised`` (0 at the floor, 1 at the ceiling) and
+        ``seconds``. A value that is not defined counts as the floor. Scores of representations are of ``"all"`` cells,
+        their ceiling is 1.
     subsets
         One row a drawn set of cells, with its diversity: ``shannon``, ``gini_simpson``, ``vendi``.
     axes
@@ -134,7 +135,7 @@ class ScalingStudy:
         axis: str | None = None,
         level: float = 0.9,
     ) -> pd.Series:
-        """Say what the next so many cells, perturbations or contexts would add to the normalised score.
+        """Estimate what more cells, perturbations or contexts would add to the normalised score.
 
         Parameters
         ----------

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from transpert import _keys
 from transpert._anndata import frame
-from transpert.errors import OURS, AssumptionWarning, list_names
+from transpert.errors import list_names, warn_user
 from transpert.groups.table import context_labels
 from transpert.metrics import METRICS, normalise
 from transpert.model import NoChange
@@ -67,10 +67,8 @@ def rows_of_runs(
         ]
         rows += [{**said, **score} for score in scores]
     for name, errors in failed.items():
-        warnings.warn(
-            f"{len(errors)} runs of {name} failed and count as the floor: {list_names(sorted(set(errors)), limit=2)}",
-            AssumptionWarning,
-            skip_file_prefixes=OURS,
+        warn_user(
+            f"{len(errors)} runs of {name} failed and count as the floor: {list_names(sorted(set(errors)), limit=2)}"
         )
     return pd.DataFrame(rows)
 

@@ -15,11 +15,11 @@ TASKS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "micro_f1", "macro_f1"),
     "integration": ("nmi", "ari", "asw", "avg_bio"),
 }
-_FEWEST = 4  # cells of a type, two to learn from and two to be told
+_FEWEST = 4  # cells of a type, two to learn from and two to predict
 
 
 def halves(types: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Divide cells, the same in all runs, into those from which types are learned and those that are told.
+    """Divide cells, the same in all runs, into those from which types are learned and those whose types are predicted.
 
     Types of fewer than four cells are in neither.
     """
@@ -37,7 +37,7 @@ def halves(types: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def classification(latent: np.ndarray, types: np.ndarray) -> dict[str, float]:
-    """Score a logistic regression of types on a representation, learned from one half and asked for the other."""
+    """Score a logistic regression of types on a representation, learned from one half and tested on the other."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from transpert._files import reading
 from transpert._folders import clear_unfinished, folder_written, remove_folder, used_alone
 from transpert._schema import checked, read_json
-from transpert.errors import OURS, AssumptionWarning, CheckpointError
+from transpert.errors import CheckpointError, warn_user
 
 # the newest may be damaged by what killed the machine; the one before it then is not
 CHECKPOINTS_KEPT = 2
@@ -28,7 +27,7 @@ _PREFIX, _KIND = "step-", "checkpoint"
 _STATE, _TENSORS, _SUMS = "state.json", "tensors.safetensors", "SHA256SUMS"
 _FORMAT = 1
 _GO_ON = 'go on with resume="auto": the checkpoints before it are intact'
-_DAMAGED = "It is damaged: go on from an older checkpoint, or train anew."
+_DAMAGED = "It is damaged: go on from an older checkpoint, or train again."
 # how values that JSON does not know are written
 _TENSOR, _TUPLE, _ITEMS = "$tensor", "$tuple", "$items"
 
@@ -85,7 +84,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"the checkpoint has format {saved.format}, this version reads {_FORMAT}",
             where=str(path),
-            remedy="Go on with the version of transpert that wrote it, or train anew.",
+            remedy="Go on with the version of transpert that wrote it, or train again.",
         )
     return saved.state
 
@@ -100,17 +99,13 @@ def newest_checkpoint(folder: Path) -> Path | None:
             damaged.append(f"{path.name}: {error.what}")
             continue
         if damaged:
-            warnings.warn(
-                f"a checkpoint is damaged ({'; '.join(damaged)}); the one before it, {path.name}, is used.",
-                AssumptionWarning,
-                skip_file_prefixes=OURS,
-            )
+            warn_user(f"a checkpoint is damaged ({'; '.join(damaged)}); the one before it, {path.name}, is used.")
         return path
     if damaged:
         raise CheckpointError(
             f"no checkpoint is whole ({'; '.join(damaged)})",
             where=str(folder),
-            remedy="Remove the folder, or choose another, and train anew.",
+            remedy="Remove the folder, or choose another, and train again.",
         )
     return None
 

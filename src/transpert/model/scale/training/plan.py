@@ -31,7 +31,7 @@ _SCALED_PRECISION = "16-mixed"
 
 
 class TransportTrainingPlan(lightning.LightningModule):
-    """Train every member on the sets that its fold does not leave out, validate it on those that it is judged by.
+    """Train every member on the sets that its fold does not leave out, validate it on those that are left out.
 
     The random numbers of a set depend on the seed, the epoch and the place of the set in its step, so that neither a
     resumed run, nor several processes, nor accumulated gradients change them.
