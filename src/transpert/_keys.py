@@ -45,8 +45,5 @@ REGISTRY_LIBRARY: Final = "library_size"
 REGISTRY_EMBEDDING: Final = "embedding"
 
 # --- names used inside conditions --------------------------------------------------------------------------
-# what a condition says beside the perturbations: each has a column of the design, and a word in its text
-AMOUNT_KINDS: Final = ("dose", "time")
-CONDITION_KINDS: Final = (*AMOUNT_KINDS, "direction")
 COMBINATION: Final = "+"  # separates the parts of a combination
 SCALE_FACTOR: Final = 1e4  # log1p values are log(1 + counts per 10,000)

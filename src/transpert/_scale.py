@@ -41,74 +41,17 @@ def evenly_spread_rows(n_cells: int) -> np.ndarray:
 
 
 def sizes_behind(values: Any, counts: Any) -> np.ndarray:
-    """Return the library sizes by which log1p values were made of counts; NaN where no one size explains a cell.
-
-    Parameters
-    ----------
-    values : (N, G)
-        Log1p values.
-    counts : (N, G)
-        Raw counts of the same cells and genes.
-
-    Returns
-    -------
-    ``(N,)`` float64.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transpert._scale import sizes_behind
-    >>> sizes_behind(np.log1p([[5.0, 10.0], [5.0, 5.0]]), np.array([[1, 2], [1, 2]])).round(6).tolist()
-    [2000.0, nan]
-    """
+    """Return the library sizes by which log1p values were made of counts; NaN where no one size explains a cell."""
     return _factors(as_dense(counts), _rates(values)) * _keys.SCALE_FACTOR
 
 
 def proportion(values: Any, others: Any) -> np.ndarray:
-    """Return by how much the rates of each cell are larger in ``others``; NaN where it is another cell.
-
-    Parameters
-    ----------
-    values, others : (N, G)
-        Log1p values of cells that may be the same.
-
-    Returns
-    -------
-    ``(N,)`` float64.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transpert._scale import proportion
-    >>> proportion(np.log1p([[5.0, 10.0], [5.0, 5.0]]), np.log1p([[10.0, 20.0], [1.0, 2.0]])).round(6).tolist()
-    [2.0, nan]
-    """
+    """Return by how much the rates of each cell are larger in ``others``; NaN where it is another cell."""
     return _factors(_rates(others), _rates(values))
 
 
 def form_of(values: Any) -> str | None:
-    """Say what most cells hold, by what their smallest values are whole multiples of.
-
-    Counts that were normalised and transformed are whole multiples of one number when that is undone; denoised or
-    corrected values are not, whatever is undone.
-
-    Parameters
-    ----------
-    values : (N, G)
-        Cells.
-
-    Returns
-    -------
-    ``"log1p"``, another transformation, ``"continuous"``, or ``None`` where too few values say it.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transpert._scale import form_of
-    >>> counts = np.random.default_rng(0).poisson(20.0, (9, 90))
-    >>> form_of(np.log1p(counts * 7.5)), form_of(np.log2(1 + counts * 7.5)), form_of(counts * 0.3 + counts.mean(0))
-    ('log1p', 'log2(1 + x)', 'continuous')
-    """
+    """Say what most cells hold, by what their smallest values are whole multiples of."""
     found = Counter(form for form in map(_form_of_cell, as_dense(values)) if form is not None)
     if not found:
         return None
@@ -206,35 +149,7 @@ def mismatch(behind: np.ndarray, given: np.ndarray) -> Mismatch | None:
 def check_same_scale(
     values: Any, counts: Any, library_size: np.ndarray, obs: pd.DataFrame, *, where: str, counts_in: str
 ) -> float:
-    """Refuse log1p values that were made of the counts with other library sizes.
-
-    Cells whose values no library size explains, such as scaled ones, are passed over: they are no log1p values of these
-    counts at all.
-
-    Parameters
-    ----------
-    values : (N, G)
-        What may be log1p values.
-    counts : (N, G)
-        Raw counts of the same cells.
-    library_size : (N,)
-        The library sizes that are used.
-    obs
-        Annotation of the same cells, in which a column that fits is looked for.
-    where
-        The slot of the values, for the message.
-    counts_in
-        The slot of the counts, for the message.
-
-    Returns
-    -------
-    The share of cells whose values were made of the counts.
-
-    Raises
-    ------
-    transpert.errors.CountsError
-        If the library sizes differ; the remedy names the column that fits, if there is one.
-    """
+    """Refuse log1p values that were made of the counts with other library sizes."""
     if not _may_be_log1p(values):
         return 0.0
     behind = sizes_behind(values, counts)

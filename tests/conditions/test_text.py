@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transpert._anndata import writable_name
 from transpert.conditions import Condition
 from transpert.conditions.labels import LabelFormat
-from transpert.conditions.text import context_text, population_text, read_context, split_population
+from transpert.conditions.text import context_text, population_text, split_population
 from transpert.errors import ConditionError
 
 _SIGNS = [*"AB1+ ,:|\"\\/\u2215()[]{}_.-'\né\ue000"]
@@ -34,14 +34,13 @@ def conditions(draw) -> Condition:
 
 
 @settings(max_examples=500, deadline=None)
-@given(condition=conditions(), context=texts, values=st.lists(texts, min_size=1, max_size=3))
-def test_text_is_read_back_as_it_was(condition, context, values) -> None:
+@given(condition=conditions(), context=texts)
+def test_text_is_read_back_as_it_was(condition, context) -> None:
     assert Condition.read(str(condition)) == condition
     written = population_text(context, condition)
     for name in (written, writable_name(written)):  # files hold no slashes
         there, what = split_population(name)
         assert (there, Condition.read(what)) == (context, condition)
-    assert read_context(context_text(values), len(values)) == tuple(values)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,18 @@ import pytest
 from scipy import sparse
 
 from transpert.data import MemorySource
-from transpert.groups import Design, make_groups, match_controls
+from transpert.groups import Design, Groups, make_groups, match_controls
 
 DESIGN = Design("perturbation", "control", ("cell_type",), batch_key="donor")
+
+
+def halved(groups: Groups) -> tuple[np.ndarray, np.ndarray]:
+    """Return two masks that divide the perturbed cells of every group."""
+    first, second = np.zeros(len(groups.codes), dtype=bool), np.zeros(len(groups.codes), dtype=bool)
+    for group in groups.perturbed_groups.tolist():
+        first[groups.cells(group)[::2]] = True
+        second[groups.cells(group)[1::2]] = True
+    return first, second
 
 
 def make_experiment(seed: int = 0, n_obs: int = 900, n_vars: int = 40) -> tuple[sparse.csr_matrix, pd.DataFrame]:

@@ -8,8 +8,9 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from tests.data.conftest import halved
 
-from transpert.data import MemorySource, SetDataModule, SetLoader, SetSampler, validation_masks
+from transpert.data import MemorySource, SetDataModule, SetLoader, SetSampler
 from transpert.data.sets.prefetch import prefetch
 from transpert.errors import OptionError, StoreError
 
@@ -43,7 +44,7 @@ class Regression(L.LightningModule):
 
 def make_module(experiment, **options) -> SetDataModule:
     groups, matching, source, _ = experiment
-    train, held_out = validation_masks(groups, share=0.3)
+    train, held_out = halved(groups)
     sets = {"set_size": 6, "sets_per_batch": 4, "batches_per_epoch": 5}
     return SetDataModule(
         source,

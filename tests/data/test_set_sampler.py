@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.data.conftest import halved
 
-from transpert.data import MemorySource, SetSampler, validation_masks
+from transpert.data import MemorySource, SetSampler
 from transpert.errors import AssumptionWarning, GroupSizeError, OptionError
 from transpert.groups import Design, make_groups, match_controls
 
@@ -156,9 +157,7 @@ def test_small_groups_repeat_their_cells_and_say_so_once():
 
 def test_masks_and_subsets_limit_what_is_drawn(experiment):
     groups, matching, _, _ = experiment
-    train, held_out = validation_masks(groups, share=0.25, seed=1)
-    perturbed = np.isin(groups.codes, groups.perturbed_groups)
-    assert not (train & held_out).any() and np.array_equal(train | held_out, perturbed)
+    _, held_out = halved(groups)
     subset = groups.perturbed_groups[:2]
     sampler = SetSampler(groups, matching, set_size=3, sets_per_batch=4, mask=held_out, group_subset=subset)
     for plan in sampler.plan(0):
@@ -167,8 +166,6 @@ def test_masks_and_subsets_limit_what_is_drawn(experiment):
         SetSampler(groups, matching, mask=np.zeros(900, dtype=bool))
     with pytest.raises(OptionError, match="not perturbed groups"):
         SetSampler(groups, matching, group_subset=groups.control_groups[:1])
-    with pytest.raises(OptionError, match="share"):
-        validation_masks(groups, share=1.5)
 
 
 @pytest.mark.parametrize(

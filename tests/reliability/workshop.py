@@ -297,8 +297,6 @@ class Workshop:
                 "need_controls": True}),
             ("match_controls", tp.groups.match_controls, lambda: {
                 "groups": self.groups(), "min_controls": 10, "warn": True}),
-            ("validation_masks", tp.data.validation_masks, lambda: {
-                "groups": self.groups(), "share": 0.1, "seed": 0, "in_order": False}),
             ("SetSampler", tp.data.SetSampler, lambda: {
                 "groups": self.groups(), "matching": tp.groups.match_controls(self.groups()), "set_size": 4,
                 "sets_per_batch": 2, "batches_per_epoch": 1, "weighting": "uniform", "slice_size": 1, "mask": None,

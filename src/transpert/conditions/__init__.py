@@ -1,6 +1,6 @@
 """What was done to a cell: perturbations and their combinations, doses, times, directions and embeddings."""
 
-from .condition import CONTROL_CONDITION, Condition, parse_condition, parse_perturbation
+from .condition import Condition, parse_condition, parse_perturbation
 from .embeddings.chemistry import fingerprints
 from .embeddings.coexpression import coexpression, coexpression_of
 from .embeddings.combine import as_embedding, combine

@@ -181,9 +181,6 @@ def opposed(direction: str | None, other: str | None) -> bool:
     return direction is not None and other is not None and direction != other
 
 
-CONTROL_CONDITION = Condition()
-
-
 def parse_perturbation(label: str, *, control: Controls) -> tuple[str, ...]:
     """Split a perturbation label into the names of its parts, sorted.
 

@@ -18,12 +18,15 @@ from transpert.errors import ConditionError
 from .labels import LabelFormat
 from .parts import by_part, is_balanced, split_parts
 
+# what a condition says beside the perturbations: each kind has a column of the design, and a word in the text
+AMOUNT_KINDS = ("dose", "time")
+CONDITION_KINDS = (*AMOUNT_KINDS, "direction")
 _CONTROL = "control"
 _CONTROL_NAMES = frozenset({"control", "ctrl"})
 _UNSAID = "nan"
 _CONTEXT_SEPARATOR = " | "
 _POPULATION_SEPARATOR = ": "
-_TAG = re.compile(rf", ({'|'.join(_keys.CONDITION_KINDS)}) ")
+_TAG = re.compile(rf", ({'|'.join(CONDITION_KINDS)}) ")
 _QUOTED = re.compile(r'(?<![^\s+])"(?:[^"\\]|\\.)*"(?=$|[+,:\s])', re.DOTALL)
 _HELD = "\ue000"  # on both sides of the number of a text in quotes, while what is around it is taken apart
 _HELD_NUMBER = re.compile(f"{_HELD}(\\d+){_HELD}")
@@ -79,14 +82,6 @@ def context_text(values: Sequence[str]) -> str:
         value if is_plain else json.dumps(value, ensure_ascii=False)
         for value, is_plain in zip(values, plain, strict=True)
     )
-
-
-def read_context(text: str, n_columns: int) -> tuple[str, ...]:
-    """Read the values of the context columns from the name of a context."""
-    if n_columns == 1:
-        return (text,)
-    bare, held = _without_quotes(text)
-    return tuple(_unquoted(value, held) for value in bare.split(_CONTEXT_SEPARATOR))
 
 
 def population_text(context: str, condition: object) -> str:

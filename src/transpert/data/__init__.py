@@ -2,7 +2,7 @@
 
 from .convert.cell_load import from_annbatch, from_cell_load, from_scdl, to_scdl
 from .sets.batches import CellSets, DeviceCells, read_sets
-from .sets.module import SetDataModule, SetLoader, validation_masks
+from .sets.module import SetDataModule, SetLoader
 from .sets.sampler import SetPlan, SetSampler
 from .source import CellSource, MemorySource
 from .store.source import StoreSource

@@ -15,6 +15,7 @@ from transpert._arguments import check_arguments, check_names, check_text, named
 from transpert._signatures import as_annotated
 from transpert.conditions.labels import LabelFormat, control_labels
 from transpert.conditions.lookalikes import check_spellings, report_labels, report_nothing_given
+from transpert.conditions.text import AMOUNT_KINDS, CONDITION_KINDS
 from transpert.errors import ControlError, OptionError, UnknownNameError, check_known, list_names
 
 from .labels import check_labelled, label_codes
@@ -281,13 +282,13 @@ class Design:
         >>> Design("perturbation", "control", time_key="hours").condition_keys
         {'time': 'hours'}
         """
-        named = {kind: getattr(self, f"{kind}_key") for kind in _keys.CONDITION_KINDS}
+        named = {kind: getattr(self, f"{kind}_key") for kind in CONDITION_KINDS}
         return {kind: key for kind, key in named.items() if key is not None}
 
     @property
     def amount_columns(self) -> list[str]:
         """Columns of the dose and the time, where the design has them."""
-        return [key for kind, key in self.condition_keys.items() if kind in _keys.AMOUNT_KINDS]
+        return [key for kind, key in self.condition_keys.items() if kind in AMOUNT_KINDS]
 
     def setup_arguments(self, **others: Any) -> dict[str, Any]:
         """Return the design as arguments of ``setup_anndata``, with others in their places.

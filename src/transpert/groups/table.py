@@ -14,7 +14,7 @@ from transpert._amounts import written_amount
 from transpert._arguments import check_arguments, refused
 from transpert.conditions import Condition, parse_condition
 from transpert.conditions.labels import LabelFormat
-from transpert.conditions.text import context_text
+from transpert.conditions.text import AMOUNT_KINDS, context_text
 from transpert.conditions.written import label_texts
 from transpert.errors import ConditionError, GroupSizeError, OptionError, list_names
 
@@ -261,7 +261,7 @@ def _as_said(kind: str, value: Any) -> Any:
     """Return a value of a column as :func:`parse_condition` takes it: nothing where it is missing, words as text."""
     if pd.isna(value):
         return None
-    return value if kind in _keys.AMOUNT_KINDS else str(value)
+    return value if kind in AMOUNT_KINDS else str(value)
 
 
 def _order(condition: Condition) -> tuple:

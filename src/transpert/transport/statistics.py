@@ -108,11 +108,6 @@ class PooledStatistics:
         """Number of cells of each row, ``(Q,)``."""
         return np.bincount(self.rows, weights=self.n_cells, minlength=len(self.mean_rate))
 
-    @property
-    def groups_of_rows(self) -> np.ndarray:
-        """Number of groups of each row that have cells, ``(Q,)``."""
-        return np.bincount(self.rows, weights=self.n_cells > 0, minlength=len(self.mean_rate))
-
     def overdispersion(self) -> tuple[np.ndarray, np.ndarray]:
         """Return what is more than Poisson noise and squared means, each summed over the groups, ``(G,)``."""
         return self.excess, self.squared_mean

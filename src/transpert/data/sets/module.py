@@ -8,12 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 
 from transpert._signatures import as_annotated
 from transpert.errors import OptionError, StoreError
-from transpert.groups import Groups
 
 from ..source import CellSource
 from .batches import CellSets, DeviceCells, read_plans
@@ -227,57 +225,3 @@ class SetDataModule(L.LightningDataModule):
     def _fits(self, device: torch.device) -> bool:
         free, _ = torch.cuda.mem_get_info(device)
         return DeviceCells.bytes_needed(self.source) < free / 2
-
-
-@as_annotated()
-def validation_masks(
-    groups: Groups, *, share: float = 0.1, seed: int = 0, in_order: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out a share of the cells of every perturbed group.
-
-    Parameters
-    ----------
-    groups
-        The groups of cells.
-    share
-        Share of the cells of a group to hold out, rounded down; between 0 and 1.
-    seed
-        Seed of the draw.
-    in_order
-        Hold out the last cells of every group instead of random ones. For a store, whose cells are shuffled already,
-        this keeps runs of cells whole.
-
-    Returns
-    -------
-    Two masks for the ``mask`` of a :class:`SetSampler`, ``(n_obs,)`` bool each: perturbed cells to train on, and
-    perturbed cells held out. Controls serve both.
-
-    Raises
-    ------
-    transpert.errors.OptionError
-        If ``share`` is not between 0 and 1.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from transpert.data import validation_masks
-    >>> from transpert.groups import Design, make_groups
-    >>> obs = pd.DataFrame({"perturbation": ["control"] * 2 + ["A"] * 10})
-    >>> train, held_out = validation_masks(make_groups(obs, Design("perturbation", "control")), share=0.2)
-    >>> int(train.sum()), int(held_out.sum())
-    (8, 2)
-    """
-    if not 0 < share < 1:
-        raise OptionError(
-            f"share must lie between 0 and 1, not {share}", where="validation_masks", remedy="Give a share such as 0.1."
-        )
-    rng = np.random.default_rng(seed)
-    train = np.zeros(len(groups.codes), dtype=bool)
-    held_out = np.zeros_like(train)
-    for group in groups.perturbed_groups.tolist():
-        cells = groups.cells(group)
-        order = cells if in_order else rng.permutation(cells)
-        n_train = len(cells) - int(len(cells) * share)
-        train[order[:n_train]] = True
-        held_out[order[n_train:]] = True
-    return train, held_out

@@ -14,6 +14,7 @@ from scvi.data import fields
 from transpert import _keys
 from transpert._arguments import check_arguments
 from transpert.conditions.labels import control_labels
+from transpert.conditions.text import AMOUNT_KINDS
 from transpert.errors import ConditionError, ControlError, OptionError, list_names
 from transpert.groups import Design, make_groups, match_controls
 from transpert.groups.table import check_sizes
@@ -41,7 +42,7 @@ def registry_fields(
     }
     numerical = {_keys.REGISTRY_LIBRARY: source.library_size_key}
     for kind, column in design.condition_keys.items():
-        if kind in _keys.AMOUNT_KINDS and pd.api.types.is_numeric_dtype(cells.obs[column]):
+        if kind in AMOUNT_KINDS and pd.api.types.is_numeric_dtype(cells.obs[column]):
             numerical[kind] = column
     modality = source.modality
     if modality is None:

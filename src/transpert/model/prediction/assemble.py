@@ -16,6 +16,7 @@ from transpert import _keys
 from transpert._amounts import written_amount
 from transpert._counts import log1p_per_10k
 from transpert._matrices import as_dense
+from transpert.conditions.text import AMOUNT_KINDS
 from transpert.conditions.written import label_texts
 from transpert.groups import Design
 from transpert.transport import ReadoutOptions, transport_counts
@@ -163,7 +164,7 @@ def _annotate(population: Population, design: Design) -> pd.DataFrame:
             obs[key] = value
         for kind, column in design.condition_keys.items():
             said = request.written[kind]
-            obs[column] = said if kind in _keys.AMOUNT_KINDS else pd.Series(said, index=obs.index, dtype=object)
+            obs[column] = said if kind in AMOUNT_KINDS else pd.Series(said, index=obs.index, dtype=object)
     obs[_keys.SOURCE] = population.source
     obs[_keys.CONTROL_ID] = np.asarray(cells.obs.index, dtype=str)
     obs[_keys.LIBRARY_SIZE] = cells.library_size

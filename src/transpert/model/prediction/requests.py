@@ -15,7 +15,7 @@ from transpert import _keys
 from transpert._arguments import check_whole, is_several, refused
 from transpert._seeds import check_seed
 from transpert.conditions import Condition, PerturbationVocabulary, parse_condition
-from transpert.conditions.text import population_text
+from transpert.conditions.text import CONDITION_KINDS, population_text
 from transpert.conditions.written import label_text, label_texts, means_missing
 from transpert.errors import ConditionError, OptionError, UnknownNameError, check_known, list_names
 from transpert.groups import Design
@@ -106,7 +106,7 @@ class Asked:
     def rows(self, design: Design) -> Iterator[tuple[Asked, int | None]]:
         """Yield the request of each row of the table, and its number of cells."""
         assert self.conditions is not None
-        known = ("perturbation", *_keys.CONDITION_KINDS, _SIZE, *design.context_keys)
+        known = ("perturbation", *CONDITION_KINDS, _SIZE, *design.context_keys)
         unknown = [str(column) for column in self.conditions if column not in known]
         if unknown:
             raise UnknownNameError("column", unknown, known, where="conditions")
@@ -122,7 +122,7 @@ class Asked:
             asked = Asked(
                 {key: label_text(said[key]) for key in design.context_keys if key in said},
                 said.get("perturbation"),
-                **{f"{kind}s": said.get(kind) for kind in _keys.CONDITION_KINDS},
+                **{f"{kind}s": said.get(kind) for kind in CONDITION_KINDS},
             )
             yield asked, None if size is None else check_whole(size, name="n_cells", least=1)
 
@@ -155,7 +155,7 @@ def _crossed(
 ) -> list[Request]:
     """Cross the wanted contexts with the wanted conditions."""
     design = source.design
-    for kind in _keys.CONDITION_KINDS:
+    for kind in CONDITION_KINDS:
         wanted = getattr(asked, f"{kind}s")
         if wanted is not None and kind not in design.condition_keys:
             raise ConditionError(f"a {kind} is given, but the data have none", remedy=f"Set it up with {kind}_key=.")
