@@ -19,6 +19,7 @@ import pytest
 from distributed import LocalCluster
 
 import transpert as tp
+from transpert.cli import app
 from transpert.model.scale.training import checkpoints
 
 SCRIPT = Path(__file__).with_name("survival_worker.py")
@@ -159,6 +160,58 @@ def same(found, expected) -> None:
     np.testing.assert_allclose(found["X"], expected["X"], atol=1e-3)
 
 
+def under_torchrun():
+    """What torchrun sets in each of two processes."""
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1", "GROUP_RANK": "0"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "TORCHELASTIC_RUN_ID": "test"}
+    return lambda rank: {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+
+
+def start_two(script: Path, arguments, environment) -> None:
+    """Run a script in two processes, to the end of both."""
+    tasks = [{"arguments": arguments(rank), "environment": environment(rank)} for rank in range(2)]
+    processes = [start(script, script=str(script), **task) for task in tasks]
+    finish(*processes)
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def test_the_command_trains_in_two_processes_as_in_one(tmp_path) -> None:
+    adata = tp.datasets.simulate(n_contexts=6, n_perturbations=1, n_genes=20, n_cells=15, n_control_cells=15)
+    adata.X = adata.layers.pop("counts")
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    (tmp_path / "job.toml").write_text(
+        f"""
+        [data]
+        file = "{tmp_path / "cells.h5ad"}"
+        perturbation_key = "perturbation"
+        control = "control"
+        context_keys = ["context"]
+        library_size_key = "library_size"
+        [split]
+        holdout = {{context = "context_0"}}
+        [train]
+        preset = "tiny"
+        steps = 2
+        accelerator = "cpu"
+        [output]
+        folder = "{tmp_path / "one"}"
+        """
+    )
+    settings = str(tmp_path / "job.toml")
+    in_two = ["--set", f"output.folder={tmp_path / 'two'}", "--set", "train.devices=2", "--set", "train.strategy=ddp"]
+    for more in ([], in_two):
+        app(["split", settings, *more], standalone_mode=False)
+    app(["train", settings], standalone_mode=False)
+    package = Path(tp.__file__).with_name("__main__.py")  # python -m transpert
+    start_two(package, lambda rank: ["train", settings, *in_two], under_torchrun())
+    one, two = (tp.SCALE.load(tmp_path / name / "model", adata=None) for name in ("one", "two"))
+    assert one.history["train_loss_step"].shape == (2, 1) and not one.without_networks
+    losses = [model.history["train_loss_step"].to_numpy().ravel() for model in (one, two)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+    for name, weight in one.module.state_dict().items():
+        np.testing.assert_allclose(two.module.state_dict()[name], weight, atol=1e-4, err_msg=name)
+
+
 def test_the_scripts_for_clusters_train_predict_and_score_with_two_workers(tmp_path) -> None:
     folder = Path(__file__).parents[2] / "docs" / "scripts" / "cluster"
     cells, model, pred, scores, scheduler = (
@@ -169,21 +222,9 @@ def test_the_scripts_for_clusters_train_predict_and_score_with_two_workers(tmp_p
     adata.obs["split"] = np.where(held_out, "test", "train")
     adata.write_h5ad(cells)
 
-    def start_two(name: str, arguments, environment) -> None:
-        tasks = [{"arguments": arguments(rank), "environment": environment(rank)} for rank in range(2)]
-        processes = [start(tmp_path, script=str(folder / name), **task) for task in tasks]
-        finish(*processes)
-        assert [process.exitcode for process in processes] == [0, 0]
-
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1", "GROUP_RANK": "0"}
-    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "TORCHELASTIC_RUN_ID": "test"}
     small = ["steps=2", "steps_per_epoch=2", "set_size=4", "sets_per_batch=2"]
-    start_two(
-        "train.py",
-        lambda rank: [cells, model, *small],
-        lambda rank: {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-    )
-    start_two("predict.py", lambda rank: [model, cells, pred, str(rank), "2"], lambda rank: {})
+    start_two(folder / "train.py", lambda rank: [cells, model, *small], under_torchrun())
+    start_two(folder / "predict.py", lambda rank: [model, cells, pred, str(rank), "2"], lambda rank: {})
     asked = pd.DataFrame({"perturbation": ["P0", "P1"], "context": "context_0"})
     expected = tp.SCALE.load(model, adata).predict(conditions=asked, n_cells=200, progress=False)
     predicted = anndata.read_zarr(pred)[expected.obs_names]

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
+from anndata import AnnData, concat
 from scipy import sparse
 
 import transpert as tp
@@ -117,7 +117,7 @@ def test_the_interaction_of_combinations_has_the_right_sign(interaction) -> None
     assert np.corrcoef(shift, truth(adata, "context_0", pairs[0]))[0, 1] > 0.9
 
 
-def screen_of_pairs(shared: float, pairs: list[str], seed: int = 0) -> AnnData:
+def screen_of_pairs(shared: float, pairs: list[str], seed: int = 0, context: str = "c") -> AnnData:
     """Cells of five perturbations and their pairs: own effects add up, what all have in common comes once."""
     rng = np.random.default_rng(seed)
     names = [f"P{number}" for number in range(5)]
@@ -128,8 +128,8 @@ def screen_of_pairs(shared: float, pairs: list[str], seed: int = 0) -> AnnData:
     rates = rng.uniform(2, 20, 120)
     labels = np.repeat(list(effects), 150)
     counts = np.concatenate([rng.poisson(rates * np.exp(effect), (150, 120)) for effect in effects.values()])
-    obs = pd.DataFrame({"perturbation": labels, "context": "c", "library_size": 1e4})
-    obs.index = obs.index.astype(str)
+    obs = pd.DataFrame({"perturbation": labels, "context": context, "library_size": 1e4})
+    obs.index = context + obs.index.astype(str)
     layers = {"counts": sparse.csr_matrix(counts.astype(np.float32))}
     return AnnData(sparse.csr_matrix(np.log1p(counts)), obs=obs, layers=layers)
 
@@ -144,6 +144,18 @@ def test_what_all_perturbations_share_counts_once_in_a_combination(shared) -> No
     added = truth(adata, "c", "P0") + truth(adata, "c", "P1")
     wrong, wrong_added = (np.square(each - truth(adata, "c", "P0+P1")).mean() for each in (shift, added))
     assert wrong < 0.25 * wrong_added if shared else wrong < wrong_added
+
+
+def test_what_all_perturbations_share_counts_once_in_a_context_that_was_never_perturbed() -> None:
+    pairs = [f"P{a}+P{b}" for a in range(5) for b in range(a + 1, 5)]
+    adata = concat([screen_of_pairs(0.6, pairs, context=context) for context in "cde"])
+    left_out = (adata.obs["context"] == "e") & (adata.obs["perturbation"] != "control")
+    left_out |= adata.obs["perturbation"] == "P0+P1"
+    anchor, _ = fitted(adata, ~left_out.to_numpy())
+    before = controls(adata, "e")
+    shift = anchor.predict(Condition(("P0", "P1")), "e", before).mean_log - before.mean_log[0]
+    known = truth(adata, "c", "P0+P1")
+    assert np.square(shift - known).mean() < 0.1 * np.square(known).mean()
 
 
 def test_a_combination_is_the_sum_of_its_parts_where_none_was_seen() -> None:

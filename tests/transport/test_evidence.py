@@ -8,6 +8,7 @@ import pytest
 
 from transpert.conditions import Condition
 from transpert.errors import OptionError
+from transpert.groups import Design
 from transpert.transport import Evidence
 from transpert.transport.shrinkage import shrink_effects
 
@@ -113,3 +114,52 @@ def test_tables_that_do_not_fit_or_hold_text_are_refused() -> None:
         Evidence.from_frame(table, table.rename(columns={"X": "Y"}))
     with pytest.raises(OptionError, match="something else than numbers"):
         Evidence.from_frame(table.astype(str) + "x")
+
+
+def pseudobulks(n_samples: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Summed counts of two lines, controls and one perturbation that doubles the first gene."""
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame(
+        [(line, label) for line in "xy" for label in ("control", "P") for _ in range(n_samples)],
+        columns=["line", "perturbation"],
+    )
+    rates = np.full((len(obs), 200), 50.0)
+    rates[obs["perturbation"] == "P", 0] *= 2
+    # samples differ by more than their counts do
+    rates *= np.exp(0.2 * rng.normal(size=rates.shape))
+    return pd.DataFrame(rng.poisson(rates), columns=[f"g{number}" for number in range(200)]), obs
+
+
+def test_pseudobulks_give_fold_changes_with_the_variance_between_samples() -> None:
+    counts, obs = pseudobulks()
+    found = Evidence.from_pseudobulks(counts, obs, Design("perturbation", "control", ("line",)))
+    assert found.contexts == ("x", "y") and found.perturbations == ("P",)
+    rates = counts.div(counts.sum(axis=1), axis=0) * 1e4
+    at = {key: rates[(obs["line"] == "x") & (obs["perturbation"] == key)].mean() for key in ("P", "control")}
+    np.testing.assert_allclose(found.log_fold[0], np.log((at["P"] + 0.05) / (at["control"] + 0.05)))
+    # the variance of a difference of two means of three samples with a spread of .2, and of counting 50
+    np.testing.assert_allclose(found.variance.mean(), 2 * (0.04 + 1 / 50) / 3, rtol=0.1)
+    inside = np.abs(found.log_fold[:, 1:]) < 1.96 * np.sqrt(found.variance[:, 1:])
+    assert 0.9 <= inside.mean() <= 0.99
+
+
+def test_single_pseudobulks_have_the_variance_of_counting() -> None:
+    counts, obs = pseudobulks(n_samples=1)
+    found = Evidence.from_pseudobulks(counts, obs, Design("perturbation", "control", ("line",)))
+    expected = 1 / (counts.iloc[1] + 1) + 1 / (counts.iloc[0] + 1)
+    np.testing.assert_allclose(found.variance[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda counts: counts / 3, "no raw counts"),
+        (lambda counts: counts * 0, "no counts"),
+        (lambda counts: counts.iloc[::-1], "other samples"),
+        (lambda counts: counts.astype(str) + "x", "something else than numbers"),
+    ],
+)
+def test_what_are_no_pseudobulks_is_refused(change, message) -> None:
+    counts, obs = pseudobulks()
+    with pytest.raises(OptionError, match=message):
+        Evidence.from_pseudobulks(change(counts), obs, Design("perturbation", "control", ("line",)))

@@ -35,7 +35,8 @@ figure img { max-width: 100%; height: auto; background: #fff; border-radius: 4px
 .note, figcaption { color: var(--soft); font-size: 14px; }
 @media print { :root { --text: #000; --back: #fff; --line: #bbb; --soft: #444; --own: #eee; }
   body { max-width: none; font-size: 12px; } table { font-size: 10px; } th, td { padding: .15rem .35rem; }
-  figure, tr { break-inside: avoid; } .wide { overflow: visible; } }
+  figure, tr { break-inside: avoid; } .wide { overflow: visible; } h2, h3 { break-after: avoid; margin-top: 1rem; }
+  .pictures { grid-template-columns: 1fr 1fr; gap: .75rem; } .note, figcaption { font-size: 11px; } }
 """
 
 

@@ -236,14 +236,17 @@ class Anchor:
     ) -> np.ndarray:
         """Return the terms whose weighted sum is the effect of a combination, ``(3, G)``.
 
-        The first is the sum of its parts. The second is what the effects of the context have in common: the sum counts
-        it once for every part. The third is, gene by gene, the largest part: it remains where effects saturate.
+        The first is the sum of its parts. The second is what the effects of the context have in common, or those of all
+        contexts where it has none: the sum counts it once for every part. The third is, gene by gene, the largest part:
+        it remains where effects saturate.
         """
         found = [self.effect_and_variance(space, c, context, profile, allowed, True) for c in condition.singles()]
         parts, variances = (np.array(values) for values in zip(*found, strict=True))
         penalty = self.options.shrinkage * variances
         total = shrink_effects(parts.sum(axis=0), penalty.sum(axis=0))
         main = context_coefficients(self.table, context, allowed, without=condition)
+        if not main.any():  # a context of which no effect is known is taken to be like the others
+            main = _everything(self.table, allowed)
         common = self.sums(space).weighted(main[None])[0]
         variance = self.sums(space, power=2).weighted(main[None] ** 2)[0]
         common = shrink_effects(common, self.options.shrinkage * variance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,15 @@ from transpert._arguments import check_number, refused
 from transpert._signatures import check_fields
 from transpert.conditions import Condition
 from transpert.errors import OptionError, list_names
+from transpert.groups import Design, make_groups, match_controls
 
 from .coefficients import rows_by
 from .shrinkage import shrink_effects
+from .uncertainty import PSEUDO_RATE
 
 # how much more the context with the most similar controls may count than the one with the least similar: e to the power
 _SHARPNESS = (0.0, 1.0, 2.0, 4.0, 8.0)
+_PER_10K = 1e4
 # conditions, and other contexts of each, from which that is chosen
 _MOST_CONDITIONS = 100
 _FEWEST_CONTEXTS = 3
@@ -159,6 +163,66 @@ class Evidence:
         where = [""] * len(conditions) if contexts is None else list(map(str, contexts))
         return cls(conditions, tuple(where), tuple(map(str, log_fold.columns)), effects, errors**2, name, controls)
 
+    @classmethod
+    def from_pseudobulks(
+        cls, counts: pd.DataFrame, obs: pd.DataFrame, design: Design, *, name: str = "pseudobulks"
+    ) -> Self:
+        """Make evidence of summed counts, such as ``decoupler`` and ``pertpy`` make of cells.
+
+        Effects are log fold changes of mean counts per 10k between the samples of a condition and the controls of its
+        context. Their variance is that between samples of one group, pooled over groups, or that of counting where it
+        is larger or no group has two samples.
+
+        Parameters
+        ----------
+        counts : (S, G)
+            Raw counts; one row a sample, one column a gene, all genes that were measured.
+        obs : (S, ...)
+            Annotation of the samples, with the columns that ``design`` names.
+        design
+            Which column says what. Batches are not told apart.
+        name
+            Name in messages.
+
+        Returns
+        -------
+        The evidence.
+
+        Raises
+        ------
+        transpert.errors.OptionError
+            If the tables do not fit each other, or hold something else than counts.
+        transpert.errors.UnknownNameError, transpert.errors.ConditionError, transpert.errors.ControlError
+            If ``obs`` does not fit the design, or a context has no control.
+
+        Examples
+        --------
+        >>> import pandas as pd, transpert as tp
+        >>> counts = pd.DataFrame({"GBP1": [10, 12, 40, 44], "ACTB": [90, 88, 60, 56]})
+        >>> obs = pd.DataFrame({"perturbation": ["control", "control", "IFNG", "IFNG"]})
+        >>> found = tp.transport.Evidence.from_pseudobulks(counts, obs, tp.Design("perturbation", "control"))
+        >>> found.log_fold.round(2).tolist()
+        [[1.34, -0.43]]
+        """
+        if not counts.index.equals(obs.index):
+            remedy = "Give both tables the same rows in the same order."
+            raise OptionError("the annotation has other samples than the counts", where=name, remedy=remedy)
+        values = _checked_counts(counts, name)
+        groups = make_groups(obs, dataclasses.replace(design, batch_key=None))
+        matching = match_controls(groups, min_controls=1, warn=False)
+        rates = values / values.sum(axis=1, keepdims=True) * _PER_10K
+        cells = [groups.cells(group) for group in range(len(groups))]
+        mean = np.log(np.array([rates[rows].mean(axis=0) for rows in cells]) + PSEUDO_RATE)
+        variance = _variances(values, np.log(rates + PSEUDO_RATE), cells)
+        treated = groups.perturbed_groups
+        # a condition may have controls of its own time
+        controls = [matching.control_groups[int(group)] for group in treated]
+        before, error = (np.array([of_all[rows].mean(axis=0) for rows in controls]) for of_all in (mean, variance))
+        conditions = tuple(groups.conditions[group] for group in treated)
+        contexts = tuple(groups.table["context"].iloc[treated].astype(str))
+        genes = tuple(map(str, counts.columns))
+        return cls(conditions, contexts, genes, mean[treated] - before, variance[treated] + error, name)
+
     @property
     def perturbations(self) -> tuple[str, ...]:
         """Names of all perturbations, alone or in a combination."""
@@ -251,3 +315,27 @@ class WeighedEvidence:
 
     evidence: Evidence
     weights: Mapping[str, float]
+
+
+def _checked_counts(counts: pd.DataFrame, name: str) -> np.ndarray:
+    """Return counts as numbers, once it is known that every sample has some."""
+    try:
+        values = counts.to_numpy(dtype=float)
+    except (TypeError, ValueError) as error:
+        remedy = "Leave other columns out."
+        raise OptionError("the counts hold something else than numbers", where=name, remedy=remedy) from error
+    if not np.isfinite(values).all() or (values < 0).any() or (values != np.rint(values)).any():
+        raise OptionError("these are no raw counts", where=name, remedy="Sum raw counts over the cells of each sample.")
+    if not (values.sum(axis=1) > 0).all():
+        raise OptionError("a sample has no counts", where=name, remedy="Drop it.")
+    return values
+
+
+def _variances(counts: np.ndarray, log_rates: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:
+    """Sampling variance of the log mean rate of each group of samples."""
+    within = np.zeros(counts.shape[1])
+    freedom = sum(len(rows) - 1 for rows in groups)
+    for rows in groups:
+        within += np.square(log_rates[rows] - log_rates[rows].mean(axis=0)).sum(axis=0)
+    between = within / max(freedom, 1)
+    return np.array([np.maximum(between / len(rows), 1 / (counts[rows].sum(axis=0) + 1)) for rows in groups])
