@@ -58,12 +58,10 @@ def _array(cells: Any, where: str) -> np.ndarray:
     return array
 
 
-def check_deltas(
-    predicted: np.ndarray, real: np.ndarray, *, what: str = "effects", dtype: type = np.float64
-) -> tuple[np.ndarray, np.ndarray]:
+def check_deltas(predicted: np.ndarray, real: np.ndarray, *, what: str = "effects") -> tuple[np.ndarray, np.ndarray]:
     """Check two tables, ``(P, G)`` or ``(G,)``, and return them two-dimensional."""
     try:
-        predicted, real = (np.atleast_2d(np.asarray(values, dtype=dtype)) for values in (predicted, real))
+        predicted, real = (np.atleast_2d(np.asarray(values, dtype=np.float64)) for values in (predicted, real))
     except (TypeError, ValueError):
         raise MetricInputError(
             f"the {what} are no table of numbers", where=what, remedy="Give arrays of perturbations x genes."

@@ -39,10 +39,10 @@ def direction_hint(direction: str | None) -> str:
     return f" ({_HINTS[direction]})" if direction in _HINTS else ""
 
 
-def legend_beside(axes: Axes, *, own: bool, title: str | None = None) -> None:
+def legend_beside(axes: Axes, *, own: bool) -> None:
     """Put the legend right of axes made here, where it covers nothing; inside axes of others, where it is not cut."""
     place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if own else {"loc": "best"}
-    axes.legend(frameon=False, fontsize=8, title=title, title_fontsize=8, alignment="left", **place)
+    axes.legend(frameon=False, fontsize=8, alignment="left", **place)
 
 
 def finish(figure: Figure, axes: Axes, *, own: bool, show: bool | None, return_fig: bool) -> Axes | Figure | None:

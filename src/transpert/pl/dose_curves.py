@@ -59,6 +59,8 @@ def dose_response(
 ) -> Axes | Figure | None:
     """Plot log2 fold changes of genes against the dose: observed points with intervals, predicted lines.
 
+    Intervals are of 95 %, from the standard errors of both means (delta method).
+
     Parameters
     ----------
     pred
@@ -75,13 +77,7 @@ def dose_response(
     pseudo_rate
         Counts per 10k that are added before the logarithm is taken.
     %(log_layer)s
-    ax, show, return_fig
-        As in scanpy's plots.
-
-    Returns
-    -------
-    The axes; the figure with ``return_fig``; nothing if it was shown. Intervals are of 95 %, from the
-    standard errors of both means (delta method).
+    %(drawing)s
 
     Raises
     ------

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from transpert._arguments import check_axes
+from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError, check_known
 from transpert.tl import ScalingStudy
@@ -18,6 +19,7 @@ _POINTS = 100
 
 
 @as_annotated()
+@fill_docstring
 def scaling(
     study: ScalingStudy,
     *,
@@ -30,19 +32,16 @@ def scaling(
 ) -> Axes | Figure | None:
     """Plot the normalised scores of every model by size, with its curve and the size at which it saturates.
 
+    A curve is drawn where there are four sizes; a vertical line stands where it exceeds 95 % of the way from floor to
+    best.
+
     Parameters
     ----------
     study
         What :func:`transpert.tl.scaling_study` returned.
     metric, axis, scheme
         Which scores; the first by default.
-    ax, show, return_fig
-        As in scanpy's plots.
-
-    Returns
-    -------
-    The axes; the figure with ``return_fig``; nothing if it was shown. A curve is drawn where there are four sizes; a
-    vertical line stands where it exceeds 95 % of the way from floor to best.
+    %(drawing)s
 
     Examples
     --------

@@ -345,6 +345,10 @@ class Anchor:
             for source in self.evidence
         ]
 
+    def remarks(self) -> list[str]:
+        """Return lines for a summary: what is off, and how much evidence counts."""
+        return [*(f"  off: {reason}" for reason in self.missing()), *(f"  {text}" for text in self.evidence_texts())]
+
     def missing(self) -> list[str]:
         """Return what is off because conditions were measured in too few contexts, one sentence each."""
         if self.options.kind == "mean" or not self.table.conditions:

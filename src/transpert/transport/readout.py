@@ -17,6 +17,7 @@ from .options import ReadoutOptions
 from .readout_search import add_expected, add_to_genes, thin_expected, thin_genes
 from .statistics import GroupStatistics, PooledStatistics
 
+_DISPERSIONS: Final = (1e-3, 10.0)  # smallest and largest estimate
 # counts of which the logarithm is looked up
 _SMALL_COUNTS: Final = 16
 # genes whose cells are looked at together, so that they stay in the cache
@@ -24,22 +25,18 @@ _GENES_AT_ONCE: Final = 64
 
 
 @as_annotated()
-def estimate_dispersion(
-    statistics: GroupStatistics | PooledStatistics, *, smallest: float = 1e-3, largest: float = 10.0
-) -> np.ndarray:
+def estimate_dispersion(statistics: GroupStatistics | PooledStatistics) -> np.ndarray:
     """Estimate one negative-binomial dispersion a gene by the method of moments, pooled over groups.
 
     Parameters
     ----------
     statistics
         Groups of cells; the variance between groups does not enter.
-    smallest, largest
-        Bounds of the estimate.
 
     Returns
     -------
-    ``(G,)``: the dispersion ``d`` of ``variance = mean + d mean^2``, where counts are measured against their own
-    library size.
+    ``(G,)``, from .001 to 10: the dispersion ``d`` of ``variance = mean + d mean^2``, where counts are measured against
+    their own library size.
 
     Examples
     --------
@@ -53,7 +50,7 @@ def estimate_dispersion(
     """
     excess, square = statistics.overdispersion()
     dispersion = excess / np.maximum(square, 1e-12)
-    return np.clip(np.where(square > 0, dispersion, 1.0), smallest, largest)
+    return np.clip(np.where(square > 0, dispersion, 1.0), *_DISPERSIONS)
 
 
 @as_annotated(counts="N G", cell_effects="N G")

@@ -7,7 +7,7 @@ from scipy.optimize import nnls
 
 from transpert._arguments import check_number, refused
 from transpert._signatures import as_annotated
-from transpert.errors import OptionError, list_names
+from transpert.errors import OptionError
 
 
 @as_annotated(observed="finite P G", weights="finite P")
@@ -16,7 +16,6 @@ def fit_stack(
     observed: np.ndarray,
     weights: np.ndarray,
     *,
-    prior: dict[str, float] | None = None,
     strength: float = 0.1,
 ) -> dict[str, float]:
     """Find non-negative weights, summing to one, of predictions of left-out groups.
@@ -29,10 +28,8 @@ def fit_stack(
         The shifts that were observed.
     weights : (P,)
         Importance of each group.
-    prior
-        Weights that are returned when the groups cannot tell the predictions apart; equal ones by default.
     strength
-        Pull towards the prior, as a share of the variance in which the predictions differ.
+        Pull towards equal weights, as a share of the variance in which the predictions differ.
 
     Returns
     -------
@@ -63,14 +60,11 @@ def fit_stack(
     for name, prediction in predictions.items():
         if np.shape(prediction) != np.shape(observed) or not np.isfinite(prediction).all():
             raise refused(f"predictions[{name!r}]", prediction, f"Give finite values of the shape {observed.shape}.")
-    if prior and set(prior) != set(names):
-        raise refused("prior", prior, f"Give a weight for each of {list_names(names)}.")
-    prior = prior or dict.fromkeys(names, 1 / len(names))
-    start = np.array([prior[name] for name in names])
+    start = np.full(len(names), 1 / len(names))
     root = np.sqrt(np.asarray(weights, dtype=float))[:, None]
     matrix = np.stack([(root * predictions[name]).ravel() for name in names], axis=1)
     target = (root * observed).ravel()
-    # the prior as pseudo-observations of how the predictions differ
+    # equal weights as pseudo-observations of how the predictions differ
     centred = matrix - matrix.mean(axis=1, keepdims=True)
     power = float((matrix**2).sum()) / len(names)
     spread = np.sqrt(max(strength * float((centred**2).sum()) / len(names), 1e-5 * power))

@@ -86,9 +86,7 @@ class KernelTransport(ClosedFormModel):
 
     @override
     def summary(self) -> str:
-        missing, told = ([], []) if self.anchor is None else (self.anchor.missing(), self.anchor.evidence_texts())
-        lines = [*(f"  off: {reason}" for reason in missing), *(f"  {text}" for text in told)]
-        return "\n".join([super().summary(), *lines])
+        return "\n".join([super().summary(), *([] if self.anchor is None else self.anchor.remarks())])
 
     @classmethod
     @override

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import batched
 from typing import override
 
@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 
 from transpert.errors import OptionError
-from transpert.groups import Groups
 from transpert.transport import (
     Anchor,
     Evidence,
-    GroupEffects,
     GroupStatistics,
     Novelty,
     predict_as_new,
@@ -27,17 +25,15 @@ from ..embeddings import (
     check_perturbations,
 )
 from ..prediction.assemble import SetPrediction
-from ..prediction.controls import control_cells, rows_by_pool
 from ..prediction.requests import Request
 from ..uncertainty.estimates import UncertaintyEstimates
-from .folds import Folds, rows_of_split_kind
 from .gate import fit_gate, gate_applies_to, gate_table, nothing_to_learn, require_trained
-from .held_out_anchor import LeftOutShifts, gate_rows, leave_rows_out
+from .held_out_anchor import LeftOutGroups, LeftOutShifts
+from .held_out_networks import left_out_networks
 from .networks import PREDICTS, NetworkModel
 from .plain_network import plain_network
 from .training.progress import Report
 
-_CONTROLS_OF_THE_GATE = 512  # cells, at most, of which networks are asked where they would take groups they left out
 _ASKED_AT_ONCE = 64  # conditions whose shifts are held at a time
 
 
@@ -52,100 +48,54 @@ class GatedModel(NetworkModel):
     left_out_level: str
     asked_kind: str | None
 
-    def _why_no_networks(self, effects: GroupEffects, folds: Folds, anchored: LeftOutShifts) -> str:
+    def _why_no_networks(self, left: LeftOutGroups, anchored: LeftOutShifts) -> str:
         """Return why networks would not count beside the anchor, so that none needs to be trained."""
         joining = self.options.joining
         is_fitted = self.anchor is not None and joining.kind == "stack" and joining.folds > 1 and joining.gate is None
         insists = joining.train_networks == "always" or bool(self.completed_history)
-        if not is_fitted or insists or not folds.any:
+        if not is_fitted or insists or not left.folds.any:
             return ""
-        rows = self._rows_of_the_gate(effects, folds, anchored)
-        return nothing_to_learn(effects[anchored.rows], anchored.shifts, rows, self.left_out_level)
+        return nothing_to_learn(left.effects[anchored.rows], anchored.shifts, left.deciding(anchored), left.level)
 
-    def _rows_of_the_gate(self, effects: GroupEffects, folds: Folds, anchored: LeftOutShifts) -> np.ndarray:
-        """Mark the left-out rows, ``(R,)`` bool, by which networks and anchor are weighed."""
-        like_asked = rows_of_split_kind(effects.conditions, folds.test_fold, self.asked_kind)
-        return ((folds.test_fold >= 0) & like_asked)[anchored.rows] & anchored.comparable
-
-    def _left_out_anchor(self, effects: GroupEffects, folds: Folds) -> LeftOutShifts:
-        """What the anchor predicts for rows of the effects, had they not been measured."""
-        rows, kind = np.arange(len(effects)), self.asked_kind
-        if self.options.joining.kind == "stack":  # in the other case networks start from what is predicted here
-            rows = gate_rows(effects.conditions, folds, kind, seed=self.seed)
-        if self.anchor is None:
-            return LeftOutShifts(rows, np.zeros((len(rows), len(self.genes))), np.ones(len(rows), dtype=bool))
-        return leave_rows_out(self.anchor, effects, rows, self.left_out_level, kind)
-
-    def _fit_gate(
-        self,
-        effects: GroupEffects,
-        groups: Groups,
-        first: np.ndarray,
-        folds: Folds,
-        anchored: LeftOutShifts,
-        report: Report,
-    ) -> None:
-        """Weigh both by what they say about groups not seen; ``first`` is the first group of a row of the effects."""
-        fold = folds.test_fold
-        anchored = anchored.only(fold[anchored.rows] >= 0) if folds.any else anchored
-        joining, rows, shifts = self.options.joining, anchored.rows, anchored.shifts
-        asked = effects[rows]
+    def _fit_gate(self, left: LeftOutGroups, anchored: LeftOutShifts, report: Report) -> None:
+        """Weigh networks and anchor by what both say about groups that they have not seen."""
+        fold = left.folds.test_fold
+        anchored = anchored.only(fold[anchored.rows] >= 0) if left.folds.any else anchored
+        joining, shifts = self.options.joining, anchored.shifts
         unseen = None
-        if joining.folds > 1 and folds.any and not self.without_networks:
-            unseen = self._left_out_networks(asked, groups, first[rows], fold[rows], shifts, report)
+        if joining.folds > 1 and left.folds.any and not self.without_networks:
+            unseen = left_out_networks(
+                self._networks,
+                self.cells,
+                self.design,
+                left,
+                anchored,
+                moved=joining.kind == "residual",
+                seed=self.seed,
+                report=report,
+            )
         if joining.gate is not None:
             self.gate = joining.gate
         elif self.options.anchor is None or unseen is None:
             self.gate = 1.0 if self.options.anchor is None else 0.0
         else:
-            deciding = self._rows_of_the_gate(effects, folds, anchored)
-            self.gate_evidence = fit_gate(asked, shifts, unseen, deciding, self.left_out_level)
+            asked = left.effects[anchored.rows]
+            self.gate_evidence = fit_gate(asked, shifts, unseen, left.deciding(anchored), left.level)
             self.gate = self.gate_evidence.weight
             self.gate_table = gate_table(asked, shifts, unseen, self.gate)
         report("Learning how sure predictions are from left-out groups")
-        predictor = self._left_out_predictor(effects, anchored, unseen)
-        self.uncertainty = UncertaintyEstimates.fit(effects, predictor, among=rows)
-
-    def _left_out_networks(
-        self,
-        effects: GroupEffects,
-        groups: Groups,
-        first: np.ndarray,
-        fold: np.ndarray,
-        anchored: np.ndarray,
-        report: Report,
-    ) -> np.ndarray:
-        """Mean shifts, ``(P, G)``, that each row gets from the network that has not seen it."""
-        shifts = np.zeros_like(anchored)
-        where = zip(effects.contexts, map(groups.context_values, first.tolist()), effects.conditions, strict=True)
-        requests = [Request(*asked, "") for asked in where]
-        gathered = rows_by_pool(self.cells, self.design, requests)
-        for number, (pool, rows) in enumerate(gathered.items(), 1):
-            report(f"Comparing networks and anchor on left-out groups: controls {number} of {len(gathered)}")
-            # read and encoded once for all that was done to them
-            control = control_cells(self.cells, self.design, pool, _CONTROLS_OF_THE_GATE, self.seed)
-            for row in rows:
-                start, own = anchored[row] if self.options.joining.kind == "residual" else None, int(fold[row])
-                found = self._networks.shift(control, requests[row], start, number=own, seed=self.seed, each_cell=False)
-                shifts[row] = self._networks.among_all(found[0], anchored[row])
-        return shifts
-
-    def _left_out_predictor(
-        self, effects: GroupEffects, anchored: LeftOutShifts, unseen: np.ndarray | None
-    ) -> Callable[[Novelty, np.ndarray], np.ndarray | None]:
-        """What the model says about groups in which something is new: networks as far as they have left it out."""
-        gate, anchor = self.gate, self.anchor
-        joined = anchored.shifts if gate == 0 else None
+        joined = shifts if self.gate == 0 else None
         if unseen is not None:
-            joined = (1 - gate) * anchored.shifts + gate * unseen
+            joined = (1 - self.gate) * shifts + self.gate * unseen
+        anchor = self.anchor
 
         def predict(novelty: Novelty, rows: np.ndarray) -> np.ndarray | None:
-            if novelty == self.left_out_level and joined is not None:
+            if novelty == left.level and joined is not None:
                 return joined[np.searchsorted(anchored.rows, rows)]
             # in other situations the network was not tried; the anchor errs at least as much as both together
-            return None if anchor is None else predict_as_new(anchor, effects, novelty, rows)
+            return None if anchor is None else predict_as_new(anchor, left.effects, novelty, rows)
 
-        return predict
+        self.uncertainty = UncertaintyEstimates.fit(left.effects, predict, among=anchored.rows)
 
     @override
     def _check_requests(self, requests: Sequence[Request]) -> None:

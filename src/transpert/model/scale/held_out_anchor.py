@@ -44,6 +44,48 @@ class LeftOutShifts:
         return shifts
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LeftOutGroups:
+    """The training groups, and which of them are left out to weigh networks against the anchor.
+
+    Parameters
+    ----------
+    effects, folds
+        Measured effects, and the fold that leaves each of them out.
+    groups, members
+        The groups of cells, and those (the batches) behind each effect.
+    level, kind
+        What is left out, and what the populations to predict are new in.
+    """
+
+    effects: GroupEffects
+    folds: Folds
+    groups: Groups
+    members: Sequence[Sequence[int]]
+    level: str
+    kind: str | None
+
+    @property
+    def first(self) -> np.ndarray:
+        """The first group of each effect."""
+        return np.array([own[0] for own in self.members], dtype=int)
+
+    def predicted_by(self, anchor: Anchor | None, *, stacked: bool, seed: int) -> LeftOutShifts:
+        """Return what an anchor, or none, predicts for effects had they not been measured; for some if stacked."""
+        rows = np.arange(len(self.effects))
+        if stacked:  # in the other case networks start from what is predicted here
+            rows = gate_rows(self.effects.conditions, self.folds, self.kind, seed=seed)
+        if anchor is None:
+            n_genes = self.effects.treated.mean_log.shape[1]
+            return LeftOutShifts(rows, np.zeros((len(rows), n_genes)), np.ones(len(rows), dtype=bool))
+        return leave_rows_out(anchor, self.effects, rows, self.level, self.kind)
+
+    def deciding(self, anchored: LeftOutShifts) -> np.ndarray:
+        """Mark the left-out rows, ``(R,)`` bool, by which networks and anchor are weighed."""
+        alike = rows_of_split_kind(self.effects.conditions, self.folds.test_fold, self.kind)
+        return ((self.folds.test_fold >= 0) & alike)[anchored.rows] & anchored.comparable
+
+
 def groups_of(effects: GroupEffects, groups: Groups) -> list[list[int]]:
     """Return the groups (batches of one condition in one context) behind every row of the effects."""
     members = groups_by_condition(groups)

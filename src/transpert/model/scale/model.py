@@ -58,7 +58,7 @@ from .folds import assign_folds, resolve_level
 from .gate import evidence_text
 from .gated import GatedModel
 from .gene_selection import GeneSelection
-from .held_out_anchor import groups_of
+from .held_out_anchor import LeftOutGroups, groups_of
 from .module import TransportModule
 from .options import JoiningOptions, SavedOptions, SavedState, ScaleOptions, TrainingOptions, refuse_former
 from .training.data import training_data
@@ -295,13 +295,14 @@ class SCALE(GatedModel):
                 )
                 warn_of_unused(self.anchor, self.embedding)
             members = groups_of(effects, groups)
-            first = np.array([own[0] for own in members], dtype=int)
-            anchored = self._left_out_anchor(effects, folds[first])
-            self.without_networks = self._why_no_networks(effects, folds[first], anchored)
+            of_rows = folds[np.array([own[0] for own in members], dtype=int)]
+            left = LeftOutGroups(effects, of_rows, groups, members, self.left_out_level, self.asked_kind)
+            anchored = left.predicted_by(self.anchor, stacked=joining.kind == "stack", seed=self.seed)
+            self.without_networks = self._why_no_networks(left, anchored)
         if self.without_networks:
             self._set_trained()
             with stages(shown) as report:
-                self._fit_gate(effects, groups, first, folds[first], anchored, report)
+                self._fit_gate(left, anchored, report)
             warnings.warn(
                 f"No network was trained, the anchor predicts alone: {self.without_networks}. "
                 'To train one all the same, make the model with joining="always".',
@@ -365,7 +366,7 @@ class SCALE(GatedModel):
         self._set_trained()
         self.completed_history = dict(self.history or {})
         with stages(shown) as report:
-            self._fit_gate(effects, groups, first, folds[first], anchored, report)
+            self._fit_gate(left, anchored, report)
 
     def _take_best_weights(self, plan: TransportTrainingPlan) -> None:
         weights = plan.best_weights()
@@ -464,8 +465,7 @@ class SCALE(GatedModel):
             f"{training.set_size} cells{self.trained_on and f'; trained on {self.trained_on}'}"
         )
         if self.anchor is not None:
-            lines += [f"  off: {reason}" for reason in self.anchor.missing()]
-            lines += [f"  {text}" for text in self.anchor.evidence_texts()]
+            lines += self.anchor.remarks()
         if self.is_trained_:
             why = f", which was not trained: {self.without_networks}" if self.without_networks else ""
             why = why or evidence_text(self.gate_evidence, self.left_out_level, self.gate)

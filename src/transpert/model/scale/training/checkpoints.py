@@ -118,9 +118,9 @@ def checkpoints_held(folder: Path) -> Iterator[None]:
         yield
 
 
-def remove_old_checkpoints(folder: Path, *, keep: int = CHECKPOINTS_KEPT) -> None:
+def remove_old_checkpoints(folder: Path) -> None:
     """Remove all but the newest checkpoints."""
-    for path in find_checkpoints(folder)[keep:]:
+    for path in find_checkpoints(folder)[CHECKPOINTS_KEPT:]:
         remove_folder(path, _KIND, CheckpointError, _GO_ON)
 
 
