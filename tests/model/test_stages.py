@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from contextlib import contextmanager
 
 import pytest
@@ -33,6 +34,24 @@ def test_nothing_is_shown_if_not_wanted(terminal) -> None:
     with stages(False) as say:
         say("Fitting the anchor")
     assert "Fitting" not in terminal.getvalue()
+
+
+def test_a_log_gets_a_line_for_each_part_and_each_epoch(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(rich, "_console", Console(file=io.StringIO(), force_terminal=False))
+    with stages(True) as say:
+        for text in ("Comparing: controls 1 of 2", "Comparing: controls 2 of 2", "Learning"):
+            say(text)
+    assert capsys.readouterr().err.splitlines() == ["Comparing", "Learning"]
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=1, n_genes=10, n_cells=10, n_control_cells=10)
+    SCALE.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    options = tp.model.TrainingOptions(steps=4, steps_per_epoch=2, set_size=4, sets_per_batch=2)
+    model = SCALE(adata, preset="tiny", training=options, joining=tp.model.JoiningOptions(folds=1, gate=0.5))
+    model.train(accelerator="cpu")
+    told = capsys.readouterr().err
+    lines = [line for line in told.splitlines() if line.startswith("epoch")]
+    assert [line.partition(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
+    assert all(re.fullmatch(r"epoch \d of 2: loss [\d.]+(, validation [\d.]+)?", line) for line in lines)
+    assert "\r" not in told
 
 
 def test_a_training_says_what_it_does_beside_its_steps(monkeypatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 import transpert as tp
 from transpert.groups import Design, make_groups
 from transpert.model import TrainingOptions
+from transpert.model.scale.options import PRESETS, fit_to_device
 from transpert.model.scale.training.size import fit_to_groups
 
 
@@ -53,3 +54,28 @@ def test_a_model_says_and_saves_what_was_chosen(tmp_path) -> None:
     assert len(model.history["train_loss_step"]) == 4
     model.save(tmp_path / "model")
     assert dataclasses.asdict(tp.SCALE.load(tmp_path / "model").options.training) == dataclasses.asdict(chosen)
+
+
+@pytest.mark.parametrize(
+    ("device", "n_cells", "width"), [("cpu", 10**6, 128), ("cuda", 99_999, 128), ("cuda", 100_000, 256)]
+)
+def test_many_cells_on_a_gpu_have_a_wider_network(device, n_cells, width) -> None:
+    assert fit_to_device(PRESETS["auto"].network, n_cells, device=device).encoder.width == width
+
+
+def test_a_model_on_a_gpu_says_that_its_network_is_wider_and_keeps_it_where_there_is_none(
+    monkeypatch, tmp_path
+) -> None:
+    adata = tp.datasets.simulate(n_contexts=3, n_perturbations=2, n_genes=20, n_cells=20)
+    tp.SCALE.setup_anndata(adata, perturbation_key="perturbation", context_keys="context", layer="counts")
+    training = TrainingOptions(steps=2, sets_per_batch=2)
+    with monkeypatch.context() as changed:
+        changed.setattr("torch.cuda.is_available", lambda: True)
+        changed.setattr("transpert.model.scale.options._MANY_CELLS", 100)
+        wide = tp.SCALE(adata, training=training)
+        chosen = tp.SCALE(adata, training=training, flow=wide.options.network.flow)
+    assert "in 6 perturbed groups on a GPU: 2 steps" in wide.summary()
+    assert (wide.options.network.encoder.width, chosen.options.network.encoder.width) == (256, 128)
+    wide.train(enable_progress_bar=False)
+    wide.save(tmp_path / "wide")
+    assert tp.SCALE.load(tmp_path / "wide", adata).options.network == wide.options.network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,32 @@ def named_errors() -> Iterator[None]:
     from transpert.errors import StoreError, TranspertError
 
     try:
-        with writing(StoreError, None, "repeat the command"):
+        with _plain_notes(), writing(StoreError, None, "repeat the command"):
             yield
     except TranspertError as error:
         # messages of other libraries inside ours may have several lines
         typer.secho(f"{type(error).__name__}: {' '.join(str(error).split())}", fg="red", err=True)
         raise typer.Exit(1) from error
+
+
+@contextmanager
+def _plain_notes() -> Iterator[None]:
+    """Print what is assumed as one line, once, without the place in a program that a shell does not show."""
+    from transpert.errors import AssumptionWarning
+
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, AssumptionWarning):
+                before(message, category, *where, **more)
+            elif str(message) not in said:
+                said.add(str(message))
+                typer.secho(f"Note: {' '.join(str(message).split())}", fg="yellow", err=True)
+
+        warnings.showwarning = show
+        yield
 
 
 def read_h5ad(path: Path) -> Any:

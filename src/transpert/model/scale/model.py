@@ -94,8 +94,9 @@ class SCALE(GatedModel):
     %(registered_any_data)s
     preset
         ``"auto"``: ``"small"`` networks, which read and write 256 components of the cells where there are at least ten
-        times as many genes, as :meth:`summary` says; or ``"tiny"``, ``"small"``, ``"base"``,
-        ``"large"`` (for atlases, on GPUs), or ``"paper"`` (the choices of the paper).
+        times as many genes, and are twice as wide where there are 100,000 cells and a GPU, as :meth:`summary` says; or
+        ``"tiny"``, ``"small"``, ``"base"``, ``"large"`` (for atlases, on GPUs), or ``"paper"`` (the choices of the
+        paper).
     encoder, sets, conditions, flow, losses, decoder, anchor, readout, joining, training
         Options that replace those of the preset; ``anchor=None`` goes without an anchor, and ``joining="always"``
         trains networks also where they could not count beside it.
@@ -181,6 +182,8 @@ class SCALE(GatedModel):
         self.readout_options = self.options.readout
         self._default_readout = self.options.readout.kind
         self.preset, self.seed = preset, check_seed(seed)
+        parts = (encoder, sets, conditions, flow, losses, decoder)
+        self._network_is_free = preset == "auto" and all(part is None for part in parts)
         self.embedding: Embedding | None = resolve_embedding(embeddings, self._cells, self.source)
         self.evidence = resolve_evidence(evidence)
         self.anchor: Anchor | None = None

@@ -28,7 +28,7 @@ from .condition_codes import ConditionTable
 from .folds import Folds, asked_kind, split_kind
 from .gene_selection import GeneSelection
 from .module import TransportModule
-from .options import ScaleOptions
+from .options import ScaleOptions, fit_to_device
 from .trained_networks import PREDICTS, TrainedNetworks
 from .training.size import fit_to_groups
 
@@ -40,6 +40,7 @@ class NetworkModel(PerturbationModel):
     options: ScaleOptions
     embedding: Embedding | None
     seed: int
+    _network_is_free: bool  # whether nobody said what the networks are like
     components: list[GeneComponents]
     selection: GeneSelection | None  # the genes that networks read and write; None for all
     completed_history: dict[str, pd.DataFrame]
@@ -57,9 +58,13 @@ class NetworkModel(PerturbationModel):
         selected = self._n_selected
         # components would hold some genes back once more
         n_components = None if selected else fit_to_cells(self.options, n_cells, n_genes, embedded=embedded)
-        self.options = dataclasses.replace(self.options, training=training, n_components=n_components)
+        network, device = self.options.network, "cuda" if torch.cuda.is_available() else "cpu"
+        if self._network_is_free:
+            network = fit_to_device(network, n_cells, device=device)
         n_groups = len(groups.perturbed_groups)
-        self.chosen_for = f"{n_cells:,} cells of {n_genes:,} genes in {n_groups:,} perturbed groups"
+        wider = "" if network == self.options.network else " on a GPU"
+        self.chosen_for = f"{n_cells:,} cells of {n_genes:,} genes in {n_groups:,} perturbed groups{wider}"
+        self.options = dataclasses.replace(self.options, network=network, training=training, n_components=n_components)
         parts, names = self.vocabulary.parts, self.vocabulary.parts
         if self.embedding is not None:
             self.embedding.require(parts, where=f"embeddings, {self.embedding.source}")

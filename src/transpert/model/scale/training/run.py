@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
+from rich.console import Console
 from scvi.train import Trainer, TrainRunner
 
 from transpert._arguments import refused
@@ -42,6 +43,7 @@ from .fingerprints import Fingerprint, check_fingerprint
 from .history import join_histories
 from .plan import TransportTrainingPlan
 from .products import fast_products
+from .progress import EpochLines, is_renewed
 
 type Resume = bool | Literal["auto"] | str | os.PathLike[str]
 
@@ -204,6 +206,9 @@ def run_training(
         )
     defaults = {"logger": False, "check_val_every_n_epoch": 1}
     chosen: dict[str, Any] = {**defaults, **trainer.other, "callbacks": callbacks}
+    if chosen.get("enable_progress_bar", True) and not is_renewed(Console(stderr=True)):
+        callbacks.append(EpochLines())
+        chosen["enable_progress_bar"] = False
     if isinstance(strategy, str):
         # a strategy carries its writer itself
         chosen["plugins"] = [*chosen.get("plugins", ()), writer]
