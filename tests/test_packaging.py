@@ -46,6 +46,14 @@ def test_registry_entry_is_complete_and_agrees_with_the_project() -> None:
     assert all(re.fullmatch(r"10\.\d{4,9}/\S+|arXiv:\d{4}\.\d{5}", paper) for paper in entry["publications"])
 
 
+def test_the_installation_page_lists_every_extra() -> None:
+    extras = set(PROJECT["optional-dependencies"])
+    page = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == extras
+    listed = re.search(r"# extras: ([\w, ]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert set(listed[1].split(", ")) == extras
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_may_only_read_and_pin_what_they_run(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
