@@ -298,6 +298,14 @@ def test_embedding_is_that_of_the_real_cells(judged) -> None:
     sc.pl.umap(together, color=["perturbation", "source"], show=False)
 
 
+def test_an_embedding_does_not_say_how_its_layout_began(judged, monkeypatch, recwarn) -> None:
+    monkeypatch.setattr(
+        sc.tl, "umap", lambda *_, **__: warnings.warn("Spectral initialisation failed! ...", stacklevel=2)
+    )
+    tp.tl.embed_together(*judged, n_components=5, n_neighbors=5)
+    assert not [warning for warning in recwarn if "Spectral" in str(warning.message)]
+
+
 def test_all_baselines_share_the_statistics_of_the_truth_and_read_its_cells_once(judged, monkeypatch) -> None:
     from transpert.model import setup
     from transpert.model.cells.in_memory import Cells

@@ -139,7 +139,7 @@ class Condition:
 
     @property
     def values(self) -> dict[str, Any]:
-        """Doses, time and directions by kind: a tuple with a value for each part, or one value for all of them."""
+        """Doses, time and directions under these names, with a value for each part or one for all of them."""
         return {"dose": self.doses, "time": self.time, "direction": self.directions}
 
     def __str__(self) -> str:

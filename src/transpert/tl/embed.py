@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -135,7 +136,10 @@ def embed_together(
     _project(together, n_components, seed)
     if umap:
         sc.pp.neighbors(together, n_neighbors=n_neighbors, use_rep=_keys.PCA, random_state=seed)
-        sc.tl.umap(together, random_state=seed)
+        with warnings.catch_warnings():
+            # where groups lie far apart the start is drawn at random instead, which nobody can or need change
+            warnings.filterwarnings("ignore", message="Spectral initialisation failed")
+            sc.tl.umap(together, random_state=seed)
     return together
 
 
