@@ -50,8 +50,9 @@ def energy_distance(cells: Cells, other: Cells, *, squared: bool = False, self_p
     -----
     Szekely and Rizzo 2013; Peidli et al. 2024 (scPerturb). Of all pairs of cells, none of which is sampled; block by
     block, no matrix of them is held. Float32 cells are multiplied in float32 after centring, and summed in
-    double precision; of sparse cells, genes that few of them have are multiplied over the values that are not 0. The distances within a population are kept: give one :class:`Population` of the controls of
-    a context to every comparison. :func:`transpert.tl.evaluate` does, and takes fewer controls with ``max_controls``.
+    double precision; of sparse cells, genes that few of them have are multiplied over the values that are not 0. The
+    distances within a population are kept: give one :class:`Population` of the controls of a context to every
+    comparison. :func:`transpert.tl.evaluate` does, and takes fewer controls with ``max_controls``.
 
     Examples
     --------
@@ -158,7 +159,7 @@ def _squared_distances(x: Population, y: Population) -> Iterator[tuple[np.ndarra
         columns = [(rows, 1), (slice(start + _BLOCK, None), 2)] if x is y else [(slice(None), 1)]
         for column, times in columns:
             block = here[rows] @ there[column].T
-            if parts is not None:
+            if parts is not None and rare is not None:
                 parts.add_rare(block, rare[rows], column)
             block *= -2
             block += own[rows, None]
