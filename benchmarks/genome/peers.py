@@ -157,7 +157,7 @@ def main() -> None:
                 done = subprocess.run(
                     command, capture_output=True, text=True, env={**os.environ, **threads}, timeout=asked.limit
                 )
-                last = (done.stderr if done.returncode else done.stdout).strip().splitlines()[-1]
+                last = ["", *(done.stderr if done.returncode else done.stdout).strip().splitlines()][-1]
                 row |= {"failed": last[:300]} if done.returncode else json.loads(last)
             except subprocess.TimeoutExpired:
                 row["failed"] = f"over {asked.limit:.0f} s"

@@ -186,3 +186,22 @@ def test_other_arguments_that_do_not_fit_are_named() -> None:
             function(table, other)
     with pytest.raises(MetricInputError, match="1 predicted and 2 real numbers"):
         metrics.n_significant_spearman(np.ones(1), np.ones(2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_distances_of_sparse_cells_are_those_of_dense_ones(dtype) -> None:
+    rng = np.random.default_rng(0)
+    share = rng.random(60) ** 3  # genes that most cells have, and genes that hardly any has
+    few, many = (np.where(rng.random((n, 60)) < share, rng.gamma(2, 1, (n, 60)), 0) for n in (30, 1_100))
+    for measure in (metrics.energy_distance, metrics.maximum_mean_discrepancy):
+        for x, y in ((few, many), (many, few)):
+            found = measure(*(sparse.csr_matrix(cells.astype(dtype)) for cells in (x, y)))
+            assert found == pytest.approx(measure(x, y), rel=1e-5, abs=1e-5)
+
+
+def test_a_population_knows_its_own_cells() -> None:
+    cells = np.random.default_rng(0).poisson(1, (5, 4)).astype(np.float32)
+    one, same, other = (metrics.Population(sparse.csr_matrix(m)) for m in (cells, cells, cells[::-1]))
+    assert one.same_as(same) and not one.same_as(other)
+    assert not one.same_as(metrics.Population(cells))
+    assert not one.same_as(metrics.Population(sparse.csr_matrix(cells), counts=sparse.csr_matrix(cells)))

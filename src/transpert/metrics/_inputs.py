@@ -95,6 +95,14 @@ def dense(cells: Any) -> np.ndarray:
     return values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
 
 
+def same_values(a: Any, b: Any) -> bool:
+    """Whether two checked matrices are of one kind and type, and have the same values."""
+    if type(a) is not type(b) or a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    parts = ("indptr", "indices", "data") if sparse.issparse(a) else (None,)
+    return all(np.array_equal(*(m if part is None else getattr(m, part) for m in (a, b))) for part in parts)
+
+
 def pearson_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Pearson correlation of the rows of two matrices, NaN where a row is constant up to rounding."""
     x, y = (values - values.mean(axis=1, keepdims=True) for values in (a, b))

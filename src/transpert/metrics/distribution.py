@@ -50,7 +50,7 @@ def energy_distance(cells: Cells, other: Cells, *, squared: bool = False, self_p
     -----
     Szekely and Rizzo 2013; Peidli et al. 2024 (scPerturb). Of all pairs of cells, none of which is sampled; block by
     block, no matrix of them is held. Float32 cells are multiplied in float32 after centring, and summed in
-    double precision. The distances within a population are kept: give one :class:`Population` of the controls of
+    double precision; of sparse cells, genes that few of them have are multiplied over the values that are not 0. The distances within a population are kept: give one :class:`Population` of the controls of
     a context to every comparison. :func:`transpert.tl.evaluate` does, and takes fewer controls with ``max_controls``.
 
     Examples
@@ -143,18 +143,26 @@ def _kernel_sum(x: Population, y: Population, bandwidths: np.ndarray) -> float:
 def _squared_distances(x: Population, y: Population) -> Iterator[tuple[np.ndarray, int]]:
     """Squared distances of the cells of ``x`` to those of ``y``, in blocks, and how often each block counts."""
     # around a common origin near both: far from it, rounding would be larger than the distances
-    there = y.centred
-    here = there if x is y else (x.dense - y.mean.astype(there.dtype)).astype(there.dtype, copy=False)
-    own = y.centred_squares if x is y else np.einsum("ij,ij->i", here, here)
+    parts = y.parts if sparse.issparse(x.cells) else None
+    there = y.centred if parts is None else parts.centred
+    squares = y.centred_squares if parts is None else parts.squares
+    rare = None
+    if parts is not None:
+        here, rare, own = (there, parts.rare, squares) if x is y else parts.of_others(x.cells)
+    else:
+        here = there if x is y else (x.dense - y.mean.astype(there.dtype)).astype(there.dtype, copy=False)
+        own = squares if x is y else np.einsum("ij,ij->i", here, here)
     for start in range(0, len(here), _BLOCK):
         rows = slice(start, start + _BLOCK)
         # within a population the rest of the row is that of the column: half of the products
         columns = [(rows, 1), (slice(start + _BLOCK, None), 2)] if x is y else [(slice(None), 1)]
         for column, times in columns:
             block = here[rows] @ there[column].T
+            if parts is not None:
+                parts.add_rare(block, rare[rows], column)
             block *= -2
             block += own[rows, None]
-            block += y.centred_squares[column]
+            block += squares[column]
             np.maximum(block, 0, out=block)
             if column is rows:
                 np.fill_diagonal(block, 0)  # of a cell to itself rounding makes a little more than nothing

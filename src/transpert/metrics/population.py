@@ -14,7 +14,8 @@ from transpert._docstrings import fill_docstring
 from transpert._signatures import as_annotated
 from transpert.errors import MetricInputError
 
-from ._inputs import check_cells, dense
+from ._inputs import check_cells, dense, same_values
+from .cell_products import GeneParts
 from .differential_expression import (
     TRANSPERT,
     Convention,
@@ -29,6 +30,8 @@ type Matrix = np.ndarray | sparse.spmatrix
 
 _PER = 1e4
 _CELLS_AT_ONCE = 16
+# share of cells with a gene from which a dense product costs less than one over the values that are not 0
+_OFTEN = 0.1
 
 
 @dataclass(eq=False)
@@ -94,6 +97,11 @@ class Population:
             hint = "It may be transposed." if self.n_cells == n_genes else "Align the genes by name."
             raise MetricInputError(f"the matrix has {self.n_genes} genes, not {n_genes}", where=self.where, remedy=hint)
 
+    def same_as(self, other: Population) -> bool:
+        """Return whether the cells, and their counts, are those of another population in the same order."""
+        pairs = ((self.cells, other.cells), (self.counts, other.counts))
+        return all(a is b or (a is not None and b is not None and same_values(a, b)) for a, b in pairs)
+
     @property
     def n_cells(self) -> int:
         """Number of cells."""
@@ -150,6 +158,13 @@ class Population:
     def centred(self) -> np.ndarray:
         """The cells around their mean, dense."""
         return self.dense - self.mean.astype(self.dense.dtype)
+
+    @cached_property
+    def parts(self) -> GeneParts | None:
+        """The cells by genes that are often and seldom above 0; ``None`` for dense cells."""
+        if not sparse.issparse(self.cells):
+            return None
+        return GeneParts.of(self.cells, self.share_above_zero >= _OFTEN, self.mean)
 
     @cached_property
     def centred_squares(self) -> np.ndarray:

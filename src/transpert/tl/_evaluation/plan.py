@@ -158,12 +158,15 @@ class Plan:
         seed = seed_of(self.seed, context)
         rows = sample_rows(self.real.controls[context], self.max_controls, seed)
         fetch = self.truth.fetch(rows, f"controls of {context}", with_counts=self.with_counts)
+        real = Population(*fetch(), where=f"the real controls of {context}")
         predicted = {}
         if self.reference == "predicted":
             for name, prediction in self.predictions.items():
                 own = prediction.controls(context, limit=self.max_controls, seed=seed, with_counts=self.with_counts)
-                predicted[name] = Population(*own(), where=f"the controls of {name} in {context}")
-        return Controls(Population(*fetch(), where=f"the real controls of {context}"), predicted)
+                controls = Population(*own(), where=f"the controls of {name} in {context}")
+                # many predictions bring the real controls along, whose tests and distances are known then
+                predicted[name] = real if controls.same_as(real) else controls
+        return Controls(real, predicted)
 
     def _block(self, context: str, labels: Sequence[str], position: Mapping[str, int]) -> Block:
         """Read the real and predicted cells of some populations of a context."""
