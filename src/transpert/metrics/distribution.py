@@ -48,8 +48,8 @@ def energy_distance(cells: Cells, other: Cells, *, squared: bool = False, self_p
 
     Notes
     -----
-    Szekely and Rizzo 2013; Peidli et al. 2024 (scPerturb). Of all pairs of cells, none of which is sampled;
-    block by block, no matrix of them is held. Float32 cells are multiplied in float32 after centring, and summed in
+    Szekely and Rizzo 2013; Peidli et al. 2024 (scPerturb). Of all pairs of cells, none of which is sampled; block by
+    block, no matrix of them is held. Float32 cells are multiplied in float32 after centring, and summed in
     double precision; of sparse cells, genes that few of them have are multiplied over the values that are not 0. The
     distances within a population are kept: give one :class:`Population` of the controls of a context to every
     comparison. :func:`transpert.tl.evaluate` does, and takes fewer controls with ``max_controls``.
