@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from typing import Any, Literal, override
 
 import numpy as np
@@ -19,7 +18,7 @@ from transpert._schema import DAMAGED, checked
 from transpert._seeds import check_seed
 from transpert.conditions import Embedding
 from transpert.data import SetDataModule
-from transpert.errors import AssumptionWarning, ModelFileError, OptionError, ProcessError, TrainingError
+from transpert.errors import ModelFileError, OptionError, ProcessError, TrainingError, warn_user
 from transpert.nn import (
     ConditionOptions,
     DecoderOptions,
@@ -303,11 +302,9 @@ class SCALE(GatedModel):
             self._set_trained()
             with stages(shown) as report:
                 self._fit_gate(left, anchored, report)
-            warnings.warn(
+            warn_user(
                 f"No network was trained, the anchor predicts alone: {self.without_networks}. "
-                'To train one all the same, make the model with joining="always".',
-                AssumptionWarning,
-                stacklevel=2,
+                'To train one all the same, make the model with joining="always".'
             )
             return
         shifts = anchored.of_groups(members, len(groups)) if self.options.joining.kind == "residual" else None
