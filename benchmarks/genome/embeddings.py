@@ -1,4 +1,4 @@
-"""Time of learning how effects follow embeddings, for more perturbations: ``python -m benchmarks.genome.embeddings``."""
+"""Time of learning how effects follow embeddings: ``python -m benchmarks.genome.embeddings``."""
 
 from __future__ import annotations
 

@@ -80,7 +80,9 @@ def cell_eval2(real: ad.AnnData, pred: ad.AnnData, folder: Path) -> None:
     import cell_eval2 as package
 
     path = importlib.resources.files(package) / "configs" / "vcc2026.yaml"
-    config = dataclasses.replace(package.EvalConfig.from_yaml(str(path)), control=CONTROL, num_threads=1)
+    config = dataclasses.replace(
+        package.EvalConfig.from_yaml(str(path)), control=CONTROL, pert_col="perturbation", num_threads=1
+    )
     package.compute_metrics(_of_counts(pred), _of_counts(real), config=config)
 
 
