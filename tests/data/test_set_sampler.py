@@ -147,7 +147,9 @@ def test_weighting(weighting, expected):
 def test_small_groups_repeat_their_cells_and_say_so_once():
     obs = pd.DataFrame({"p": ["ctrl"] * 20 + ["A"] * 3})
     groups = make_groups(obs, Design("p", "ctrl"))
-    with pytest.warns(AssumptionWarning, match="1 groups have fewer perturbed cells than set_size=8") as caught:
+    with pytest.warns(
+        AssumptionWarning, match="the sets of 1 of . groups, which have fewer perturbed cells than set_size=8"
+    ) as caught:
         sampler = SetSampler(groups, match_controls(groups), set_size=8, sets_per_batch=2, batches_per_epoch=20)
         drawn = plans(sampler)
         sampler.shard(0, 2)

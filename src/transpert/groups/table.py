@@ -214,7 +214,7 @@ def check_sizes(groups: Groups, min_cells: int, *, remedy: str) -> None:
     if len(small):
         names = (f"{table.context[i]} / {_name_of(groups, i)} ({table.n_cells[i]})" for i in small)
         raise GroupSizeError(
-            f"{len(small)} groups have fewer than {min_cells} cells: {list_names(names, quote=False)}", remedy=remedy
+            f"groups of fewer than {min_cells} cells ({len(small)}): {list_names(names, quote=False)}", remedy=remedy
         )
 
 

@@ -401,6 +401,6 @@ class SetSampler(Sampler):
                 table = self.groups.table
                 names = (f"{table.context[g]} / {table.perturbation[g]} / {table.batch[g]}" for g in groups)
                 warn_user(
-                    f"{len(groups)} groups have fewer {whose} than set_size={self.set_size}, so cells repeat inside "
-                    f"their sets: {list_names(names, quote=False, limit=3)}."
+                    f"Cells repeat inside the sets of {len(groups)} of {len(self._perturbed)} groups, which have fewer "
+                    f"{whose} than set_size={self.set_size}: {list_names(names, quote=False, limit=3)}."
                 )
