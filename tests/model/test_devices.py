@@ -341,7 +341,7 @@ def test_small_groups_are_reported_once_a_training(small) -> None:
     with pytest.warns(AssumptionWarning) as caught:
         make(small, set_size=32).train(**QUIET)
     said = [str(warning.message) for warning in caught]
-    repeated = [message for message in said if "cells repeat" in message]
+    repeated = [message for message in said if "Cells repeat" in message]
     assert len(repeated) == len(set(repeated)) == 2  # perturbed cells, and controls
     # Lightning's remark on how the sets reach the device is of no use to anybody
     assert not any("transfer_batch_to_device" in message for message in said)

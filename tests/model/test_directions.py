@@ -122,7 +122,7 @@ def test_a_direction_that_all_share_need_not_be_said(both_ways) -> None:
     tp.MeanShift.setup_anndata(off, **SETUP)
     without = tp.MeanShift(off)
     without.train()
-    with pytest.raises(ConditionError, match="a direction is asked for"):
+    with pytest.raises(ConditionError, match="a direction is given, but the data have none"):
         without.predict(perturbations="P3", directions="CRISPRi")
 
 
