@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import islice, product
 from typing import get_args
 
 import numpy as np
@@ -91,12 +91,13 @@ def fit_anchor(
         ridge = PerturbationRidge.fit(anchor.table, anchor.effects, anchor.variances, embedding)
         anchor = dataclasses.replace(anchor, ridge=ridge)
     rng = np.random.default_rng(seed)
-    left_out = rng.permutation(len(effects))[:_MOST_LEFT_OUT]
+    order = rng.permutation(len(effects))
+    left_out = order[:_MOST_LEFT_OUT]
     say("Choosing how effects depend on the context by leaving contexts out")
     anchor = dataclasses.replace(anchor, dependence=_choose_dependence(anchor, left_out))
     say("Weighting main effects by leaving groups out")
     anchor = dataclasses.replace(anchor, parts=_fit_parts(anchor, left_out))
-    anchor = dataclasses.replace(anchor, combination=_fit_combination(anchor))
+    anchor = dataclasses.replace(anchor, combination=_fit_combination(anchor, order))
     say("Stacking the spaces of effects")
     anchor = dataclasses.replace(anchor, stack=_fit_stack(anchor, left_out, effects))
     for source in evidence:
@@ -208,14 +209,15 @@ def _missing_spread(measured: float, predicted: float) -> float:
     return float(np.clip(np.sqrt(measured / predicted), 1.0, _MOST_SPREAD)) if predicted > 0 else 1.0
 
 
-def _fit_combination(anchor: Anchor) -> dict[str, np.ndarray]:
-    """Weights of the terms of a combination's effect, from combinations that were seen."""
+def _fit_combination(anchor: Anchor, order: np.ndarray) -> dict[str, np.ndarray]:
+    """Weights of the terms of a combination's effect, from the first combinations that were seen."""
     everything = np.ones(len(anchor.table.weights), dtype=bool)
-    rows = [
-        row
-        for row, condition in enumerate(anchor.table.conditions)
-        if condition.is_combination and all(anchor.is_known(single, everything) for single in condition.singles())
-    ]
+
+    def is_usable(row: int) -> bool:
+        condition = anchor.table.conditions[row]
+        return condition.is_combination and all(anchor.is_known(part, everything) for part in condition.singles())
+
+    rows = list(islice(filter(is_usable, order.tolist()), _MOST_LEFT_OUT))
     if not rows:
         return anchor.combination
     fitted: dict[str, np.ndarray] = {}
