@@ -161,7 +161,7 @@ def _summary(room: str, names: list[str]) -> str:
 
 
 def tutorial_pictures(folder: Path) -> list[str]:
-    """Take from the tutorials what each function of ``pl`` drew there; return the names of the functions."""
+    """Gather a picture of each function of ``pl``, most from the tutorials; return the names of the functions."""
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, str] = {}
     for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb"), key=lambda path: path.name != _FIRST):
@@ -170,9 +170,11 @@ def tutorial_pictures(folder: Path) -> list[str]:
             drawn = _pictures(cell)
             if len(names) == len(drawn) == 1:
                 found.setdefault(names[0], drawn[0])
+    # what is no figure, such as a page, was photographed
+    shutil.copytree(HERE / "images" / "pl", folder, dirs_exist_ok=True)
     for name, picture in found.items():
         (folder / f"{name}.png").write_bytes(base64.b64decode(picture))
-    return list(found)
+    return sorted(path.stem for path in folder.glob("*.png"))
 
 
 def _gallery(names: list[str]) -> str:
@@ -180,7 +182,7 @@ def _gallery(names: list[str]) -> str:
     cards = "".join(
         f"\n   .. grid-item-card:: {name}\n      :img-bottom: pictures/{name}.png\n"
         f"      :link: transpert.pl.{name}\n      :link-type: any\n"
-        for name in sorted(names)
+        for name in names
     )
     return f"\nPictures of the tutorials:\n\n.. grid:: 1 2 2 3\n   :gutter: 2\n{cards}\n"
 
