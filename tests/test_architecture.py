@@ -209,10 +209,15 @@ def test_private_scvi_names_are_where_they_were() -> None:
     assert (_compat.SETUP_ARGS_KEY, _compat.SETUP_METHOD_NAME) == ("setup_args", "setup_method_name")
 
 
-def test_no_machine_paths_in_the_source() -> None:
+def test_no_machine_paths_in_the_source_or_in_what_tutorials_printed() -> None:
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         assert "/root/" not in text and "/home/" not in text, path
+    tutorials = sorted((Path(__file__).parents[1] / "tutorials").glob("*.ipynb"))
+    assert tutorials
+    for path in tutorials:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"/(root|home|work)/|/tmp/ipykernel|site-packages", text), path
 
 
 # what writes, removes or renames files; a name of pandas, anndata, numpy, safetensors, pathlib, os or shutil
