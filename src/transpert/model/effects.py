@@ -136,11 +136,8 @@ class EffectModel(PredictingModel):
         )
         means = [*Predictor(self).means(cells, requests, seed)]
         requests = [request for request, *_ in means]
-        network = self._plain_network(requests)
-        shifts = [
-            after - before if network is None else self._shift_beside(request, statistics)
-            for request, statistics, before, after in means
-        ]
+        found = self._plain_network(requests, [statistics for _, statistics, *_ in means])
+        network, shifts = found or (None, [after - before for *_, before, after in means])
         ExportedPredictor(
             genes=tuple(self.genes.astype(str)),
             populations=tuple(request.text for request in requests),
@@ -153,13 +150,11 @@ class EffectModel(PredictingModel):
             tolerance=self.readout_options.tolerance,
         ).save(dir_path, overwrite=overwrite)
 
-    def _plain_network(self, requests: Sequence[Request]) -> ExportedNetwork | None:
-        """Return the network that counts for some of the requests, as plain numbers; most models have none."""
+    def _plain_network(
+        self, requests: Sequence[Request], controls: Sequence[GroupStatistics]
+    ) -> tuple[ExportedNetwork, list[np.ndarray]] | None:
+        """Return the network that counts for some requests, and the shifts it is joined with; most models have none."""
         return None
-
-    def _shift_beside(self, request: Request, statistics: GroupStatistics) -> np.ndarray:
-        """Shift of the mean log1p that a network is joined with, ``(G,)``."""
-        raise NotImplementedError
 
     @fill_docstring
     def get_uncertainty(

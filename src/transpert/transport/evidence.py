@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
+from transpert import _keys
 from transpert._arguments import check_number, refused
 from transpert._signatures import check_fields
 from transpert.conditions import Condition
@@ -18,12 +19,12 @@ from transpert.errors import OptionError, list_names
 from transpert.groups import Design, make_groups, match_controls
 
 from .coefficients import rows_by
+from .rates import visibility
 from .shrinkage import shrink_effects
 from .uncertainty import PSEUDO_RATE
 
 # how much more the context with the most similar controls may count than the one with the least similar: e to the power
 _SHARPNESS = (0.0, 1.0, 2.0, 4.0, 8.0)
-_PER_10K = 1e4
 # conditions, and other contexts of each, from which that is chosen
 _MOST_CONDITIONS = 100
 _FEWEST_CONTEXTS = 3
@@ -210,7 +211,7 @@ class Evidence:
         values = _checked_counts(counts, name)
         groups = make_groups(obs, dataclasses.replace(design, batch_key=None))
         matching = match_controls(groups, min_controls=1, warn=False)
-        rates = values / values.sum(axis=1, keepdims=True) * _PER_10K
+        rates = values / values.sum(axis=1, keepdims=True) * _keys.SCALE_FACTOR
         cells = [groups.cells(group) for group in range(len(groups))]
         mean = np.log(np.array([rates[rows].mean(axis=0) for rows in cells]) + PSEUDO_RATE)
         variance = _variances(values, np.log(rates + PSEUDO_RATE), cells)
@@ -301,9 +302,8 @@ class Evidence:
                 if len(others) < _FEWEST_CONTEXTS:
                     continue
                 shares = np.array([self._shares(others, self.profiles[row], sharpness) for sharpness in _SHARPNESS])
-                # errors count as they show in mean log1p, where genes of low expression hardly do
-                visible = 1 - np.exp(-self.profiles[row])
-                wrong = visible * (shares @ self.log_fold[others] - self.log_fold[row])
+                # errors count as they will show: in mean log1p
+                wrong = visibility(np.expm1(self.profiles[row])) * (shares @ self.log_fold[others] - self.log_fold[row])
                 errors += np.nan_to_num(np.square(wrong)).mean(axis=1)
         best = int(np.argmin(errors))
         return _SHARPNESS[best] if errors[best] < (1 - _LEAST_GAIN) * errors[0] else 0.0

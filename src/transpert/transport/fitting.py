@@ -19,6 +19,7 @@ from .effects import GroupEffects
 from .evidence import Evidence, WeighedEvidence
 from .options import AnchorOptions
 from .perturbation_ridge import PerturbationRidge
+from .rates import visibility
 from .stack import fit_stack
 from .weighing import fit_weight, units_of
 
@@ -226,17 +227,14 @@ def _fit_combination(anchor: Anchor, order: np.ndarray) -> dict[str, np.ndarray]
         for row in rows:
             condition, context = anchor.table.conditions[row], anchor.table.contexts[row]
             terms = anchor.combination_terms(space, condition, context, anchor.table.profiles[row], everything)
-            weighted = np.sqrt(anchor.table.weights[row]) * _visibility(space, anchor.rates[row]) * terms
+            # errors count as they will show: in mean log1p
+            shown = np.square(visibility(anchor.rates[row])) if space == "log_fold" else 1.0
+            weighted = np.sqrt(anchor.table.weights[row]) * shown * terms
             gram += weighted @ terms.T
             moment += weighted @ anchor.effects[space][row]
         prior = np.diag(_PRIOR_COMBINATIONS / len(rows) * np.diag(gram) + _TINY)
         fitted[space] = np.linalg.solve(gram + prior, moment + prior @ ADDITIVE)
     return fitted
-
-
-def _visibility(space: str, rate: np.ndarray) -> np.ndarray:
-    """Return by how much a squared error in one space counts in mean log1p, where genes of low expression hardly do."""
-    return np.square(rate / (rate + 1)) if space == "log_fold" else np.ones_like(rate)
 
 
 def _fit_stack(anchor: Anchor, rows: np.ndarray, effects: GroupEffects) -> dict[str, float]:

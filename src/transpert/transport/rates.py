@@ -100,3 +100,8 @@ def shift_mean_log(
     after = mean_log_of_rate(rate, dispersion, scale)
     moved = np.where(after >= before, mean_log + after - before, mean_log * after / np.maximum(before, 1e-9))
     return np.where(log_fold == 0, mean_log, moved)
+
+
+def visibility(rate: np.ndarray) -> np.ndarray:
+    """By how much a small log fold change of a mean rate shows in its log1p: hardly where expression is low."""
+    return rate / (rate + 1)

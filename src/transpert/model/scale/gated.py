@@ -141,7 +141,9 @@ class GatedModel(NetworkModel):
                 yield np.maximum(before + shift, 0)
 
     @override
-    def _plain_network(self, requests: Sequence[Request]) -> ExportedNetwork | None:
+    def _plain_network(
+        self, requests: Sequence[Request], controls: Sequence[GroupStatistics]
+    ) -> tuple[ExportedNetwork, list[np.ndarray]] | None:
         gates = [0.0 if request.condition.is_control else self._gate_of(request) for request in requests]
         opened = [request for request, gate in zip(requests, gates, strict=True) if gate]
         if not opened:
@@ -154,7 +156,7 @@ class GatedModel(NetworkModel):
             )
         # populations for which networks do not count have no condition that they know
         asked = [request if gate else opened[0] for request, gate in zip(requests, gates, strict=True)]
-        return plain_network(
+        network = plain_network(
             self.module.networks[PREDICTS],
             self._networks.encoded_conditions(asked),
             gates,
@@ -163,9 +165,10 @@ class GatedModel(NetworkModel):
             components=self.components[PREDICTS] if self.components else None,
             selection=self.selection,
         )
+        return network, [self._shift_beside(*each) for each in zip(requests, controls, strict=True)]
 
-    @override
     def _shift_beside(self, request: Request, statistics: GroupStatistics) -> np.ndarray:
+        """Shift of the mean log1p that networks are joined with, ``(G,)``."""
         before = statistics.mean_log[0]
         if self.anchor is None or request.condition.is_control:
             return np.zeros_like(before)
